@@ -1,0 +1,1 @@
+"""Whisper as plain torch functions: checkpoints, padding-safe encoding, cached decoding, vocabulary."""

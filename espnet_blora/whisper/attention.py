@@ -1,0 +1,55 @@
+"""Attention over openai-whisper's modules, with the padding mask that its own forward lacks.
+
+openai-whisper's ``MultiHeadAttention.forward`` takes a ``mask`` only as a causal switch and none at all for
+cross-attention. Here the same projections (``query``, ``key``, ``value``, ``out``; adapters may wrap each of
+them) are used with a true mask and with keys and values that a decoder may keep between steps.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def split_heads(x: Tensor, n_head: int) -> Tensor:
+    """Split the last axis into heads: (B, T, n_state) -> (B, n_head, T, n_state / n_head)."""
+    return x.unflatten(-1, (n_head, -1)).transpose(1, 2)
+
+
+def keys_values(mha: nn.Module, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Project ``source`` (B, S, n_state) to keys and values, each (B, n_head, S, d_head)."""
+    return split_heads(mha.key(source), mha.n_head), split_heads(mha.value(source), mha.n_head)
+
+
+def attend(
+    mha: nn.Module,
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Scaled dot-product attention, softmax(q k^T / sqrt(d_head)) v, followed by the output projection.
+
+    Args:
+        mha: a ``whisper.model.MultiHeadAttention`` (its four Linear layers may be adapted).
+        x: queries' source, (B, T, n_state).
+        keys: (B, n_head, S, d_head), see :func:`keys_values`.
+        values: (B, n_head, S, d_head).
+        mask: boolean, broadcastable to (B, n_head, T, S); True where a key may be seen.
+        causal: position t sees keys up to t only (T == S); not together with ``mask``.
+
+    Returns:
+        (B, T, n_state).
+    """
+    queries = split_heads(mha.query(x), mha.n_head)
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal)
+    return mha.out(out.transpose(1, 2).flatten(2))
+
+
+def padding_mask(lengths: Tensor, max_length: int) -> Tensor | None:
+    """Boolean (B, max_length), True on real positions; None when no row is padded."""
+    if int(lengths.min()) >= max_length:
+        return None
+    return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(1)

@@ -1,0 +1,144 @@
+"""Where a Whisper comes from: a published size, or a local checkpoint file (.pt or .safetensors)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import whisper
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from whisper.model import ModelDimensions, Whisper, sinusoids
+
+POSITIONS = "encoder.positional_embedding"
+"""The encoder's sinusoids: a formula of the dimensions, so a .safetensors file may leave them out."""
+
+
+def is_published(spec: str) -> bool:
+    """Whether ``spec`` names a published size (``tiny`` ... ``large-v3-turbo``)."""
+    return spec in whisper.available_models()
+
+
+def _check_file(spec: str) -> Path:
+    path = Path(spec)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Whisper {spec!r} is neither a file nor a published size; sizes: "
+            f"{', '.join(whisper.available_models())}; files: openai-whisper's .pt or .safetensors"
+        )
+    return path
+
+
+def _dims(path: Path, found: dict) -> ModelDimensions:
+    names = {f.name for f in fields(ModelDimensions)}
+    if set(found) != names:
+        raise ValueError(
+            f"{path}: dimensions {sorted(found)} are not those of a Whisper ({sorted(names)})"
+        )
+    return ModelDimensions(**found)
+
+
+def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "dims" not in metadata:
+                raise ValueError(
+                    f"{path}: no 'dims' in the metadata, so this is no Whisper checkpoint of this "
+                    "project; write one with espnet_blora.whisper.checkpoint.save_whisper"
+                )
+            dims = _dims(path, json.loads(metadata["dims"]))
+            state = {k: file.get_tensor(k).float() for k in file.keys()} if weights else {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: not a readable safetensors file ({error}); truncated or corrupted, fetch it anew"
+        ) from error
+    return dims, state
+
+
+def _read_pt(path: Path) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError, UnpicklingError) as error:
+        raise ValueError(
+            f"{path}: not a readable torch checkpoint of tensors ({error}); truncated, corrupted or "
+            "holding code, which is never run: fetch it anew"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= set(checkpoint):
+        raise ValueError(
+            f"{path}: no openai-whisper checkpoint (a dict with 'dims' and 'model_state_dict')"
+        )
+    return _dims(path, dict(checkpoint["dims"])), checkpoint["model_state_dict"]
+
+
+def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") -> Whisper:
+    """Load a Whisper with its weights in fp32.
+
+    Args:
+        spec: a published size (found in openai-whisper's cache, else fetched by openai-whisper, which
+            checks its SHA-256), or a file: openai-whisper's ``.pt`` or a ``.safetensors`` of
+            :func:`save_whisper`.
+        device: where to put it.
+
+    Raises:
+        FileNotFoundError: neither a size nor a file.
+        ValueError: a file that is not such a checkpoint, or whose tensors do not fit its dimensions.
+    """
+    spec = os.fspath(spec)
+    if is_published(spec):
+        return whisper.load_model(spec, device=device).float()
+    path = _check_file(spec)
+    dims, state = (
+        _read_safetensors(path, True) if path.suffix == ".safetensors" else _read_pt(path)
+    )
+    if POSITIONS not in state:
+        state[POSITIONS] = sinusoids(dims.n_audio_ctx, dims.n_audio_state)
+    model = Whisper(dims)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: tensors do not fit its dimensions {asdict(dims)}: {error}") from error
+    return model.float().to(device)
+
+
+def dims_of_file(spec: str | os.PathLike) -> ModelDimensions:
+    """Dimensions of a local checkpoint (for .safetensors without reading the weights)."""
+    path = _check_file(os.fspath(spec))
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, False)[0]
+    return _read_pt(path)[0]
+
+
+def save_whisper(
+    model: Whisper,
+    path: str | os.PathLike,
+    dtype: torch.dtype = torch.float16,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Write a Whisper as .safetensors (atomically): weights under openai-whisper's names, dims and notes.
+
+    Args:
+        model: what to write; the encoder's sinusoids are left out.
+        path: the target, replaced in one step.
+        dtype: stored precision.
+        notes: free text metadata (figures, how it was made).
+    """
+    path = Path(path)
+    state = {
+        k: v.detach().to("cpu", dtype).contiguous()
+        for k, v in model.state_dict().items()
+        if k != POSITIONS
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(state, temporary, metadata={"dims": json.dumps(asdict(model.dims)), **(notes or {})})
+        temporary.chmod(0o644)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

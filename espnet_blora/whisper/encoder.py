@@ -1,0 +1,127 @@
+"""Whisper's audio encoder on batches of unequal length: an utterance's output ignores its neighbours.
+
+Four things leak padding into an utterance when openai-whisper's encoder is fed a padded batch: the STFT's
+reflected tail, the features of padded frames, what the first convolution makes of them, and attention to
+padded positions. Each is closed here, so that batch composition changes nothing beyond rounding.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
+
+from espnet_blora.whisper.attention import attend, keys_values, padding_mask
+
+PAD_TO = ("batch", "30s")
+"""``batch``: pad to the longest utterance, masked. ``30s``: Whisper's own window, nothing masked."""
+
+
+@lru_cache(maxsize=8)
+def _filters(n_mels: int, device: str) -> Tensor:
+    return mel_filters(torch.device(device), n_mels)
+
+
+def frames_of(lengths: Tensor) -> Tensor:
+    """Mel frames of waves with ``lengths`` samples: ceil(S / 160), at least one."""
+    return torch.clamp((lengths + HOP_LENGTH - 1) // HOP_LENGTH, min=1)
+
+
+def log_mel(wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch") -> tuple[Tensor, Tensor]:
+    """Whisper's log-mel features of a batch.
+
+    log10 of the mel power, floored at (the utterance's maximum - 8), then (x + 4) / 4. With ``batch``
+    the right edge of each utterance is followed by zeros (not by a reflection, which would depend on
+    where the padding ends) and frames past the end are zero. With ``30s`` the figures are those of
+    ``whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))``.
+
+    Args:
+        wave: (B, S) samples at 16 kHz.
+        lengths: (B,) samples of each row.
+        n_mels: 80 or 128.
+        pad_to: one of ``PAD_TO``.
+
+    Returns:
+        features (B, n_mels, T) fp32 and frames (B,).
+
+    Raises:
+        ValueError: unknown ``pad_to``, or an utterance longer than 30 s (Whisper's positions end there).
+    """
+    if pad_to not in PAD_TO:
+        raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
+    longest = int(lengths.max())
+    if longest > N_SAMPLES:
+        row = int(lengths.argmax())
+        raise ValueError(
+            f"row {row} of the batch lasts {longest / SAMPLE_RATE:.2f} s; Whisper's encoder takes at "
+            f"most {N_SAMPLES // SAMPLE_RATE} s: cut the utterance (segments) or leave it out"
+        )
+    keep = torch.arange(wave.shape[1], device=wave.device) < lengths.to(wave.device).unsqueeze(1)
+    wave = wave.float().masked_fill(~keep, 0.0)
+    if pad_to == "30s":
+        frames = torch.full_like(lengths, N_SAMPLES // HOP_LENGTH)
+        target = N_SAMPLES
+    else:
+        frames = frames_of(lengths)
+        target = int(frames.max()) * HOP_LENGTH + N_FFT  # >= 200 zeros behind every utterance
+    wave = wave[:, :target]  # samples past `target` are padding by the check above
+    wave = F.pad(wave, (0, target - wave.shape[1]))
+    window = torch.hann_window(N_FFT, device=wave.device)
+    stft = torch.stft(wave, N_FFT, HOP_LENGTH, window=window, return_complex=True)
+    power = stft[..., : int(frames.max())].abs() ** 2
+    mel = torch.clamp(_filters(n_mels, str(wave.device)) @ power, min=1e-10).log10()
+    mask = padding_mask(frames.to(mel.device), mel.shape[-1])
+    peak = mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), -torch.inf)
+    mel = torch.maximum(mel, peak.amax(dim=(1, 2), keepdim=True) - 8.0)
+    mel = (mel + 4.0) / 4.0
+    return (mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), 0.0)), frames
+
+
+def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Run openai-whisper's ``AudioEncoder`` modules over padded features with every padding leak closed.
+
+    Args:
+        encoder: a ``whisper.model.AudioEncoder`` (its Linear layers may be adapted).
+        features: (B, n_mels, T), zero past each utterance's frames.
+        frames: (B,) real frames.
+
+    Returns:
+        memory (B, ceil(T / 2), n_state) and its lengths (B,) = ceil(frames / 2).
+
+    Raises:
+        ValueError: more frames than the encoder has positions for.
+    """
+    frames = frames.to(features.device)
+    mask = padding_mask(frames, features.shape[-1])
+    dtype = encoder.conv1.weight.dtype
+    x = F.gelu(encoder.conv1(features.to(dtype)))
+    if mask is not None:
+        x = x.masked_fill(~mask.unsqueeze(1), 0.0)
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    positions = encoder.positional_embedding
+    if x.shape[1] > positions.shape[0]:
+        raise ValueError(
+            f"{x.shape[1]} encoder positions are needed but the model has {positions.shape[0]}: "
+            "cut the audio into pieces of at most 30 s"
+        )
+    x = (x + positions[: x.shape[1]]).to(x.dtype)
+    lengths = (frames + 1) // 2
+    mask = padding_mask(lengths, x.shape[1])
+    if mask is not None:
+        mask = mask[:, None, None, :]  # (B, 1, 1, T'): which keys may be seen
+    for block in encoder.blocks:
+        normed = block.attn_ln(x)
+        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), mask=mask)
+        x = x + block.mlp(block.mlp_ln(x))
+    return encoder.ln_post(x), lengths
+
+
+def encode(
+    encoder: nn.Module, wave: Tensor, lengths: Tensor, pad_to: str = "batch"
+) -> tuple[Tensor, Tensor]:
+    """Waves (B, S) at 16 kHz -> memory (B, T', n_state) and lengths (B,); see the two steps above."""
+    features, frames = log_mel(wave, lengths, encoder.conv1.in_channels, pad_to)
+    return encode_features(encoder, features, frames)

@@ -1,0 +1,101 @@
+"""Whisper from files: both formats give the same model, and a bad file gives one clear error."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_blora.whisper.checkpoint import dims_of_file, is_published, load_whisper, save_whisper
+
+DIMS = ModelDimensions(80, 1500, 32, 2, 1, 51865, 64, 32, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def model() -> Whisper:
+    torch.manual_seed(0)
+    model = Whisper(DIMS)
+    torch.nn.init.normal_(model.decoder.positional_embedding)
+    return model
+
+
+def test_safetensors_round_trip_is_exact_after_the_first_rounding(model, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_whisper(model, path, notes={"mer_percent": "{}"})
+    once = load_whisper(path)
+    save_whisper(once, path)
+    twice = load_whisper(path)
+    assert dims_of_file(path) == DIMS == twice.dims
+    for name, tensor in once.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, twice.state_dict()[name]), name
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(once.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_openai_checkpoint(model, tmp_path):
+    path = tmp_path / "tiny.pt"
+    torch.save({"dims": asdict(DIMS), "model_state_dict": model.state_dict()}, path)
+    loaded = load_whisper(path)
+    assert dims_of_file(path) == DIMS
+    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items())
+
+
+def test_published_names():
+    assert is_published("large-v3-turbo")
+    assert is_published("tiny")
+    assert not is_published("large-v9")
+
+
+def test_neither_size_nor_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'smal' is neither .* small.* \.safetensors"):
+        load_whisper("smal")
+
+
+@pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pt"])
+def test_truncated_and_foreign_files(model, tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".pt":
+        torch.save({"dims": asdict(DIMS), "model_state_dict": model.state_dict()}, path)
+    else:
+        save_whisper(model, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=f"{name}: not a readable"):
+        load_whisper(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=name):
+        load_whisper(path)
+    if path.suffix == ".pt":
+        torch.save({"weights": torch.zeros(1)}, path)
+    else:
+        save_file({"weights": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"dims"):
+        load_whisper(path)
+
+
+class Bomb:
+    """Pickles into a call; a loader that runs code would create the file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    path, target = tmp_path / "bomb.pt", tmp_path / "exploded"
+    torch.save({"dims": Bomb(str(target))}, path)
+    with pytest.raises(ValueError, match="never run"):
+        load_whisper(path)
+    assert not target.exists()
+
+
+def test_tensors_that_do_not_fit_the_dimensions(model, tmp_path):
+    path = tmp_path / "wide.pt"
+    wrong = {**asdict(DIMS), "n_text_state": 48, "n_text_head": 3}
+    torch.save({"dims": wrong, "model_state_dict": model.state_dict()}, path)
+    with pytest.raises(ValueError, match="do not fit its dimensions"):
+        load_whisper(path)
