@@ -1,0 +1,1 @@
+"""Kaldi data directories, and one module for each corpus."""

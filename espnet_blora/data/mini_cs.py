@@ -1,0 +1,310 @@
+"""The corpus mini_cs: English, Mandarin and code-switched sentences spoken by espeak-ng.
+
+The *base domain* is monolingual: random sequences of everyday words in English or in Mandarin.  The *new
+domain* is sentences over the same words that switch between the two languages, spoken by other voices.
+Every evaluation set has voices of its own, and no sentence occurs in two sets.  The same call writes
+the same bits.
+
+Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced, and a
+blank where the scripts meet (``我们 want 咖啡``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from espnet_blora.data import espeak, kaldi
+
+SEED = 20261
+SAMPLE_RATE = 16000
+LEVEL_DB = -23.0  # RMS of the speech below full scale
+
+ENGLISH = tuple(
+    """apple bread coffee dinner water chicken sugar orange kitchen table window garden school teacher
+    student doctor mother father sister brother friend children people morning evening today tomorrow
+    yesterday summer winter weather river mountain station airport ticket train bicycle
+    driver market money number letter paper pencil picture music movie story question answer problem
+    language english chinese computer telephone internet message office company manager meeting project
+    happy angry hungry tired beautiful expensive little important different quickly slowly always never
+    maybe together because before after want like need drink buy open close find give help
+    remember understand listen travel visit finish begin wash carry black yellow green
+    seven eleven twenty hundred minute husband baby finger shoulder animal monkey tiger rabbit""".split()
+)
+MANDARIN = tuple(
+    """我们 你们 他们 老师 学生 医生 朋友 孩子 妈妈 爸爸 哥哥 妹妹 今天 明天 昨天 早上 晚上 中午 星期 时间
+    咖啡 面包 苹果 米饭 牛奶 蔬菜 水果 厨房 桌子 椅子 花园 学校 教室 医院 商店 超市 火车 飞机 公园 城市
+    北京 上海 中国 美国 天气 下雨 春天 夏天 秋天 冬天 高山 河流 太阳 月亮 喜欢 想要 需要 知道 觉得 学习
+    工作 休息 睡觉 吃饭 喝水 打开 关闭 帮助 开始 结束 旅行 运动 唱歌 跳舞 画画 电影 音乐 电脑 手机 电话
+    问题 答案 名字 故事 语言 英文 漂亮 便宜 重要 高兴 生气 有趣 简单 困难 大家 可以 应该 已经 非常 特别
+    一起 因为 所以 但是 红 白 狗 猫 鱼 买 走 钱 六 九 万 男人 女孩 房间""".split()
+)
+WORDS = {"en": ENGLISH, "zh": MANDARIN}
+
+_BASE = ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3", "Andy", "Gene", "Mike", "david", "Alicia")
+_VALID = ("m6", "f4", "Lee", "belinda")
+_RETENTION = ("m7", "f5", "Michael", "Annie")
+_NEW_TRAIN = ("m8", "adam", "paul", "anika", "quincy", "linda")
+_NEW_VALID = ("edward", "steph", "travis")
+_NEW_TEST = ("max", "john", "caleb", "Andrea")
+ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
+
+
+@dataclass(frozen=True)
+class Set:
+    """One set: how many utterances, in which domain (``base``, ``en``, ``zh`` or ``cs``), whose voices."""
+
+    size: int
+    domain: str
+    voices: tuple[str, ...]
+
+
+# The order matters: a sentence belongs to the first set that draws it.
+SETS = {
+    "test_cs": Set(200, "cs", _NEW_TEST),
+    "ret_en": Set(200, "en", _RETENTION),
+    "ret_zh": Set(200, "zh", _RETENTION),
+    "valid_cs": Set(150, "cs", _NEW_VALID),
+    "valid_en": Set(150, "en", _VALID),
+    "valid_zh": Set(150, "zh", _VALID),
+    "train_cs": Set(600, "cs", _NEW_TRAIN),
+    "base_valid": Set(300, "base", _VALID),
+    "base_train": Set(8000, "base", _BASE),
+}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance to be spoken: its words with their languages, and how they sound."""
+
+    id: str
+    speaker: str
+    words: tuple[tuple[str, str], ...]  # (language, word)
+    accent: str
+    rate: int  # words a minute
+    pitch: int  # 0-99
+    seed: int
+
+    @property
+    def language(self) -> str:
+        """Whisper's language code; a code-switched sentence counts as Mandarin."""
+        return "zh" if any(language == "zh" for language, _ in self.words) else "en"
+
+    @property
+    def text(self) -> str:
+        """The transcript as Whisper would write it."""
+        return " ".join((" " if lang == "en" else "").join(words) for lang, words in self.runs())
+
+    def runs(self) -> list[tuple[str, list[str]]]:
+        """Maximal stretches of words in one language."""
+        runs: list[tuple[str, list[str]]] = []
+        for language, word in self.words:
+            if runs and runs[-1][0] == language:
+                runs[-1][1].append(word)
+            else:
+                runs.append((language, [word]))
+        return runs
+
+
+def _draw(rng: np.random.Generator, domain: str) -> tuple[tuple[str, str], ...]:
+    """Draw the words of one sentence."""
+    if domain == "cs":
+        length = int(rng.integers(3, 8))
+        languages = [rng.choice(["en", "zh"])]
+        while len(languages) < length:
+            same = rng.random() < 0.55
+            languages.append(
+                languages[-1] if same else ("zh" if languages[-1] == "en" else "en")
+            )
+        if len(set(languages)) == 1:
+            return _draw(rng, domain)
+    else:
+        language = rng.choice(["en", "zh"]) if domain == "base" else domain
+        languages = [language] * int(rng.integers(2, 7))
+    words: list[tuple[str, str]] = []
+    for language in map(str, languages):
+        choices = [w for w in WORDS[language] if not words or w != words[-1][1]]
+        words.append((language, choices[int(rng.integers(len(choices)))]))
+    return tuple(words)
+
+
+def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Utterance]]:
+    """Decide every utterance of ``sets`` (all by default) without speaking any.
+
+    A scaled-down set is the beginning of the full one: ``scale`` in (0, 1].
+
+    Raises: ValueError for an unknown set or a scale outside (0, 1].
+    """
+    chosen = list(SETS) if sets is None else list(sets)
+    unknown = [name for name in chosen if name not in SETS]
+    if unknown:
+        raise ValueError(f"mini_cs has no set {', '.join(unknown)}; it has {', '.join(SETS)}")
+    if not 0 < scale <= 1:
+        raise ValueError(f"scale must be in (0, 1], found {scale}")
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    result = {}
+    for name, spec in SETS.items():
+        if all(other in result for other in chosen):
+            break
+        rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+        utterances = []
+        while len(utterances) < spec.size:
+            words = _draw(rng, spec.domain)
+            voice = spec.voices[int(rng.integers(len(spec.voices)))]
+            look = (
+                ACCENTS[int(rng.integers(len(ACCENTS)))],
+                int(rng.integers(130, 201)),
+                int(rng.integers(35, 66)),
+                int(rng.integers(2**31)),
+            )
+            if words in seen:
+                continue
+            seen.add(words)
+            key = f"{voice}-{name}-{len(utterances):05d}"
+            utterances.append(Utterance(key, voice, words, *look))
+        if name in chosen:
+            result[name] = utterances[: max(1, round(scale * spec.size))]
+    return {name: result[name] for name in chosen}
+
+
+def _trim(wave: np.ndarray, keep: float = 0.03) -> np.ndarray:
+    """Cut leading and trailing silence, keeping ``keep`` seconds of it."""
+    loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
+    margin = int(keep * espeak.SAMPLE_RATE)
+    return wave[max(0, loud[0] - margin) : loud[-1] + 1 + margin]
+
+
+def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Noise of unit power whose spectrum falls by 0-6 dB an octave."""
+    slope = rng.uniform(0.0, 1.0)
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    spectrum *= np.maximum(np.arange(len(spectrum)), 8.0) ** -slope
+    noise = np.fft.irfft(spectrum, size)
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def speak(utterance: Utterance) -> np.ndarray:
+    """Speak one utterance: int16 samples at 16 kHz.
+
+    The runs of each language are spoken by the same speaker variant at the same speed and pitch and joined
+    with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and noise is added at
+    20-40 dB below it.
+    """
+    rng = np.random.default_rng(utterance.seed)
+    voices = {"en": utterance.accent, "zh": "cmn"}
+    runs = [
+        espeak.Run(
+            " ".join(words), voices[lang], utterance.speaker, utterance.rate, utterance.pitch
+        )
+        for lang, words in utterance.runs()
+    ]
+    silence = [np.zeros(int(rng.uniform(0.05, 0.25) * espeak.SAMPLE_RATE))]
+    pieces = list(silence)
+    for index, wave in enumerate(espeak.synthesise(runs, utterance.seed)):
+        if not wave.any():
+            raise ValueError(f"{utterance.id}: espeak-ng gave silence for {runs[index].text!r}")
+        if index:
+            pieces.append(np.zeros(int(rng.uniform(0.0, 0.06) * espeak.SAMPLE_RATE)))
+        pieces.append(_trim(wave / 32768.0))
+    pieces.append(np.zeros(int(rng.uniform(0.05, 0.25) * espeak.SAMPLE_RATE)))
+    wave = soxr.resample(np.concatenate(pieces), espeak.SAMPLE_RATE, SAMPLE_RATE, quality="HQ")
+    level = 10 ** ((LEVEL_DB + rng.uniform(-3.0, 3.0)) / 20)
+    wave *= level / np.sqrt(np.mean(wave**2))
+    wave += _noise(rng, len(wave)) * level * 10 ** (-rng.uniform(20.0, 40.0) / 20)
+    peak = np.abs(wave).max()
+    if peak > 0.95:
+        wave *= 0.95 / peak
+    return np.round(wave * 32767).astype(np.int16)
+
+
+def _write(job: tuple[str, Utterance]) -> int:
+    """Speak one utterance into a file; return its length in samples."""
+    path, utterance = job
+    wave = speak(utterance)
+    part = f"{path}.part"
+    soundfile.write(part, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    os.replace(part, path)
+    return len(wave)
+
+
+def build(
+    out_dir: str | Path,
+    sets: list[str] | None = None,
+    nj: int = 2,
+    scale: float = 1.0,
+    audio_dir: str | Path | None = None,
+) -> dict[str, int]:
+    """Write data directories ``out_dir/<set>`` and their audio, 16 kHz mono 16-bit WAV.
+
+    Args: sets: names out of ``SETS`` (default all); nj: processes; scale: the share of every set that is
+    made, from its beginning; audio_dir: where ``<set>/<id>.wav`` go (default ``out_dir/audio``); paths in
+    wav.scp are as given here, relative or absolute.
+
+    Returns: utterances per set.
+
+    Raises: ValueError for an unknown set or scale, or for ``nj`` below 1; RuntimeError if espeak-ng fails.
+    """
+    if nj < 1:
+        raise ValueError(f"nj must be at least 1, found {nj}")
+    chosen = plan(sets, scale)
+    out_dir = Path(out_dir)
+    audio_dir = Path(audio_dir) if audio_dir is not None else out_dir / "audio"
+    # spawn: the workers must not carry this process's threads and libraries into every fork
+    with ProcessPoolExecutor(nj, mp_context=get_context("spawn")) as pool:
+        for name, utterances in chosen.items():
+            folder = audio_dir / name
+            folder.mkdir(parents=True, exist_ok=True)
+            wav = {u.id: str(folder / f"{u.id}.wav") for u in utterances}
+            started, done, samples = time.monotonic(), 0, 0
+            for size in pool.map(_write, [(wav[u.id], u) for u in utterances], chunksize=8):
+                done, samples = done + 1, samples + size
+                if done % 1000 == 0:
+                    spent = time.monotonic() - started
+                    rest = spent / done * (len(utterances) - done)
+                    logging.info(f"{name}: {done}/{len(utterances)} spoken, {rest:.0f} s remain")
+            kaldi.write_data_dir(
+                out_dir / name,
+                wav,
+                {u.id: u.text for u in utterances},
+                {u.id: u.speaker for u in utterances},
+                {u.id: u.language for u in utterances},
+            )
+            hours = samples / SAMPLE_RATE / 3600
+            logging.info(
+                f"{name}: {len(utterances)} utterances, {hours:.2f} h, "
+                f"{2 * samples / 1e6:.0f} MB in {folder}, {time.monotonic() - started:.0f} s"
+            )
+    return {name: len(utterances) for name, utterances in chosen.items()}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m espnet_blora.data.mini_cs``."""
+    parser = argparse.ArgumentParser(description="Make the corpus mini_cs with espeak-ng.")
+    parser.add_argument("out_dir", help="the data directories go to OUT_DIR/<set>")
+    parser.add_argument("--audio_dir", help="the audio goes to AUDIO_DIR/<set> [OUT_DIR/audio]")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"of {' '.join(SETS)} [all]")
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of every set to make")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make the corpus."""
+    args = get_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    build(args.out_dir, args.sets, args.nj, args.scale, args.audio_dir)
+
+
+if __name__ == "__main__":
+    main()
