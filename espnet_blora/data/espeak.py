@@ -67,9 +67,7 @@ def variants() -> tuple[str, ...]:
 def check_voice(language: str, variant: str) -> None:
     """Raise ValueError for a voice espeak-ng would replace by another without a word."""
     if language not in languages():
-        raise ValueError(
-            f"espeak-ng has no language {language!r}; it has {', '.join(languages())}"
-        )
+        raise ValueError(f"espeak-ng has no language {language!r}; it has {', '.join(languages())}")
     if variant not in variants():
         raise ValueError(f"espeak-ng has no variant {variant!r}; it has {', '.join(variants())}")
 
@@ -143,7 +141,7 @@ def _in_fork(work) -> bytes:
             os.close(read_end)
             try:
                 payload, status = work(), 0
-            except Exception:
+            except (OSError, RuntimeError, ctypes.ArgumentError):
                 payload = traceback.format_exc().encode()
             with os.fdopen(write_end, "wb") as pipe:
                 pipe.write(payload)

@@ -7,11 +7,17 @@ one Whisper language code an utterance.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-_PER_UTTERANCE = ("wav.scp", "text", "utt2spk", "utt2lang")
+from espnet_blora.data import audio
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 10  # ids named in a message; the rest is counted
 _BLANKS = " \t"
 
 
@@ -116,3 +122,173 @@ def write_data_dir(
     write_keyed(directory / "utt2lang", utt2lang)
     write_spk2utt(directory)
     write_keyed(directory / "wav.scp", wav)
+
+
+def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> dict[str, str]:
+    """Read one Whisper language code an utterance, ``<id> <code>`` lines.
+
+    Raises: as ``read_keyed``; ValueError naming the utterance for an empty code, or one outside
+    ``allowed``.
+    """
+    result = read_keyed(path)
+    for key, code in result.items():
+        if not code:
+            raise ValueError(f"{path}: {key!r} has no language; write a Whisper code such as 'en'")
+        if allowed is not None and code not in allowed:
+            raise ValueError(
+                f"{path}: {key!r} has language {code!r}; allowed: {', '.join(sorted(allowed))}"
+            )
+    return result
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What ``validate`` found in a good data directory; seconds is 0 if audio was not looked at."""
+
+    utterances: int
+    speakers: int
+    languages: dict[str, int]
+    seconds: float
+
+
+def _list(ids: Collection[str]) -> str:
+    """Name the first ids and count the rest."""
+    shown = ", ".join(c_sorted(ids)[:_SHOWN])
+    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
+def _read_segments(
+    path: Path, recordings: Mapping[str, str]
+) -> dict[str, tuple[str, float, float]]:
+    segments = {}
+    for key, value in read_keyed(path).items():
+        fields = value.split()
+        try:
+            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"{path}: {key!r} has {value!r}; expected '<recording> <start s> <end s>'"
+            ) from error
+        if recording not in recordings:
+            raise ValueError(f"{path}: {key!r} is cut from {recording!r}, which wav.scp lacks")
+        segments[key] = (recording, start, end)
+    return segments
+
+
+def validate(
+    directory: str | Path,
+    languages: Collection[str] | None = None,
+    check_audio: bool = True,
+    min_seconds: float = 0.1,
+    max_seconds: float | None = None,
+) -> Summary:
+    """Check a data directory whole, and name everything that is wrong with it in one error.
+
+    Every utterance of ``wav.scp`` (of ``segments`` where there is one) must have a text, a speaker and a
+    language, and the reverse; every audio file must be readable and last at least ``min_seconds``, and
+    at most ``max_seconds`` if that is given.  Entries of wav.scp that are pipes or archive offsets cannot
+    be looked at and are counted in the log.
+
+    Raises: FileNotFoundError for a missing file of the directory; ValueError listing the ids.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: no such data directory; run stage 1 first")
+    recordings = read_keyed(directory / "wav.scp")
+    if not recordings:
+        raise ValueError(f"{directory}/wav.scp: no utterances")
+    segments = None
+    if (directory / "segments").exists():
+        segments = _read_segments(directory / "segments", recordings)
+    ids = set(recordings if segments is None else segments)
+    audio_file = "wav.scp" if segments is None else "segments"
+    text = read_keyed(directory / "text")
+    speakers = read_keyed(directory / "utt2spk")
+    codes = read_utt2lang(directory / "utt2lang", languages)
+    problems = []
+    for name, keyed in (("text", text), ("utt2spk", speakers), ("utt2lang", codes)):
+        if missing := ids - set(keyed):
+            problems.append(f"in {audio_file} but not in {name}: {_list(missing)}")
+        if extra := set(keyed) - ids:
+            problems.append(f"in {name} but not in {audio_file}: {_list(extra)}")
+    for name, keyed in (("text", text), ("utt2spk", speakers), ("wav.scp", recordings)):
+        if empty := [key for key, value in keyed.items() if not value]:
+            problems.append(f"empty in {name}: {_list(empty)}")
+    seconds = 0.0
+    if check_audio:
+        spans = _durations(directory, recordings, segments, problems)
+        seconds = sum(spans.values())
+        if short := [key for key, span in spans.items() if span < min_seconds]:
+            problems.append(f"shorter than {min_seconds} s: {_list(short)}")
+        longest = float("inf") if max_seconds is None else max_seconds
+        if long := [key for key, span in spans.items() if span > longest]:
+            problems.append(f"longer than {max_seconds} s (cut these): {_list(long)}")
+    if problems:
+        raise ValueError(
+            f"{directory}: bad data directory; repair or remove these utterances:\n  "
+            + "\n  ".join(problems)
+        )
+    counts: dict[str, int] = {}
+    for code in codes.values():
+        counts[code] = counts.get(code, 0) + 1
+    return Summary(len(ids), len(set(speakers.values())), counts, seconds)
+
+
+def _durations(
+    directory: Path,
+    recordings: Mapping[str, str],
+    segments: Mapping[str, tuple[str, float, float]] | None,
+    problems: list[str],
+) -> dict[str, float]:
+    """Seconds of every utterance whose audio can be looked at; what cannot be read goes to problems."""
+    spans, unseen = {}, 0
+    for key, place in recordings.items():
+        if not place:
+            continue
+        if place.endswith("|") or audio.is_archive_offset(place):
+            unseen += 1
+            continue
+        try:
+            spans[key] = audio.duration(place)
+        except (FileNotFoundError, ValueError) as error:
+            problems.append(f"audio of {key}: {error}")
+    if unseen:
+        log.warning(f"{directory}/wav.scp: {unseen} entries are pipes or archives; not checked")
+    if segments is None:
+        return spans
+    cut = {}
+    for key, (recording, start, end) in segments.items():
+        whole = spans.get(recording)
+        if not 0 <= start < end or (whole is not None and start >= whole):
+            problems.append(f"segment {key}: {start}-{end} s is no part of {recording} ({whole} s)")
+        else:
+            cut[key] = (end if whole is None else min(end, whole)) - start
+    return cut
+
+
+def subset(source: str | Path, target: str | Path, ids: Iterable[str]) -> None:
+    """Write the utterances ``ids`` of one data directory as another.
+
+    Raises: ValueError if ``ids`` is empty or holds one the source lacks.
+    """
+    source, target, ids = Path(source), Path(target), list(ids)
+    names = ["text", "utt2spk", "utt2lang"]
+    has_segments = (source / "segments").exists()
+    keyed = {name: read_keyed(source / name) for name in names}
+    recordings = read_keyed(source / "wav.scp")
+    known = read_keyed(source / "segments") if has_segments else recordings
+    if missing := set(ids) - set(known):
+        raise ValueError(f"{source}: no utterance {_list(missing)}")
+    if not ids:
+        raise ValueError(f"{source}: an empty part was asked for")
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "wav.scp").unlink(missing_ok=True)
+    for name in names:
+        write_keyed(target / name, {key: keyed[name][key] for key in ids})
+    write_spk2utt(target)
+    if has_segments:
+        write_keyed(target / "segments", {key: known[key] for key in ids})
+        recordings = {known[key].split()[0]: recordings[known[key].split()[0]] for key in ids}
+        write_keyed(target / "wav.scp", recordings)
+    else:
+        write_keyed(target / "wav.scp", {key: recordings[key] for key in ids})

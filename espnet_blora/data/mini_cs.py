@@ -22,35 +22,36 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
-from espnet_blora.data import espeak, kaldi
+from espnet_blora.data import audio, espeak, kaldi
+
+log = logging.getLogger(__name__)
 
 SEED = 20261
-SAMPLE_RATE = 16000
+SAMPLE_RATE = audio.SAMPLE_RATE
 LEVEL_DB = -23.0  # RMS of the speech below full scale
 
-ENGLISH = tuple(
-    """apple bread coffee dinner water chicken sugar orange kitchen table window garden school teacher
-    student doctor mother father sister brother friend children people morning evening today tomorrow
-    yesterday summer winter weather river mountain station airport ticket train bicycle
-    driver market money number letter paper pencil picture music movie story question answer problem
-    language english chinese computer telephone internet message office company manager meeting project
-    happy angry hungry tired beautiful expensive little important different quickly slowly always never
-    maybe together because before after want like need drink buy open close find give help
-    remember understand listen travel visit finish begin wash carry black yellow green
-    seven eleven twenty hundred minute husband baby finger shoulder animal monkey tiger rabbit""".split()
-)
-MANDARIN = tuple(
-    """我们 你们 他们 老师 学生 医生 朋友 孩子 妈妈 爸爸 哥哥 妹妹 今天 明天 昨天 早上 晚上 中午 星期 时间
-    咖啡 面包 苹果 米饭 牛奶 蔬菜 水果 厨房 桌子 椅子 花园 学校 教室 医院 商店 超市 火车 飞机 公园 城市
-    北京 上海 中国 美国 天气 下雨 春天 夏天 秋天 冬天 高山 河流 太阳 月亮 喜欢 想要 需要 知道 觉得 学习
-    工作 休息 睡觉 吃饭 喝水 打开 关闭 帮助 开始 结束 旅行 运动 唱歌 跳舞 画画 电影 音乐 电脑 手机 电话
-    问题 答案 名字 故事 语言 英文 漂亮 便宜 重要 高兴 生气 有趣 简单 困难 大家 可以 应该 已经 非常 特别
-    一起 因为 所以 但是 红 白 狗 猫 鱼 买 走 钱 六 九 万 男人 女孩 房间""".split()
-)
-WORDS = {"en": ENGLISH, "zh": MANDARIN}
+_ENGLISH = """
+apple bread coffee dinner water chicken sugar orange kitchen table window garden school teacher
+student doctor mother father sister brother friend children people morning evening today tomorrow
+yesterday summer winter weather river mountain station airport ticket train bicycle
+driver market money number letter paper pencil picture music movie story question answer problem
+language english chinese computer telephone internet message office company manager meeting project
+happy angry hungry tired beautiful expensive little important different quickly slowly always never
+maybe together because before after want like need drink buy open close find give help
+remember understand listen travel visit finish begin wash carry black yellow green
+seven eleven twenty hundred minute husband baby finger shoulder animal monkey tiger rabbit
+"""
+_MANDARIN = """
+我们 你们 他们 老师 学生 医生 朋友 孩子 妈妈 爸爸 哥哥 妹妹 今天 明天 昨天 早上 晚上 中午 星期 时间
+咖啡 面包 苹果 米饭 牛奶 蔬菜 水果 厨房 桌子 椅子 花园 学校 教室 医院 商店 超市 火车 飞机 公园 城市
+北京 上海 中国 美国 天气 下雨 春天 夏天 秋天 冬天 高山 河流 太阳 月亮 喜欢 想要 需要 知道 觉得 学习
+工作 休息 睡觉 吃饭 喝水 打开 关闭 帮助 开始 结束 旅行 运动 唱歌 跳舞 画画 电影 音乐 电脑 手机 电话
+问题 答案 名字 故事 语言 英文 漂亮 便宜 重要 高兴 生气 有趣 简单 困难 大家 可以 应该 已经 非常 特别
+一起 因为 所以 但是 红 白 狗 猫 鱼 买 走 钱 六 九 万 男人 女孩 房间
+"""
+WORDS = {"en": tuple(_ENGLISH.split()), "zh": tuple(_MANDARIN.split())}
 
 _BASE = ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3", "Andy", "Gene", "Mike", "david", "Alicia")
 _VALID = ("m6", "f4", "Lee", "belinda")
@@ -124,9 +125,7 @@ def _draw(rng: np.random.Generator, domain: str) -> tuple[tuple[str, str], ...]:
         languages = [rng.choice(["en", "zh"])]
         while len(languages) < length:
             same = rng.random() < 0.55
-            languages.append(
-                languages[-1] if same else ("zh" if languages[-1] == "en" else "en")
-            )
+            languages.append(languages[-1] if same else ("zh" if languages[-1] == "en" else "en"))
         if len(set(languages)) == 1:
             return _draw(rng, domain)
     else:
@@ -232,9 +231,7 @@ def _write(job: tuple[str, Utterance]) -> int:
     """Speak one utterance into a file; return its length in samples."""
     path, utterance = job
     wave = speak(utterance)
-    part = f"{path}.part"
-    soundfile.write(part, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    os.replace(part, path)
+    audio.write(path, wave)
     return len(wave)
 
 
@@ -272,7 +269,7 @@ def build(
                 if done % 1000 == 0:
                     spent = time.monotonic() - started
                     rest = spent / done * (len(utterances) - done)
-                    logging.info(f"{name}: {done}/{len(utterances)} spoken, {rest:.0f} s remain")
+                    log.info(f"{name}: {done}/{len(utterances)} spoken, {rest:.0f} s remain")
             kaldi.write_data_dir(
                 out_dir / name,
                 wav,
@@ -281,7 +278,7 @@ def build(
                 {u.id: u.language for u in utterances},
             )
             hours = samples / SAMPLE_RATE / 3600
-            logging.info(
+            log.info(
                 f"{name}: {len(utterances)} utterances, {hours:.2f} h, "
                 f"{2 * samples / 1e6:.0f} MB in {folder}, {time.monotonic() - started:.0f} s"
             )
