@@ -1,0 +1,312 @@
+"""Checkpoint files: written whole or not at all, read with one clear error, repaired, averaged."""
+
+import errno
+import logging
+import os
+import pickle
+import shutil
+import types
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+RESUME_KEYS = ("model", "reporter", "optimizers", "schedulers", "scaler")
+
+
+class _Watched:
+    """A binary file that remembers the first OSError, which torch's writer would hide."""
+
+    def __init__(self, file):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
+    """Save like torch.save, but so that `path` holds either the old file or the new one, whole.
+
+    The object goes into a temporary file of the same folder, which is synced to disk and then
+    renamed over `path`. On failure the temporary file is removed and `path` is as it was.
+
+    Raises:
+        OSError: The disk is full or cannot be written; says what is left and what to do.
+        Exception: Whatever serialising `obj` raises.
+    """
+    path = Path(path)
+    # A link (latest.pth) is written through, as torch.save would.
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
+    watched = None
+    try:
+        with temporary.open("wb") as file:
+            watched = _Watched(file)
+            torch.save(obj, watched, **kwargs)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        sync_folder(target.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        cause = watched.error if watched is not None and watched.error is not None else error
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, _write_failed(target, cause)) from error
+        raise
+
+
+def _write_failed(path: Path, cause: OSError) -> str:
+    """Say which file could not be written, why, what is safe and what to do."""
+    kept = "the file that was there is intact" if path.exists() else "no file was left half-made"
+    text = f"could not write {path}: {cause.strerror or cause}; {kept}."
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        text += (
+            f" Free on this disk: {free / 1e6:.0f} MB. Remedy: make room (or raise the quota) and "
+            "start the same command again; training resumes from the last whole checkpoint."
+        )
+    return text
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems refuse fsync on folders; the rename itself is still atomic.
+        logger.debug("no fsync on folder %s: %s", folder, error)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_link(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`, replacing what was there in one step."""
+    temporary = link.parent / f".{link.name}.tmp-{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+class TorchWithAtomicSave(types.ModuleType):
+    """torch as the trainer sees it: the same module, but with `save` atomic."""
+
+    def __init__(self):
+        super().__init__("torch", torch.__doc__)
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+    save = staticmethod(atomic_save)
+
+
+def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
+    """Wrap ESPnet's `safe_torch_load`: an unreadable or foreign file is one clear ValueError.
+
+    Args:
+        load: The function to call for the reading itself.
+        keys: Entries that the file must have (those of `checkpoint.pth` for a resume).
+    """
+    from espnet2.torch_utils.safe_torch_load import UnsafeLoadRefusedError
+
+    def read(path, map_location=None, **kwargs):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no checkpoint file {path}; train first, or correct the path")
+        try:
+            states = load(path, map_location=map_location, **kwargs)
+        except (UnsafeLoadRefusedError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            # OSError stays as it is: it already says what and where.
+            reason = (
+                "it is no whole checkpoint (truncated or corrupted)"
+                if not zipfile.is_zipfile(path)
+                else "it holds more than tensors and plain containers, or is damaged inside"
+            )
+            raise ValueError(
+                f"cannot read checkpoint {path} ({Path(path).stat().st_size} bytes): {reason}: "
+                f"{_first_line(error)} Remedy: {_remedy(Path(path), keys)}"
+            ) from error
+        if not isinstance(states, Mapping):
+            raise ValueError(
+                f"checkpoint {path} holds a {type(states).__name__}, expected a state dict: "
+                f"{_remedy(Path(path), keys)}"
+            )
+        missing = [key for key in keys if key not in states]
+        if missing:
+            raise ValueError(
+                f"checkpoint {path} lacks {', '.join(missing)}; found "
+                f"{', '.join(map(str, list(states)[:5])) or 'nothing'}: it is no training state "
+                f"to resume from. Remedy: {_remedy(Path(path), keys)}"
+            )
+        return states
+
+    return read
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of the innermost cause's message."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300].rstrip(".") + "."
+
+
+def _remedy(path: Path, keys: Sequence[str]) -> str:
+    """Say what a user can do about a bad file."""
+    if not keys:
+        return "use another epoch's file of this experiment, or copy it again from its source."
+    return (
+        f"move {path.name} away to train again from the start in {path.parent}, or put a sound "
+        "copy in its place."
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether `path` is a whole torch archive: cheap, reads only the directory at its end."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
+    """Make an experiment folder consistent before a resume; returns what was done.
+
+    ESPnet writes `checkpoint.pth` first, then `{N}epoch.pth`, then the links. A job killed in
+    between resumes at epoch N + 1 without epoch N's file, and dies in averaging at the end.
+
+    Args:
+        output_dir: Folder with `checkpoint.pth`.
+        criteria: `best_model_criterion`, e.g. [("valid", "acc", "max")].
+
+    Raises:
+        ValueError: `checkpoint.pth` cannot be read.
+    """
+    from espnet2.torch_utils.safe_torch_load import safe_torch_load
+    from espnet2.train.reporter import Reporter
+
+    done = []
+    for leftover in output_dir.glob(".*.tmp-*"):
+        leftover.unlink()
+        done.append(f"removed the unfinished {leftover.name}")
+    checkpoint = output_dir / "checkpoint.pth"
+    if not checkpoint.is_file():
+        return done
+    states = checked_load(safe_torch_load, RESUME_KEYS)(checkpoint, map_location="cpu")
+    reporter = Reporter()
+    reporter.load_state_dict(states["reporter"])
+    epoch = reporter.get_epoch()
+    file = output_dir / f"{epoch}epoch.pth"
+    if not is_whole(file):
+        atomic_save(states["model"], file)
+        done.append(f"rebuilt {file.name} from checkpoint.pth")
+    links = {"latest.pth": file.name}
+    for phase, key, mode in criteria:
+        if reporter.has(phase, key):
+            best = reporter.get_best_epoch(phase, key, mode)
+            links[f"{phase}.{key}.best.pth"] = f"{best}epoch.pth"
+    for name, target in links.items():
+        link = output_dir / name
+        if not (output_dir / target).is_file():
+            logger.warning("%s: %s is gone, %s cannot be set", output_dir, target, name)
+        elif not link.is_symlink() or os.readlink(link) != target:
+            atomic_link(link, target)
+            done.append(f"set {name} -> {target}")
+    for line in done:
+        logger.info("%s: %s", output_dir, line)
+    return done
+
+
+def average(states: list[dict], best: dict) -> dict:
+    """Average models without an adapter: floating tensors by their mean, the rest from `best`.
+
+    ESPnet's own function adds integers up and turns flags into floats. A tensor that is the same
+    in all models stays as it is, bit for bit.
+    """
+    out = dict(best)
+    for key, value in best.items():
+        values = [state[key] for state in states if key in state]
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            continue
+        if len(values) < len(states):
+            raise ValueError(f"cannot average: {key} is not in all {len(states)} models")
+        if all(torch.equal(value, other) for other in values):
+            continue
+        wide = torch.promote_types(value.dtype, torch.float32)
+        total = values[0].to(wide)
+        for other in values[1:]:
+            total = total + other.to(wide)
+        out[key] = (total / len(values)).to(value.dtype)
+    return out
+
+
+def average_nbest_models(
+    output_dir: Path,
+    reporter,
+    best_model_criterion: Sequence[Sequence[str]],
+    nbest,
+    suffix: str | None = None,
+    use_deepspeed: bool = False,
+) -> None:
+    """Write `{phase}.{key}.ave_{n}best.pth` and `.ave.pth`, as ESPnet names them.
+
+    With an adapter only posterior means are averaged and everything else comes from the best
+    epoch (`adapters.average_states`): the mean of posterior scales means nothing.
+
+    Args:
+        output_dir: Folder with `{N}epoch.pth`.
+        reporter: ESPnet's reporter, which ranks the epochs.
+        best_model_criterion: (phase, key, "min" or "max") each.
+        nbest: How many epochs, a number or several.
+        suffix: Part of the name before `pth` (ESPnet's `till{N}epoch`).
+        use_deepspeed: Refused.
+
+    Raises:
+        ValueError: DeepSpeed checkpoints are asked for; or the models do not match each other.
+        FileNotFoundError: None of the epochs to be averaged has a file.
+    """
+    from espnet2.torch_utils.safe_torch_load import safe_torch_load
+
+    from espnet_blora.adapters import average_states
+
+    if use_deepspeed:
+        raise ValueError("averaging of DeepSpeed checkpoints is not supported; use_deepspeed false")
+    output_dir = Path(output_dir)
+    wanted = sorted({n for n in ([nbest] if isinstance(nbest, int) else nbest) if n > 0}) or [1]
+    tail = "" if suffix is None else f"{suffix}."
+    load = checked_load(safe_torch_load)
+    cache: dict[int, dict] = {}
+    for phase, key, mode in best_model_criterion:
+        if not reporter.has(phase, key):
+            continue
+        ranked = [epoch for epoch, _ in reporter.sort_epochs_and_values(phase, key, mode)]
+        ranked = ranked[: max(wanted)]
+        lost = [epoch for epoch in ranked if not (output_dir / f"{epoch}epoch.pth").is_file()]
+        if lost:
+            logger.warning("%s: no file of epochs %s; averaged without", output_dir, lost)
+        ranked = [epoch for epoch in ranked if epoch not in lost]
+        if not ranked:
+            raise FileNotFoundError(f"{output_dir}: none of the epochs {lost} has its epoch.pth")
+        for n in [n for n in wanted if n <= len(ranked)] or [1]:
+            op = output_dir / f"{phase}.{key}.ave_{n}best.{tail}pth"
+            if n == 1:
+                atomic_link(op, f"{ranked[0]}epoch.pth")
+            else:
+                for epoch in ranked[:n]:
+                    if epoch not in cache:
+                        cache[epoch] = load(output_dir / f"{epoch}epoch.pth", map_location="cpu")
+                states = [cache[epoch] for epoch in ranked[:n]]
+                with_adapter = any(name.startswith("adapter_state.") for name in states[0])
+                averaged = (average_states if with_adapter else average)(states, states[0])
+                logger.info("averaging epochs %s by %s.%s into %s", ranked[:n], phase, key, op)
+                if op.is_symlink():
+                    op.unlink()
+                atomic_save(averaged, op)
+            atomic_link(output_dir / f"{phase}.{key}.ave.{tail}pth", op.name)

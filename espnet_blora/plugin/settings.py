@@ -1,0 +1,61 @@
+"""What the launcher was told, kept in environment variables so that spawned workers know it."""
+
+import math
+import os
+from dataclasses import dataclass
+
+WHISPER = "ESPNET_BLORA_WHISPER"
+SCALE = "ESPNET_BLORA_SCALE"
+PROGRAM = "ESPNET_BLORA_PROGRAM"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The launcher's options.
+
+    Attributes:
+        whisper: A published Whisper size or a checkpoint file; None where the program needs none.
+        adapter_scale: Factor on the adapter's update at decoding, finite and >= 0; None leaves 1.
+    """
+
+    whisper: str | None = None
+    adapter_scale: float | None = None
+
+    @staticmethod
+    def current() -> "Settings":
+        """Read the settings of this process from its environment.
+
+        Raises:
+            ValueError: ESPNET_BLORA_SCALE is not a finite number >= 0.
+        """
+        scale = os.environ.get(SCALE)
+        return Settings(
+            whisper=os.environ.get(WHISPER) or None,
+            adapter_scale=None if not scale else parse_scale(scale, f"environment {SCALE}"),
+        )
+
+    def export(self) -> None:
+        """Write the settings into the environment, where child processes find them."""
+        for name, value in ((WHISPER, self.whisper), (SCALE, self.adapter_scale)):
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = str(value)
+
+
+def parse_scale(text: str, where: str) -> float:
+    """Return the adapter scale written in `text`, a finite number >= 0.
+
+    Raises:
+        ValueError: `text` is anything else; `where` tells the user which option to correct.
+    """
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not (math.isfinite(scale) and scale >= 0):
+        raise ValueError(
+            f"{where}: found {text!r}, allowed is a finite number >= 0 "
+            "(1 decodes with the adapter as trained, 0 with the base model)"
+        )
+    return scale
