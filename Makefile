@@ -1,0 +1,49 @@
+# espnet_blora: `make help` lists what there is. Every target that needs the environment sets it up first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# How big the demo is: full (the shipped defaults), ci (minutes, for checks).
+SCALE ?= full
+# Extra arguments: make test ARGS="-k adapters -x"
+ARGS ?=
+
+activate := . tools/activate_python.sh && . tools/extra_path.sh
+
+.PHONY: help env sclite demo test test-unit lint format bench clean distclean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "  options: PYTHON=/path/to/python3.12  ESPNET_ROOT=/path/to/espnet  SCALE=full|ci  ARGS='pytest options'"
+
+env: ## set up tools/venv, ESPnet's template and sclite (again: seconds)
+	@bash tools/setup.sh
+
+sclite: ## try again to get sclite
+	@bash tools/setup_sclite.sh --retry
+
+demo: env ## adapt a small Whisper with none, lora and blora, and report what was gained and forgotten
+	@$(activate) && cd egs2/mini_cs/asr1 && SCALE='$(SCALE)' exec python3 local/demo.py
+
+test: env ## run all tests, unit tests first
+	@$(activate) && exec python3 -m pytest $(ARGS)
+
+test-unit: env ## run the unit tests only
+	@$(activate) && exec python3 -m pytest -m "not integration" $(ARGS)
+
+lint: env ## check style, shell syntax and file sizes
+	@$(activate) && exec bash tools/lint.sh
+
+format: env ## rewrite the Python files in the project's style
+	@$(activate) && ruff check --fix . && ruff format .
+
+bench: env ## print the benchmark tables
+	@$(activate) && for f in benchmarks/[a-z]*.py; do python3 "$$f"; done
+
+clean: ## remove caches and build leftovers (data, exp and the environment stay)
+	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find espnet_blora tests benchmarks egs2 -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## also remove what `make env` made
+	@rm -rf tools/venv tools/.envs tools/espnet tools/sctk tools/.sclite_missing tools/.setup.lock

@@ -1,0 +1,56 @@
+"""Package metadata; `pip install -e .` puts espnet_blora beside an ESPnet of the same release."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/requirements.lock
+
+demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
+peft = ["peft>=0.18"]
+test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff"]
+
+setup(
+    name="espnet_blora",
+    version="0.1.0",
+    description="Adapt Whisper in ESPnet with Bayesian low-rank adapters, and measure what it forgets",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    if Path(__file__).with_name("README.md").is_file()
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["espnet_blora", "espnet_blora.*"]),
+    python_requires=">=3.12,<3.14",
+    install_requires=[
+        ESPNET,
+        "editdistance",
+        "espnet_model_zoo",
+        "jiwer>=4",
+        "matplotlib",
+        "numpy>=2",
+        "openai-whisper>=20250625",
+        "PyYAML",
+        "safetensors",
+        "sentencepiece",
+        "soundfile",
+        "soxr",
+        "tensorboard",
+        "tiktoken",
+        "torch",
+    ],
+    extras_require={
+        "demo": demo,
+        "peft": peft,
+        "test": test,
+        "all": [*demo, *test],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)

@@ -1,0 +1,75 @@
+"""What every test stands on: no network, one thread, fixed seeds, the scale of recipe runs."""
+
+import os
+
+# Before torch, huggingface_hub or matplotlib are imported by a test module.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    MPLBACKEND="Agg",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import ipaddress
+import random
+import socket
+import sys
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--scale",
+        choices=("ci", "full"),
+        default=os.environ.get("SCALE", "ci"),
+        help="size of recipe runs in integration tests (default: the environment's SCALE, else ci)",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Unit tests first: a mistake shows before the minutes of integration tests begin."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)
+    items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
+
+
+@pytest.fixture(scope="session")
+def scale(request):
+    return request.config.getoption("--scale")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Each test starts from the same random state, whatever ran before it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """A connection to anything but this machine is an error, not a slow download."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]
+            try:
+                local = ipaddress.ip_address(host).is_loopback
+            except ValueError:
+                local = host == "localhost"
+            if not local:
+                raise RuntimeError(f"a test tried to reach {host}; tests use no network")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
