@@ -1,0 +1,199 @@
+"""Adapters under ESPnet: names, the checks of a configuration, and the ELBO in the loss."""
+
+import argparse
+import difflib
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from espnet_blora.adapters import METHODS, add_adapter, get_adapter
+
+logger = logging.getLogger(__name__)
+
+COLLAPSED_SHARE = 0.99
+
+
+def create(model: torch.nn.Module, method: str, **conf: Any) -> None:
+    """Put adapter `method` into an ESPnet model: what `adapter:` and `adapter_conf:` ask for.
+
+    Everything else is frozen, later loads are checked, and a Bayesian adapter adds its KL to the
+    loss by itself.
+
+    Raises:
+        ValueError: An option or a target is unknown, or out of range.
+    """
+    adapter = add_adapter(model, method, **conf)
+    if hasattr(adapter, "elbo_terms") and is_bayesian(method):
+        model.register_forward_hook(add_kl)
+
+
+def is_bayesian(method: str) -> bool:
+    """Tell whether a method has a posterior, and so a KL to be added to the loss."""
+    return method in METHODS and method == "blora"
+
+
+def create_functions() -> dict[str, Callable]:
+    """Return what goes into ESPnet's `create_adapter_fn_table`: one function a method of ours."""
+    return {name: partial(create, method=name) for name in METHODS}
+
+
+def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
+    """Forward hook: loss + beta_t KL(q || p), in training only, once per micro-batch.
+
+    ESPnet divides the sum by accum_grad, so that a step sees the mean of both terms. As a hook of
+    the model it is inside DistributedDataParallel, and is copied and pickled with the model. The
+    stats keep ESPnet's `loss`, which is the cross entropy; `elbo` is the sum that is descended.
+
+    Args:
+        model: The model, with an adapter.
+        args: Not used.
+        output: (loss, stats, weight) or a dict of the three; tensors of shape () or (1,).
+
+    Returns:
+        The same with the new loss and more stats, each of shape (1,), which is what ESPnet
+        gathers over ranks; None (no change) outside training.
+    """
+    if not (model.training and torch.is_grad_enabled()):
+        return None
+    adapter = get_adapter(model)
+    term, terms = adapter.elbo_terms()
+    as_dict = isinstance(output, dict)
+    loss, stats, weight = (
+        (output["loss"], output["stats"], output["weight"]) if as_dict else output
+    )
+    total = loss + term.to(loss.dtype)
+    stats = dict(stats)
+    stats["elbo"] = total.detach().reshape(1)
+    for name, value in terms.items():
+        value = torch.as_tensor(value, device=loss.device).detach()
+        stats[name] = value.to(torch.float32).reshape(1)
+    warn_of_collapse(model, terms)
+    if as_dict:
+        return {**output, "loss": total, "stats": stats}
+    return total, stats, weight
+
+
+def warn_of_collapse(model: torch.nn.Module, terms: Mapping[str, Any]) -> None:
+    """Warn once when nearly all posterior means are near zero: the KL has won over the data."""
+    shares = [float(terms[key]) for key in ("small_A", "small_B") if key in terms]
+    if len(shares) < 2 or model.__dict__.get("_espnet_blora_collapse_told"):
+        return
+    if min(shares) >= COLLAPSED_SHARE:
+        model.__dict__["_espnet_blora_collapse_told"] = True
+        logger.warning(
+            "the adapter has collapsed: %.1f %% of the means of A and %.1f %% of B are below 1e-3, "
+            "so the model is nearly the base. Remedy: a smaller beta, a wider prior_std or a "
+            "longer warm-up of beta.",
+            100 * shares[0],
+            100 * shares[1],
+        )
+
+
+def check_name(name: str, table: Mapping[str, Any]) -> None:
+    """Check the name of an adapter.
+
+    Raises:
+        ValueError: It is unknown; near misses are named.
+    """
+    if name in table:
+        return
+    near = difflib.get_close_matches(str(name), list(table), n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"adapter: {name!r} is unknown; allowed are {', '.join(sorted(table))}.{hint}")
+
+
+def check_training(args: argparse.Namespace) -> None:
+    """Check what a training configuration says about adapters, before anything is built.
+
+    Raises:
+        ValueError: It would train something else than it says; says what to change.
+    """
+    from espnet2.layers.create_adapter import create_adapter_fn_table
+
+    name = getattr(args, "adapter", None)
+    if not getattr(args, "use_adapter", False):
+        if is_bayesian(name):
+            raise ValueError(
+                f"adapter: {name} is set but use_adapter is false: every weight would be trained. "
+                "Remedy: use_adapter: true, or leave adapter out for full fine-tuning."
+            )
+        return
+    check_name(name, create_adapter_fn_table)
+    if name not in METHODS:
+        return
+    if args.save_strategy == "adapter_only":
+        raise ValueError(
+            f"save_strategy: adapter_only is ESPnet's and knows nothing of adapter {name!r}. "
+            "Remedy: save_strategy: required_grad_only, which saves what is trained and the "
+            "adapter's buffers."
+        )
+    for option in ("use_deepspeed", "sharded_ddp"):
+        if getattr(args, option, False):
+            raise ValueError(
+                f"{option}: true does not work with adapter {name!r}: its checkpoints would miss "
+                f"the adapter's checks. Remedy: {option}: false (an adapter fits one GPU; several "
+                "work by ESPnet's plain distributed training)."
+            )
+    if is_bayesian(name):
+        _check_loss(name, getattr(args, "model_conf", None) or {})
+
+
+def _check_loss(name: str, model_conf: Mapping[str, Any]) -> None:
+    """Make sure that the loss which the KL is added to is a mean over tokens.
+
+    Raises:
+        ValueError: It is not: beta would mean something else.
+    """
+    if model_conf.get("length_normalized_loss") is not True:
+        raise ValueError(
+            f"adapter: {name} needs model_conf.length_normalized_loss: true, found "
+            f"{model_conf.get('length_normalized_loss', False)}: ESPnet's default divides the loss "
+            "by the batch size, not by tokens, and beta would be some 20 times too weak. Remedy: "
+            "set it to true under model_conf."
+        )
+    weight = model_conf.get("ctc_weight", 0.5)
+    if weight != 0:
+        raise ValueError(
+            f"adapter: {name} needs model_conf.ctc_weight: 0.0, found {weight} (ESPnet's default "
+            "is 0.5): the CTC loss is per utterance, the KL is weighed against a loss per token."
+        )
+
+
+def exclude_from_weight_decay(args: argparse.Namespace, model: torch.nn.Module) -> None:
+    """Turn ESPnet's `exclude_weight_decay` on where parameters ask for it (posterior scales).
+
+    Biases and norms keep the decay they had, unless the user has chosen otherwise.
+    """
+    if args.exclude_weight_decay:
+        return
+    marked = [n for n, p in model.named_parameters() if getattr(p, "_no_weight_decay", False)]
+    if not marked:
+        return
+    args.exclude_weight_decay = True
+    args.exclude_weight_decay_conf = {
+        "bias_weight_decay": True,
+        "normalization_weight_decay": True,
+        **(args.exclude_weight_decay_conf or {}),
+    }
+    logger.info("exclude_weight_decay is on: %d parameters are marked", len(marked))
+
+
+def apply_scale(model: torch.nn.Module, scale: float | None) -> None:
+    """Set the launcher's --adapter-scale on a model loaded for decoding.
+
+    Raises:
+        ValueError: A scale is asked for, but the model has no adapter.
+    """
+    if scale is None:
+        return
+    adapter = get_adapter(model)
+    if adapter is None:
+        raise ValueError(
+            f"--adapter-scale {scale}: this model has no adapter of ours to be scaled. Remedy: "
+            "leave the option out, or decode an experiment with adapter: lora or blora."
+        )
+    adapter.set_scale(scale)
+    logger.info("the adapter's update is multiplied by %s", scale)

@@ -1,0 +1,136 @@
+"""Loads of a whole model, checked: what a checkpoint lacks is never replaced by chance.
+
+ESPnet loads with strict=False and reports nothing, so that an empty file decodes with rc 0. The
+hooks below sit on the model itself and therefore see every load: inference, resume, init_param.
+Models with one of our adapters are checked by the adapter's own hooks.
+"""
+
+import logging
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+MARKER = "espnet_blora.base"
+_TOLERANCE = 1e-5
+
+
+def fingerprint(model: torch.nn.Module) -> torch.Tensor:
+    """Summarise a model's weights: [number of values, sum_i m_i, sum_i i m_i], m_i = mean |w_i|.
+
+    Returns:
+        Tensor of shape (3,), float64; equal up to rounding on every device.
+    """
+    count, total, ordered = 0, 0.0, 0.0
+    names = sorted(dict(model.named_parameters()))
+    parameters = dict(model.named_parameters())
+    for index, name in enumerate(names, 1):
+        value = parameters[name].detach()
+        size = value.abs().mean(dtype=torch.float64).item() if value.numel() else 0.0
+        count, total, ordered = count + value.numel(), total + size, ordered + index * size
+    return torch.tensor([count, total, ordered], dtype=torch.float64)
+
+
+def base_marker(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the checkpoint that stands for "this base model, unchanged": only its fingerprint."""
+    return {MARKER: fingerprint(model)}
+
+
+def check_loads(model: torch.nn.Module) -> torch.nn.Module:
+    """Put the checks on a model; every later load_state_dict of it raises ValueError when unfit."""
+    model.register_load_state_dict_pre_hook(_before)
+    model.register_load_state_dict_post_hook(_after)
+    return model
+
+
+def _adapter(model: torch.nn.Module):
+    from espnet_blora.adapters import get_adapter
+
+    return get_adapter(model)
+
+
+def _before(module, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
+    """Check shapes and take the base marker out, before torch loads anything."""
+    module.__dict__["_espnet_blora_base"] = MARKER in state
+    if MARKER in state:
+        _check_marker(module, state.pop(MARKER))
+        return
+    if _adapter(module) is not None:
+        return
+    own = module.state_dict()
+    wrong = [
+        f"{key}: {tuple(state[key].shape)} in the checkpoint, {tuple(value.shape)} in the model"
+        for key, value in own.items()
+        if torch.is_tensor(state.get(key)) and state[key].shape != value.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"the checkpoint is of another model: {len(wrong)} tensors differ in shape "
+            f"({'; '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}). Remedy: use the "
+            "config.yaml that was written with this checkpoint, and the same --whisper."
+        )
+
+
+def _check_marker(module: torch.nn.Module, found: torch.Tensor) -> None:
+    """Make sure that a base marker speaks of the weights that this model has.
+
+    Raises:
+        ValueError: It is of another base, or the model has an adapter to be loaded.
+    """
+    if _adapter(module) is not None:
+        raise ValueError(
+            "the checkpoint is the mark of an unadapted base model (--adapter none), but "
+            "config.yaml asks for an adapter. Remedy: give the adapter's own checkpoint "
+            "(valid.*.best.pth), or decode with the config.yaml of the base."
+        )
+    own = fingerprint(module)
+    if not torch.is_tensor(found) or found.shape != own.shape:
+        raise ValueError(f"the base marker {MARKER!r} is damaged; write it again (base_model)")
+    if not torch.allclose(found.double().cpu(), own, rtol=_TOLERANCE, atol=0.0):
+        raise ValueError(
+            f"the checkpoint stands for another base model: its fingerprint is {found.tolist()}, "
+            f"this model's is {own.tolist()}. Remedy: pass the same --whisper as when it was "
+            "written, or write it again (python3 -m espnet_blora.bin.base_model)."
+        )
+
+
+def _after(module: torch.nn.Module, keys) -> None:
+    """Judge what torch found missing and unexpected."""
+    if module.__dict__.pop("_espnet_blora_base", False):
+        keys.missing_keys.clear()
+        keys.unexpected_keys.clear()
+        logger.info("loaded the unadapted base model: its weights are those of the Whisper file")
+        return
+    if _adapter(module) is not None:
+        return
+    total = len(module.state_dict())
+    missing, unexpected = list(keys.missing_keys), list(keys.unexpected_keys)
+    matched = total - len(missing)
+    logger.info(
+        "checked load: %d keys matched, %d missing, %d unexpected",
+        matched,
+        len(missing),
+        len(unexpected),
+    )
+    # ESPnet's own adapters save a part of the model; theirs is the part that must be there.
+    partial = getattr(module, "_espnet_adapter", None)
+    if partial and matched:
+        missing = [key for key in missing if "adapter" in key or "lora_" in key]
+    if missing or not matched or (unexpected and not partial and _is_whisper(module)):
+        raise ValueError(
+            f"the checkpoint does not fit the model: {matched} of {total} keys matched, "
+            f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected"
+            f"{_some(unexpected)}. Remedy: use the config.yaml that was written with this "
+            "checkpoint; if the file was cut short, copy it again or use another epoch's."
+        )
+    if unexpected:
+        logger.warning("keys of the checkpoint not used%s", _some(unexpected))
+
+
+def _is_whisper(module: torch.nn.Module) -> bool:
+    return bool(getattr(module, "is_encoder_whisper", False))
+
+
+def _some(names: list[str]) -> str:
+    """Show the first three names of a list in brackets."""
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""

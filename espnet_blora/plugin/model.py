@@ -1,0 +1,121 @@
+"""ESPnet's ASR model with Whisper's loss: over the text tokens, not over the prompt."""
+
+import math
+
+import torch
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.legacy.nets.pytorch_backend.transformer.add_sos_eos import add_sos_eos
+
+SOT = "<|startoftranscript|>"
+LAST_OF_PROMPT = "<|notimestamps|>"
+
+
+def smoothed_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, ignore: int, smoothing: float, per_token: bool
+) -> torch.Tensor:
+    """Return ESPnet's label-smoothing loss, by torch's fused cross entropy.
+
+    KL(q || p) with q = 1 - s on the target and s / (V - 1) on each other token. As cross entropy
+    smooths with e / V on *every* token, e = s V / (V - 1) gives the same q; what is left is the
+    constant entropy of q.
+
+    Args:
+        logits: (B, L, V).
+        targets: (B, L), `ignore` where no loss is wanted.
+        ignore: The ignored id.
+        smoothing: s in [0, 1).
+        per_token: Divide by the number of tokens; else by B, as ESPnet does by default.
+
+    Returns:
+        Loss in nats, shape ().
+    """
+    size = logits.size(-1)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    total = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1),
+        targets.flatten(),
+        ignore_index=ignore,
+        label_smoothing=smoothing * size / (size - 1),
+        reduction="sum",
+    )
+    tokens = (targets != ignore).sum()
+    if smoothing > 0:
+        entropy = (1 - smoothing) * math.log(1 - smoothing)
+        entropy += smoothing * math.log(smoothing / (size - 1))
+        total = total + entropy * tokens
+    return total / (tokens.clamp(min=1) if per_token else logits.size(0))
+
+
+class BloraASRModel(ESPnetASRModel):
+    """ESPnetASRModel whose attention loss and accuracy leave Whisper's prompt out.
+
+    The ids of an utterance are [language, transcribe, notimestamps, text ...]. The decoder reads
+    all of them; loss, accuracy and CER count from the first text token on. The prompt is the
+    leading run of ids between `<|startoftranscript|>` and `<|notimestamps|>`; a token list
+    without these (any other ESPnet model) leaves everything as ESPnet has it.
+    """
+
+    def __init__(self, vocab_size: int, token_list, *args, **kwargs):
+        super().__init__(vocab_size, token_list, *args, **kwargs)
+        places = {token: index for index, token in enumerate(token_list)}
+        self.prompt_range: tuple[int, int] | None = None
+        if SOT in places and LAST_OF_PROMPT in places:
+            self.prompt_range = (places[SOT] + 1, places[LAST_OF_PROMPT])
+
+    def prompt_lengths(self, ys_pad: torch.Tensor) -> torch.Tensor:
+        """Count the leading prompt ids of each row: (B, L) -> (B,)."""
+        if self.prompt_range is None:
+            return torch.zeros(ys_pad.size(0), dtype=torch.long, device=ys_pad.device)
+        first, last = self.prompt_range
+        inside = (ys_pad >= first) & (ys_pad <= last)
+        return inside.long().cumprod(dim=1).sum(dim=1)
+
+    def _calc_att_loss(
+        self,
+        encoder_out: torch.Tensor,
+        encoder_out_lens: torch.Tensor,
+        ys_pad: torch.Tensor,
+        ys_pad_lens: torch.Tensor,
+    ):
+        """Return (loss, accuracy, CER, WER) over text tokens; see ESPnetASRModel for the shapes."""
+        if self.prompt_range is None or self.lang_token_id is not None:
+            return super()._calc_att_loss(encoder_out, encoder_out_lens, ys_pad, ys_pad_lens)
+        ys_in, ys_out = add_sos_eos(ys_pad, self.sos, self.eos, self.ignore_id)
+        lengths = self.prompt_lengths(ys_pad)
+        position = torch.arange(ys_out.size(1), device=ys_out.device)
+        # Masked in the output only: add_sos_eos drops ignored ids from the decoder's input too.
+        ys_out = ys_out.masked_fill(position < lengths[:, None], self.ignore_id)
+
+        logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)
+        loss = smoothed_cross_entropy(
+            logits,
+            ys_out,
+            self.ignore_id,
+            self.criterion_att.smoothing,
+            self.criterion_att.normalize_length,
+        )
+        with torch.no_grad():
+            best = logits.argmax(dim=-1)
+            counted = ys_out != self.ignore_id
+            accuracy = float(((best == ys_out) & counted).sum() / counted.sum().clamp(min=1))
+        cer, wer = None, None
+        if not self.training and self.error_calculator is not None:
+            cer, wer = self._text_errors(best, ys_pad, lengths)
+        return loss, accuracy, cer, wer
+
+    def _text_errors(self, best: torch.Tensor, ys_pad: torch.Tensor, lengths: torch.Tensor):
+        """Let ESPnet count errors of the teacher-forced guess, prompt left out on both sides."""
+        rows = [
+            (guess[skip:], truth[skip:][truth[skip:] != self.ignore_id])
+            for guess, truth, skip in zip(best, ys_pad, lengths.tolist(), strict=True)
+        ]
+        width = max(len(truth) for _, truth in rows) + 1
+        if width == 1:
+            return None, None  # nothing but empty texts in this batch: no rate to report
+        truths = ys_pad.new_full((len(rows), width), self.ignore_id)
+        guesses = ys_pad.new_full((len(rows), width), self.eos)
+        for index, (guess, truth) in enumerate(rows):
+            truths[index, : len(truth)] = truth
+            guesses[index, : min(width, len(guess))] = guess[:width]
+        return self.error_calculator(guesses.cpu(), truths.cpu())

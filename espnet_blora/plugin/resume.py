@@ -1,0 +1,157 @@
+"""Guards of an experiment folder: no resume under another configuration, no second run at once."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+logger = logging.getLogger(__name__)
+
+# What may change between two runs of one experiment without changing what it computes.
+HARMLESS = frozenset(
+    """
+    max_epoch ngpu num_workers log_interval log_level output_dir config print_config required
+    dry_run resume distributed local_rank multiprocessing_distributed unused_parameters
+    gradient_as_bucket_view use_tensorboard use_matplotlib use_wandb num_att_plot
+    create_graph_in_tensorboard keep_nbest_models nbest_averaging_interval max_cache_size
+    max_cache_fd detect_anomaly write_collected_feats collect_stats version
+    """.split()
+)
+_HARMLESS_PREFIXES = ("dist_", "wandb_")
+
+_stored: ContextVar[dict | None] = ContextVar("stored_config", default=None)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as a yaml file would give it back: tuples as lists, paths as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def read_config(path: Path) -> dict:
+    """Read a config.yaml that ESPnet wrote.
+
+    Raises:
+        ValueError: It is no yaml mapping (for example cut short).
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: not readable as yaml: {error}. Remedy: {_start_anew(path)}"
+        ) from error
+    if not isinstance(config, dict):
+        raise ValueError(
+            f"{path}: expected a yaml mapping, found {type(config).__name__}. "
+            f"Remedy: {_start_anew(path)}"
+        )
+    return config
+
+
+def _start_anew(path: Path) -> str:
+    return f"train in another folder (--asr_exp), or move {path.parent} away and start anew."
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
+    """List the keys whose values differ, nested ones as `a.b`, each as `key: old -> new`."""
+    lines = []
+    for key in sorted({*old, *new}, key=str):
+        if not prefix and (key in HARMLESS or str(key).startswith(_HARMLESS_PREFIXES)):
+            continue
+        before, after = old.get(key), new.get(key)
+        if before == after and (key in old) == (key in new):
+            continue
+        name = f"{prefix}{key}"
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{name}.")
+        else:
+            lines.append(f"{name}: {_show(old, key)} -> {_show(new, key)}")
+    return lines
+
+
+def _show(config: Mapping, key: str) -> str:
+    if key not in config:
+        return "(absent)"
+    text = repr(config[key])
+    size = f" ... ({len(config[key])} entries)" if isinstance(config[key], (list, dict)) else " ..."
+    return text if len(text) <= 80 else text[:60] + size
+
+
+@contextmanager
+def stored_config(output_dir: Path, resume: bool) -> Iterator[None]:
+    """Remember, before ESPnet rewrites it, the config.yaml that a resume must agree with.
+
+    Every rank reads it before the process group forms, hence before rank 0 can rewrite it.
+    """
+    path = output_dir / "config.yaml"
+    resumes = resume and (output_dir / "checkpoint.pth").is_file()
+    token = _stored.set(read_config(path) if resumes and path.is_file() else None)
+    try:
+        yield
+    finally:
+        _stored.reset(token)
+
+
+def refuse_changed_config(config: Mapping, output_dir: Path) -> None:
+    """Compare the configuration of this run with the stored one.
+
+    ESPnet itself would write the new config.yaml beside the old weights and return 0.
+
+    Raises:
+        ValueError: They differ in more than `HARMLESS` keys; config.yaml is left untouched.
+    """
+    old = _stored.get()
+    if old is None:
+        return
+    changed = differences(old, plain(config))
+    if changed:
+        raise ValueError(
+            f"{output_dir} was trained with another configuration; {len(changed)} "
+            f"key{'s' if len(changed) > 1 else ''} differ (stored -> now):\n  "
+            + "\n  ".join(changed)
+            + f"\nResuming would give a model that matches neither. config.yaml was left as it is. "
+            f"Remedy: restore these values (only max_epoch and the like may change), or "
+            f"{_start_anew(output_dir / 'config.yaml')}"
+        )
+
+
+@contextmanager
+def only_run(output_dir: Path) -> Iterator[None]:
+    """Hold the experiment folder for one run; the lock ends with the process, however it ends.
+
+    Raises:
+        ValueError: Another run holds it.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with (output_dir / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown process"
+            raise ValueError(
+                f"{output_dir} is in use by another run ({holder}). Remedy: wait for it, stop it, "
+                "or train in another folder (--asr_exp)."
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            logger.warning("%s: this file system has no locks; start no second run", output_dir)
+        file.truncate(0)
+        file.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
+        file.flush()
+        yield
