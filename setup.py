@@ -13,10 +13,8 @@ test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff"]
 setup(
     name="espnet_blora",
     version="0.1.0",
-    description="Adapt Whisper in ESPnet with Bayesian low-rank adapters, and measure what it forgets",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8")
-    if Path(__file__).with_name("README.md").is_file()
-    else "",
+    description="Adapt Whisper in ESPnet with Bayesian low-rank adapters; measure what it forgets",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
