@@ -1,9 +1,14 @@
 """Package metadata; `pip install -e .` puts espnet_blora beside an ESPnet of the same release."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "espnet_blora/__init__.py").read_text("utf-8"), re.MULTILINE
+)
 ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/requirements.lock
 
 demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
@@ -12,9 +17,9 @@ test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff"]
 
 setup(
     name="espnet_blora",
-    version="0.1.0",
+    version=VERSION[1],
     description="Adapt Whisper in ESPnet with Bayesian low-rank adapters; measure what it forgets",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],

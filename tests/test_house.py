@@ -114,7 +114,8 @@ def odd_programs(root: Path) -> list[str]:
     return found
 
 
-KEY = re.compile(r"^\s*(?:- )?[\w.\-\"']+\s*:(?:\s|$)")
+# A key with a value; what only opens a block of further keys needs no comment of its own.
+KEY = re.compile(r"^\s*(?:- )?[\w.\-\"']+\s*:\s+[^\s#]")
 
 
 def bare_keys(root: Path) -> list[str]:
@@ -206,7 +207,7 @@ def test_program_without_parser_is_seen(tmp_path):
 
 
 def test_key_without_comment_is_seen(tmp_path):
-    text = "# the rank\nrank: 32\nalpha: 64  # scale\nbeta: 0.5\nlist:  # names\n- a\n- b: '#x'\n"
+    text = "# the rank\nrank: 32\nalpha: 64  # scale\nbeta: 0.5\nconf:\n- a\n- b: '#x'\n"
     plant(tmp_path, "egs2/corpus/asr1/conf/train.yaml", text)
     plant(tmp_path, "egs2/corpus/asr1/data/other.yaml", "bare: 1\n")
     found = bare_keys(tmp_path)
