@@ -1,0 +1,319 @@
+"""ESPnet's own `asr_inference` with one language prompt per utterance, right under batching.
+
+`Speech2Text` of `espnet2.bin.asr_inference` is replaced by a subclass, so the program, its options
+and its output stay ESPnet's. Three things differ for a Whisper model: prompts are set per row of
+the batch (ESPnet sorts the batch by length and would leave them behind; this needs no sorting),
+token 0, which is "!", is kept, and every utterance ends in one output line and one pair of the log
+lines that stage 12 counts, or in an error that names it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from espnet2.bin import asr_inference
+from espnet2.legacy.nets.beam_search import Hypothesis
+from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_accelerator_memory
+from torch import Tensor
+from whisper.audio import N_SAMPLES, SAMPLE_RATE
+
+from espnet_blora.plugin.preprocessor import unpack_name
+from espnet_blora.plugin.vocabulary import layout_of
+from espnet_blora.plugin.whisper_decoder import WhisperDecoder
+from espnet_blora.whisper.vocabulary import N_PROMPT, Layout
+
+BaseSpeech2Text = asr_inference.Speech2Text
+base_inference = asr_inference.inference
+logger = logging.getLogger(__name__)
+
+Result = tuple[str, list[str], list[int], Hypothesis]
+
+
+def cut(wave: Tensor, limit: int = N_SAMPLES, frame: int = 320) -> list[Tensor]:
+    """Cut a wave (S,) into the fewest pieces of at most `limit` samples, at quiet places.
+
+    Each cut is put at the quietest frame within a tenth of a piece around the even division.
+    """
+    n = math.ceil(len(wave) / limit)
+    if n <= 1:
+        return [wave]
+    n = math.ceil(len(wave) / (limit * 0.8))  # leaves a tenth of a piece of play on each side
+    size = len(wave) / n
+    bounds = [0]
+    for k in range(1, n):
+        low = int(k * size - size / 10)
+        energy = wave[low : int(k * size + size / 10)].float().unfold(0, frame, frame).pow(2).sum(1)
+        bounds.append(low + int(energy.argmin()) * frame + frame // 2)
+    bounds.append(len(wave))
+    return [wave[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+class WhisperSpeech2Text(BaseSpeech2Text):
+    """`Speech2Text` for Whisper models of this plugin; any other model is left to ESPnet."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        """Take ESPnet's arguments.
+
+        Raises:
+            ValueError: an option that contradicts a Whisper model.
+        """
+        for option in ("lang_prompt_token", "nlp_prompt_token", "prompt_token_file"):
+            if kwargs.get(option) is not None:
+                raise ValueError(f"--{option} is not supported: the language comes from utt2lang")
+        super().__init__(*args, **kwargs)
+        self.layout: Layout | None = None
+        if not isinstance(self.asr_model.decoder, WhisperDecoder):
+            return
+        self.layout = layout_of(self.asr_model.token_list)
+        if "ctc" in self.beam_search.scorers and self.asr_model.ctc is None:
+            raise ValueError("ctc_weight must be 0.0 in the decoding yaml: Whisper has no CTC")
+        conf = getattr(self.asr_train_args, "preprocessor_conf", None) or {}
+        self.language = conf.get("whisper_language")
+
+    def __call__(
+        self,
+        speech: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        whisper_prompt: Tensor | Sequence[int] | None = None,
+        utterance: Tensor | Sequence[int] | None = None,
+        language: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Decode one utterance (S,), or a list of them.
+
+        Args:
+            speech: samples at 16 kHz.
+            whisper_prompt: prompt ids from our preprocessor; else `language` counts.
+            utterance: packed id, for messages.
+            language: Whisper language code (of each, for a list); default
+                `preprocessor_conf.whisper_language` of the training.
+
+        Returns:
+            n-best list of (text, tokens, ids, hypothesis); a list of these for a list.
+        """
+        if self.layout is None:
+            return super().__call__(speech)
+        if isinstance(speech, (list, tuple)):
+            return self.batch_decode(speech, language=language)
+        wave = torch.as_tensor(speech)
+        prompt = self._prompts(
+            1, None if whisper_prompt is None else [list(whisper_prompt)], language
+        )
+        name = "1" if utterance is None else unpack_name(utterance)
+        return self._decode_utterances([wave], prompt, [name])[0]
+
+    def batch_decode(
+        self,
+        speech: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        speech_lengths: Tensor | Sequence[int] | None = None,
+        whisper_prompt: Tensor | Sequence[Sequence[int]] | None = None,
+        whisper_prompt_lengths: Tensor | None = None,
+        utterance: Tensor | None = None,
+        utterance_lengths: Tensor | None = None,
+        language: str | Sequence[str] | None = None,
+    ) -> list[Any]:
+        """Decode a padded batch (B, S) with its lengths, or a list of waves; one n-best list each.
+
+        A batch that does not fit the accelerator's memory is split and tried again.
+        """
+        if self.layout is None:
+            return super().batch_decode(speech, speech_lengths)
+        if isinstance(speech, (list, tuple)):
+            waves = [torch.as_tensor(wave).reshape(-1) for wave in speech]
+        else:
+            if speech_lengths is None:
+                raise ValueError("speech_lengths is required for a padded speech array")
+            waves = [
+                torch.as_tensor(w)[: int(n)] for w, n in zip(speech, speech_lengths, strict=True)
+            ]
+        if whisper_prompt is not None:
+            whisper_prompt = [[int(i) for i in row] for row in whisper_prompt]
+        prompts = self._prompts(len(waves), whisper_prompt, language)
+        if utterance is None:
+            names = [str(number) for number in range(1, len(waves) + 1)]
+        else:
+            names = [unpack_name(row) for row in utterance]
+        return self._decode_utterances(waves, prompts, names)
+
+    def _prompts(
+        self, n: int, given: list[list[int]] | None, language: str | Sequence[str] | None
+    ) -> list[list[int]]:
+        if given is not None:
+            prompts = [[int(i) for i in prompt] for prompt in given]
+            known = {self.layout.sot, self.layout.transcribe, self.layout.notimestamps}
+            for prompt in prompts:
+                if len(prompt) != N_PROMPT or {prompt[0], *prompt[2:]} != known:
+                    raise ValueError(f"prompt {prompt} is not one of {self.layout.stamp}")
+            return prompts
+        language = language if language is not None else self.language
+        if language is None:
+            raise ValueError(
+                "no language: pass language='zh' (a Whisper code), one for each utterance of a list"
+            )
+        codes = [language] * n if isinstance(language, str) else list(language)
+        if len(codes) != n:
+            raise ValueError(f"{len(codes)} languages for {n} utterances")
+        return [self.layout.prompt(code) for code in codes]
+
+    @torch.no_grad()
+    def _decode_utterances(
+        self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
+    ) -> list[list[Result]]:
+        """Decode waves of any length; those over 30 s in pieces, whose texts are joined."""
+        pieces, owners = [], []
+        for row, wave in enumerate(waves):
+            parts = cut(wave)
+            if len(parts) > 1:
+                logger.warning(
+                    "utterance %s lasts %.1f s: decoded in %d pieces of at most 30 s",
+                    names[row],
+                    len(wave) / SAMPLE_RATE,
+                    len(parts),
+                )
+            pieces += parts
+            owners += [row] * len(parts)
+        results: list[list[Result]] = []
+        room = max(1, self.batch_size)
+        for first in range(0, len(pieces), room):
+            rows = owners[first : first + room]
+            results += self._decode_pieces(
+                pieces[first : first + room],
+                [prompts[row] for row in rows],
+                [names[row] for row in rows],
+            )
+        grouped: list[list[list[Result]]] = [[] for _ in waves]
+        for row, result in zip(owners, results, strict=True):
+            grouped[row].append(result)
+        return [_joined(parts) for parts in grouped]
+
+    def _decode_pieces(
+        self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
+    ) -> list[list[Result]]:
+        """One search over waves of at most 30 s; halves the batch when memory runs out."""
+        for wave in waves:
+            logger.info("speech length: " + str(len(wave)))
+        try:
+            found = self._search(waves, prompts, names)
+        except Exception as error:
+            if not is_out_of_memory_error(error):
+                logger.error("decoding failed for the utterances %s", ", ".join(names))
+                raise
+            release_accelerator_memory()
+            if len(waves) == 1:
+                raise RuntimeError(
+                    f"utterance {names[0]} ({len(waves[0])} samples) does not fit the memory of "
+                    f"{self.device} even alone; lower beam_size or decode on the CPU"
+                ) from error
+        else:
+            return [
+                self._results(hypotheses, prompt, name)
+                for hypotheses, prompt, name in zip(found, prompts, names, strict=True)
+            ]
+        logger.warning("out of memory with %d utterances; trying again in two halves", len(waves))
+        for name in names:
+            logger.info(f"best hypo: (out of memory, {name} is decoded again)")
+        half = len(waves) // 2
+        return self._decode_pieces(
+            waves[:half], prompts[:half], names[:half]
+        ) + self._decode_pieces(waves[half:], prompts[half:], names[half:])
+
+    def _search(
+        self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
+    ) -> list[list[Hypothesis]]:
+        lengths = torch.tensor([len(wave) for wave in waves])
+        speech = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+        speech = speech.to(device=self.device, dtype=getattr(torch, self.dtype))
+        memory, memory_lengths = self.asr_model.encode(speech, lengths.to(self.device))
+        finite = torch.isfinite(memory).flatten(1).all(1).tolist()
+        for name, good in zip(names, finite, strict=True):
+            if not good:
+                raise ValueError(
+                    f"utterance {name}: the encoder's output is not finite; check the audio and "
+                    "the checkpoint, and use --dtype float32"
+                )
+        ratios = {"maxlenratio": self.maxlenratio, "minlenratio": self.minlenratio}
+        try:
+            if type(self.beam_search) is asr_inference.BatchBeamSearch:
+                self.beam_search.set_hyp_primer(prompts)
+                return self.beam_search(x=memory, x_lengths=memory_lengths, **ratios)
+            found = []
+            for row, prompt in enumerate(prompts):
+                self.beam_search.set_hyp_primer(prompt)
+                alone = memory[row, : int(memory_lengths[row])]
+                found.append(self.beam_search(x=alone, **ratios))
+            return found
+        finally:
+            self.beam_search.set_hyp_primer(None)
+            self.asr_model.decoder.release_cache()
+
+    def _results(self, found: list[Hypothesis], prompt: list[int], name: str) -> list[Result]:
+        if not found:
+            logger.warning("utterance %s: the search ended without a hypothesis; empty text", name)
+            logger.info(f"best hypo: ({name})")
+            yseq = torch.tensor([*prompt, self.layout.eot])
+            found = [Hypothesis(yseq=yseq, score=0.0)]
+        results = []
+        for hypothesis in found[: self.nbest]:
+            if not math.isfinite(float(hypothesis.score)):
+                raise ValueError(
+                    f"utterance {name}: score {float(hypothesis.score)}; check the checkpoint, and "
+                    "use --dtype float32"
+                )
+            ids = [int(i) for i in hypothesis.yseq[len(prompt) :]]
+            if self.layout.eot in ids:
+                ids = ids[: ids.index(self.layout.eot)]
+            # one line of a Kaldi text file: blanks of any kind, line breaks too, become one space
+            text = " ".join(self.layout.decode(ids).split())
+            results.append((text, self.layout.tokens(ids), ids, hypothesis))
+        return results
+
+
+def _joined(parts: list[list[Result]]) -> list[Result]:
+    """The n-best lists of an utterance's pieces as one list, best with best."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = []
+    for row in zip(*parts, strict=False):  # as many as the piece with the fewest hypotheses has
+        hypothesis = Hypothesis(
+            yseq=torch.cat([r[3].yseq for r in row]), score=sum(float(r[3].score) for r in row)
+        )
+        text = " ".join(r[0] for r in row if r[0])
+        tokens, ids = [t for r in row for t in r[1]], [i for r in row for i in r[2]]
+        joined.append((text, tokens, ids, hypothesis))
+    return joined
+
+
+def inference(**options: Any) -> None:
+    """ESPnet's `inference`, then a check that every utterance asked for has its line.
+
+    Raises:
+        ValueError: an utterance without a line in `1best_recog/text`, or a line too many.
+    """
+    key_file = options.get("key_file")
+    if key_file is not None:
+        keys = _keys(key_file)
+        doubled = [key for key, count in Counter(keys).items() if count > 1]
+        if doubled:
+            raise ValueError(f"{key_file}: listed twice: {' '.join(doubled)}; remove one of each")
+    base_inference(**options)
+    text = Path(options["output_dir"]) / "1best_recog" / "text"
+    if key_file is None or not text.is_file():
+        return
+    written = _keys(text)
+    if sorted(written) != sorted(keys):
+        missing = sorted(set(keys) - set(written))
+        raise ValueError(
+            f"{text}: {len(written)} lines for {len(keys)} utterances of {key_file}; "
+            f"missing: {' '.join(missing[:10]) or 'none'}"
+        )
+
+
+def _keys(path: str | Path) -> list[str]:
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return [line.split(maxsplit=1)[0] for line in lines if line.strip()]

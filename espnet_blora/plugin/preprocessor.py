@@ -1,0 +1,99 @@
+"""What ESPnet's data loader does with an utterance of Whisper: its language becomes its prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+from espnet2.train.preprocessor import CommonPreprocessor
+from whisper.audio import N_SAMPLES, SAMPLE_RATE
+
+from espnet_blora.plugin.language import Languages
+from espnet_blora.plugin.tokenizer import MODEL_TYPE, WhisperTokenIDConverter, WhisperTokenizer
+from espnet_blora.plugin.vocabulary import layout_of
+from espnet_blora.whisper.vocabulary import Layout
+
+PROMPT = "whisper_prompt"
+UTTERANCE = "utterance"
+DEFAULT_N_TEXT_CTX = 448
+
+
+def pack_name(utterance: str) -> np.ndarray:
+    """An utterance id as integers, the only way through ESPnet's loader and collater."""
+    return np.frombuffer(utterance.encode("utf-8"), dtype=np.uint8).astype(np.int64)
+
+
+def unpack_name(packed) -> str:
+    """The inverse of `pack_name`; negative numbers are the collater's padding."""
+    return bytes(int(i) for i in packed if int(i) >= 0).decode("utf-8")
+
+
+class WhisperPreprocessor(CommonPreprocessor):
+    """ESPnet's preprocessor; for `token_type: whisper_multilingual` with a language per utterance.
+
+    Text becomes [language, transcribe, no timestamps] + text tokens: ESPnet's model puts the start
+    token before and end-of-text behind. For decoding (`decoding`) there is no text; the prompt and
+    the id then travel with the speech. Any other token type is left to ESPnet.
+    """
+
+    def __init__(self, train: bool, **options):
+        super().__init__(train, **options)
+        self.layout: Layout | None = None
+        self.languages = Languages()
+        self.decoding = False
+        self.n_text_ctx = DEFAULT_N_TEXT_CTX
+        if options.get("token_type") == MODEL_TYPE:
+            self.layout = layout_of(options["token_list"])
+            self.tokenizer = WhisperTokenizer(layout=self.layout)
+            self.token_id_converter = WhisperTokenIDConverter(layout=self.layout)
+
+    def bind(
+        self, languages: Languages, decoding: bool, n_text_ctx: int = DEFAULT_N_TEXT_CTX
+    ) -> None:
+        """Tell it the languages of its data, and whether prompts go along for decoding."""
+        self.languages, self.decoding, self.n_text_ctx = languages, decoding, n_text_ctx
+
+    def __call__(self, uid: str, data: dict) -> dict[str, np.ndarray]:
+        """Process one utterance.
+
+        Raises:
+            ValueError: no language, audio that is not mono, finite and (in training) at most 30 s,
+                or a text longer than Whisper's positions; each names the utterance.
+        """
+        if self.layout is None:
+            return super().__call__(uid, data)
+        if "prompt" in data:
+            raise ValueError(
+                f"utterance {uid!r} has a 'prompt': ESPnet's prompts are not supported, the "
+                "language comes from utt2lang"
+            )
+        data = self._speech_process(data)
+        if self.speech_name in data:
+            self._check_speech(uid, data[self.speech_name])
+        prompt = self.layout.prompt(self.languages[uid])
+        if isinstance(data.get(self.text_name), str):
+            text = self.text_cleaner(data[self.text_name])
+            ids = [*prompt[1:], *self.layout.encode(text)]
+            if len(ids) + 1 > self.n_text_ctx:
+                raise ValueError(
+                    f"utterance {uid!r}: {len(ids) + 1} tokens with the prompt, Whisper has "
+                    f"{self.n_text_ctx} positions: cut the utterance or remove it from the data"
+                )
+            data[self.text_name] = np.array(ids, dtype=np.int64)
+        if self.decoding:
+            data[PROMPT] = np.array(prompt, dtype=np.int64)
+            data[UTTERANCE] = pack_name(uid)
+        return data
+
+    def _check_speech(self, uid: str, speech: np.ndarray) -> None:
+        if speech.ndim != 1:
+            raise ValueError(
+                f"utterance {uid!r}: audio of shape {speech.shape}, Whisper takes one channel; "
+                "make it mono (stage 1), or set preprocessor_conf: {force_single_channel: true}"
+            )
+        if not np.isfinite(speech).all():
+            raise ValueError(f"utterance {uid!r}: audio with NaN or infinite samples; replace it")
+        if not self.decoding and len(speech) > N_SAMPLES:
+            raise ValueError(
+                f"utterance {uid!r}: {len(speech) / SAMPLE_RATE:.2f} s, Whisper takes at most "
+                f"{N_SAMPLES // SAMPLE_RATE} s: cut it (segments), or filter the training set with "
+                "--max_wav_duration 30"
+            )

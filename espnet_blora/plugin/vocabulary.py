@@ -1,0 +1,93 @@
+"""Stage 5 for Whisper: `tokens.txt` of the size the launcher was given.
+
+Takes the place of `espnet2.bin.whisper_export_vocabulary.export_vocabulary`, which knows one size
+and needs the 2023 openai-whisper. The stamp of the file is its whole content: `Layout.of_tokens`
+compares every line before a model is built, so a file of another size can never be used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_blora.plugin.settings import Settings
+from espnet_blora.plugin.tokenizer import check_supported
+from espnet_blora.whisper.sizes import dims_of
+from espnet_blora.whisper.vocabulary import Layout, read_token_list
+
+logger = logging.getLogger(__name__)
+
+
+def export_vocabulary(
+    output: str,
+    whisper_model: str,
+    whisper_language: str | None = "en",
+    whisper_task: str = "transcribe",
+    log_level: str = "INFO",
+    add_token_file_name: str = "none",
+    sot_asr: bool = False,
+    speaker_change_symbol: str = "<sc>",
+) -> None:
+    """Write the token list of the launcher's Whisper to `output` ("-" is standard output).
+
+    The arguments are those of ESPnet's program. The language plays no part: every language of
+    the model is in the list.
+
+    Raises:
+        ValueError: the launcher was not told the size, or an option this plugin refuses.
+    """
+    logging.basicConfig(
+        level=log_level,
+        format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
+    )
+    check_supported(whisper_model, whisper_task, add_token_file_name, sot_asr)
+    spec = Settings.current().whisper
+    if spec is None:
+        raise ValueError(
+            "which Whisper? The token list depends on its size: start the program as "
+            "`python3 -m espnet_blora.run --whisper SIZE_OR_FILE -m ...`"
+        )
+    layout = Layout.of(dims_of(spec).n_vocab)
+    text = "".join(f"{token}\n" for token in layout.token_list())
+    if output == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and read_token_list(path) != layout.token_list():
+        logger.warning("%s: of another Whisper size, rewritten for %s", path, spec)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    logger.info("%s: %s (%s)", path, layout.stamp, spec)
+
+
+def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Layout:
+    """The layout of ESPnet's `token_list` argument: a path, or the list stored in `config.yaml`.
+
+    Raises:
+        ValueError: not exactly a Whisper vocabulary.
+    """
+    if isinstance(token_list, (str, os.PathLike)):
+        return Layout.of_tokens(read_token_list(token_list), os.fspath(token_list))
+    return Layout.of_tokens(list(token_list), "token_list")
+
+
+def check_vocabulary(layout: Layout, n_vocab: int, spec: str) -> None:
+    """Check that a token list is that of the model.
+
+    Raises:
+        ValueError: it is of another size (a fresh embedding would forget every word).
+    """
+    if layout.n_vocab != n_vocab:
+        raise ValueError(
+            f"token list with {layout.n_vocab} tokens, but Whisper {spec!r} has {n_vocab}: the "
+            "list was written for another size. Run stage 5 again with --whisper as in training "
+            "(and use one --token_list directory per size)."
+        )
