@@ -1,9 +1,9 @@
 """Speech from espeak-ng, reproducible to the bit.
 
-espeak-ng's samples depend on what the process has spoken before, and its noisy voices on a seed like
-the time.  Every utterance is therefore spoken in a fresh fork of a process that has initialised the
-library and spoken nothing, after seeding the library's own generator.  The library comes from the
-wheel ``espeakng-loader`` and is reached by ctypes; nothing needs root.
+espeak-ng's samples depend on what the process has spoken before, and its noisy voices on a seed
+like the time. Every utterance is therefore spoken in a fresh fork of a process that has
+initialised the library and spoken nothing, after seeding the library's own generator. The library
+comes from the wheel ``espeakng-loader`` and is reached by ctypes; nothing needs root.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class _Voice(ctypes.Structure):
 class Run:
     """A stretch of speech in one language.
 
-    text: what is said; language: a file name below espeak-ng's ``lang`` (``en``, ``en-US``, ``cmn``);
-    variant: a file name of ``voices/!v`` (``m1``, ``f3``); rate: words a minute; pitch: 0-99.
+    text: what is said; language: a file name below espeak-ng's ``lang`` (``en``, ``en-US``,
+    ``cmn``); variant: a file name of ``voices/!v`` (``m1``, ``f3``); rate: words a minute; pitch:
+    0-99.
     """
 
     text: str
@@ -161,7 +162,8 @@ def synthesise(runs: list[Run], seed: int) -> list[np.ndarray]:
 
     Returns: int16 arrays of shape (samples,) at 22,050 Hz; the same call gives the same bits.
 
-    Raises: ValueError for an unknown language or variant or empty text; RuntimeError if espeak-ng fails.
+    Raises: ValueError for an unknown language or variant or empty text; RuntimeError if espeak-ng
+    fails.
     """
     for run in runs:
         check_voice(run.language, run.variant)

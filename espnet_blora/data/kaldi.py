@@ -1,8 +1,8 @@
 """Kaldi data directories: reading, writing, checking, taking a part.
 
-A data directory holds ``key value`` files, one utterance (or speaker) a line, sorted by the key's bytes
-(``LC_ALL=C``): ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, in this project, ``utt2lang`` with
-one Whisper language code an utterance.
+A data directory holds ``key value`` files, one utterance (or speaker) a line, sorted by the key's
+bytes (``LC_ALL=C``): ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, in this project,
+``utt2lang`` with one Whisper language code an utterance.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def _check_key(key: str, where: str) -> None:
     bad = next((c for c in key if c.isspace() or ord(c) < 32 or c == "\ufeff"), None)
     if bad is not None:
         raise ValueError(
-            f"{where}: id {key!r} contains {bad!r}; ids must hold neither blanks nor control characters"
+            f"{where}: id {key!r} contains {bad!r}; ids hold neither blanks nor control characters"
         )
 
 
 def read_keyed(path: str | Path) -> dict[str, str]:
     """Read a file of ``key value`` lines; a line with a key alone gives an empty value.
 
-    Raises: FileNotFoundError; ValueError naming file and line for a duplicate or empty id, a carriage
-    return, a byte order mark, or bytes that are not UTF-8.
+    Raises: FileNotFoundError; ValueError naming file and line for a duplicate or empty id, a
+    carriage return, a byte order mark, or bytes that are not UTF-8.
     """
     path = Path(path)
     if not path.is_file():
@@ -184,10 +184,10 @@ def validate(
 ) -> Summary:
     """Check a data directory whole, and name everything that is wrong with it in one error.
 
-    Every utterance of ``wav.scp`` (of ``segments`` where there is one) must have a text, a speaker and a
-    language, and the reverse; every audio file must be readable and last at least ``min_seconds``, and
-    at most ``max_seconds`` if that is given.  Entries of wav.scp that are pipes or archive offsets cannot
-    be looked at and are counted in the log.
+    Every utterance of ``wav.scp`` (of ``segments`` where there is one) must have a text, a speaker
+    and a language, and the reverse; every audio file must be readable and last at least
+    ``min_seconds``, and at most ``max_seconds`` if that is given. Entries of wav.scp that are
+    pipes or archive offsets cannot be looked at and are counted in the log.
 
     Raises: FileNotFoundError for a missing file of the directory; ValueError listing the ids.
     """
@@ -240,7 +240,7 @@ def _durations(
     segments: Mapping[str, tuple[str, float, float]] | None,
     problems: list[str],
 ) -> dict[str, float]:
-    """Seconds of every utterance whose audio can be looked at; what cannot be read goes to problems."""
+    """Seconds of every utterance that can be looked at; what cannot be read goes to problems."""
     spans, unseen = {}, 0
     for key, place in recordings.items():
         if not place:

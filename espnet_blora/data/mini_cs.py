@@ -1,12 +1,12 @@
 """The corpus mini_cs: English, Mandarin and code-switched sentences spoken by espeak-ng.
 
-The *base domain* is monolingual: random sequences of everyday words in English or in Mandarin.  The *new
-domain* is sentences over the same words that switch between the two languages, spoken by other voices.
-Every evaluation set has voices of its own, and no sentence occurs in two sets.  The same call writes
-the same bits.
+The *base domain* is monolingual: random sequences of everyday words in English or in Mandarin. The
+*new domain* is sentences over the same words that switch between the two languages, spoken by
+other voices. Every evaluation set has voices of its own, and no sentence occurs in two sets. The
+same call writes the same bits.
 
-Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced, and a
-blank where the scripts meet (``我们 want 咖啡``).
+Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced,
+and a blank where the scripts meet (``我们 want 咖啡``).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 @dataclass(frozen=True)
 class Set:
-    """One set: how many utterances, in which domain (``base``, ``en``, ``zh`` or ``cs``), whose voices."""
+    """One set: how many utterances, of domain ``base``, ``en``, ``zh`` or ``cs``, in whose voices."""
 
     size: int
     domain: str
@@ -196,9 +196,9 @@ def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
 def speak(utterance: Utterance) -> np.ndarray:
     """Speak one utterance: int16 samples at 16 kHz.
 
-    The runs of each language are spoken by the same speaker variant at the same speed and pitch and joined
-    with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and noise is added at
-    20-40 dB below it.
+    The runs of each language are spoken by the same speaker variant at the same speed and pitch
+    and joined with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and
+    noise is added at 20-40 dB below it.
     """
     rng = np.random.default_rng(utterance.seed)
     voices = {"en": utterance.accent, "zh": "cmn"}
@@ -244,13 +244,14 @@ def build(
 ) -> dict[str, int]:
     """Write data directories ``out_dir/<set>`` and their audio, 16 kHz mono 16-bit WAV.
 
-    Args: sets: names out of ``SETS`` (default all); nj: processes; scale: the share of every set that is
-    made, from its beginning; audio_dir: where ``<set>/<id>.wav`` go (default ``out_dir/audio``); paths in
-    wav.scp are as given here, relative or absolute.
+    Args: sets: names out of ``SETS`` (default all); nj: processes; scale: the share of every set
+    that is made, from its beginning; audio_dir: where ``<set>/<id>.wav`` go (default
+    ``out_dir/audio``); paths in wav.scp are as given here, relative or absolute.
 
     Returns: utterances per set.
 
-    Raises: ValueError for an unknown set or scale, or for ``nj`` below 1; RuntimeError if espeak-ng fails.
+    Raises: ValueError for an unknown set or scale, or for ``nj`` below 1; RuntimeError if
+    espeak-ng fails.
     """
     if nj < 1:
         raise ValueError(f"nj must be at least 1, found {nj}")
