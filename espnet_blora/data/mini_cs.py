@@ -64,7 +64,7 @@ ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 @dataclass(frozen=True)
 class Set:
-    """One set: how many utterances, of domain ``base``, ``en``, ``zh`` or ``cs``, in whose voices."""
+    """One set: its size, its domain (``base``, ``en``, ``zh`` or ``cs``), and whose voices."""
 
     size: int
     domain: str

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Called by asr.sh in stage 13 after sclite: our figures, paired by utterance id.
+#   local/score.sh --inference_tag TAG --dump DIR --sets "SET ..." ASR_EXP
+# asr.sh splits what --local_score_opts says at blanks, so the sets come joined by commas.
+set -euo pipefail
+
+inference_tag=decode
+dump=dump/raw
+sets=
+. utils/parse_options.sh
+. ./path.sh
+if [ $# -ne 1 ] || [ -z "${sets}" ]; then
+    echo "usage: $0 --inference_tag TAG --dump DIR --sets SET,SET ASR_EXP" >&2
+    exit 2
+fi
+
+for dset in ${sets//,/ }; do
+    python3 -m espnet_blora.bin.score \
+        --ref "${dump}/${dset}/text" \
+        --hyp "$1/${inference_tag}/${dset}/text" \
+        --utt2lang "${dump}/${dset}/utt2lang" \
+        --output_dir "$1/${inference_tag}/${dset}/score_blora"
+done

@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Adapt Whisper to code-switched speech through ESPnet's stages 1-13, and score what it gained and forgot.
+#   ./run.sh --adapter blora                              everything
+#   ./run.sh --adapter lora --stage 11 --stop_stage 13    some stages
+#   ./run.sh --adapter blora --set adapter_conf.beta=0.1 --set seed=1    with other settings
+# `./run.sh --help` lists the options; any other option goes to asr.sh as it is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# ---- the corpus ----
+train_set=train_cs
+valid_set=valid_cs
+test_sets="test_cs ret_en ret_zh" # the new domain, then what the base model could do before
+
+# ---- own options ----
+adapter=blora # none lora blora full
+tag=          # appended to the experiment's name; by default made of --set
+whisper=base/tiny_mini_cs.safetensors
+corpus_dir=     # where the audio goes
+corpus_scale=1.0
+adapter_scale=  # of the adapter's update at decoding
+stage=1
+stop_stage=13
+expdir=exp
+dumpdir=dump
+nj=
+inference_nj=
+ngpu=
+inference_tag=
+overrides=()
+rest=()
+
+usage="Usage: $0 [options]
+  --adapter none|lora|blora|full  what is trained (default: ${adapter}); none decodes the base model
+  --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
+                                  for example --set adapter_conf.beta=0.1
+  --tag TAG                       name of the experiment: exp/asr_<adapter>_<tag> (default: made of --set)
+  --whisper SIZE_OR_FILE          the base model (default: ${whisper})
+  --adapter_scale F               stages 12-13: multiply the adapter's update by F
+  --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
+  --corpus_dir DIR                where the audio goes (default: \$MINI_CS, local/db.local.sh, downloads/mini_cs)
+  --corpus_scale S                share of every set to make, in (0, 1] (default: ${corpus_scale})
+  --train_set --valid_set --test_sets --expdir --dumpdir --nj --inference_nj --ngpu --inference_tag
+                                  as in asr.sh; jobs and GPUs are taken from the machine
+  any other                       goes to asr.sh"
+
+log() {
+    echo "$(date '+%Y-%m-%dT%H:%M:%S') (run.sh) $*"
+}
+die() {
+    echo "run.sh: error: $*" >&2
+    exit 2
+}
+
+# parse_options.sh dies on options it was not told of, so ours are taken out here.
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help)
+        echo "${usage}"
+        exit 0
+        ;;
+    --*=*) die "options have the form --name value; found $1" ;;
+    --*) [ $# -ge 2 ] || die "$1 needs a value" ;;
+    *) die "unknown argument '$1'; options start with --, see $0 --help" ;;
+    esac
+    name=${1#--}
+    name=${name//-/_}
+    case ${name} in
+    set) overrides+=("$2") ;;
+    adapter | tag | whisper | corpus_dir | corpus_scale | adapter_scale | stage | stop_stage | expdir | dumpdir | \
+        nj | inference_nj | ngpu | inference_tag | train_set | valid_set | test_sets) printf -v "${name}" '%s' "$2" ;;
+    asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
+    *) rest+=("$1" "$2") ;;
+    esac
+    shift 2
+done
+
+case ${adapter} in
+none) inference_asr_model=base.pth ;;
+lora | blora | full) inference_asr_model=valid.acc.best.pth ;;
+*) die "--adapter ${adapter}: allowed are none, lora, blora, full" ;;
+esac
+for name in stage stop_stage; do
+    [[ ${!name} =~ ^[0-9]+$ ]] || die "--${name} ${!name}: a number is needed"
+done
+
+. ./path.sh
+. ./cmd.sh
+
+# --corpus_dir, then the environment, then local/db.local.sh, then db.sh (which may empty the variable)
+from_environment=${MINI_CS:-}
+. ./db.sh
+if [ -f local/db.local.sh ]; then . local/db.local.sh; fi
+corpus_dir=${corpus_dir:-${from_environment:-${MINI_CS:-downloads/mini_cs}}}
+
+# asr.sh evaluates its values and splits some of them at blanks
+for name in whisper corpus_dir tag expdir dumpdir inference_tag; do
+    case ${!name} in
+    *[!A-Za-z0-9_.,:=@%+/-]*) die "--${name} '${!name}': only letters, digits and _ . , : = @ % + / - are possible" ;;
+    esac
+done
+if [[ ${whisper} == */* || ${whisper} == *.pt || ${whisper} == *.safetensors ]] && [ ! -f "${whisper}" ]; then
+    die "--whisper ${whisper}: no such file; give a checkpoint or a published size such as small"
+fi
+
+# ---- what the machine has ----
+cores=$(nproc)
+memory_gb=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo 2>/dev/null || echo 8)
+jobs=$((memory_gb * 2 / 3 < cores ? memory_gb * 2 / 3 : cores)) # about 1.5 GB a process
+nj=${nj:-$((jobs > 0 ? jobs : 1))}
+if [ -z "${ngpu}" ]; then
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        ngpu=$(tr ',' '\n' <<<"${CUDA_VISIBLE_DEVICES}" | grep -c '[0-9A-Za-z]' || true)
+    else
+        ngpu=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
+    fi
+fi
+if [ "${ngpu}" -gt 0 ]; then
+    gpu_inference=true
+    inference_nj=${inference_nj:-${ngpu}}
+else
+    gpu_inference=false
+    inference_nj=${inference_nj:-${nj}}
+fi
+
+# ---- names ----
+if [ -z "${tag}" ]; then
+    for override in ${overrides[@]+"${overrides[@]}"}; do
+        tag+="${tag:+_}$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${override##*adapter_conf.}")"
+    done
+fi
+asr_exp=${expdir}/asr_${adapter}${tag:+_${tag}}
+inference_tag=${inference_tag:-decode${adapter_scale:+_scale${adapter_scale}}}
+
+# run_stages FIRST LAST [asr.sh options]: those of FIRST..LAST that were asked for
+run_stages() {
+    local first=$1 last=$2 launcher="python3 -m espnet_blora.run --whisper ${whisper}"
+    shift 2
+    first=$((first > stage ? first : stage))
+    last=$((last < stop_stage ? last : stop_stage))
+    [ "${first}" -le "${last}" ] || return 0
+    if [ "${first}" -ge 12 ] && [ -n "${adapter_scale}" ]; then launcher+=" --adapter-scale ${adapter_scale}"; fi
+    ./asr.sh \
+        --stage "${first}" --stop_stage "${last}" \
+        --python "${launcher}" \
+        --nj "${nj}" --inference_nj "${inference_nj}" --ngpu "${ngpu}" --gpu_inference "${gpu_inference}" \
+        --expdir "${expdir}" --dumpdir "${dumpdir}" \
+        --local_data_opts "--corpus_dir ${corpus_dir} --scale ${corpus_scale} --nj ${nj}" \
+        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" \
+        --audio_format wav --max_wav_duration 30 \
+        --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
+        --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats" \
+        --inference_config conf/decode.yaml --inference_tag "${inference_tag}" \
+        --inference_asr_model "${inference_asr_model}" --batch_size 16 \
+        --score_opts "-e utf-8 -c NOASCII" \
+        --local_score_opts "--inference_tag ${inference_tag} --dump ${dumpdir}/raw --sets ${test_sets// /,}" \
+        ${rest[@]+"${rest[@]}"} "$@"
+}
+
+# lock FILE: hold it until this script ends or unlocks, waiting for another run that has it
+lock() {
+    mkdir -p "$(dirname "$1")"
+    exec 9>"$1"
+    if ! command -v flock >/dev/null; then
+        log "no flock here: do not start two runs at once"
+    elif ! flock -n 9; then
+        log "waiting for another run that prepares the data (it holds $1)"
+        flock 9
+    fi
+}
+unlock() {
+    exec 9>&-
+}
+
+# list_dropped: say which utterances stage 4 took out, which it does without a word
+list_dropped() {
+    local dset file
+    for dset in "${train_set}" "${valid_set}"; do
+        file=${dumpdir}/raw/${dset}/dropped
+        [ -f "${dumpdir}/raw/${dset}/text" ] || continue
+        LC_ALL=C comm -23 <(cut -d' ' -f1 "${dumpdir}/raw/org/${dset}/wav.scp" | LC_ALL=C sort) \
+            <(cut -d' ' -f1 "${dumpdir}/raw/${dset}/wav.scp" | LC_ALL=C sort) >"${file}"
+        if [ -s "${file}" ]; then
+            log "stage 4 dropped $(wc -l <"${file}") utterances of ${dset} (too short, too long, without text):" \
+                "$(head -n 10 "${file}" | paste -sd' ') ... all are in ${file}"
+        fi
+    done
+}
+
+# ---- data, tokens, statistics: shared by all adapters, so one run at a time ----
+mkdir -p "${asr_exp}"
+if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
+    settings=()
+    for override in ${overrides[@]+"${overrides[@]}"}; do settings+=(--set "${override}"); done
+    python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
+        ${settings[@]+"${settings[@]}"} conf/train.yaml "conf/adapter_${adapter}.yaml"
+fi
+if [ "${stage}" -le 10 ]; then
+    lock data/.prepare.lock
+    run_stages 1 4
+    if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then list_dropped; fi
+    run_stages 5 9
+    if [ "${adapter}" != none ]; then run_stages 10 10; fi
+    unlock
+fi
+
+# ---- training: one process has the machine unless it has a GPU ----
+if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
+    exec 8>"${asr_exp}/.train.lock"
+    if command -v flock >/dev/null && ! flock -n 8; then
+        die "another run is training in ${asr_exp}; wait for it, or choose another --tag"
+    fi
+    if [ "${adapter}" = none ]; then
+        log "no adapter: ${asr_exp} gets the base model"
+        python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
+            --token_list data/token_list/whisper_multilingual/tokens.txt --output_dir "${asr_exp}"
+    else
+        if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
+        run_stages 11 11
+        unset ESPNET_BLORA_THREADS
+    fi
+    exec 8>&-
+fi
+
+# ---- decoding, scoring; packing and upload if asked for ----
+run_stages 12 100
+log "done: ${asr_exp}"
