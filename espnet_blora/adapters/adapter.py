@@ -1,0 +1,209 @@
+"""The handle on an adapted model: ELBO, switches, counts, files."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.adapters.checks import number
+from espnet_blora.adapters.config import BloraConfig, LoraConfig
+from espnet_blora.adapters.kl import kl_terms
+from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.merge import merge_layers, unmerge_layers
+from espnet_blora.adapters.report import SMALL, Report, report, statistics
+from espnet_blora.adapters.schedule import beta_at
+from espnet_blora.adapters.state import STATE_NAME, AdapterState
+
+logger = logging.getLogger(__name__)
+
+
+class Adapter:
+    """A view of the adapter on `model`. It holds no state of its own: make as many as you like."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.state: AdapterState = getattr(model, STATE_NAME)
+
+    @property
+    def method(self) -> str:
+        """The name of the method, a key of METHODS."""
+        return self.state.method
+
+    @property
+    def config(self) -> LoraConfig:
+        """The checked options."""
+        return self.state.config
+
+    @property
+    def layers(self) -> dict[str, AdapterLayer]:
+        """The adapted Linears by module name, in model order."""
+        return self.state.layers
+
+    @property
+    def step(self) -> int:
+        """Micro-batches trained on; saved with the model, and what the noise depends on."""
+        return self.state.context.step
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether there is a posterior, and so a KL."""
+        return isinstance(self.config, BloraConfig)
+
+    def advance(self) -> None:
+        """Count one micro-batch, in a loop that never calls the adapted model itself."""
+        self.state.advance()
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters to train, in model order."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def report(self) -> Report:
+        """Return the counts of trainable parameters; its str() is fit to print."""
+        return report(self.model, self.method, self.layers, self.config.target_modules)
+
+    # ---- the ELBO ----
+
+    def kl_terms(self, constants: bool = False) -> dict[str, Tensor]:
+        """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.kl.kl_terms` does."""
+        if not self.bayesian:
+            raise ValueError(f"adapter '{self.method}' has no posterior and so no KL; use blora")
+        return kl_terms(list(self.layers.values()), self.config, constants)
+
+    def kl(self) -> Tensor:
+        """Return KL_A + KL_B: 0-dim, nats, reduced by kl_reduction, differentiable."""
+        terms = self.kl_terms()
+        return terms["kl_A"] + terms["kl_B"]
+
+    def beta(self) -> float:
+        """Return the scheduled weight of the KL at the current step."""
+        if not self.bayesian:
+            raise ValueError(f"adapter '{self.method}' has no posterior and so no beta; use blora")
+        return beta_at(self.config, self.step)
+
+    def elbo_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return beta_t * KL, to add to a per-token loss, and detached 0-dim tensors to log.
+
+        Always kl_A, kl_B, beta, kl_term; every `log_every` steps also what
+        `report.statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
+        still.
+        """
+        terms = self.kl_terms()
+        beta = self.beta()
+        term = beta * (terms["kl_A"] + terms["kl_B"])
+        logs = {name: value.detach() for name, value in terms.items()}
+        logs["beta"] = torch.tensor(beta, dtype=term.dtype, device=term.device)
+        logs["kl_term"] = term.detach()
+        if self.model.training:
+            self._check_step_moves()
+        if self.step % self.config.log_every == 0:
+            logs.update(self.statistics())
+        return term, logs
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return `report.statistics` of all layers; warns, once, when every mean is near zero."""
+        values = statistics(list(self.layers.values()))
+        if float(values["largest_mean"]) < SMALL and self.state.warn_once("collapse"):
+            logger.warning(
+                "adapter '%s' has collapsed: every mean of lora_A and lora_B is below %g at step "
+                "%d, so the model is its base and gets no gradient back. Lower beta, raise "
+                "prior_std, or warm the KL up (schedule: linear)",
+                self.method,
+                SMALL,
+                self.step,
+            )
+        return values
+
+    def _check_step_moves(self) -> None:
+        if self.state.elbo_step == self.step and self.state.warn_once("step"):
+            logger.warning(
+                "the adapter's step stands still at %d, so every forward draws the same noise: "
+                "call the adapted model itself, once per micro-batch, or adapter.advance()",
+                self.step,
+            )
+        self.state.elbo_step = self.step
+
+    # ---- switches ----
+
+    @contextmanager
+    def sampling(self, seed: int | None = None) -> Iterator["Adapter"]:
+        """Use one draw from the posterior, in eval(), for as long as this context lasts.
+
+        The same seed gives the same draw; without one it comes from torch's global generator.
+        """
+        if not self.bayesian:
+            raise ValueError(f"adapter '{self.method}' has no posterior to sample; use blora")
+        context = self.state.context
+        before = context.sample_seed
+        context.sample_seed = int(torch.randint(2**62, ())) if seed is None else int(seed)
+        try:
+            yield self
+        finally:
+            context.sample_seed = before
+
+    @contextmanager
+    def scaled(self, factor: float) -> Iterator["Adapter"]:
+        """Scale the update by `factor` (0: the base, 1: as trained) inside this context."""
+        before = self.state.context.factor
+        self.set_scale(factor)
+        try:
+            yield self
+        finally:
+            self.set_scale(before)
+
+    def set_scale(self, factor: float) -> None:
+        """Scale the update by `factor` from now on (not saved). Re-merges a merged adapter."""
+        value = number("adapter scale", "factor", factor)
+        merged = self.merged
+        self.unmerge()
+        self.state.context.factor = value
+        if merged:
+            self.merge()
+
+    @property
+    def scale(self) -> float:
+        """The factor put on the update, 1 unless set."""
+        return self.state.context.factor
+
+    @contextmanager
+    def disabled(self) -> Iterator["Adapter"]:
+        """Compute what the base computes inside this context."""
+        context = self.state.context
+        before = context.disabled
+        context.disabled = True
+        try:
+            yield self
+        finally:
+            context.disabled = before
+
+    @property
+    def merged(self) -> bool:
+        """Whether forward reads merged weights."""
+        return any(layer.merged for layer in self.layers.values())
+
+    def merge(self) -> None:
+        """Let forward read W0 + delta; idempotent; ValueError on NaN or inf, naming the layer."""
+        merge_layers(self.layers)
+
+    def unmerge(self) -> None:
+        """Undo merge(), exactly; idempotent."""
+        unmerge_layers(self.layers)
+
+    # ---- files ----
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapter to one safetensors file, atomically."""
+        from espnet_blora.adapters.files import save_adapter
+
+        save_adapter(self, path)
+
+
+def get_adapter(model: nn.Module) -> Adapter | None:
+    """Return the adapter on `model` (or on the model inside a DDP wrapper), None without one."""
+    inner = getattr(model, "module", None)
+    for candidate in (model, inner):
+        if isinstance(getattr(candidate, STATE_NAME, None), AdapterState):
+            return Adapter(candidate)
+    return None

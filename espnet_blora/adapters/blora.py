@@ -1,0 +1,83 @@
+"""BLoRA (arXiv 2510.18723): LoRA whose factors are mean-field Gaussians.
+
+The means are `lora_A` and `lora_B` themselves, so the posterior mean is a LoRA; the scales
+sigma = softplus(rho) stand beside them as `rho_A` and `rho_B`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from espnet_blora.adapters.config import BloraConfig
+from espnet_blora.adapters.context import Context, mix, noise_generator
+from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.sampling import SAMPLERS, softplus_sigma
+
+
+class BloraLayer(LoraLayer):
+    """y = base(x) + (alpha / r) * (x A^T) B^T, A ~ N(lora_A, sigma_A^2), B ~ N(lora_B, sigma_B^2).
+
+    train(): one draw per forward, by `sampling`. eval(): the posterior mean. Inside
+    `adapter.sampling()`, eval() uses one draw of the weights that lasts as long as that context.
+    rho_A: (r, d_in); rho_B: (d_out, r), a buffer when sigma_B is not trained. A frozen sigma_B
+    under 1e-12 is not drawn: it is far below the resolution of the means.
+    """
+
+    parameter_names = ("lora_A", "lora_B", "rho_A", "rho_B")
+
+    sampling: str
+    noisy_B: bool
+
+    def start(self, config: BloraConfig, context: Context, index: int) -> None:
+        """Add the factors with their scales."""
+        super().start(config, context, index)
+        self.sampling = config.sampling
+        self.noisy_B = config.noisy_B
+        self.rho_A = nn.Parameter(self._rho(self.lora_A, config.rho_init_A, 0))
+        if config.rho_init_B is None:
+            self.register_buffer("rho_B", None)
+        else:
+            rho_b = self._rho(self.lora_B, config.rho_init_B, 1)
+            if config.train_sigma_B:
+                self.rho_B = nn.Parameter(rho_b)
+            else:
+                self.register_buffer("rho_B", rho_b)
+        self._mark()
+
+    def _rho(self, mean: Tensor, init: float | tuple[float, float], factor: int) -> Tensor:
+        """Return the start of rho: constant or uniform, the same on every rank and device."""
+        if isinstance(init, float):
+            return torch.full_like(mean, init, requires_grad=False)
+        if mean.is_meta:
+            return torch.empty_like(mean, requires_grad=False)
+        generator = torch.Generator().manual_seed(mix(self.context.seed, -1 - factor, self.index))
+        rho = torch.empty(mean.shape, dtype=mean.dtype).uniform_(*init, generator=generator)
+        return rho.to(mean.device)
+
+    def _mark(self) -> None:
+        for name in ("rho_A", "rho_B"):
+            rho = self._parameters.get(name)
+            if rho is not None:
+                rho._no_weight_decay = True  # decay would pull sigma towards softplus(0) = 0.69
+
+    def sigma_A(self) -> Tensor:
+        """Return the posterior scale of lora_A, (r, d_in)."""
+        return softplus_sigma(self.rho_A)
+
+    def sigma_B(self) -> Tensor | None:
+        """Return the posterior scale of lora_B, (d_out, r); None when lora_B has none."""
+        return None if self.rho_B is None else softplus_sigma(self.rho_B)
+
+    def update(self, x: Tensor) -> Tensor:
+        """Return (x A^T) B^T with drawn factors, or with their means in eval()."""
+        if self.training:
+            draw = SAMPLERS[self.sampling]
+        elif self.context.sample_seed is not None:
+            draw = SAMPLERS["weight"]
+        else:
+            return super().update(x)
+        generator = noise_generator(self.context, self.index, x.device)
+        low = draw(self._dropout(x), self.lora_A, self.sigma_A(), generator)
+        if self.noisy_B:
+            return draw(low, self.lora_B, self.sigma_B(), generator)
+        return F.linear(low, self.lora_B.to(low.dtype))

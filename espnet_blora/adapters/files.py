@@ -1,0 +1,240 @@
+"""Adapter files: one safetensors file with the factors, and JSON metadata inside it.
+
+Nothing in it runs code when loaded. The metadata holds method, options, base fingerprint, step,
+versions and a checksum of the tensors.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+import espnet_blora
+from espnet_blora.adapters import fingerprint as fp
+from espnet_blora.adapters.adapter import Adapter, get_adapter
+from espnet_blora.adapters.inject import inject
+from espnet_blora.adapters.loading import wrong_base
+from espnet_blora.adapters.registry import parse_config
+from espnet_blora.adapters.targets import find_targets
+
+logger = logging.getLogger(__name__)
+
+METADATA_KEY = "espnet_blora"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """What an adapter file holds: `description` (method, config, layers, base, ...), `tensors`."""
+
+    path: Path
+    description: dict
+    tensors: dict[str, Tensor]
+
+
+def factors(adapter: Adapter) -> dict[str, Tensor]:
+    """Return {layer.factor: tensor} of all factors, trained or frozen, on the CPU."""
+    return {
+        f"{name}.{factor}": getattr(layer, factor).detach().cpu().contiguous()
+        for name, layer in adapter.layers.items()
+        for factor in layer.parameter_names
+        if getattr(layer, factor) is not None
+    }
+
+
+def save_adapter(adapter: Adapter, path: str | Path) -> None:
+    """Write `adapter` to `path`, atomically: after a failure the old file is still there.
+
+    Raises ValueError when the model is on the meta device or a factor holds NaN or inf, OSError
+    (disk full, no permission) with the path in its message.
+    """
+    rows = adapter.state.current_fingerprint(adapter.model)
+    tensors = {} if rows is None else factors(adapter)
+    if rows is None or any(t.is_meta for t in tensors.values()):
+        raise ValueError(
+            f"cannot save the adapter to {path}: the model is on the meta device and has no "
+            "values; build it on a real device"
+        )
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"cannot save the adapter to {path}: {name} holds NaN or inf")
+    names = adapter.state.base_names
+    description = {
+        "format": FORMAT,
+        "method": adapter.method,
+        "config": adapter.config.as_dict(),
+        "step": adapter.step,
+        "layers": list(adapter.layers),
+        "base": {name: row.tolist() for name, row in zip(names, rows, strict=True)},
+        "sha256": checksum(tensors),
+        "versions": {"torch": str(torch.__version__), "espnet_blora": espnet_blora.__version__},
+    }
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
+    write_atomically(Path(path), to_bytes(tensors, metadata=metadata))
+
+
+def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
+    """Put the adapter of file `path` on `model`, or into the same adapter already on it.
+
+    Raises FileNotFoundError, and ValueError for a damaged file, another base, rank, method or
+    other options; nothing is loaded and no adapter added then.
+    """
+    file = read_adapter_file(path)
+    method = file.description["method"]
+    config = parse_config(method, file.description["config"])
+    present = get_adapter(model)
+    if present is None:
+        linears = find_targets(model, config.target_modules)
+    else:
+        _check_same(present, method, config, path)
+        linears = present.layers
+    _check_layers(file, linears, config.rank)
+    _check_base(file, model)
+    adapter = inject(model, method, config, linears) if present is None else present
+    own = {
+        f"{name}.{factor}": getattr(layer, factor)
+        for name, layer in adapter.layers.items()
+        for factor in layer.parameter_names
+        if getattr(layer, factor) is not None
+    }
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(file.tensors[name])
+    adapter.state.context.step = int(file.description["step"])
+    logger.info("loaded adapter '%s' from %s: %d tensors", method, path, len(own))
+    return adapter
+
+
+def read_adapter_file(path: str | Path) -> AdapterFile:
+    """Read and check an adapter file without a model.
+
+    Raises FileNotFoundError, or ValueError when it is truncated, damaged or no adapter of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"adapter file {path} does not exist; give a file of Adapter.save")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is truncated, damaged or no safetensors file ({error}); copy it again, or "
+            "save the adapter again from its checkpoint"
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise ValueError(f"{path} is no adapter file of espnet_blora; give a file of Adapter.save")
+    try:
+        description = json.loads(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path}: its description is damaged; save the adapter again") from error
+    needed = {"format", "method", "config", "step", "layers", "base", "sha256"}
+    if not isinstance(description, dict) or not needed <= description.keys():
+        raise ValueError(f"{path}: its description is incomplete; save the adapter again")
+    if description["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has format {description['format']!r}, this version of espnet_blora reads "
+            f"{FORMAT}; use the version that wrote it ({description.get('versions')})"
+        )
+    if checksum(tensors) != description["sha256"]:
+        raise ValueError(
+            f"{path} is damaged: its tensors do not match their checksum; copy it again, or save "
+            "the adapter again from its checkpoint"
+        )
+    return AdapterFile(path, description, tensors)
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary file beside `path`, sync it and move it into place."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; what was there before is intact"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_same(present: Adapter, method: str, config, path) -> None:
+    if present.method != method:
+        raise ValueError(f"{path} is of adapter '{method}', the model carries '{present.method}'")
+    if present.merged:
+        raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
+    theirs, ours = config.as_dict(), present.config.as_dict()
+    for key in ("rank", "alpha", "bayesian_factors", "target_modules"):
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{path} was trained with {key} {theirs.get(key)}, the model's adapter has {key} "
+                f"{ours.get(key)}; load it on a model without an adapter"
+            )
+
+
+def _check_layers(file: AdapterFile, linears: dict[str, nn.Linear], rank: int) -> None:
+    """The file's layers must be the model's targets, and its factors fit their sizes."""
+    layers = file.description["layers"]
+    odd = [name for name in layers if name not in linears]
+    odd += [name for name in linears if name not in set(layers)]
+    if odd:
+        raise ValueError(
+            f"{file.path} has factors for {len(layers)} Linears, this model has {len(linears)} "
+            f"targets; they differ in {len(odd)}, such as {odd[0]}. Load it on the base it was "
+            "trained on"
+        )
+    for name, linear in linears.items():
+        sizes = {"A": (rank, linear.in_features), "B": (linear.out_features, rank)}
+        for letter, size in sizes.items():
+            mean = file.tensors.get(f"{name}.lora_{letter}")
+            if mean is None:
+                raise ValueError(f"{file.path}: {name}.lora_{letter} is missing; save it again")
+            if tuple(mean.shape) != size:
+                raise ValueError(
+                    f"{file.path}: {name}.lora_{letter} has shape {tuple(mean.shape)}, rank {rank} "
+                    f"on this model needs {size}; load it on the base it was trained on"
+                )
+
+
+def _check_base(file: AdapterFile, model: nn.Module) -> None:
+    """Compare the base in the file's fingerprint with `model`'s weights."""
+    weights = dict(model.named_parameters())
+    rows = {name: torch.tensor(row, dtype=torch.float64) for name, row in
+            file.description["base"].items()}  # fmt: skip
+    known = [name for name in rows if name in weights]
+    current = fp.fingerprint(weights[name] for name in known)
+    if current is None:
+        raise ValueError(
+            f"cannot load {file.path}: the model is on the meta device and has no values"
+        )
+    distance, where = fp.worst_difference(rows, dict(zip(known, current, strict=True)))
+    if not distance <= fp.TOLERANCE:
+        raise ValueError(f"{file.path}: {wrong_base(distance, where)}")

@@ -1,0 +1,216 @@
+"""Checks on everything loaded into an adapted model, strict or not.
+
+They run before torch copies anything, so a refused load leaves the model as it was.
+"""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.adapters import fingerprint as fp
+from espnet_blora.adapters.registry import factor_names
+from espnet_blora.adapters.state import STATE_NAME, AdapterState, decode_signature
+
+logger = logging.getLogger(__name__)
+
+# A checkpoint with another value of these computes another function.
+STRUCTURAL = ("rank", "alpha")
+
+
+def refresh_state(model: nn.Module, prefix: str, keep_vars: bool) -> None:
+    """State-dict pre-hook: bring the adapter's buffers up to date."""
+    getattr(model, STATE_NAME).refresh(model)
+
+
+def advance_step(model: nn.Module, args: tuple) -> None:
+    """Forward pre-hook of the model: one more micro-batch in training."""
+    if model.training:
+        getattr(model, STATE_NAME).advance()
+
+
+def check_load(
+    model: nn.Module,
+    state_dict: dict[str, Tensor],
+    prefix: str,
+    local_metadata: dict,
+    strict: bool,
+    missing_keys: list,
+    unexpected_keys: list,
+    error_msgs: list,
+) -> None:
+    """Load-state-dict pre-hook: refuse what does not fit this adapter and this base.
+
+    `state_dict` is torch's own copy of the caller's dict. Raises ValueError for no adapter key at
+    all, another method, another rank or alpha, missing or unexpected adapter keys, another shape,
+    a non-finite factor, another base. Reports what matched by logging.
+    """
+    state: AdapterState = getattr(model, STATE_NAME)
+    if any(layer.merged for layer in state.layers.values()):
+        raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
+    expected = adapter_keys(model, prefix)
+    given = {key for key in state_dict if key.startswith(prefix) and is_adapter_key(key, prefix)}
+    matched = expected & given
+    missing, unexpected = sorted(expected - given), sorted(given - expected)
+    base = {prefix + name for name, _ in model.named_parameters()} - expected
+    logger.info(
+        "loading adapter '%s': %d adapter keys matched, %d missing, %d unexpected; "
+        "%d of %d base weights come with it",
+        state.method,
+        len(matched),
+        len(missing),
+        len(unexpected),
+        len(base & state_dict.keys()),
+        len(base),
+    )
+    if not matched:
+        raise ValueError(
+            f"this state dict holds none of the model's {len(expected)} adapter keys "
+            f"({len(state_dict)} keys in all, such as {_some(sorted(state_dict)) or 'none'}); "
+            f"expected keys such as {_some(sorted(expected))}. Load a checkpoint of this adapter; "
+            "to load a base model, do so before the adapter is added"
+        )
+    description = _check_signature(state, state_dict, prefix)
+    _check_ranks(model, state_dict, prefix)
+    if missing or unexpected:
+        raise ValueError(
+            f"this state dict does not fit the adapter '{state.method}' on "
+            f"{', '.join(state.config.target_modules)}: {len(matched)} adapter keys match, "
+            f"{len(missing)} are missing ({_some(missing) or '-'}), {len(unexpected)} are "
+            f"unexpected ({_some(unexpected) or '-'}). Use the target_modules and options that "
+            "it was trained with"
+        )
+    _check_factors(model, state_dict, prefix, sorted(expected))
+    _check_base(model, state, state_dict, prefix, description)
+
+
+def adapter_keys(model: nn.Module, prefix: str = "") -> set[str]:
+    """Return the state-dict keys that belong to the adapter of `model`."""
+    own = set()
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, AdapterState):
+            own.update(f"{prefix}{name}.{key}" for key, _ in module.named_buffers())
+        for factor in getattr(module, "parameter_names", ()):
+            if getattr(module, factor, None) is not None:
+                own.add(f"{prefix}{name}.{factor}")
+    return own
+
+
+def is_adapter_key(key: str, prefix: str = "") -> bool:
+    """Whether a state-dict key looks like an adapter's, of whatever method."""
+    inner = key[len(prefix) :]
+    return inner.startswith(f"{STATE_NAME}.") or inner.rpartition(".")[2] in factor_names()
+
+
+def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict:
+    """Compare method and structural options; give torch a signature of our size to copy."""
+    key = f"{prefix}{STATE_NAME}.signature"
+    if key not in state_dict:
+        return {}
+    description = decode_signature(state_dict[key])
+    if description["method"] != state.method:
+        raise ValueError(
+            f"this state dict is of adapter '{description['method']}', the model carries "
+            f"'{state.method}'; use the same adapter for both"
+        )
+    theirs, ours = description["config"], state.config.as_dict()
+    for option in STRUCTURAL:
+        if option in theirs and theirs[option] != ours.get(option):
+            raise ValueError(
+                f"this state dict was trained with {option} {theirs[option]:g}, the model's "
+                f"adapter has {option} {ours.get(option):g}; set {option}: {theirs[option]:g} "
+                "in adapter_conf"
+            )
+    changed = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    if changed:
+        logger.info(
+            "adapter options differ from those of the state dict: %s",
+            ", ".join(f"{k} {ours.get(k)!r} (there {theirs.get(k)!r})" for k in changed),
+        )
+    state_dict[key] = state.signature
+    return description
+
+
+def _check_ranks(model: nn.Module, state_dict: dict, prefix: str) -> None:
+    """Name both ranks before torch complains about sizes (a state dict may lack a signature)."""
+    for name, layer in getattr(model, STATE_NAME).layers.items():
+        factor = state_dict.get(f"{prefix}{name}.lora_A")
+        if isinstance(factor, Tensor) and factor.dim() == 2 and factor.shape[0] != layer.rank:
+            raise ValueError(
+                f"{name}: this state dict has rank {factor.shape[0]}, the model's adapter has rank "
+                f"{layer.rank}; set rank: {factor.shape[0]} in adapter_conf"
+            )
+
+
+def _check_factors(model: nn.Module, state_dict: dict, prefix: str, keys: list[str]) -> None:
+    for key in keys:
+        if key.startswith(f"{prefix}{STATE_NAME}."):
+            continue
+        found = state_dict[key]
+        path, _, factor = key[len(prefix) :].rpartition(".")
+        own = getattr(model.get_submodule(path), factor)
+        if found.shape != own.shape:
+            raise ValueError(
+                f"{key} has shape {tuple(found.shape)} in this state dict, {tuple(own.shape)} in "
+                "the model: it was trained on a base of another size"
+            )
+        if not found.is_meta and not bool(torch.isfinite(found).all()):
+            raise ValueError(
+                f"{key} holds NaN or inf in this state dict: training diverged or the file is "
+                "damaged; load an earlier checkpoint"
+            )
+
+
+def _check_base(
+    model: nn.Module, state: AdapterState, state_dict: dict, prefix: str, description: dict
+) -> None:
+    """Compare the base that the factors were trained on with the one they will act on.
+
+    That is the base in the state dict where it brings one, else the model's. A state dict of this
+    very model with other base weights put into it is a replaced base (ESPnet's init_param), and
+    passes: its fingerprint is that of the model before the load.
+    """
+    key = f"{prefix}{STATE_NAME}.fingerprint"
+    bits = state_dict[key]
+    state_dict[key] = state.fingerprint
+    names = description.get("base_names", [])
+    if len(names) != len(bits):
+        raise ValueError(
+            f"the base fingerprint in this state dict has {len(bits)} rows for {len(names)} "
+            "weights: it is damaged; use an undamaged copy of the checkpoint"
+        )
+    rows = fp.unpack(bits)
+    if not bool((rows[:, -1] > 0).any()):
+        return  # saved from the meta device: there was no base to describe
+    stored = dict(zip(names, rows, strict=True))
+    weights = dict(model.named_parameters())
+    known = [name for name in stored if name in weights]
+    brought = [name for name in known if prefix + name in state_dict]
+    after = _rows(known, lambda n: state_dict.get(prefix + n, weights[n]))
+    distance, where = fp.worst_difference(stored, after)
+    if distance <= fp.TOLERANCE:
+        return
+    if brought:
+        before = _rows(known, weights.__getitem__)
+        if before and fp.worst_difference(stored, before)[0] <= fp.TOLERANCE:
+            logger.info("the base under the adapter is replaced by %d weights", len(brought))
+            return
+    raise ValueError(wrong_base(distance, where))
+
+
+def wrong_base(distance: float, where: str) -> str:
+    """Return the message for factors that meet a base they were not trained on."""
+    return (
+        f"wrong base: {where} differs by {distance:.2g} (relative) from the weight this adapter "
+        f"was trained on (allowed: {fp.TOLERANCE:g}); load the adapter on the base model that it "
+        "was trained with"
+    )
+
+
+def _rows(names: list[str], weight_of) -> dict[str, Tensor]:
+    rows = fp.fingerprint(weight_of(name) for name in names)
+    return {} if rows is None else dict(zip(names, rows, strict=True))
+
+
+def _some(keys: list[str], count: int = 3) -> str:
+    return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")

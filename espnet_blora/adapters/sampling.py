@@ -1,0 +1,66 @@
+"""Linear maps whose weight is Gaussian: three unbiased ways to draw their output.
+
+With W ~ N(mean, sigma^2) elementwise, all three give an output of mean x mean^T and variance
+x^2 (sigma^2)^T at each position; they differ in how positions are correlated.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softplus_sigma(rho: Tensor) -> Tensor:
+    """Return sigma = log(1 + exp(rho)), kept > 0; at least fp32, whatever rho is stored in."""
+    if rho.dtype != torch.float64:
+        rho = rho.float()
+    return F.softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
+
+
+def weight_sample(
+    x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Return x W^T with one W = mean + sigma * eps for all positions (Blundell et al. 2015).
+
+    x: (..., d_in); mean, sigma: (d_out, d_in); result: (..., d_out).
+    """
+    return F.linear(x, (mean + sigma * _normal(sigma.shape, sigma, generator)).to(x.dtype))
+
+
+def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return x mean^T + ((x * s) (sigma * eps)^T) * t (Wen et al. 2018, arXiv 1803.04386).
+
+    One eps for all positions; s (..., d_in) and t (..., d_out) are random signs of each position,
+    which makes positions uncorrelated at the price of one more matrix product.
+    """
+    noise = (sigma * _normal(sigma.shape, sigma, generator)).to(x.dtype)
+    signs_in = _signs(x.shape, x, generator)
+    signs_out = _signs((*x.shape[:-1], mean.shape[0]), x, generator)
+    spread = F.linear(x * signs_in, noise)
+    return F.linear(x, mean.to(x.dtype)) + spread * signs_out.to(spread.dtype)
+
+
+def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return x mean^T + sqrt(x^2 (sigma^2)^T) * eps, eps per output (Kingma et al. 2015).
+
+    The variance is formed in fp32 or better, outside autocast: x^2 overflows half precision.
+    The floor under the root keeps the gradient finite where x is all zeros.
+    """
+    centre = F.linear(x, mean.to(x.dtype))
+    with torch.autocast(device_type=x.device.type, enabled=False):
+        wide = x if x.dtype == torch.float64 else x.float()
+        variance = F.linear(wide.square(), sigma.square().to(wide.dtype))
+        spread = variance.clamp_min(1e-24).sqrt() * _normal(variance.shape, variance, generator)
+    return centre + spread.to(centre.dtype)
+
+
+SAMPLERS = {"weight": weight_sample, "flipout": flipout, "local": local}
+
+
+def _normal(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _signs(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return independent -1 / +1 with equal probability."""
+    bits = torch.empty(shape, device=like.device, dtype=like.dtype)
+    return bits.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
