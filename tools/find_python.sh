@@ -56,12 +56,10 @@ if [ -z "${uv}" ]; then
         [ -x "${uv}" ] && break
         "${path}" -m pip --version >/dev/null 2>&1 || continue
         say "no Python 3.12 or 3.13 found: installing ${uv_pin} to fetch one"
-        rm -rf -- "${private}.new"
-        if "${path}" -m pip install -q --target "${private}.new" "${uv_pin}" >&2; then
-            mkdir -p "${env_store}"
-            replace "${private}" "${private}.new"
+        if "${path}" -m pip install -q --target "${private}.new.$$" "${uv_pin}" >&2 && [ -x "${private}.new.$$/bin/uv" ]; then
+            replace "${private}" "${private}.new.$$"
         fi
-        rm -rf -- "${private}.new"
+        rm -rf -- "${private}.new.$$"
     done
 fi
 if [ -x "${uv}" ]; then
