@@ -104,7 +104,7 @@ if [[ ${whisper} == */* || ${whisper} == *.pt || ${whisper} == *.safetensors ]] 
 fi
 
 # ---- what the machine has ----
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc) # path.sh sets that variable, and nproc obeys it
 memory_gb=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo 2>/dev/null || echo 8)
 jobs=$((memory_gb * 2 / 3 < cores ? memory_gb * 2 / 3 : cores)) # about 1.5 GB a process
 nj=${nj:-$((jobs > 0 ? jobs : 1))}

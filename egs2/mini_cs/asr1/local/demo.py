@@ -1,0 +1,390 @@
+#!/usr/bin/env python3
+"""The demo: adapt the tiny base model with LoRA and BLoRA; report what each gained and forgot.
+
+    make demo           from the top of the repository; sets up the environment first
+    SCALE=ci make demo  a twentieth of the data, two epochs: shows that it runs, not how well
+
+Every step writes its log to exp/demo/<step>.log.  A step that is done leaves a marker with a
+fingerprint of what it was made from; run again, the demo skips it unless a configuration, a script
+or the base model has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RECIPE = Path(__file__).resolve().parents[1]
+BASE = "base/tiny_mini_cs.safetensors"
+TEST_SETS = "test_cs"  # the new domain
+RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
+ADAPTERS = ("lora", "blora")
+# name: experiments, data, extra options of run.sh
+SCALES = {
+    "full": ("exp", "dump", []),
+    "ci": ("exp_ci", "dump_ci", ["--corpus_scale", "0.05", "--set", "max_epoch=2"]),
+}
+REMEDIES = (
+    ("No space left on device", "the disk is full: free about 2 GB, then start again"),
+    (r"MemoryError|Cannot allocate memory|Killed", "memory ran out: close other programs"),
+    ("No module named", "the environment is incomplete: run `make env`"),
+    ("no such file; give a checkpoint", f"the base model is missing: restore {BASE} with git"),
+    ("another run is training", "another demo is running in this folder: wait for it"),
+)
+
+
+class Failed(Exception):
+    """A step failed; the text says which, shows the end of its log, and what to do."""
+
+
+@dataclass
+class Step:
+    """One step: what runs, from what, what it must leave, how long it takes on two cores."""
+
+    name: str
+    title: str
+    command: list[str]
+    seconds: dict[str, float]
+    inputs: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    folder: str = ""  # experiment that another configuration must not share
+
+    def fingerprint(self, earlier: dict[str, str]) -> str:
+        """Digest of the command, the input files and the steps before."""
+        digest = hashlib.sha256(
+            json.dumps([self.command, [earlier[n] for n in self.after]]).encode()
+        )
+        for name in self.inputs:
+            digest.update(name.encode() + b"\0" + (RECIPE / name).read_bytes())
+        return digest.hexdigest()
+
+
+def in_environment(module: str, *options: str) -> list[str]:
+    """The command that runs one of our programs as asr.sh runs them."""
+    return ["bash", "-c", f". ./path.sh && exec {shlex.join(['python3', '-m', module, *options])}"]
+
+
+def plan(scale: str) -> list[Step]:
+    """The steps of the demo."""
+    exp, dump, options = SCALES[scale]
+    common = ["--expdir", exp, "--dumpdir", dump, "--whisper", BASE, *options]
+    sets = f"{TEST_SETS} {RETENTION_SETS}"
+    common += ["--test_sets", sets, "--tag", "demo"] if scale == "ci" else ["--test_sets", sets]
+    tag = "_demo" if scale == "ci" else ""
+    scripts = ["run.sh", "cmd.sh", "local/path.sh", "conf/train.yaml", BASE]
+
+    def run(adapter: str, first: int, last: int) -> list[str]:
+        stages = ["--stage", str(first), "--stop_stage", str(last)]
+        return ["./run.sh", "--adapter", adapter, *stages, *common]
+
+    def decode(adapter: str, after: str, seconds: float) -> Step:
+        experiment = f"{exp}/asr_{adapter}{tag}"
+        scores = [f"{experiment}/decode/{s}/score_blora/score.json" for s in sets.split()]
+        return Step(
+            f"decode_{adapter}",
+            f"{adapter}: decode and score",
+            run(adapter, 12, 13),
+            {"full": seconds, "ci": 100},
+            ["run.sh", "local/score.sh", "conf/decode.yaml"],
+            [after],
+            scores,
+        )
+
+    steps = [
+        Step(
+            "data",
+            "make the corpus, the token list and the statistics",
+            run("lora", 1, 10),
+            {"full": 90, "ci": 70},
+            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", "local/make_corpus.py"],
+            leaves=[f"{dump}/raw/{s}/text" for s in ["train_cs", *sets.split()]]
+            + [f"{exp}/asr_stats/train/speech_shape"],
+        ),
+        Step(
+            "base",
+            "none: take the base model as it is",
+            run("none", 11, 11),
+            {"full": 15, "ci": 15},
+            [*scripts, "conf/adapter_none.yaml"],
+            ["data"],
+            [f"{exp}/asr_none{tag}/config.yaml"],
+            f"{exp}/asr_none{tag}",
+        ),
+        decode("none", "base", 130),
+    ]
+    for adapter in ADAPTERS:
+        folder = f"{exp}/asr_{adapter}{tag}"
+        steps += [
+            Step(
+                f"train_{adapter}",
+                f"{adapter}: train",
+                run(adapter, 11, 11),
+                {"full": 240, "ci": 45},
+                [*scripts, f"conf/adapter_{adapter}.yaml"],
+                ["data"],
+                [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
+                folder,
+            ),
+            decode(adapter, f"train_{adapter}", 130),
+            Step(
+                f"sweep_{adapter}",
+                f"{adapter}: decode with the adapter turned down (a rival)",
+                in_environment(
+                    "espnet_blora.bin.sweep",
+                    *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
+                    *("--sets", sets),
+                ),
+                {"full": 100, "ci": 40},
+                after=[f"train_{adapter}"],
+                leaves=[f"{folder}/scale_sweep.json"],
+            ),
+        ]
+    done = [f"decode_{a}" for a in ("none", *ADAPTERS)] + [f"sweep_{a}" for a in ADAPTERS]
+    names = [f"--{role}" for role in ("base", *ADAPTERS)]
+    folders = [f"asr_{a}{tag}" for a in ("none", *ADAPTERS)]
+    steps.append(
+        Step(
+            "report",
+            "write the report",
+            in_environment(
+                "espnet_blora.bin.report",
+                *("--exp", exp, "--dump", f"{dump}/raw"),
+                *(word for pair in zip(names, folders, strict=True) for word in pair),
+                *("--test_sets", TEST_SETS, "--retention_sets", RETENTION_SETS),
+            ),
+            {"full": 20, "ci": 20},
+            after=done,
+            leaves=[f"{exp}/RESULTS.md", f"{exp}/retention.md"],
+        )
+    )
+    return steps
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    minutes, rest = divmod(int(max(0, seconds)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def tail(path: Path, size: int = 20000) -> str:
+    """The end of a log."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode("utf-8", "replace")
+
+
+def progress(step: Step, log: Path) -> tuple[str, float]:
+    """What a running step is doing, and how much of it is done (0 if that cannot be told)."""
+    text = tail(log)
+    stages = re.findall(r"(Stage \d+: [A-Z][A-Za-z ]+)", text)
+    what = stages[-1].strip() if stages else ""
+    if step.name.startswith("train_") and step.folder:
+        train = tail(RECIPE / step.folder / "train.log")
+        started = re.findall(r"(\d+)/(\d+)epoch started", train)
+        if started:
+            epoch, last = map(int, started[-1])
+            return f"epoch {epoch}/{last}", (epoch - 1) / last
+    sets = re.findall(r"Decoding started.*?/decode[^/]*/([^/]+)/logdir", text)
+    if sets and "Stage 13" not in what:
+        return f"decoding {sets[-1]}", 0.0
+    return what, 0.0
+
+
+class Display:
+    """One live line on a terminal; elsewhere a line when a step starts or ends, and every 30 s."""
+
+    def __init__(self, steps: list[Step], scale: str):
+        self.steps, self.scale = steps, scale
+        self.began = time.monotonic()
+        self.spent: dict[str, float] = {}
+        self.todo = {s.name for s in steps}
+        self.live = sys.stdout.isatty()
+        self.last = 0.0
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        print(f"\r\033[K{text}" if self.live else text, flush=True)
+
+    def remaining(self, step: Step, elapsed: float, share: float) -> float:
+        """Seconds to go, from what the finished steps took against what they were expected to."""
+        expected = sum(s.seconds[self.scale] for s in self.steps if s.name in self.spent)
+        pace = sum(self.spent.values()) / expected if expected else 1.0
+        here = max(step.seconds[self.scale] * pace - elapsed, 2.0)
+        if share > 0.05:
+            here = elapsed / share * (1 - share)
+        later = [s for s in self.steps if s.name in self.todo and s is not step]
+        return here + pace * sum(s.seconds[self.scale] for s in later)
+
+    def tick(self, number: int, step: Step, elapsed: float, log: Path) -> None:
+        """Show what is going on now."""
+        now = time.monotonic()
+        if now - self.last < (1.0 if self.live else 30.0):
+            return
+        self.last = now
+        what, share = progress(step, log)
+        text = (
+            f"[{number}/{len(self.steps)}] {step.title}{': ' if what else ''}{what} | "
+            f"{clock(elapsed)} here, {clock(now - self.began)} in all, "
+            f"about {clock(self.remaining(step, elapsed, share))} to go"
+        )
+        if self.live:
+            width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
+            print(f"\r\033[K{text[: width - 1]}", end="", flush=True)
+        else:
+            print(text, flush=True)
+
+
+def explain(step: Step, log: Path, code: int) -> Failed:
+    """Turn a failed step into an error that shows the end of its log and what to do."""
+    text = tail(log)
+    shown = [f"--- the end of {log.relative_to(RECIPE)} ---", *text.splitlines()[-25:]]
+    inner = re.findall(r"(?:log is in|[Ss]ee|log:) '?(\S+\.log)'?", text)
+    for name in inner[-1:]:
+        path = RECIPE / name
+        if path.is_file() and path != log:
+            more = tail(path)
+            text += more
+            shown += [f"--- the end of {name} ---", *more.splitlines()[-25:]]
+    remedy = next(
+        (what for sign, what in REMEDIES if re.search(sign, text)),
+        "read the log above, repair what it says",
+    )
+    shown += [
+        f"demo: step '{step.name}' failed (status {code}): {shlex.join(step.command)}",
+        f"demo: {remedy}. Then run the demo again: steps that are done are skipped.",
+    ]
+    return Failed("\n".join(shown))
+
+
+def execute(number: int, step: Step, log: Path, display: Display) -> None:
+    """Run one step to its end, showing how it goes."""
+    began = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            step.command,
+            cwd=RECIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                display.tick(number, step, time.monotonic() - began, log)
+                try:
+                    process.wait(0.5)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+    if process.returncode != 0:
+        raise explain(step, log, process.returncode)
+    missing = [name for name in step.leaves if not (RECIPE / name).exists()]
+    if missing:
+        with log.open("a") as out:
+            out.write(f"\nended well, but did not leave {', '.join(missing)}\n")
+        raise explain(step, log, 0)
+
+
+def set_aside(step: Step, exp: str, display: Display) -> None:
+    """Move an experiment of another configuration out of the way; nothing is deleted."""
+    folder = RECIPE / step.folder
+    if step.folder and folder.is_dir() and any(folder.glob("*.pth")):
+        old = RECIPE / exp / "old" / f"{folder.name}_{time.strftime('%Y%m%dT%H%M%S')}"
+        old.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(old)
+        display.line(
+            f"      its settings have changed: the old one is now {old.relative_to(RECIPE)}"
+        )
+
+
+def demo(scale: str) -> None:
+    """Run what is not done yet."""
+    exp = SCALES[scale][0]
+    steps = plan(scale)
+    logs = RECIPE / exp / "demo"
+    logs.mkdir(parents=True, exist_ok=True)
+    display = Display(steps, scale)
+    marks: dict[str, str] = {}
+    todo = []
+    for step in steps:
+        mark = marks[step.name] = step.fingerprint(marks)
+        marker = logs / f"{step.name}.done"
+        same = marker.is_file() and marker.read_text() == mark
+        kept = all((RECIPE / name).exists() for name in step.leaves)
+        again = any(s.name in step.after for s in todo)
+        if not (same and kept) or again:
+            todo.append(step)
+    display.todo = {s.name for s in todo}
+    if todo:
+        total = sum(s.seconds[scale] for s in todo)
+        display.line(
+            f"demo ({scale}): {len(todo)} of {len(steps)} steps to do, about {clock(total)} on two "
+            f"cores; logs in {logs.relative_to(RECIPE)}"
+        )
+    for number, step in enumerate(steps, 1):
+        head = f"[{number}/{len(steps)}] {step.title}"
+        if step not in todo:
+            display.line(f"{head}: done before")
+            continue
+        if not display.live:
+            display.line(f"{head} ...")
+        begun = logs / f"{step.name}.begun"
+        if not (begun.is_file() and begun.read_text() == marks[step.name]):
+            set_aside(step, exp, display)
+        (logs / f"{step.name}.done").unlink(missing_ok=True)
+        begun.write_text(marks[step.name])
+        began = time.monotonic()
+        execute(number, step, logs / f"{step.name}.log", display)
+        display.spent[step.name] = time.monotonic() - began
+        display.todo.discard(step.name)
+        (logs / f"{step.name}.done").write_text(marks[step.name])
+        display.line(f"{head}: {clock(display.spent[step.name])}")
+    display.line(f"demo: finished in {clock(time.monotonic() - display.began)}")
+    page = RECIPE / exp / "retention.md"
+    display.line(page.read_text(encoding="utf-8"))
+    display.line(f"The report: {page}\nThe scores: {RECIPE / exp / 'RESULTS.md'}")
+
+
+def stop(_signal: int, _frame: object) -> None:
+    """End as with Ctrl-C, so that the running step is ended too."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run the demo at the scale that the environment variable SCALE names."""
+    scale = os.environ.get("SCALE") or "full"
+    if scale not in SCALES:
+        print(f"demo: SCALE={scale}: allowed are {', '.join(SCALES)}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        demo(scale)
+    except FileNotFoundError as error:
+        print(f"demo: {error.filename} is missing; restore it with git", file=sys.stderr)
+        return 1
+    except Failed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: stopped; run it again to go on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
