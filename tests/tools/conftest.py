@@ -39,23 +39,27 @@ class Checkout:
         path.chmod(0o755)
         return path
 
-    def python(
-        self, name: str, version: tuple[int, int] = (3, 12), folder=None, pip="exit 0"
-    ) -> Path:
+    def python(self, name: str, version=(3, 12), folder=None, pip="exit 0", ensurepip=True) -> Path:
         """A Python of that version: it answers probes like the real one, makes small venvs at once.
 
         ``pip`` is the shell script run for `-m pip install` and `-m pip download` in its venvs.
+        Without ``ensurepip`` it is Debian's without python3-venv: only `venv --without-pip` works.
         """
         inner = f"""
             case "$*" in
+            *".whl/pip install"*) echo "$*" >>"{self.home}/pip.log" ;;
             *"pip install"* | *"pip download"*) echo "$*" >>"{self.home}/pip.log"; {pip} ;;
             *) exit 0 ;;
             esac"""
         fake = f"import sys; sys.version_info = {(*version, 1, 'final', 0)!r}; "
+        with_pip = "true" if ensurepip else "exit 1"
+        if not ensurepip:
+            fake += "sys.modules['ensurepip'] = None; "
         return self.program(
             name,
             f"""
             if [ "$1" = -m ] && [ "$2" = venv ]; then
+                if [ "$3" = --without-pip ]; then shift; else {with_pip}; fi
                 mkdir -p "$3/bin"
                 printf '#!/bin/bash\\n%s\\n' {inner!r} >"$3/bin/python"
                 chmod +x "$3/bin/python"

@@ -66,3 +66,9 @@ def test_python_asked_for_is_taken_or_refused(checkout):
     assert refused.returncode == 1
     assert f"PYTHON={old}" in refused.stderr
     assert "Python 3.10.1" in refused.stderr
+
+
+def test_python_with_ensurepip_is_preferred(checkout):
+    checkout.python("python3", (3, 13), ensurepip=False)
+    wanted = checkout.python("python", folder=checkout.home / ".pyenv/versions/3.12.4/bin")
+    assert checkout.run("find_python.sh").stdout.strip() == str(wanted)

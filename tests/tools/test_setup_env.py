@@ -128,3 +128,19 @@ def test_full_disk_is_told_before_anything_is_made(checkout):
     assert "1 GB free" in failed.stderr
     assert "ESPNET_BLORA_ENV_CACHE" in failed.stderr
     assert "venv" not in checkout.made()
+
+
+def test_python_without_ensurepip_takes_pip_from_apt(checkout):
+    checkout.python("python3", (3, 13), ensurepip=False)
+    failed = checkout.run("setup_env.sh")
+    assert failed.returncode == 1
+    assert "no ensurepip" in failed.stderr
+    assert "python3-venv" in failed.stderr
+    assert not list((checkout.tools / ".envs").glob("py*/"))
+    checkout.program("apt-get", "touch python3-pip-whl_1_all.deb")
+    checkout.program("dpkg-deb", 'mkdir -p "$3/usr"; touch "$3/usr/pip-25.1-py3-none-any.whl"')
+    done = checkout.run("setup_env.sh")
+    assert done.returncode == 0, done.stderr
+    first = (checkout.home / "pip.log").read_text().splitlines()[0]
+    assert "pip-25.1-py3-none-any.whl/pip install" in first
+    assert (checkout.tools / "venv/.complete").is_file()
