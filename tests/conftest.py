@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1500))
     items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
 
 

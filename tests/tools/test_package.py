@@ -1,0 +1,89 @@
+"""setup.py, the lock, the pinned archive and the list of reasons speak of the same packages."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+
+import espnet_blora
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, Requirement]:
+    lines = (ROOT / "tools/requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonical(pin.name): pin for pin in pins}
+
+
+@pytest.fixture(scope="module")
+def metadata():
+    with pytest.MonkeyPatch.context() as patch:
+        seen = {}
+        patch.setattr(setuptools, "setup", lambda **given: seen.update(given))
+        runpy.run_path(str(ROOT / "setup.py"))
+    return seen
+
+
+def test_every_dependency_is_locked_at_a_version_it_accepts(metadata):
+    wanted = metadata["install_requires"] + metadata["extras_require"]["all"]
+    assert len(wanted) > 15
+    pins = locked()
+    for requirement in map(Requirement, wanted):
+        pin = pins[canonical(requirement.name)]
+        version = next(iter(pin.specifier)).version
+        assert requirement.specifier.contains(version), (requirement, pin)
+
+
+def test_lock_pins_exactly_and_never_twice():
+    lines = (ROOT / "tools/requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(locked()) == len(pins)
+    for pin in locked().values():
+        assert [s.operator for s in pin.specifier] == ["=="], pin
+
+
+def test_one_release_of_espnet_everywhere(metadata):
+    found = re.findall(
+        r"^espnet==(\S+)",
+        "\n".join(
+            [
+                *metadata["install_requires"],
+                (ROOT / "tools/requirements.lock").read_text(),
+                (ROOT / "tools/espnet.lock").read_text(),
+            ]
+        ),
+        re.MULTILINE,
+    )
+    assert len(found) == 3
+    assert len(set(found)) == 1
+
+
+def test_kaldiio_is_for_tests_only(metadata):
+    """Its licence is an evaluation licence; users of the package must not get it from us."""
+    assert "kaldiio" in metadata["extras_require"]["test"]
+    others = [
+        metadata["install_requires"],
+        *(metadata["extras_require"][k] for k in ("demo", "peft")),
+    ]
+    assert not any("kaldiio" in name for names in others for name in names)
+
+
+def test_each_direct_dependency_has_its_reason(metadata):
+    text = (ROOT / "docs/dependencies.md").read_text()
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    extras = (name for names in metadata["extras_require"].values() for name in names)
+    for requirement in map(Requirement, [*metadata["install_requires"], *extras]):
+        assert re.search(rf"\b{requirement.name}\b", rows), requirement
+
+
+def test_version_stands_in_one_place(metadata):
+    assert metadata["version"] == espnet_blora.__version__
+    assert f"version: {espnet_blora.__version__}\n" in (ROOT / "CITATION.cff").read_text()
