@@ -1,0 +1,206 @@
+"""Error counts against a brute-force edit distance and against jiwer."""
+
+from functools import cache
+
+import jiwer
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espnet_blora.scoring import Counts, SetScore, align, score
+from espnet_blora.text import mixed_tokens
+
+TOKENS = st.lists(st.sampled_from(["a", "b", "c", "好", "你"]), max_size=6)
+TEXT = TOKENS.map(" ".join)
+PAIRS = st.dictionaries(
+    st.text("uvw123", min_size=1, max_size=4), st.tuples(TEXT, TEXT), min_size=1
+)
+
+
+def brute_force(ref, hyp):
+    """The edit distance by trying everything, from its definition."""
+
+    @cache
+    def distance(i, j):
+        if i == len(ref) or j == len(hyp):
+            return len(ref) - i + len(hyp) - j
+        return min(
+            distance(i + 1, j) + 1,
+            distance(i, j + 1) + 1,
+            distance(i + 1, j + 1) + (ref[i] != hyp[j]),
+        )
+
+    return distance(0, 0)
+
+
+@given(TOKENS, TOKENS)
+def test_errors_are_the_edit_distance(ref, hyp):
+    result = score({"u": " ".join(ref)}, {"u": " ".join(hyp)}, "mer", "none")
+    assert result.total.errors == brute_force(tuple(ref), tuple(hyp))
+    assert result.total.tokens == len(ref)
+    assert result.total.hits + result.total.substitutions + result.total.insertions == len(hyp)
+
+
+@given(TOKENS.filter(len), TOKENS)
+def test_counts_are_those_of_jiwer(ref, hyp):
+    ours = score({"u": " ".join(ref)}, {"u": " ".join(hyp)}, "wer", "none").total
+    theirs = jiwer.process_words(" ".join(ref), " ".join(hyp))
+    assert ours == Counts(theirs.hits, theirs.substitutions, theirs.deletions, theirs.insertions)
+
+
+@given(PAIRS)
+def test_scripts_add_up_to_the_total(pairs):
+    result = score({k: r for k, (r, _) in pairs.items()}, {k: h for k, (_, h) in pairs.items()})
+    assert sum(result.by_script.values(), Counts()) == result.total
+    assert result.han_kana + result.rest == result.total
+    assert sum(u.errors for u in result.utterances) == result.total.errors
+    assert sum(u.tokens for u in result.utterances) == result.total.tokens
+
+
+@given(pairs=PAIRS)
+def test_scores_of_parts_add_up_and_survive_a_file(tmp_path_factory, pairs):
+    ref = {k: r for k, (r, _) in pairs.items()}
+    hyp = {k: h for k, (_, h) in pairs.items()}
+    whole = score(ref, hyp)
+    parts = [score({k: ref[k]}, {k: hyp[k]}) for k in ref]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    assert total == whole
+    path = tmp_path_factory.mktemp("score") / "score.json"
+    whole.save(path)
+    assert SetScore.load(path) == whole
+
+
+@given(TOKENS, TOKENS)
+def test_alignment_spells_both_sides(ref, hyp):
+    rows = align(ref, hyp)
+    assert [a for _, a, _ in rows if a is not None] == ref
+    assert [b for _, _, b in rows if b is not None] == hyp
+    assert sum(name != "hit" for name, _, _ in rows) == brute_force(tuple(ref), tuple(hyp))
+    assert all((a == b) == (name == "hit") for name, a, b in rows)
+
+
+def test_hand_counted():
+    ref = {"u1": "我 要 买 iPhone 手机", "u2": "open the door", "u3": "Yes."}
+    hyp = {"u2": "open door", "u1": "我要买 phone 手", "u3": "oh yes"}
+    result = score(ref, hyp)
+    # u1: iphone -> phone, 机 lost; u2: the lost; u3: oh put in
+    assert result.total == Counts(hits=7, substitutions=1, deletions=2, insertions=1)
+    assert result.rate == pytest.approx(4 / 10)
+    assert result.by_script == {"Han": Counts(4, 0, 1, 0), "Latin": Counts(3, 1, 1, 1)}
+    assert result.han_kana.rate == pytest.approx(1 / 5)
+    assert result.rest.rate == pytest.approx(3 / 5)
+    assert result.wrong_utterances == 3
+    counted = [(u.id, u.errors, u.tokens) for u in result.utterances]
+    assert counted == [("u1", 2, 6), ("u2", 1, 3), ("u3", 1, 1)]
+
+
+def test_pairs_by_id_and_not_by_line():
+    ref = {"a": "one", "b": "two"}
+    assert score(ref, dict(reversed(list(ref.items())))).total.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("hyp", "poi", "counts"),
+    [
+        ("我要 big apple 吃", "rest", Counts(2, 0, 0, 0)),
+        ("我要 big apples 吃", "rest", Counts(1, 1, 0, 0)),
+        ("我要 apple 吃", "rest", Counts(1, 0, 1, 0)),
+        ("你要 big apple", "rest", Counts(2, 0, 0, 0)),  # errors elsewhere do not count
+        ("我要 very big apple 吃", "rest", Counts(2, 0, 0, 1)),  # stands before a point
+        (
+            "我要 big apple 吃 now",
+            "rest",
+            Counts(2, 0, 0, 0),
+        ),  # after the last token, which is no point
+        ("我要 big apple 吃 now", "han_kana", Counts(3, 0, 0, 1)),
+        ("我要 big 吃", "Latin", Counts(1, 0, 1, 0)),
+    ],
+)
+def test_pier(hyp, poi, counts):
+    assert score({"u": "我要 big apple 吃"}, {"u": hyp}, poi=poi).pier == counts
+
+
+def test_pier_looks_at_switched_utterances_only():
+    result = score({"a": "only english", "b": "只有"}, {"a": "other words", "b": "没"})
+    assert result.pier == Counts() and result.pier.rate is None
+
+
+def test_units():
+    ref, hyp = {"u": "你好 abc"}, {"u": "你们 abd"}
+    assert score(ref, hyp, "mer").total == Counts(1, 2, 0, 0)
+    assert score(ref, hyp, "wer").total == Counts(0, 2, 0, 0)
+    assert score(ref, hyp, "cer").total == Counts(3, 2, 0, 0)
+
+
+def test_normalisation_is_applied_to_both_sides():
+    ref, hyp = {"u": "Hello, World"}, {"u": "hello world!"}
+    assert score(ref, hyp).total.errors == 0
+    assert score(ref, hyp, normalisation="none").total.errors == 2
+
+
+def test_empty_references_are_counted_and_named():
+    result = score({"a": "", "b": "x y", "c": "z"}, {"a": "p q", "b": "", "c": "z"})
+    assert result.total == Counts(1, 0, 2, 2)
+    assert result.empty_references == ("a",) and result.empty_hypotheses == ("b",)
+    alone = score({"a": "..."}, {"a": "p"})
+    assert alone.total == Counts(insertions=1) and alone.rate is None
+
+
+@pytest.mark.parametrize(
+    ("hyp", "message"),
+    [
+        ({"a": "x"}, "1 of 2 references have no hypothesis: b"),
+        ({"a": "x", "b": "y", "z": ""}, "1 hypotheses have no reference: z"),
+        ({"a": "x", "B": "y"}, "differ by case only: b"),
+        ({}, "2 of 2 references have no hypothesis: a, b"),
+    ],
+)
+def test_ids_that_do_not_match_are_named(hyp, message):
+    with pytest.raises(ValueError, match=message):
+        score({"a": "x", "b": "y"}, hyp)
+
+
+def test_missing_hypotheses_as_empty_only_on_request():
+    result = score({"a": "x", "b": "y z"}, {"a": "x"}, missing_as_empty=True)
+    assert result.total == Counts(1, 0, 2, 0)
+    assert result.missing_as_empty == ("b",)
+
+
+def test_nothing_to_score_and_unknown_names():
+    with pytest.raises(ValueError, match="no reference"):
+        score({}, {})
+    with pytest.raises(ValueError, match="unit 'ter' is unknown"):
+        score({"a": "x"}, {"a": "x"}, "ter")
+    with pytest.raises(ValueError, match="normalisation 'x' is unknown"):
+        score({"a": "x"}, {"a": "x"}, "mer", "x")
+
+
+def test_scores_that_do_not_belong_together():
+    one = score({"a": "x"}, {"a": "x"})
+    with pytest.raises(ValueError, match="share utterances.*a"):
+        one + one
+    with pytest.raises(ValueError, match="different unit"):
+        one + score({"b": "x"}, {"b": "x"}, "wer")
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "null", '{"format": "other/1"}'])
+def test_a_file_that_is_no_score(tmp_path, damage):
+    (tmp_path / "score.json").write_text(damage)
+    with pytest.raises(ValueError, match="score.json: not a score"):
+        SetScore.load(tmp_path / "score.json")
+
+
+def test_a_file_whose_total_was_changed(tmp_path):
+    path = tmp_path / "score.json"
+    score({"a": "x y"}, {"a": "x"}).save(path)
+    path.write_text(path.read_text().replace('"deletions": 1', '"deletions": 0', 1))
+    with pytest.raises(ValueError, match="add up to 1 errors"):
+        SetScore.load(path)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_text_can_be_scored(ref, hyp):
+    result = score({"u": ref}, {"u": hyp}, normalisation="none")
+    assert result.total.tokens == len(mixed_tokens(ref))
