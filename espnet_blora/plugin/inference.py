@@ -202,7 +202,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             found = self._search(waves, prompts, names)
         except Exception as error:
             if not is_out_of_memory_error(error):
-                logger.error("decoding failed for the utterances %s", ", ".join(names))
+                error.add_note(f"while decoding the utterances {', '.join(names)}")
                 raise
             release_accelerator_memory()
             if len(waves) == 1:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from espnet2.text.cleaner import TextCleaner
 from espnet2.train.preprocessor import CommonPreprocessor
 from whisper.audio import N_SAMPLES, SAMPLE_RATE
 
 from espnet_blora.plugin.language import Languages
-from espnet_blora.plugin.tokenizer import MODEL_TYPE, WhisperTokenIDConverter, WhisperTokenizer
+from espnet_blora.plugin.tokenizer import (
+    MODEL_TYPE,
+    WhisperTokenIDConverter,
+    WhisperTokenizer,
+    check_supported,
+)
 from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.whisper.vocabulary import Layout
 
@@ -35,13 +41,17 @@ class WhisperPreprocessor(CommonPreprocessor):
     """
 
     def __init__(self, train: bool, **options):
-        super().__init__(train, **options)
+        whisper = options.get("token_type") == MODEL_TYPE
+        super().__init__(train, **(options | {"token_type": None} if whisper else options))
         self.layout: Layout | None = None
         self.languages = Languages()
         self.decoding = False
         self.n_text_ctx = DEFAULT_N_TEXT_CTX
-        if options.get("token_type") == MODEL_TYPE:
+        if whisper:
+            added = options.get("non_linguistic_symbols")
+            check_supported(MODEL_TYPE, options.get("whisper_task"), added)
             self.layout = layout_of(options["token_list"])
+            self.text_cleaner = TextCleaner(options.get("text_cleaner"))
             self.tokenizer = WhisperTokenizer(layout=self.layout)
             self.token_id_converter = WhisperTokenIDConverter(layout=self.layout)
 

@@ -1,0 +1,137 @@
+"""Whisper's token ids by size: read from the tokenizer, unique as strings, exact as text."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from whisper.tokenizer import LANGUAGES, get_tokenizer
+
+from espnet_blora.whisper.vocabulary import (
+    N_PROMPT,
+    Layout,
+    read_token_list,
+    text_tokens_to_bytes,
+)
+
+SIZES = {51865: 99, 51866: 100}
+SAMPLES = [
+    "hello, world",
+    "今天我们 meeting 几点开始？",
+    "मेरी किताब कहाँ है",
+    "مَرْحَبًا كيف حالك",
+    "¿Qué tal? ¡Olé!",
+    "日本語のテスト、カタカナ",
+    "한국어 시험",
+    "ภาษาไทย",
+    "<|endoftext|><|zh|> stays text",
+    "  two  blanks\tand\ntabs ",
+    "!",
+    "👩‍🚀 𝔘𝔫𝔦",
+]
+
+
+@pytest.mark.parametrize(("n_vocab", "n_languages"), SIZES.items())
+def test_layout_is_the_tokenizers(n_vocab, n_languages):
+    layout = Layout.of(n_vocab)
+    tokenizer = get_tokenizer(multilingual=True, num_languages=n_languages)
+    assert len(layout.languages) == n_languages == len(set(layout.languages.values()))
+    assert tokenizer.encoding.n_vocab == n_vocab
+    for code, index in layout.languages.items():
+        assert tokenizer.encoding.decode([index]) == f"<|{code}|>"
+        prompt = layout.prompt(code)
+        assert len(prompt) == N_PROMPT
+        assert tokenizer.encoding.decode(prompt) == (
+            f"<|startoftranscript|><|{code}|><|transcribe|><|notimestamps|>"
+        )
+
+
+def test_the_two_layouts_differ_where_a_wrong_prompt_would_be_silent():
+    old, new = Layout.of(51865), Layout.of(51866)
+    assert old.prompt("zh")[:2] == new.prompt("zh")[:2]
+    assert old.transcribe + 1 == new.transcribe
+    assert new.languages["yue"] == old.translate
+    assert set(LANGUAGES) - set(old.languages) == {"yue"}
+
+
+@pytest.mark.parametrize("n_vocab", SIZES)
+def test_token_list_is_printable_unique_and_complete(n_vocab, tmp_path):
+    layout = Layout.of(n_vocab)
+    tokens = layout.token_list()
+    assert len(tokens) == n_vocab == len(set(tokens))
+    assert all(token.isprintable() and not any(c.isspace() for c in token) for token in tokens)
+    assert tokens[0] == "!"
+    assert tokens[layout.eot : layout.eot + 2] == ["<|endoftext|>", "<|startoftranscript|>"]
+    assert tokens[-1] == "<|30.00|>"
+    path = tmp_path / "tokens.txt"
+    path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+    assert read_token_list(path) == tokens
+    assert Layout.of_tokens(read_token_list(path)) is layout
+
+
+def test_text_tokens_are_the_bytes_of_the_tokenizer():
+    layout = Layout.of(51865)
+    tokens = layout.token_list()
+    encoding = layout.tokenizer.encoding
+    for index in range(0, layout.eot, 97):
+        assert text_tokens_to_bytes([tokens[index]]) == encoding.decode_single_token_bytes(index)
+
+
+def round_trip(layout: Layout, text: str) -> None:
+    ids = layout.encode(text)
+    assert all(0 <= i < layout.eot for i in ids)
+    assert layout.decode(ids) == text
+    assert layout.ids(layout.tokens(ids)) == ids
+    assert layout.text_of_tokens(layout.tokens(ids)) == text
+
+
+@pytest.mark.parametrize("text", SAMPLES)
+def test_round_trip_of_scripts(text):
+    round_trip(Layout.of(51865), text)
+    assert Layout.of(51865).encode(text) == Layout.of(51866).encode(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_round_trip_of_anything(text):
+    round_trip(Layout.of(51866), text)
+
+
+def test_control_tokens_are_no_text():
+    layout = Layout.of(51865)
+    ids = [*layout.prompt("en"), *layout.encode("ab"), layout.timestamp_begin, layout.eot]
+    assert layout.decode(ids) == "ab"
+    assert "\ufffd" in layout.decode(layout.encode("𝔘")[:1])  # half a character
+
+
+@pytest.mark.parametrize("language", ["zh", "ZH", "Chinese", "mandarin"])
+def test_language_by_code_or_name(language):
+    assert Layout.of(51865).language_code(language) == "zh"
+
+
+def test_unknown_language_and_size():
+    with pytest.raises(ValueError, match=r"'yue' needs a larger vocabulary than .* 51865"):
+        Layout.of(51865).prompt("yue")
+    with pytest.raises(ValueError, match=r"'xx' is not one of Whisper's .*allowed: .* zh"):
+        Layout.of(51866).prompt("xx")
+    with pytest.raises(ValueError, match=r"51864 .* English-only .*`small.en`"):
+        Layout.of(51864)
+    with pytest.raises(ValueError, match=r"no multilingual Whisper has 100 .* 51865 or 51866"):
+        Layout.of(100)
+
+
+def test_a_foreign_token_list_is_refused_by_line():
+    tokens = Layout.of(51865).token_list()
+    with pytest.raises(ValueError, match=r"here: 51864 tokens, .* 51865 or 51866.*stage 5"):
+        Layout.of_tokens(tokens[:-1], "here")
+    tokens[7] = "x"
+    with pytest.raises(ValueError, match=r"here:8: token 'x', .* has '\('"):
+        Layout.of_tokens(tokens, "here")
+    with pytest.raises(ValueError, match=r"'nonsense token' is no token of whisper_multilingual"):
+        Layout.of(51865).ids(["nonsense token"])
+
+
+def test_a_copy_is_the_same_object():
+    layout = Layout.of(51866)
+    assert pickle.loads(pickle.dumps(layout)) is layout
+    assert len(pickle.dumps(layout)) < 200  # workers do not receive the tables
