@@ -86,7 +86,7 @@ class Adapter:
     def elbo_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return beta_t * KL, to add to a per-token loss, and detached 0-dim tensors to log.
 
-        Always kl_A, kl_B, beta, kl_term; every `log_every` steps also what
+        Always kl_A, kl_B, beta, kl_term; at steps 1, 1 + log_every, ... also what
         `report.statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
         still.
         """
@@ -98,7 +98,7 @@ class Adapter:
         logs["kl_term"] = term.detach()
         if self.model.training:
             self._check_step_moves()
-        if self.step % self.config.log_every == 0:
+        if (self.step - 1) % self.config.log_every == 0:
             logs.update(self.statistics())
         return term, logs
 

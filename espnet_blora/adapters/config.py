@@ -56,11 +56,11 @@ class LoraConfig:
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> "LoraConfig":
         """Build the options from `adapter_conf`; ValueError for an unknown key or a bad value."""
-        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.keys())
+        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
         return cls(**conf)
 
     @classmethod
-    def keys(cls) -> tuple[str, ...]:
+    def options(cls) -> tuple[str, ...]:
         """Return the names of all options."""
         return tuple(field.name for field in fields(cls))
 
@@ -135,7 +135,7 @@ class BloraConfig(LoraConfig):
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> "BloraConfig":
         """Build the options; keys given beside `preset` override it."""
-        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.keys())
+        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
         preset = conf.get("preset")
         if preset is not None:
             checks.one_of(f"adapter_conf of {cls.method}", "preset", preset, PRESETS)

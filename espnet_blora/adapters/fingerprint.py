@@ -6,6 +6,7 @@ Of every weight looked at, up to 4096 fixed elements are added up with fixed sig
 for the same bits on any device. Two bases that differ by less than the tolerance pass as one.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -73,7 +74,9 @@ def unpack(bits: Tensor) -> Tensor:
 def worst_difference(
     stored: Mapping[str, Tensor], current: Mapping[str, Tensor]
 ) -> tuple[float, str]:
-    """Return the largest relative distance over the weights both know, and that weight's name."""
+    """Return the largest relative distance over the weights both know, and that weight's name.
+
+    Infinite where a weight holds NaN or inf."""
     worst, where = 0.0, ""
     for name, row in stored.items():
         if name not in current:
@@ -81,7 +84,9 @@ def worst_difference(
         other = current[name]
         scale = float(torch.maximum(row[-1], other[-1]))
         gap = float((row[:-1] - other[:-1]).norm())
-        distance = gap / scale if scale > 0.0 else 0.0
-        if not distance <= worst:  # also takes NaN
+        distance = 0.0 if scale == 0.0 else gap / scale
+        if not math.isfinite(distance):
+            return math.inf, name
+        if distance > worst:
             worst, where = distance, name
     return worst, where

@@ -75,6 +75,10 @@ class AdapterState(nn.Module):
         """Count one more micro-batch."""
         self.context.step += 1
 
+    def forward(self, x):
+        """Return x: a Sequential with an adapter runs this module after its own."""
+        return x
+
     def warn_once(self, key: str) -> bool:
         """Whether the warning `key` has not been given yet; marks it as given."""
         if key in self.warned:

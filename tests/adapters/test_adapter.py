@@ -1,0 +1,131 @@
+import logging
+
+import pytest
+import torch
+
+import espnet_blora
+
+
+def test_elbo_terms(build, shake):
+    model = build()
+    conf = {"rank": 4, "beta": 0.5, "schedule": "linear", "warmup_steps": 4, "log_every": 10}
+    adapter = shake(espnet_blora.add_adapter(model, "blora", **conf))
+    model.train()
+    seen = []
+    for _ in range(11):
+        model(torch.randn(2, 12))
+        term, logs = adapter.elbo_terms()
+        seen.append(set(logs))
+        assert term.requires_grad and term.dim() == 0
+        assert not any(value.requires_grad for value in logs.values())
+        assert all(value.shape == () for value in logs.values())
+        assert torch.allclose(logs["kl_term"], logs["beta"] * (logs["kl_A"] + logs["kl_B"]))
+    always = {"kl_A", "kl_B", "beta", "kl_term"}
+    statistics = {"sigma_A_q05", "sigma_A_q50", "sigma_A_q95", "mean_norm_A", "small_share_B"}
+    assert seen[0] == seen[10] >= always | statistics
+    assert all(keys == always for keys in seen[1:10])
+    assert adapter.beta() == 0.5
+
+
+def test_beta_follows_the_step(build):
+    model = build()
+    adapter = espnet_blora.add_adapter(
+        model, "blora", rank=4, schedule="linear", warmup_steps=4, beta=1.0
+    )
+    model.train()
+    values = []
+    for _ in range(5):
+        model(torch.randn(2, 12))
+        values.append(adapter.beta())
+    assert values == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_lora_has_no_kl(build):
+    adapter = espnet_blora.add_adapter(build(), "lora", rank=4)
+    assert not adapter.bayesian
+    for call in (adapter.kl, adapter.kl_terms, adapter.beta, adapter.elbo_terms):
+        with pytest.raises(ValueError, match="'lora' has no posterior.*use blora"):
+            call()
+    with pytest.raises(ValueError, match="no posterior to sample"), adapter.sampling():
+        pass
+
+
+def test_sampling_outside_training(build, shake, x):
+    model = build().eval()
+    adapter = shake(espnet_blora.add_adapter(model, "blora", rank=4, rho_init_A=-2))
+    mean = model(x)
+    with adapter.sampling(seed=3):
+        drawn = model(x)
+        assert torch.equal(model(x), drawn)  # one draw as long as the context lasts
+        assert torch.equal(model(x[:, 2:4]), drawn[:, 2:4]) or torch.allclose(
+            model(x[:, 2:4]), drawn[:, 2:4], atol=1e-6
+        )  # and for every position
+    with adapter.sampling(seed=4):
+        assert not torch.equal(model(x), drawn)
+    with adapter.sampling(seed=3):
+        assert torch.equal(model(x), drawn)
+    with adapter.sampling() as one:
+        first = one.model(x)
+    with adapter.sampling():
+        assert not torch.equal(model(x), first)
+    assert not torch.equal(drawn, mean) and torch.equal(model(x), mean)
+    with pytest.raises(KeyError), adapter.sampling():
+        raise KeyError
+    assert torch.equal(model(x), mean)
+
+
+def test_scale_and_disable(adapted, build, x):
+    model, adapter = adapted
+    model.eval()
+    base, full = build().eval()(x), model(x)
+    with adapter.disabled():
+        assert torch.equal(model(x), base)
+    with adapter.scaled(0.0):
+        assert torch.equal(model(x), base)
+    layer = adapter.layers["blocks.0.attn.query"]
+    with adapter.scaled(1.0):
+        assert torch.equal(model(x), full)
+    delta = layer.delta_weight()
+    with adapter.scaled(0.5):
+        assert adapter.scale == 0.5 and torch.allclose(layer.delta_weight(), 0.5 * delta)
+        half = layer(x)
+    with adapter.disabled():
+        plain = layer(x)
+    assert torch.allclose(half, plain + 0.5 * (layer(x) - plain), atol=1e-6)
+    adapter.set_scale(-1.0)
+    assert adapter.scale == -1.0
+    with pytest.raises(ValueError, match="factor is nan"):
+        adapter.set_scale(float("nan"))
+    with pytest.raises(ValueError, match="factor is '1'"), adapter.scaled("1"):
+        pass
+    assert adapter.scale == -1.0
+
+
+def test_collapse_is_warned_of_once(build, caplog):
+    adapter = espnet_blora.add_adapter(build(), "blora", rank=4)
+    adapter.statistics()
+    assert "collapsed" not in caplog.text  # lora_B is zero at the start, lora_A is not
+    with torch.no_grad():
+        for layer in adapter.layers.values():
+            layer.lora_A.mul_(1e-4)
+    with caplog.at_level(logging.WARNING):
+        adapter.statistics()
+        adapter.statistics()
+    assert caplog.text.count("collapsed") == 1 and "Lower beta" in caplog.text
+
+
+def test_a_step_that_stands_still_is_warned_of_once(build, caplog):
+    model = build()
+    adapter = espnet_blora.add_adapter(model, "blora", rank=4)
+    model.train()
+    for _ in range(3):
+        model(torch.randn(2, 12))
+        adapter.elbo_terms()
+    assert "stands still" not in caplog.text
+    for _ in range(3):
+        model.blocks(torch.randn(2, 12))  # the model itself is never called
+        adapter.elbo_terms()
+    assert caplog.text.count("stands still") == 1
+    before = adapter.step
+    adapter.advance()
+    assert adapter.step == before + 1

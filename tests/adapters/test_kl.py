@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+import espnet_blora
+from espnet_blora.adapters.kl import log_softplus, mean_part, scale_part
+
+
+def adapter(build, shake, **conf):
+    return shake(espnet_blora.add_adapter(build(), "blora", **{"rank": 4, "alpha": 8, **conf}))
+
+
+def by_hand(adapter, letter, prior_std):
+    """The KL of each factor matrix, elementwise, from torch.distributions."""
+    result = []
+    for layer in adapter.layers.values():
+        mean = getattr(layer, f"lora_{letter}").double()
+        rho = getattr(layer, f"rho_{letter}").double()
+        posterior = Normal(mean, torch.nn.functional.softplus(rho))
+        kl = kl_divergence(posterior, Normal(torch.zeros_like(mean), prior_std))
+        result.append(kl.detach())
+    return result
+
+
+REDUCE = {
+    "per_matrix_mean": lambda kls, total: sum(k.mean() for k in kls),
+    "global_mean": lambda kls, total: sum(k.sum() for k in kls) / total,
+    "sum_over_tokens": lambda kls, total: sum(k.sum() for k in kls) / 1000,
+}
+
+
+@pytest.mark.parametrize("reduction", REDUCE)
+def test_against_torch_distributions(build, shake, reduction):
+    conf = {"kl_reduction": reduction, "train_sigma_B": True, "prior_std_B": 0.3}
+    if reduction == "sum_over_tokens":
+        conf["num_tokens"] = 1000
+    made = adapter(build, shake, target_modules=["query", "mlp.0"], **conf)
+    kl_a, kl_b = by_hand(made, "A", 0.01), by_hand(made, "B", 0.3)
+    total = sum(k.numel() for k in (*kl_a, *kl_b))
+    terms = {name: term.detach() for name, term in made.kl_terms().items()}
+    assert len({k.numel() for k in kl_b}) == 2  # matrices of two sizes: the mean is per matrix
+    assert float(terms["kl_A"]) == pytest.approx(float(REDUCE[reduction](kl_a, total)), rel=1e-12)
+    assert float(terms["kl_B"]) == pytest.approx(float(REDUCE[reduction](kl_b, total)), rel=1e-12)
+    assert torch.equal(made.kl().detach(), terms["kl_A"] + terms["kl_B"])
+    assert made.kl().dim() == 0 and made.kl().dtype == torch.float64
+
+
+def test_against_monte_carlo():
+    generator = torch.Generator().manual_seed(0)
+    mean, rho, prior_std = torch.tensor(0.02), torch.tensor(-4.5), 0.01
+    sigma = torch.nn.functional.softplus(rho)
+    draws = mean + sigma * torch.randn(400_000, generator=generator)
+    log_ratio = Normal(mean, sigma).log_prob(draws) - Normal(0.0, prior_std).log_prob(draws)
+    exact = float(mean_part(mean, prior_std) + scale_part(rho, prior_std))
+    assert exact == pytest.approx(float(log_ratio.mean()), rel=0.01)
+
+
+def test_frozen_sigma_B_adds_nothing_unless_asked_for(build, shake):
+    made = adapter(build, shake)
+    full = made.kl_terms(constants=True)
+    expected = sum(k.mean() for k in by_hand(made, "B", 0.01))
+    assert full["kl_B"].item() == pytest.approx(float(expected), rel=1e-12)
+    constant = len(made.layers) * (math.log(0.01) + 50.0 - 0.5)
+    assert (full["kl_B"] - made.kl_terms()["kl_B"]).item() == pytest.approx(constant, rel=1e-9)
+    assert torch.equal(full["kl_A"], made.kl_terms()["kl_A"])
+
+
+def test_a_point_lora_B_has_no_kl(build, shake):
+    made = adapter(build, shake, bayesian_factors="A")
+    assert made.kl_terms()["kl_B"].item() == 0.0 and made.kl_terms()["kl_A"].item() > 0.0
+    assert all(layer.rho_B is None for layer in made.layers.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_softplus_is_exact_and_finite_everywhere(dtype):
+    rho = torch.tensor([-1e4, -104.0, -50.0, -18.0, -10.0, 0.0, 5.0, 40.0], dtype=dtype)
+    rho.requires_grad_()
+    value = log_softplus(rho)
+    value.sum().backward()
+    expected = [math.log(math.log1p(math.exp(r))) if r > -700 else r for r in rho.tolist()]
+    assert value.tolist() == pytest.approx(expected, rel=1e-6 if dtype == torch.float32 else 1e-14)
+    assert torch.isfinite(rho.grad).all()
+    assert rho.grad[:3].tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("kl_dtype", ["float32", "float64"])
+def test_finite_for_deterministic_scales(build, shake, kl_dtype):
+    made = adapter(build, shake, kl_dtype=kl_dtype)
+    with torch.no_grad():
+        for layer in made.layers.values():
+            layer.rho_A.fill_(-50.0)
+    total = sum(made.kl_terms(constants=True).values())
+    total.backward()
+    assert torch.isfinite(total) and total.dtype == getattr(torch, kl_dtype)
+    for parameter in made.trainable_parameters():
+        assert torch.isfinite(parameter.grad).all()
+
+
+def test_fp32_and_fp64_agree(build, shake):
+    values = [adapter(build, shake, kl_dtype=d).kl().item() for d in ("float32", "float64")]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_gradients():
+    mean = torch.randn(6, dtype=torch.float64, requires_grad=True)
+    rho = torch.tensor([-30.0, -18.1, -17.9, -5.0, 0.0, 2.0], dtype=torch.float64)
+    rho.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda m, r: (mean_part(m, 0.5) + scale_part(r, 0.5)).sum(), (mean, rho)
+    )
+
+
+def test_a_posterior_equal_to_the_prior_costs_nothing():
+    rho = torch.tensor(0.01, dtype=torch.float64).expm1().log()
+    assert float(scale_part(rho, 0.01)) == pytest.approx(0.0, abs=1e-12)
+    assert float(mean_part(torch.zeros(1), 0.01)) == 0.0

@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from espnet_blora.adapters import get_adapter
+
+
+def test_merged_equals_factored_and_unmerging_is_exact(adapted, x):
+    model, adapter = adapted
+    model.eval()
+    base = {n: p.clone() for n, p in model.named_parameters()}
+    factored = model(x)
+    with adapter.disabled():
+        assert (model(x) - factored).abs().max() > 1e-3  # the update matters
+    adapter.merge()
+    assert adapter.merged
+    merged = model(x)
+    assert (merged - factored).abs().max() <= 1e-5
+    adapter.merge()
+    assert torch.equal(model(x), merged)  # twice is once
+    adapter.unmerge()
+    adapter.unmerge()
+    assert not adapter.merged and torch.equal(model(x), factored)
+    assert all(torch.equal(p, base[n]) for n, p in model.named_parameters())
+
+
+def test_a_merged_forward_reads_the_sum_alone(adapted, x):
+    model, adapter = adapted
+    model.eval()
+    adapter.merge()
+    layer = adapter.layers["blocks.0.attn.query"]
+    expected = torch.nn.functional.linear(x, layer.weight + layer.delta_weight(), layer.bias)
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+    with adapter.disabled():
+        assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_the_state_dict_of_a_merged_model_is_that_of_the_unmerged(adapted):
+    model, adapter = adapted
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    adapter.merge()
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_inf_are_refused_by_name_with_nothing_merged(adapted, value):
+    _model, adapter = adapted
+    with torch.no_grad():
+        adapter.layers["blocks.1.attn.query"].lora_A[0, 0] = value
+    with pytest.raises(ValueError, match="blocks.1.attn.query.*NaN or inf"):
+        adapter.merge()
+    assert not adapter.merged
+
+
+def test_neither_training_nor_sampling_runs_merged(adapted, x):
+    model, adapter = adapted
+    adapter.merge()
+    with pytest.raises(ValueError, match="unmerge"):
+        model.train()(x)
+    if adapter.bayesian:
+        model.eval()
+        with adapter.sampling(seed=1), pytest.raises(ValueError, match="unmerge"):
+            model(x)
+
+
+def test_set_scale_merges_again(adapted, x):
+    model, adapter = adapted
+    model.eval()
+    with adapter.scaled(0.5):
+        expected = model(x)
+    adapter.merge()
+    adapter.set_scale(0.5)
+    assert adapter.merged and torch.allclose(model(x), expected, atol=1e-5)
+
+
+def test_half_precision_rounds_once(adapted, x):
+    model, adapter = adapted
+    model.eval().bfloat16()
+    factored = model(x.bfloat16()).float()
+    adapter.merge()
+    assert adapter.layers["blocks.0.attn.query"].merged_weight.dtype == torch.bfloat16
+    error = (model(x.bfloat16()).float() - factored).norm() / factored.norm()
+    assert error < 1e-2
+
+
+def test_a_merged_model_can_be_copied(adapted, x):
+    import copy
+
+    model, adapter = adapted
+    model.eval()
+    adapter.merge()
+    copied = copy.deepcopy(model)
+    assert get_adapter(copied).merged and torch.equal(copied(x), model(x))
