@@ -206,10 +206,6 @@ fi
 
 # ---- training: one process has the machine unless it has a GPU ----
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
-    exec 8>"${asr_exp}/.train.lock"
-    if command -v flock >/dev/null && ! flock -n 8; then
-        die "another run is training in ${asr_exp}; wait for it, or choose another --tag"
-    fi
     if [ "${adapter}" = none ]; then
         log "no adapter: ${asr_exp} gets the base model"
         python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
@@ -219,7 +215,6 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
         run_stages 11 11
         unset ESPNET_BLORA_THREADS
     fi
-    exec 8>&-
 fi
 
 # ---- decoding, scoring; packing and upload if asked for ----

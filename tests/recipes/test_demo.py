@@ -1,0 +1,143 @@
+"""What the demo does around its steps: skip, redo, go on, set aside, explain."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_cs" / "asr1"
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """The demo's module, in an empty recipe with two steps: a writes a.txt, b copies it."""
+    spec = importlib.util.spec_from_file_location("mini_cs_demo", RECIPE / "local" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mini_cs_demo", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RECIPE", tmp_path)
+    (tmp_path / "a.yaml").write_text("x: 1\n")
+    (tmp_path / "exp_ci").mkdir()
+    (tmp_path / "exp_ci" / "retention.md").write_text("the page\n")
+
+    def plan(_scale):
+        time = {"ci": 1, "full": 1}
+        a = [
+            "bash",
+            "-c",
+            "cp a.yaml a.txt; echo a >> ran; mkdir -p exp_ci/m; touch exp_ci/m/x.pth",
+        ]
+        b = ["bash", "-c", "cp a.txt b.txt; echo b >> ran; test ! -e broken"]
+        return [
+            module.Step("a", "make a", a, time, ["a.yaml"], [], ["a.txt"], "exp_ci/m"),
+            module.Step("b", "make b", b, time, [], ["a"], ["b.txt"]),
+        ]
+
+    monkeypatch.setattr(module, "plan", plan)
+    monkeypatch.setenv("SCALE", "ci")
+    return module
+
+
+def ran(tmp_path):
+    text = (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
+    (tmp_path / "ran").unlink(missing_ok=True)
+    return text.split()
+
+
+def test_runs_once_then_skips(demo, tmp_path, capsys):
+    assert demo.main() == 0
+    assert ran(tmp_path) == ["a", "b"]
+    assert "the page" in capsys.readouterr().out
+    assert demo.main() == 0
+    assert ran(tmp_path) == []
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_a_changed_input_redoes_what_follows_and_keeps_the_old_experiment(demo, tmp_path, capsys):
+    demo.main()
+    ran(tmp_path)
+    (tmp_path / "a.yaml").write_text("x: 2\n")
+    assert demo.main() == 0
+    assert ran(tmp_path) == ["a", "b"]
+    assert (tmp_path / "b.txt").read_text() == "x: 2\n"
+    assert len(list(tmp_path.glob("exp_ci/old/m_*/x.pth"))) == 1
+    assert "the old one is now exp_ci/old/m_" in capsys.readouterr().out
+
+
+def test_a_lost_output_is_made_again(demo, tmp_path):
+    demo.main()
+    ran(tmp_path)
+    (tmp_path / "b.txt").unlink()
+    assert demo.main() == 0
+    assert ran(tmp_path) == ["b"]
+
+
+def test_a_failure_is_explained_and_only_the_rest_is_redone(demo, tmp_path, capsys):
+    (tmp_path / "broken").touch()
+    assert demo.main() == 1
+    error = capsys.readouterr().err
+    assert "step 'b' failed (status 1)" in error
+    assert "run the demo again" in error
+    ran(tmp_path)
+    (tmp_path / "broken").unlink()
+    assert demo.main() == 0
+    assert ran(tmp_path) == ["b"]
+
+
+def test_an_interrupted_experiment_is_gone_on_with(demo, tmp_path):
+    demo.main()
+    ran(tmp_path)
+    (tmp_path / "exp_ci" / "demo" / "a.done").unlink()
+    assert demo.main() == 0
+    assert ran(tmp_path) == ["a", "b"]
+    assert not (tmp_path / "exp_ci" / "old").exists()
+
+
+def test_a_step_that_leaves_nothing_failed(demo, tmp_path, monkeypatch, capsys):
+    step = demo.Step("c", "make c", ["true"], {"ci": 1}, leaves=["c.txt"])
+    monkeypatch.setattr(demo, "plan", lambda _scale: [step])
+    assert demo.main() == 1
+    assert "did not leave c.txt" in capsys.readouterr().err
+
+
+def test_remedies_and_inner_logs(demo, tmp_path, monkeypatch, capsys):
+    (tmp_path / "train.log").write_text("OSError: No space left on device\n")
+    command = ["bash", "-c", "echo run.pl: job failed, log is in train.log; exit 1"]
+    step = demo.Step("c", "make c", command, {"ci": 1})
+    monkeypatch.setattr(demo, "plan", lambda _scale: [step])
+    assert demo.main() == 1
+    error = capsys.readouterr().err
+    assert "the end of train.log" in error
+    assert "the disk is full" in error
+
+
+def test_unknown_scale(demo, monkeypatch, capsys):
+    monkeypatch.setenv("SCALE", "huge")
+    assert demo.main() == 2
+    assert "allowed are full, ci" in capsys.readouterr().err
+
+
+def test_progress_is_read_from_the_logs(demo, tmp_path):
+    log = tmp_path / "step.log"
+    log.write_text("x (asr.sh:1:main) Stage 10: ASR collect stats: train_set=x\n")
+    step = demo.Step("train_x", "x", [], {"ci": 1}, folder="exp_ci/m")
+    assert demo.progress(step, log) == ("Stage 10: ASR collect stats", 0.0)
+    (tmp_path / "exp_ci" / "m").mkdir()
+    (tmp_path / "exp_ci" / "m" / "train.log").write_text("1/4epoch started\n3/4epoch started. E\n")
+    assert demo.progress(step, log) == ("epoch 3/4", 0.5)
+
+
+def test_the_real_plan_is_whole():
+    spec = importlib.util.spec_from_file_location("mini_cs_demo", RECIPE / "local" / "demo.py")
+    module = sys.modules["mini_cs_demo"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for scale in module.SCALES:
+        steps = module.plan(scale)
+        names = [step.name for step in steps]
+        assert len(set(names)) == len(names) >= 9
+        for number, step in enumerate(steps):
+            assert set(step.after) <= set(names[:number])
+            assert all((RECIPE / name).is_file() for name in step.inputs if name != module.BASE)
+            assert scale in step.seconds
+        assert sum(step.seconds["full"] for step in steps) < 20 * 60
