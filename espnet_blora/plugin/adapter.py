@@ -4,19 +4,16 @@ import argparse
 import difflib
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 
-from espnet_blora.adapters import METHODS, add_adapter, get_adapter
+from espnet_blora.adapters import METHODS, add_adapter, get_adapter, parse_config
+from espnet_blora.adapters.config import BloraConfig
 
 logger = logging.getLogger(__name__)
 
-COLLAPSED_SHARE = 0.99
-
-
-def create(model: torch.nn.Module, method: str, **conf: Any) -> None:
+def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
     """Put adapter `method` into an ESPnet model: what `adapter:` and `adapter_conf:` ask for.
 
     Everything else is frozen, later loads are checked, and a Bayesian adapter adds its KL to the
@@ -26,18 +23,22 @@ def create(model: torch.nn.Module, method: str, **conf: Any) -> None:
         ValueError: An option or a target is unknown, or out of range.
     """
     adapter = add_adapter(model, method, **conf)
-    if hasattr(adapter, "elbo_terms") and is_bayesian(method):
+    if adapter.bayesian:
         model.register_forward_hook(add_kl)
-
-
-def is_bayesian(method: str) -> bool:
-    """Tell whether a method has a posterior, and so a KL to be added to the loss."""
-    return method in METHODS and method == "blora"
 
 
 def create_functions() -> dict[str, Callable]:
     """Return what goes into ESPnet's `create_adapter_fn_table`: one function a method of ours."""
-    return {name: partial(create, method=name) for name in METHODS}
+
+    def creator(method: str) -> Callable:
+        return lambda model, **conf: create(model, method, conf)
+
+    return {method: creator(method) for method in METHODS}
+
+
+def is_bayesian(method: str | None) -> bool:
+    """Tell whether a method of ours has a posterior, and so a KL to be added to the loss."""
+    return method in METHODS and issubclass(METHODS[method].config, BloraConfig)
 
 
 def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
@@ -66,30 +67,14 @@ def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     )
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
-    stats["elbo"] = total.detach().reshape(1)
+    # A copy: the trainer divides the loss by accum_grad in place.
+    stats["elbo"] = total.detach().clone().reshape(1)
     for name, value in terms.items():
         value = torch.as_tensor(value, device=loss.device).detach()
         stats[name] = value.to(torch.float32).reshape(1)
-    warn_of_collapse(model, terms)
     if as_dict:
         return {**output, "loss": total, "stats": stats}
     return total, stats, weight
-
-
-def warn_of_collapse(model: torch.nn.Module, terms: Mapping[str, Any]) -> None:
-    """Warn once when nearly all posterior means are near zero: the KL has won over the data."""
-    shares = [float(terms[key]) for key in ("small_A", "small_B") if key in terms]
-    if len(shares) < 2 or model.__dict__.get("_espnet_blora_collapse_told"):
-        return
-    if min(shares) >= COLLAPSED_SHARE:
-        model.__dict__["_espnet_blora_collapse_told"] = True
-        logger.warning(
-            "the adapter has collapsed: %.1f %% of the means of A and %.1f %% of B are below 1e-3, "
-            "so the model is nearly the base. Remedy: a smaller beta, a wider prior_std or a "
-            "longer warm-up of beta.",
-            100 * shares[0],
-            100 * shares[1],
-        )
 
 
 def check_name(name: str, table: Mapping[str, Any]) -> None:
@@ -137,6 +122,7 @@ def check_training(args: argparse.Namespace) -> None:
                 f"the adapter's checks. Remedy: {option}: false (an adapter fits one GPU; several "
                 "work by ESPnet's plain distributed training)."
             )
+    parse_config(name, getattr(args, "adapter_conf", None) or {})
     if is_bayesian(name):
         _check_loss(name, getattr(args, "model_conf", None) or {})
 

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import pickle
 import shutil
 import types
 import zipfile
@@ -46,7 +45,20 @@ def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
         OSError: The disk is full or cannot be written; says what is left and what to do.
         Exception: Whatever serialising `obj` raises.
     """
-    path = Path(path)
+    _replace(Path(path), lambda file: torch.save(obj, file, **kwargs))
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write bytes so that `path` holds either the old content or all of the new.
+
+    Raises:
+        OSError: The disk is full or cannot be written; says what is left and what to do.
+    """
+    _replace(path, lambda file: file.write(data))
+
+
+def _replace(path: Path, write: Callable[[_Watched], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it, and rename it over `path`."""
     # A link (latest.pth) is written through, as torch.save would.
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
@@ -54,7 +66,7 @@ def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
     try:
         with temporary.open("wb") as file:
             watched = _Watched(file)
-            torch.save(obj, watched, **kwargs)
+            write(watched)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -119,15 +131,17 @@ def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
         load: The function to call for the reading itself.
         keys: Entries that the file must have (those of `checkpoint.pth` for a resume).
     """
-    from espnet2.torch_utils.safe_torch_load import UnsafeLoadRefusedError
 
     def read(path, map_location=None, **kwargs):
         if not Path(path).is_file():
             raise FileNotFoundError(f"no checkpoint file {path}; train first, or correct the path")
         try:
             states = load(path, map_location=map_location, **kwargs)
-        except (UnsafeLoadRefusedError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            # OSError stays as it is: it already says what and where.
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged bytes make the unpickler raise almost anything
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise  # no permission, a disk error: these say themselves what and where
             reason = (
                 "it is no whole checkpoint (truncated or corrupted)"
                 if not zipfile.is_zipfile(path)

@@ -63,6 +63,22 @@ class BloraASRModel(ESPnetASRModel):
         if SOT in places and LAST_OF_PROMPT in places:
             self.prompt_range = (places[SOT] + 1, places[LAST_OF_PROMPT])
 
+    def forward(
+        self,
+        speech: torch.Tensor,
+        speech_lengths: torch.Tensor,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        **kwargs,
+    ):
+        """Return (loss, stats, weight) as ESPnetASRModel does, with a loss that is only a loss.
+
+        ESPnet's trainer divides the loss by accum_grad in place, and there stats["loss"] is a view
+        of it: the training loss it reports is too small by that factor, unlike the validation's.
+        """
+        loss, stats, weight = super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
+        return loss.clone(), stats, weight
+
     def prompt_lengths(self, ys_pad: torch.Tensor) -> torch.Tensor:
         """Count the leading prompt ids of each row: (B, L) -> (B,)."""
         if self.prompt_range is None:

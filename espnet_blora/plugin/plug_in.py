@@ -102,7 +102,7 @@ def _replace_training() -> None:
         with resume.stored_config(folder, args.resume):
             if rank:
                 return main_worker(cls, args)
-            with resume.only_run(folder):
+            with resume.only_run(folder), resume.kept_config(folder):
                 return main_worker(cls, args)
 
     abs_task.AbsTask.main_worker = guarded_main_worker

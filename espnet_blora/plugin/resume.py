@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from espnet_blora.plugin.checkpoints import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ HARMLESS = frozenset(
     """.split()
 )
 _HARMLESS_PREFIXES = ("dist_", "wandb_")
+
+PREVIOUS = ".config.yaml.previous"
 
 _stored: ContextVar[dict | None] = ContextVar("stored_config", default=None)
 
@@ -52,7 +57,8 @@ def read_config(path: Path) -> dict:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: not readable as yaml: {error}. Remedy: {_start_anew(path)}"
+            f"{path}: not readable as yaml: {' '.join(str(error).split())}. "
+            f"Remedy: {_start_anew(path)}"
         ) from error
     if not isinstance(config, dict):
         raise ValueError(
@@ -76,11 +82,19 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
         if before == after and (key in old) == (key in new):
             continue
         name = f"{prefix}{key}"
+        if key == "whisper_model" and _moved(before):
+            continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{name}.")
         else:
             lines.append(f"{name}: {_show(old, key)} -> {_show(new, key)}")
     return lines
+
+
+def _moved(file: Any) -> bool:
+    """Tell whether a Whisper file is no longer where it was: the adapter's own check, which
+    compares the weights themselves, then decides whether the new one is the same."""
+    return isinstance(file, str) and os.sep in file and not os.path.exists(file)
 
 
 def _show(config: Mapping, key: str) -> str:
@@ -96,14 +110,59 @@ def stored_config(output_dir: Path, resume: bool) -> Iterator[None]:
     """Remember, before ESPnet rewrites it, the config.yaml that a resume must agree with.
 
     Every rank reads it before the process group forms, hence before rank 0 can rewrite it.
+
+    Raises:
+        ValueError: It is damaged, and no sound copy is left.
     """
-    path = output_dir / "config.yaml"
+    path, copy = output_dir / "config.yaml", output_dir / PREVIOUS
     resumes = resume and (output_dir / "checkpoint.pth").is_file()
-    token = _stored.set(read_config(path) if resumes and path.is_file() else None)
+    source = copy if copy.is_file() and not _whole(path, copy) else path
+    token = _stored.set(read_config(source) if resumes and source.is_file() else None)
     try:
         yield
     finally:
         _stored.reset(token)
+
+
+@contextmanager
+def kept_config(output_dir: Path) -> Iterator[None]:
+    """Keep a copy of config.yaml while ESPnet rewrites it in place, and put it back if need be.
+
+    A job killed there, or a full disk, would leave a config.yaml cut short beside good weights.
+    """
+    recover_config(output_dir)
+    path = output_dir / "config.yaml"
+    if path.is_file():
+        atomic_write(output_dir / PREVIOUS, path.read_bytes())
+    try:
+        yield
+    finally:
+        recover_config(output_dir)
+
+
+def recover_config(output_dir: Path) -> None:
+    """Put the kept copy back where config.yaml was cut short, and drop it where it was not."""
+    path, copy = output_dir / "config.yaml", output_dir / PREVIOUS
+    if not copy.is_file():
+        return
+    if _whole(path, copy):
+        copy.unlink()
+    else:
+        os.replace(copy, path)
+        logger.warning("%s had been cut short; its last whole content was put back", path)
+
+
+def _whole(path: Path, copy: Path) -> bool:
+    """Tell whether config.yaml has all the keys that its copy has, and its last line whole."""
+    if not path.is_file():
+        return False
+    text = path.read_bytes()
+    return text.endswith(b"\n") and _keys(text) >= _keys(copy.read_bytes())
+
+
+def _keys(text: bytes) -> set[bytes]:
+    """Return the top-level keys of a yaml that ESPnet wrote, without parsing its long lists."""
+    return set(re.findall(rb"^(\w+):", text, re.MULTILINE))
 
 
 def refuse_changed_config(config: Mapping, output_dir: Path) -> None:

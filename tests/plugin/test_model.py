@@ -1,0 +1,144 @@
+"""The prompt-free loss against ESPnet's own label smoothing, on a real ESPnet model."""
+
+import pytest
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.legacy.nets.pytorch_backend.transformer.label_smoothing_loss import LabelSmoothingLoss
+from espnet_blora.plugin.model import BloraASRModel, smoothed_cross_entropy
+
+# A Whisper-like list: text, then end, start, two languages, transcribe, notimestamps, one time.
+WHISPER_TOKENS = [
+    *"abcdefgh",
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|zh|>",
+    "<|transcribe|>",
+    "<|notimestamps|>",
+    "<|0.00|>",
+]
+PLAIN_TOKENS = ["<blank>", "<unk>", *"abcdefgh", "<sos/eos>"]
+EN, ZH, TRANSCRIBE, NOTIMESTAMPS = 10, 11, 12, 13
+
+
+def build(cls, tokens, **conf):
+    torch.manual_seed(0)
+    size = len(tokens)
+    encoder = TransformerEncoder(
+        8, output_size=8, attention_heads=2, linear_units=8, num_blocks=1, input_layer="linear"
+    )
+    decoder = TransformerDecoder(size, 8, attention_heads=2, linear_units=8, num_blocks=1)
+    ends = {"sym_sos": "<|startoftranscript|>", "sym_eos": "<|endoftext|>"}
+    return cls(
+        vocab_size=size,
+        token_list=tokens,
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        preencoder=None,
+        encoder=encoder,
+        postencoder=None,
+        decoder=decoder,
+        ctc=CTC(odim=size, encoder_output_size=8),
+        joint_network=None,
+        ctc_weight=0.0,
+        **(ends if tokens is WHISPER_TOKENS else {}),
+        **conf,
+    ).eval()
+
+
+def batch(texts):
+    torch.manual_seed(1)
+    text = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(t) for t in texts], batch_first=True, padding_value=-1
+    )
+    speech = torch.randn(len(texts), 12, 8)
+    lengths = torch.tensor([12] * len(texts))
+    return speech, lengths, text, torch.tensor([len(t) for t in texts])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("per_token", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_entropy_equals_espnets_label_smoothing(smoothing, per_token, dtype):
+    torch.manual_seed(2)
+    logits = (3 * torch.randn(3, 7, 19, dtype=dtype)).requires_grad_()
+    targets = torch.randint(0, 19, (3, 7))
+    targets[1, 4:] = -1
+    targets[0, :3] = -1
+    theirs = LabelSmoothingLoss(19, -1, smoothing, per_token)(logits, targets)
+    ours = smoothed_cross_entropy(logits, targets, -1, smoothing, per_token)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+    assert theirs.abs() > 0.01
+
+
+def test_half_precision_logits_are_counted_in_float32():
+    torch.manual_seed(3)
+    logits = torch.randn(2, 5, 300)
+    targets = torch.randint(0, 300, (2, 5))
+    full = smoothed_cross_entropy(logits.bfloat16().float(), targets, -1, 0.1, True)
+    half = smoothed_cross_entropy(logits.bfloat16(), targets, -1, 0.1, True)
+    assert half.dtype == torch.float32 and torch.equal(half, full)
+
+
+def test_the_prompt_is_masked_in_the_target_and_read_by_the_decoder():
+    model = build(BloraASRModel, WHISPER_TOKENS, length_normalized_loss=True, lsm_weight=0.1)
+    texts = [[EN, TRANSCRIBE, NOTIMESTAMPS, 1, 2, 3], [ZH, TRANSCRIBE, NOTIMESTAMPS, 4]]
+    speech, lengths, text, text_lengths = batch(texts)
+    loss, stats, weight = model(speech, lengths, text, text_lengths)
+
+    # By hand: the decoder reads sot + prompt + text; targets are text and end only.
+    encoded, encoded_lengths = model.encode(speech, lengths)
+    ys_in = torch.tensor([[9, *texts[0]], [9, *texts[1], 8, 8]])
+    logits, _ = model.decoder(encoded, encoded_lengths, ys_in, torch.tensor([7, 5]))
+    wanted = torch.tensor([[-1, -1, -1, 1, 2, 3, 8], [-1, -1, -1, 4, 8, -1, -1]])
+    by_hand = LabelSmoothingLoss(len(WHISPER_TOKENS), -1, 0.1, True)(logits, wanted)
+    torch.testing.assert_close(loss, by_hand[None], rtol=1e-5, atol=1e-6)
+    hits = (logits.argmax(-1) == wanted)[wanted != -1]
+    assert stats["acc"].item() == pytest.approx(hits.float().mean().item())
+    assert weight.item() == 2
+
+    # The prompt is an input: another language changes the loss.
+    other = text.clone()
+    other[0, 0] = ZH
+    assert model(speech, lengths, other, text_lengths)[0] != loss
+
+
+def test_without_a_prompt_nothing_is_masked():
+    ours = build(BloraASRModel, WHISPER_TOKENS, length_normalized_loss=True, lsm_weight=0.1)
+    theirs = build(ESPnetASRModel, WHISPER_TOKENS, length_normalized_loss=True, lsm_weight=0.1)
+    inputs = batch([[1, 2, 3], [4, EN, 5, 6]])  # a special id inside the text is no prompt
+    assert ours.prompt_lengths(inputs[2]).tolist() == [0, 0]
+    torch.testing.assert_close(ours(*inputs)[0], theirs(*inputs)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("conf", [{}, {"length_normalized_loss": True, "lsm_weight": 0.2}])
+def test_other_espnet_models_behave_as_before(conf):
+    ours = build(BloraASRModel, PLAIN_TOKENS, **conf)
+    theirs = build(ESPnetASRModel, PLAIN_TOKENS, **conf)
+    assert ours.prompt_range is None
+    inputs = batch([[2, 3, 4], [5, 6]])
+    first, second = ours(*inputs), theirs(*inputs)
+    assert torch.equal(first[0], second[0])
+    assert {k: v for k, v in first[1].items() if v is not None} == {
+        k: v for k, v in second[1].items() if v is not None
+    }
+
+
+def test_validation_cer_leaves_the_prompt_out():
+    model = build(BloraASRModel, WHISPER_TOKENS, sym_space="<space>", sym_blank="<blank>")
+    inputs = batch([[EN, TRANSCRIBE, NOTIMESTAMPS, 1, 2], [ZH, TRANSCRIBE, NOTIMESTAMPS, 4, 5]])
+    seen = []
+    real = model.error_calculator
+    model.error_calculator = lambda hat, true: seen.append((hat, true)) or real(hat, true)
+    stats = model(*inputs)[1]
+    (guesses, truths), _ = seen[0], None
+    assert [[i for i in row if i != -1] for row in truths.tolist()] == [[1, 2], [4, 5]]
+    assert guesses.shape == truths.shape
+    assert 0 <= stats["cer"].item()
+    assert model(*batch([[EN, TRANSCRIBE, NOTIMESTAMPS]]))[1]["cer"] is None

@@ -1,0 +1,203 @@
+"""ESPnet's real trainer with our adapters: what it trains, saves, resumes and refuses."""
+
+import shutil
+
+import pytest
+import torch
+import yaml
+from espnet2.tasks.asr import ASRTask
+
+from tests.plugin.tiny import BLORA, TRAIN, shared
+
+LORA = {
+    "use_adapter": True,
+    "adapter": "lora",
+    "adapter_conf": {"rank": 4, "dropout_rate": 0.3, "target_modules": ["query", "value"]},
+    "save_strategy": "required_grad_only",
+}
+NOISY = {**BLORA, "adapter_conf": {**BLORA["adapter_conf"], "dropout_rate": 0.3}}
+
+
+def states(folder):
+    checkpoint = torch.load(folder / "checkpoint.pth")
+    return checkpoint, torch.load(folder / "2epoch.pth")
+
+
+def same(one, two, path=""):
+    """Compare nested states bit for bit; returns how many tensors there were."""
+    if torch.is_tensor(one):
+        assert torch.equal(one, two), path
+        return 1
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), path
+        return sum(same(one[key], two[key], f"{path}.{key}") for key in one)
+    if isinstance(one, (list, tuple)):
+        assert len(one) == len(two), path
+        return sum(same(a, b, f"{path}[]") for a, b in zip(one, two, strict=True))
+    assert one == two, path
+    return 0
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory):
+    return shared(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def whole(experiment):
+    """Two epochs of blora in one go."""
+    return experiment.train_here("whole", **NOISY)
+
+
+def test_blora_alone_trains_the_elbo(whole):
+    stats = torch.load(whole / "checkpoint.pth")["reporter"]["stats"]
+    for epoch in (1, 2):
+        train, valid = stats[epoch]["train"], stats[epoch]["valid"]
+        wanted = {"loss", "acc", "elbo", "kl_A", "kl_B", "beta", "kl_term"}
+        assert wanted <= train.keys()
+        assert {"sigma_A_q50", "mean_norm_A", "small_share_A", "small_share_B"} <= train.keys()
+        assert train["beta"] == pytest.approx(0.5)
+        # `loss` stays the cross entropy; the ELBO stands beside it, in training only.
+        assert train["elbo"] == pytest.approx(train["loss"] + train["kl_term"], rel=1e-4)
+        assert train["loss"] == pytest.approx(train["loss_att"])
+        assert train["kl_term"] > 1
+        assert not {"elbo", "kl_A", "kl_term"} & valid.keys()
+        assert valid["loss"] < train["elbo"]
+    # The KL is descended: it falls, and faster than the cross entropy could make it.
+    assert stats[2]["train"]["kl_A"] < 0.9 * stats[1]["train"]["kl_A"]
+
+
+def test_the_reported_loss_does_not_depend_on_accum_grad(experiment):
+    still = {"optim_conf": {"lr": 0.0}, "max_epoch": 1}
+    losses = []
+    for name, accum in (("one", 1), ("four", 4)):
+        folder = experiment.train_here(f"accum_{name}", **still, accum_grad=accum)
+        losses.append(torch.load(folder / "checkpoint.pth")["reporter"]["stats"][1])
+    assert losses[0]["train"]["loss"] == pytest.approx(losses[1]["train"]["loss"], rel=1e-5)
+    assert losses[1]["train"]["loss"] == pytest.approx(losses[1]["valid"]["loss"], rel=0.2)
+
+
+def test_a_checkpoint_holds_what_trains_and_the_buffers(whole):
+    checkpoint, last = states(whole)
+    assert {name.rpartition(".")[2] for name in last} >= {"lora_A", "lora_B", "rho_A", "step"}
+    assert not any(name.endswith(("query.weight", "token_embedding.weight")) for name in last)
+    assert last["adapter_state.step"].item() == 2 * TRAIN // 2
+    assert same(checkpoint["model"], last) == len(last)
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["exclude_weight_decay"] is True
+    groups = checkpoint["optimizers"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
+    assert len(groups[1]["params"]) >= sum(name.endswith("rho_A") for name in last)
+
+
+def test_the_base_is_not_trained(experiment, whole):
+    model, _ = ASRTask.build_model_from_file(whole / "config.yaml", whole / "2epoch.pth")
+    from espnet_blora.whisper.checkpoint import load_whisper
+
+    base = load_whisper(str(experiment.whisper)).state_dict()
+    for part in ("encoder", "decoder"):
+        for name, value in getattr(model, part).state_dict().items():
+            key = name.replace(f"{part}s.", f"{part}.", 1)
+            if key in base:
+                assert torch.equal(value, base[key]), name
+    assert sum(key.startswith("decoder.") for key in base) > 10
+
+
+@pytest.mark.parametrize(("name", "adapter"), [("blora", NOISY), ("lora", LORA), ("full", {})])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(experiment, whole, name, adapter):
+    if name != "blora":
+        whole = experiment.train_here(f"whole_{name}", **adapter)
+    parts = experiment.train_here(f"parts_{name}", **adapter, max_epoch=1)
+    before = (parts / "config.yaml").read_bytes()
+    experiment.train_here(f"parts_{name}", **adapter)
+    assert (parts / "config.yaml").read_bytes() != before  # max_epoch may change
+    for mine, theirs in zip(states(parts), states(whole), strict=True):
+        mine.pop("reporter", None)  # holds times
+        theirs.pop("reporter", None)
+        assert same(mine, theirs) > 10
+
+
+def test_a_lost_epoch_is_rebuilt_and_the_run_goes_on(experiment, whole):
+    folder = experiment.train_here("lost", **NOISY, max_epoch=1)
+    (folder / "1epoch.pth").unlink()
+    (folder / "latest.pth").unlink()
+    experiment.train_here("lost", **NOISY)
+    assert same(torch.load(folder / "2epoch.pth"), torch.load(whole / "2epoch.pth")) > 10
+    assert (folder / "valid.acc.ave_2best.pth").is_file()
+
+
+def test_averages_keep_scales_and_buffers_of_the_best(whole):
+    best = torch.load(whole / "valid.acc.best.pth")
+    averaged = torch.load(whole / "valid.acc.ave_2best.pth")
+    both = [torch.load(whole / f"{epoch}epoch.pth") for epoch in (1, 2)]
+    assert averaged.keys() == best.keys()
+    moved = 0
+    for key, value in averaged.items():
+        if key.endswith(("lora_A", "lora_B")):
+            mean = torch.stack([state[key].double() for state in both]).mean(0)
+            torch.testing.assert_close(value.double(), mean)
+            moved += not torch.equal(value, best[key])
+        else:
+            assert torch.equal(value, best[key]), key
+    assert moved > 3
+
+
+def test_a_changed_configuration_is_refused_and_nothing_is_touched(experiment, whole):
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    changed = {**NOISY, "adapter_conf": {**NOISY["adapter_conf"], "beta": 0.1}, "seed": 5}
+    with pytest.raises(ValueError) as caught:
+        experiment.train_here("whole", **changed, max_epoch=3)
+    text = str(caught.value)
+    assert "adapter_conf.beta: (absent) -> 0.1" in text and "seed: 0 -> 5" in text
+    assert "2 keys differ" in text
+    after = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    before.pop(".lock"), after.pop(".lock")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adapter": "blorra"}, r"adapter: 'blorra' is unknown.*Did you mean blora"),
+        ({"save_strategy": "adapter_only"}, r"save_strategy: adapter_only.*required_grad_only"),
+        ({"use_adapter": False}, r"use_adapter is false: every weight would be trained"),
+        ({"use_deepspeed": True}, r"use_deepspeed: true does not work"),
+        ({"adapter_conf": {"rnak": 4}}, r"unknown key 'rnak'.*did you mean rank"),
+        ({"adapter_conf": {"target_modules": ["qurey"]}}, r"qurey.*query"),
+        ({"model_conf": {"ctc_weight": 0.0}}, r"length_normalized_loss: true, found False"),
+        ({"model_conf": {"length_normalized_loss": True}}, r"ctc_weight: 0.0, found 0.5"),
+    ],
+)
+def test_a_configuration_that_would_train_something_else_is_refused(experiment, changes, message):
+    from tests.plugin.tiny import config
+
+    merged = {**BLORA, **changes}
+    if "model_conf" in changes:
+        merged["model_conf"] = {**config()["model_conf"], **changes["model_conf"]}
+        for key in ("length_normalized_loss", "ctc_weight"):
+            if key not in changes["model_conf"]:
+                merged["model_conf"].pop(key)
+    with pytest.raises(ValueError, match=message):
+        experiment.train_here("refused", **merged)
+    assert not (experiment.folder / "refused" / "config.yaml").exists()
+    shutil.rmtree(experiment.folder / "refused", ignore_errors=True)
+
+
+def test_the_command_line_knows_our_adapters_and_keeps_espnets(experiment):
+    from espnet_blora import plugin
+
+    plugin.register(whisper=str(experiment.whisper))
+    parser = ASRTask.get_parser()
+    for name in ("blora", "lora", "houlsby"):
+        assert parser.parse_args(["--adapter", name]).adapter == name
+    arguments = ["--adapter", "blora", "--adapter_conf", "rank=8", "--adapter_conf", "beta=0.1"]
+    assert parser.parse_args(arguments).adapter_conf == {"rank": 8, "beta": 0.1}
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--adapter", "blorra"])
+
+
+def test_statistics_are_collected_without_an_adapters_kl(experiment):
+    extra = ["--collect_stats", "true"]
+    folder = experiment.train_here("stats", extra, **BLORA)
+    assert len((folder / "train" / "text_shape").read_text().splitlines()) == TRAIN
+    assert not (folder / ".lock").exists()
