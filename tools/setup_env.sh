@@ -12,7 +12,7 @@ recipe=1 # raise when what is built changes though the lock does not
 lock=${tools_dir}/requirements.lock
 shim=${tools_dir}/shims/editdistance.py
 link=${tools_dir}/venv
-need_gb=9
+need_gb=8
 
 [ -f "${lock}" ] || die "${lock} is missing" "restore it: git checkout -- tools/requirements.lock"
 want=$(printf '%s %s %s\n' "${recipe}" "$(sha256_of "${lock}")" "$(sha256_of "${shim}")")
