@@ -93,8 +93,9 @@ class BloraConfig(LoraConfig):
 
     preset: `paper` or `code`; keys given beside it override it.
     bayesian_factors: `AB`, or `A` (lora_B is then an ordinary weight without a KL, as in BLoB).
-    sampling: `weight` (one draw per forward), `flipout` (one draw, signs per position),
-        `local` (local reparameterisation: noise on the outputs).
+    sampling: `weight` (one draw per forward: the cheapest), `flipout` (one draw, signs per
+        position: what the authors' program and so both presets use), `local` (local
+        reparameterisation: noise on the outputs).
     prior_std: sigma_p of the prior N(0, sigma_p^2); prior_std_A / prior_std_B override it.
     beta: weight of the KL; it depends on kl_reduction and so on rank and widths.
     kl_reduction: `per_matrix_mean` (mean over each factor matrix, summed over matrices: the
@@ -114,7 +115,7 @@ class BloraConfig(LoraConfig):
 
     preset: str | None = None
     bayesian_factors: str = "AB"
-    sampling: str = "flipout"
+    sampling: str = "weight"
     prior_std: float = 0.01
     prior_std_A: float | None = None
     prior_std_B: float | None = None

@@ -108,6 +108,10 @@ def test_what_is_frozen_is_a_buffer_and_rho_stays_out_of_weight_decay(build, sha
         rhos = [p for n, p in copied.named_parameters() if "rho_" in n]
         assert rhos and all(p._no_weight_decay for p in rhos)
     assert not hasattr(model.blocks[0].attn.query.lora_A, "_no_weight_decay")
+    meta = build(device="meta")
+    espnet_blora.add_adapter(meta, "blora", rank=4)
+    meta.to_empty(device="cpu")  # makes new parameters, as copying does
+    assert meta.blocks[0].attn.query.rho_A._no_weight_decay
 
 
 def test_rho_starts_in_its_range_alike_on_every_rank(build, shake):

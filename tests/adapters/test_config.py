@@ -11,7 +11,7 @@ def test_defaults_are_those_of_the_paper_where_it_gives_them():
     assert (config.rank, config.alpha, config.scaling) == (32, 64.0, 2.0)
     assert (config.prior_std_A, config.prior_std_B, config.beta) == (0.01, 0.01, 0.5)
     assert config.rho_init_A == (-5.5, -4.5) and config.rho_init_B == -50.0
-    assert not config.train_sigma_B and not config.noisy_B
+    assert not config.train_sigma_B and not config.noisy_B and config.sampling == "weight"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ def test_presets(preset, expected):
     config = parse_config("blora", {"preset": preset})
     assert expected.items() <= vars(config).items()
     assert config.kl_reduction == "per_matrix_mean" and config.prior_std == 0.01
+    assert config.sampling == "flipout"
 
 
 def test_explicit_keys_override_the_preset():
