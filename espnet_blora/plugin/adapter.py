@@ -13,6 +13,7 @@ from espnet_blora.adapters.config import BloraConfig
 
 logger = logging.getLogger(__name__)
 
+
 def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
     """Put adapter `method` into an ESPnet model: what `adapter:` and `adapter_conf:` ask for.
 
@@ -62,9 +63,7 @@ def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     adapter = get_adapter(model)
     term, terms = adapter.elbo_terms()
     as_dict = isinstance(output, dict)
-    loss, stats, weight = (
-        (output["loss"], output["stats"], output["weight"]) if as_dict else output
-    )
+    loss, stats, weight = (output["loss"], output["stats"], output["weight"]) if as_dict else output
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
     # A copy: the trainer divides the loss by accum_grad in place.

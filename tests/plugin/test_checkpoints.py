@@ -12,6 +12,7 @@ import pytest
 import torch
 from espnet2.torch_utils.safe_torch_load import safe_torch_load
 from espnet2.train.reporter import Reporter
+
 from espnet_blora.plugin import checkpoints
 
 CRITERIA = [("valid", "acc", "max")]

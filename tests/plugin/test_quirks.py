@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from espnet_blora.plugin import quirks
 
 

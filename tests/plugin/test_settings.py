@@ -1,6 +1,7 @@
 """The launcher's settings in the environment."""
 
 import pytest
+
 from espnet_blora.plugin import needs_plugin
 from espnet_blora.plugin.settings import SCALE, WHISPER, Settings, parse_scale
 

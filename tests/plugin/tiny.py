@@ -17,8 +17,9 @@ TRAIN, VALID = 8, 3
 def whisper_file(folder: Path, seed: int = 0) -> Path:
     """Write a Whisper of width 16 with random weights as a checkpoint file."""
     import torch
-    from espnet_blora.whisper.checkpoint import save_whisper
     from whisper.model import ModelDimensions, Whisper
+
+    from espnet_blora.whisper.checkpoint import save_whisper
 
     torch.manual_seed(seed)
     dims = ModelDimensions(
@@ -142,6 +143,7 @@ class Experiment:
     def train_here(self, name: str, extra=(), **changes) -> Path:
         """Train inside this process, as `espnet_blora.run -m espnet2.bin.asr_train` would."""
         from espnet2.tasks.asr import ASRTask
+
         from espnet_blora import plugin
 
         plugin.register(whisper=str(self.whisper))

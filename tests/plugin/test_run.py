@@ -1,0 +1,125 @@
+"""The launcher: its own options and errors, and programs that behave as if started themselves."""
+
+import sys
+
+import pytest
+
+from espnet_blora import run as blora_run
+from tests.plugin.tiny import launcher, run
+
+TRAIN = "espnet2.bin.asr_train"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"-m {TRAIN} --whisper x", ({}, TRAIN, None, ["--whisper", "x"])),
+        (f"--whisper small -m {TRAIN}", ({"whisper": "small"}, TRAIN, None, [])),
+        (
+            f"--whisper=a/b.pt --adapter-scale 0.7 -m {TRAIN} -m x --help",
+            ({"whisper": "a/b.pt", "adapter_scale": "0.7"}, TRAIN, None, ["-m", "x", "--help"]),
+        ),
+        ("--whisper tiny a/script.py -x", ({"whisper": "tiny"}, None, "a/script.py", ["-x"])),
+        ("--help", ({"help": "yes"}, None, None, [])),
+    ],
+)
+def test_options_before_the_module_are_the_launchers(line, expected):
+    assert blora_run.parse(line.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "-m MODULE is missing"),
+        ("--whisper small", "-m MODULE is missing"),
+        ("-m", "-m needs the name of a module"),
+        (f"--whisper -m {TRAIN}", "--whisper needs a value"),
+        ("--whisper", "--whisper needs a value"),
+        (f"--whisper= -m {TRAIN}", "--whisper needs a value"),
+        (f"--wisper small -m {TRAIN}", "unknown option '--wisper'.*did you mean --whisper"),
+        (f"--ngpu 1 -m {TRAIN}", "unknown option '--ngpu'.*after -m MODULE"),
+    ],
+)
+def test_a_wrong_command_line_says_what_to_do(line, message, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as caught:
+        blora_run.main(line.split())
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert __import__("re").search(message, text), text
+    assert "usage: python3 -m espnet_blora.run" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-m espnet2.bin.asr_trian", "near misses: espnet2.bin.asr_train"),
+        ("-m espnet2.bin.bsae_train_model", "there is none"),
+        ("-m no_such_package.module", "there is none"),
+        ("-m espnet2.bin", "it is a package"),
+        ("no_such_script.py", "no script 'no_such_script.py'"),
+        (f"--adapter-scale -1 -m {TRAIN}", "--adapter-scale: found '-1'"),
+        (f"--adapter-scale x -m {TRAIN}", "finite number >= 0"),
+    ],
+)
+def test_nothing_runs_when_the_module_or_a_value_is_wrong(line, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        blora_run.main(line.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_is_the_launchers_own(capsys):
+    blora_run.main(["--help"])
+    text = capsys.readouterr().out
+    assert "--whisper SIZE_OR_FILE" in text and "--adapter-scale F" in text and "asr.sh" in text
+
+
+def test_light_programs_do_not_load_torch():
+    code = (
+        "import sys; from espnet_blora import run; sys.argv[1:] = sys.argv[1:];"
+        "run.main(['--whisper', 'small', '-m', 'espnet2.bin.launch', '--cmd', 'echo', '--log',"
+        " sys.argv[1], '--ngpu', '0', '--', 'python3', '-m', 'espnet_blora.run', '--whisper',"
+        " 'small', '-m', 'espnet2.bin.asr_train', '--config', 'x']);"
+        "heavy = {'torch', 'whisper', 'espnet2.tasks.asr'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = run([sys.executable, "-c", code, "/tmp/never-written.log"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    # ESPnet's launch passes the inner command on as it is.
+    assert "python3 -m espnet_blora.run --whisper small -m espnet2.bin.asr_train" in done.stdout
+
+
+def test_a_program_runs_as_if_started_itself():
+    ours = run([*launcher("--whisper", "small"), "-m", TRAIN, "--help"])
+    theirs = run([sys.executable, "-m", TRAIN, "--help"])
+    assert ours.returncode == theirs.returncode == 0
+    assert ours.stdout.startswith("usage: asr_train.py ")
+    # The same text except for the names of the adapters.
+    assert "{blora,houlsby,lora}" in ours.stdout
+    shown = ours.stdout.replace("{blora,houlsby,lora}", "{lora,houlsby}")
+    assert "".join(shown.split()) == "".join(theirs.stdout.split())
+
+
+def test_exit_codes_are_the_programs():
+    done = run([*launcher("--whisper", "tiny"), "-m", "espnet2.bin.asr_train"])
+    assert done.returncode == 2 and "--output_dir" in done.stderr
+
+
+def test_a_spawned_worker_is_plugged_in_as_its_parent():
+    options = ("--whisper", "some.pt", "--adapter-scale", "0.5")
+    done = run([*launcher(*options), "-m", "tests.plugin.spawner", "7", "--x"])
+    assert done.returncode == 7, done.stderr[-2000:]
+    for where in ("parent", "worker"):
+        assert f"{where}: blora houlsby lora; BloraASRModel; some.pt 0.5" in done.stdout
+    assert "argv: spawner.py 7 --x" in done.stdout
+
+
+def test_a_script_runs_as_python_runs_it(tmp_path):
+    script = tmp_path / "beside.py"
+    (tmp_path / "helper_of_script.py").write_text("VALUE = 5\n")
+    script.write_text(
+        "import sys, helper_of_script\nprint(__name__, sys.argv[1:])\n"
+        "sys.exit(helper_of_script.VALUE)\n"
+    )
+    done = run([*launcher(), str(script), "a", "-b"])
+    assert done.returncode == 5 and "__main__ ['a', '-b']" in done.stdout
