@@ -75,6 +75,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         self.layout = layout_of(self.asr_model.token_list)
         if "ctc" in self.beam_search.scorers and self.asr_model.ctc is None:
             raise ValueError("ctc_weight must be 0.0 in the decoding yaml: Whisper has no CTC")
+        self.beam_search.token_list = self.layout.readable_tokens()  # only its log uses it
         conf = getattr(self.asr_train_args, "preprocessor_conf", None) or {}
         self.language = conf.get("whisper_language")
 

@@ -17,7 +17,7 @@ from espnet_blora.whisper.decoder import KVCache
 from espnet_blora.whisper.vocabulary import Layout
 
 NEVER = -1.0e10
-"""Score of a token that must not come: finite, so that sums over steps never become NaN."""
+"""Score of a token that must not come: finite (also in fp16), so that sums never become NaN."""
 
 
 class WhisperDecoder(AbsDecoder, BatchScorerInterface):
@@ -139,10 +139,12 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     def _room(self, ys: Tensor) -> bool:
         return ys.shape[1] <= self.n_text_ctx
 
+    def _never(self) -> float:
+        return max(NEVER, torch.finfo(self.decoders.ln.weight.dtype).min / 4)
+
     def _only_eot(self, ys: Tensor) -> Tensor:
-        scores = torch.full(
-            (ys.shape[0], self.decoders.token_embedding.num_embeddings), NEVER, device=ys.device
-        )
+        size = self.decoders.token_embedding.num_embeddings
+        scores = torch.full((ys.shape[0], size), self._never(), device=ys.device)
         scores[:, self.eot] = 0.0
         return scores
 
@@ -150,6 +152,6 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         scores = torch.log_softmax(logits, dim=-1)
         if ys.shape[1] < self.n_text_ctx:
             return scores
-        forced = torch.full_like(scores, NEVER)  # positions end here: only end-of-text fits
+        forced = torch.full_like(scores, self._never())  # the positions end: only the end fits
         forced[:, self.eot] = scores[:, self.eot]
         return forced

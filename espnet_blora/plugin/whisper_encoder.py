@@ -84,7 +84,10 @@ class WhisperEncoder(AbsEncoder):
                 f"speech of shape {tuple(xs_pad.shape)}: Whisper takes one channel, (batch, "
                 "samples); make the audio mono in stage 1"
             )
-        features, frames = log_mel(xs_pad, ilens, self.n_mels, self.pad_to)
+        with torch.autocast(
+            xs_pad.device.type, enabled=False
+        ):  # mel power overflows half precision
+            features, frames = log_mel(xs_pad, ilens, self.n_mels, self.pad_to)
         if self.specaug is not None and self.training:
             features = self.specaug(features.transpose(1, 2), frames)[0].transpose(1, 2)
             mask = padding_mask(frames.to(features.device), features.shape[-1])
@@ -92,8 +95,3 @@ class WhisperEncoder(AbsEncoder):
                 features = features.masked_fill(~mask.unsqueeze(1), 0.0)
         memory, lengths = encode_features(self.encoders, features, frames)
         return memory, lengths, None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
-        return self.encoders.conv1.weight.dtype

@@ -26,6 +26,7 @@ def register_whisper(settings: Settings | None = None) -> None:
         settings.export()
     _replace_vocabulary()
     _replace_text()
+    _replace_reading()
     _replace_task()
     _replace_inference()
 
@@ -47,6 +48,27 @@ def _replace_text() -> None:
     build_tokenizer.OpenAIWhisperTokenizer = WhisperTokenizer
     preprocessor.OpenAIWhisperTokenizer = WhisperTokenizer
     preprocessor.OpenAIWhisperTokenIDConverter = WhisperTokenIDConverter
+
+
+def _replace_reading() -> None:
+    from espnet2.train import iterable_dataset
+
+    read = iterable_dataset.DATA_TYPES["sound"]
+    if getattr(read, _MARK, None):
+        return
+
+    def read_sound(path: str) -> Any:
+        """Read audio as ESPnet does; a file that cannot be read is named."""
+        try:
+            return read(path)
+        except (RuntimeError, OSError) as error:
+            raise ValueError(
+                f"audio {path!r} cannot be read ({error}): restore the file, or take its "
+                "utterance out of wav.scp, text and utt2lang"
+            ) from error
+
+    setattr(read_sound, _MARK, True)
+    iterable_dataset.DATA_TYPES["sound"] = read_sound
 
 
 def _replace_task() -> None:

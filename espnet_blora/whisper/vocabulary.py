@@ -147,6 +147,17 @@ class Layout:
         """One printable, blank-free, unique string per id: what `tokens.txt` holds."""
         return list(_token_list(self.n_vocab))
 
+    def readable_tokens(self) -> list[str]:
+        """One string per id for logs: the text itself, a byte string where it is half a character.
+
+        Not unique, and blanks are blanks (line breaks are not): never a `tokens.txt`.
+        """
+        names = []
+        for index, token in enumerate(_token_list(self.n_vocab)):
+            text = self.tokenizer.encoding.decode([index]) if index < self.eot else token
+            names.append(text if text.isprintable() and "\ufffd" not in text else token)
+        return names
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Ids -> token strings of `token_list`."""
         table = _token_list(self.n_vocab)

@@ -22,8 +22,8 @@ from espnet_blora.plugin.whisper_register import register_whisper
 from espnet_blora.whisper.vocabulary import Layout
 
 LAYOUT = Layout.of(51865)
-SAMPLES = {"u1": 6000, "u2": 16000, "u3": 9000, "u4": 12345, "u5": 30, "u6": 8000}
-LANGUAGES = {"u1": "zh", "u2": "en", "u3": "de", "u4": "zh", "u5": "en", "u6": "en"}
+SAMPLES = {"u1": 6000, "u2": 16000, "u3": 9000, "u4": 12345, "u5": 30, "u6": 0}
+LANGUAGES = {"u1": "zh", "u2": "en", "u3": "de", "u4": "zh", "u5": "en", "u6": "zh"}
 
 
 def write_data(folder, samples, languages):
@@ -122,7 +122,7 @@ def markers(log):
 
 def test_every_batch_size_gives_the_same_texts(decode):
     one, log = decode("--batch_size", 1)
-    assert set(one) == set(SAMPLES)  # the 30-sample utterance too
+    assert set(one) == set(SAMPLES)  # those of 30 samples and of none, too
     assert markers(log) == [6, 6]
     assert len(set(one.values())) >= 5  # the model does listen
     for size in (2, 4, 6):
@@ -156,6 +156,17 @@ def test_missing_language_stops_the_job_and_names_the_utterance(decode, tmp_path
         tmp_path / "gap", SAMPLES, {k: v for k, v in LANGUAGES.items() if k != "u4"}
     )
     with pytest.raises(ValueError, match=r"utterance 'u4' has no language .*gap/utt2lang"):
+        decode("--batch_size", 2, folder=folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "no audio"])
+def test_unreadable_audio_stops_the_job_and_is_named(decode, tmp_path, damage):
+    folder = write_data(tmp_path / "bad", {"a": 4000, "b": 4000}, {"a": "en", "b": "en"})
+    if damage == "missing":
+        (folder / "b.wav").unlink()
+    else:
+        (folder / "b.wav").write_text("not audio")
+    with pytest.raises(ValueError, match=r"audio '.*/bad/b\.wav' cannot be read .*wav\.scp"):
         decode("--batch_size", 2, folder=folder)
 
 
@@ -193,7 +204,7 @@ def test_cut_loses_nothing_and_prefers_silence(samples, pieces):
 
 
 def test_out_of_memory_halves_the_batch_with_markers_in_balance(decode, monkeypatch):
-    one, _ = decode("--batch_size", 1)
+    two, _ = decode("--batch_size", 2)
     real = inference.WhisperSpeech2Text._search
 
     def tight(self, waves, prompts, names):
@@ -203,7 +214,7 @@ def test_out_of_memory_halves_the_batch_with_markers_in_balance(decode, monkeypa
 
     monkeypatch.setattr(inference.WhisperSpeech2Text, "_search", tight)
     halved, log = decode("--batch_size", 6)
-    assert halved == one
+    assert halved == two
     starts, ends = markers(log)
     assert starts == ends > 6
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from espnet_blora.plugin import loading
+from espnet_blora.plugin import loading, whisper_encoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
 
 
@@ -20,6 +20,24 @@ def test_audio_of_any_length(checkpoint, samples):
     assert out.shape == (1, max(1, -(-samples // 320)), 32)
     assert lengths.tolist() == [out.shape[1]]
     assert torch.isfinite(out).all()
+
+
+def test_mixed_precision_leaves_the_features_alone(checkpoint, monkeypatch):
+    encoder = WhisperEncoder(whisper_model=checkpoint, pad_to="batch").eval()
+    wave, lengths = torch.randn(1, 16000), torch.tensor([16000])
+    seen = []
+    real = whisper_encoder.encode_features
+
+    def spy(encoder, features, frames):
+        seen.append(features)
+        return real(encoder, features, frames)
+
+    monkeypatch.setattr(whisper_encoder, "encode_features", spy)
+    encoder(wave, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _, _ = encoder(wave, lengths)
+    assert torch.isfinite(out).all()
+    assert torch.equal(seen[0], seen[1])
 
 
 def test_thirty_seconds_need_no_mask(checkpoint):

@@ -104,6 +104,16 @@ def test_control_tokens_are_no_text():
     assert "\ufffd" in layout.decode(layout.encode("𝔘")[:1])  # half a character
 
 
+def test_readable_tokens_are_lines_of_text():
+    layout = Layout.of(51865)
+    names = layout.readable_tokens()
+    assert len(names) == layout.n_vocab
+    assert all(name.isprintable() for name in names)
+    ids = [*layout.prompt("zh"), *layout.encode("你好 meeting")]
+    text = "<|startoftranscript|><|zh|><|transcribe|><|notimestamps|>你好 meeting"
+    assert "".join(names[i] for i in ids) == text
+
+
 @pytest.mark.parametrize("language", ["zh", "ZH", "Chinese", "mandarin"])
 def test_language_by_code_or_name(language):
     assert Layout.of(51865).language_code(language) == "zh"
