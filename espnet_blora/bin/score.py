@@ -1,6 +1,6 @@
 """Score hypotheses against references: Kaldi ``text`` files, or directories that hold one.
 
-Example: ``python -m espnet_blora.bin.score data/test/text exp/asr_blora/decode/test/text --out scored``
+Example: ``python -m espnet_blora.bin.score data/test/text exp/asr_x/decode/test/text --out scored``
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.scoring import UNITS, Counts, SetScore, score
+from espnet_blora.scoring.errors import tokens_of
+from espnet_blora.scoring.sclite import cross_check, find_sclite
 from espnet_blora.text import NORMALISATIONS
 
 
@@ -35,6 +37,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", "--output_dir", dest="out", help="write score.json there")
     parser.add_argument("--utt2lang", help="also print rates by language")
     parser.add_argument(
+        "--sclite",
+        default="auto",
+        help="compare totals with this sclite: a file, auto (if there is one), or none",
+    )
+    parser.add_argument(
         "--missing_as_empty", action="store_true", help="count a missing hypothesis as an empty one"
     )
     return parser
@@ -50,27 +57,69 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give REF and HYP, or --ref and --hyp")
     ref, hyp = (Path(p) / "text" if Path(p).is_dir() else Path(p) for p in given)
     try:
+        sides = read_keyed(ref), read_keyed(hyp)
         result = score(
-            read_keyed(ref),
-            read_keyed(hyp),
+            *sides,
             args.unit,
             args.normalisation,
             poi=args.poi,
             missing_as_empty=args.missing_as_empty,
         )
         languages = by_language(result, args.utt2lang) if args.utt2lang else {}
+        compared = compare_with_sclite(args.sclite, *sides, result)
         if args.out:
-            extra = {"reference": str(ref), "hypothesis": str(hyp), "by_language": languages}
+            extra = {"reference": str(ref), "hypothesis": str(hyp)}
+            extra |= {"by_language": languages, "sclite": compared}
             result.save(Path(args.out) / "score.json", **extra)
     except (ValueError, OSError) as error:
         logging.error("%s and %s: %s", ref, hyp, error)
         return 2
-    sys.stdout.write("\n".join(summary(result, languages)) + "\n")
+    sys.stdout.write("\n".join([*summary(result, languages), *_sclite_lines(compared)]) + "\n")
+    if compared.get("problems"):
+        logging.error("sclite and we disagree: %s", "; ".join(compared["problems"]))
+        return 3
     return 0
 
 
+def compare_with_sclite(which: str, ref: dict, hyp: dict, result: SetScore) -> dict:
+    """Return sclite's totals on the same tokens, or why there are none (``not_compared``)."""
+    if which == "none":
+        return {"not_compared": "not asked for"}
+    tools = Path(__file__).resolve().parents[2] / "tools"
+    if which == "auto":
+        program = find_sclite([tools / "bin"], [tools / "sctk" / "bin"])
+        if program is None:
+            return {"not_compared": "no sclite here (make sclite)"}
+    else:
+        program = Path(which)
+        if not program.is_file():
+            raise FileNotFoundError(f"--sclite {which}: no such program")
+    tokens = [tokens_of(side, result.unit, result.normalisation) for side in (ref, hyp)]
+    try:
+        totals, agreement = cross_check(program, *tokens, result.total)
+    except (ValueError, RuntimeError) as error:
+        return {"not_compared": str(error)}
+    return {
+        "utterances": totals.utterances,
+        "tokens": totals.counts.tokens,
+        "errors": totals.counts.errors,
+        "extra_errors": agreement.extra_errors,
+        "problems": list(agreement.problems),
+    }
+
+
+def _sclite_lines(compared: dict) -> list[str]:
+    if "not_compared" in compared:
+        return [f"  sclite: not compared: {compared['not_compared']}"]
+    told = f"{compared['errors']} errors in {compared['tokens']} tokens"
+    more = compared["extra_errors"]
+    agrees = "as we" if not more and not compared["problems"] else f"{more} more than we"
+    return [f"  sclite on the same tokens: {told}, {agrees}"]
+
+
 def by_language(result: SetScore, utt2lang: str) -> dict[str, dict]:
-    """Return {language: utterances, errors, tokens, rate}; ValueError for an id without language."""
+    """Return {language: utterances, errors, tokens, rate}; ValueError for an id without
+    language."""
     languages = read_keyed(utt2lang)
     without = [u.id for u in result.utterances if u.id not in languages]
     if without:

@@ -1,7 +1,14 @@
 """Scoring: error counts by utterance id, intervals, retention formulas, the bridge to sclite."""
 
 from espnet_blora.scoring.bootstrap import Interval, interval, probability_better
-from espnet_blora.scoring.errors import UNITS, Counts, SetScore, align, score
+from espnet_blora.scoring.errors import (
+    UNITS,
+    Counts,
+    SetScore,
+    align,
+    describe_normalisation,
+    score,
+)
 
 __all__ = [
     "UNITS",
@@ -9,6 +16,7 @@ __all__ = [
     "Interval",
     "SetScore",
     "align",
+    "describe_normalisation",
     "interval",
     "probability_better",
     "score",

@@ -15,8 +15,8 @@ a WER. (Aligning each language apart, as some recipes do, gives other figures.)
 
 **PIER**, point-of-interest error rate: errors at the points of interest over the number of points
 of interest, :math:`|A_I| / |I|`, counted on utterances that hold both points and other tokens (the
-code-switched ones). The points are the words of the embedded language: here every reference token not written in
-Han or Kana (``poi = "rest"``, for Mandarin-English and the like), every one that is
+code-switched ones). The points are the words of the embedded language: here every reference token
+not written in Han or Kana (``poi = "rest"``, for Mandarin-English and the like), every one that is
 (``"han_kana"``), or those of one named script. S and D count where the reference token is a point;
 an insertion where the reference token it stands before is one (after the last token: where the last
 one is). Source: Ugan, Pham, Baermann, Waibel, "PIER: A Novel Metric for Evaluating What Matters in
@@ -35,7 +35,7 @@ from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.bootstrap import Interval, interval
 from espnet_blora.text import characters, mixed_tokens, script_of_token, words
-from espnet_blora.text.normalise import get_normalisation
+from espnet_blora.text.normalise import NORMALISATIONS, get_normalisation
 
 UNITS: dict[str, Callable[[str], list[str]]] = {
     "mer": mixed_tokens,  # Han and Kana by character, other scripts by word
@@ -342,6 +342,17 @@ def score(
         empty_hypotheses=tuple(empty_hypotheses),
         missing_as_empty=tuple(missing),
     )
+
+
+def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> dict[str, list[str]]:
+    """Return id -> the tokens that :func:`score` compares."""
+    treat, tokenise = get_normalisation(normalisation), UNITS[unit]
+    return {key: tokenise(treat(text)) for key, text in texts.items()}
+
+
+def describe_normalisation(name: str) -> str:
+    """Say what a normalisation does; of one that is not ours (an old file), give the name alone."""
+    return NORMALISATIONS[name].describe() if name in NORMALISATIONS else name
 
 
 def check_ids(

@@ -39,6 +39,7 @@ import hashlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,6 +261,26 @@ def compare(theirs: ScliteTotals, utterances: int, ours: Counts) -> Agreement:
     if theirs.counts.errors < ours.errors:
         problems.append(f"sclite found {theirs.counts.errors} errors, fewer than our {ours.errors}")
     return Agreement(tuple(problems), max(0, theirs.counts.errors - ours.errors))
+
+
+def cross_check(
+    sclite: str | Path,
+    ref: Mapping[str, Sequence[str]],
+    hyp: Mapping[str, Sequence[str]],
+    ours: Counts,
+) -> tuple[ScliteTotals, Agreement]:
+    """Let sclite score our tokens (hazards spelt out, case kept) and compare its totals with ours.
+
+    ``hyp`` may lack ids: those count as empty.
+
+    Raises: ValueError for ids that sclite would mis-read; RuntimeError if sclite fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="sclite_") as box:
+        paths = Path(box) / "ref.trn", Path(box) / "hyp.trn"
+        write_trn(paths[0], ref, "map")
+        write_trn(paths[1], {key: hyp.get(key, ()) for key in ref}, "map")
+        theirs = run_sclite(sclite, *paths)
+    return theirs, compare(theirs, len(ref), ours)
 
 
 def _bytes(token: str) -> bytes:

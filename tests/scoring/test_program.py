@@ -52,3 +52,29 @@ def test_mistakes_are_one_line(files, caplog):
     assert main([str(files / "text"), str(files / "nothing")]) == 2
     with pytest.raises(SystemExit):
         main([str(files / "text")])
+
+
+FAKE = """#!/bin/sh
+echo ' | Sum/Avg| 2 5 | 60 20 20 0 40 100 |'
+echo ' | Sum | {utterances} 5 | 3 1 1 0 2 2 |'
+"""
+
+
+@pytest.mark.parametrize(("utterances", "status"), [(2, 0), (1, 3)])
+def test_totals_are_compared_with_sclites(files, capsys, caplog, utterances, status):
+    (files / "sclite").write_text(FAKE.format(utterances=utterances))
+    (files / "sclite").chmod(0o755)
+    sides = [str(files), str(files / "hyp"), "--sclite", str(files / "sclite")]
+    assert main([*sides, "--out", str(files)]) == status
+    compared = json.loads((files / "score.json").read_text(encoding="utf-8"))["sclite"]
+    assert compared["errors"] == 2 and len(compared["problems"]) == (status > 0)
+    assert ("scored 1 utterances, we 2" in caplog.text) == (status > 0)
+
+
+def test_a_failing_sclite_is_said(files, capsys):
+    (files / "sclite").write_text("#!/bin/sh\nexit 1\n")
+    (files / "sclite").chmod(0o755)
+    assert main([str(files), str(files / "hyp"), "--sclite", str(files / "sclite")]) == 0
+    assert "sclite: not compared" in capsys.readouterr().out
+    assert main([str(files), str(files / "hyp"), "--sclite", "none"]) == 0
+    assert main([str(files), str(files / "hyp"), "--sclite", str(files / "nothing")]) == 2

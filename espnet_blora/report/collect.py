@@ -1,0 +1,231 @@
+"""Collect what experiments left behind: scores, training logs, checkpoints, sweeps.
+
+Whatever is not there, or cannot be read, becomes a note, and the note is printed in the report.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from espnet_blora.report import sparsity
+from espnet_blora.scoring import Counts, SetScore
+from espnet_blora.scoring.sclite import parse_percentages
+
+CHECKPOINTS = ("valid.acc.best.pth", "valid.loss.best.pth")  # what decoding uses, in this order
+_TRAINABLE = re.compile(r"trainable parameters ([\d,]+) of ([\d,]+)")
+_ESPNET_TRAINABLE = re.compile(r"Number of trainable parameters: ([\d.]+ ?[KMBT]?) \(([\d.]+)%\)")
+_EPOCH = re.compile(r"\b(\d+)epoch results: \[train\].*?\btrain_time=([\d.e+-]+)")
+_STEPS = re.compile(r"\b\d+epoch:train:\d+-(\d+)batch")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training log says.
+
+    Attributes:
+        seconds_per_step: median over epochs of ESPnet's ``train_time`` (one optimiser step).
+        epochs: epochs in the log.
+        trainable, total: numbers of parameters.
+        command: the first command in the log.
+    """
+
+    seconds_per_step: float | None
+    epochs: int
+    trainable: int | None
+    total: int | None
+    command: str
+
+    @property
+    def share(self) -> float | None:
+        """Trainable share of all parameters."""
+        return self.trainable / self.total if self.trainable is not None and self.total else None
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One set decoded with the adapter's update multiplied by ``scale``."""
+
+    scale: float
+    set: str
+    rate: float
+    utterances: int
+
+
+@dataclass
+class Experiment:
+    """Everything known of one experiment; ``notes`` says what is missing.
+
+    Attributes:
+        name, folder: the experiment's folder.
+        role: ``base``, ``lora``, ``blora`` or ``other``.
+        label: what figures and tables call it.
+        config: ESPnet's ``config.yaml``.
+        scores: set -> our score.
+        sclite: (set, ``wer`` | ``cer``) -> the eight cells of sclite's Sum/Avg row.
+        compared: set -> sclite's totals on our tokens, as ``score.json`` has them.
+    """
+
+    name: str
+    folder: Path
+    role: str
+    label: str
+    config: dict = field(default_factory=dict)
+    scores: dict[str, SetScore] = field(default_factory=dict)
+    sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    compared: dict[str, dict] = field(default_factory=dict)
+    training: Training | None = None
+    checkpoint: Path | None = None
+    checkpoint_bytes: int | None = None
+    means_bytes: int | None = None
+    sparsity: dict[str, sparsity.Sparsity] = field(default_factory=dict)
+    sweep: list[SweepRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a folder."""
+        return self.folder.is_dir()
+
+    @property
+    def adapted(self) -> bool:
+        """Whether this is not the base."""
+        return self.role != "base"
+
+
+LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
+
+
+def collect(
+    folder: str | Path, role: str, sets: Sequence[str], inference_tag: str = "decode"
+) -> Experiment:
+    """Read one experiment. Never raises for what is missing: see ``notes``."""
+    folder = Path(folder)
+    label = LABELS.get(role, folder.name.removeprefix("asr_"))
+    found = Experiment(folder.name, folder, role, label)
+    if not found.exists:
+        found.notes.append(f"{folder} does not exist: run the recipe with this adapter")
+        return found
+    found.config = _config(folder / "config.yaml", found.notes)
+    absent = []
+    for name in sets:
+        where = folder / inference_tag / name
+        path = where / "score_blora" / "score.json"
+        try:
+            found.scores[name] = SetScore.load(path)
+        except (FileNotFoundError, ValueError) as error:
+            found.notes.append(f"no score of {name}: {error}")
+        else:
+            found.compared[name] = json.loads(path.read_text("utf-8")).get("sclite") or {}
+        for kind in ("wer", "cer"):
+            result = where / f"score_{kind}" / "result.txt"
+            if result.is_file():
+                cells = parse_percentages(result.read_text("utf-8", "replace"))
+                found.sclite[name, kind] = cells or ["not", "scored", *"------"]
+                if not cells or cells[0] == "not":
+                    first = result.read_text("utf-8", "replace").strip().split("\n")[0]
+                    found.notes.append(f"sclite did not score {name} ({kind}): {first}")
+            else:
+                absent.append(f"{name} ({kind})")
+    if absent:
+        found.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
+    if found.adapted:
+        _adapter(found)
+        found.sweep = _sweep(folder / "scale_sweep.json", found.notes)
+    return found
+
+
+def read_training_log(text: str) -> Training:
+    """Read ESPnet's ``train.log``."""
+    times = {int(epoch): float(seconds) for epoch, seconds in _EPOCH.findall(text)}
+    counts = _TRAINABLE.search(text)
+    trainable = total = None
+    if counts:
+        trainable, total = (int(n.replace(",", "")) for n in counts.groups())
+    else:
+        summary = _ESPNET_TRAINABLE.search(text)
+        if summary and float(summary.group(2)) > 0:
+            trainable = _human(summary.group(1))
+            total = round(trainable / float(summary.group(2)) * 100)
+    first = text.split("\n", 1)[0]
+    return Training(
+        statistics.median(times.values()) if times else None,
+        len(times),
+        trainable,
+        total,
+        first[2:].strip() if first.startswith("# ") else "",
+    )
+
+
+def _human(number: str) -> int:
+    value, _, unit = number.partition(" ")
+    return round(float(value) * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}[unit])
+
+
+def _config(path: Path, notes: list[str]) -> dict:
+    if not path.is_file():
+        notes.append(f"no {path.name}: settings are unknown")
+        return {}
+    try:
+        config = yaml.load(
+            path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        notes.append(f"{path} cannot be read: {' '.join(str(error).split())}")
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _adapter(found: Experiment) -> None:
+    log = found.folder / "train.log"
+    if log.is_file():
+        found.training = read_training_log(log.read_text("utf-8", "replace"))
+        if found.training.seconds_per_step is None:
+            found.notes.append("train.log holds no finished epoch: seconds a step are unknown")
+    else:
+        found.notes.append("no train.log: trainable share and seconds a step are unknown")
+    names = [*CHECKPOINTS, *sorted(p.name for p in found.folder.glob("valid.*.best.pth"))]
+    found.checkpoint = next((p for n in names if (p := found.folder / n).is_file()), None)
+    if found.checkpoint is None:
+        found.notes.append("no valid.*.best.pth: file size and sparsity are unknown")
+        return
+    found.checkpoint_bytes = found.checkpoint.stat().st_size
+    method = str(found.config.get("adapter", found.role))
+    conf = found.config.get("adapter_conf") or {}
+    if found.config.get("use_adapter") is False:
+        return  # full fine-tuning: no factors to look at
+    try:
+        found.means_bytes = sparsity.size_of_means(found.checkpoint)
+        found.sparsity = sparsity.of_checkpoint(found.checkpoint, method, conf)
+    except ValueError as error:
+        found.notes.append(f"no sparsity: {error}")
+
+
+def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
+    """Read ``[{"scale": 0.7, "set": "test_cs", "errors" and "tokens" or the four counts},
+    ...]``."""
+    if not path.is_file():
+        notes.append(f"no {path.name}: the rival 'scale turned down' is not shown")
+        return []
+    rows = []
+    try:
+        for entry in json.loads(path.read_text("utf-8")):
+            counts = entry.get("counts", entry)
+            if "hits" in counts:
+                keys = ("hits", "substitutions", "deletions", "insertions")
+                rate = Counts(*(int(counts[k]) for k in keys)).rate
+            else:
+                rate = int(counts["errors"]) / int(counts["tokens"])
+            number = int(entry.get("num_utterances", 0))
+            if rate is not None:
+                rows.append(SweepRow(float(entry["scale"]), str(entry["set"]), rate, number))
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        notes.append(f"{path} cannot be read ({error!r}): the rival is not shown")
+        return []
+    return sorted(rows, key=lambda row: (row.scale, row.set))

@@ -1,0 +1,62 @@
+"""Under what conditions figures came about: machine, versions, date, revision, commands."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+_PACKAGES = ("espnet", "torch", "openai-whisper", "jiwer", "rapidfuzz", "numpy")
+
+
+def version(package: str) -> str:
+    """Return an installed package's version, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def cpu() -> str:
+    """Return the processor's name and the number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def revision(folder: Path) -> tuple[str, str]:
+    """Return the Git hash and commit date of the checkout that holds a folder ("unknown" if
+    none)."""
+    found = []
+    for words in (["rev-parse", "HEAD"], ["log", "-1", "--format=%cd"]):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
+            )
+        except OSError:
+            return "unknown", "unknown"
+        found.append(done.stdout.strip() if done.returncode == 0 else "")
+    return found[0] or "unknown", found[1] or "unknown"
+
+
+def now() -> str:
+    """Return the time in UTC, as ``date`` prints it."""
+    return datetime.now(UTC).strftime("%a %b %e %H:%M:%S UTC %Y")
+
+
+def conditions(folder: Path) -> list[tuple[str, str]]:
+    """Return (what, value) pairs for a report written now."""
+    commit, date = revision(folder)
+    pairs = [("date", now()), ("machine", cpu()), ("system", platform.platform(terse=True))]
+    pairs.append(("python", platform.python_version()))
+    pairs += [(package, version(package)) for package in _PACKAGES]
+    return [*pairs, ("Git hash", commit), ("commit date", date)]

@@ -1,0 +1,108 @@
+"""A small tree of experiments: made-up texts, real scoring."""
+
+import json
+import random
+
+import pytest
+import torch
+import yaml
+
+from espnet_blora.scoring import score
+
+SETS = {"test_cs": "mixed", "ret_en": "english", "ret_zh": "han"}
+HAN = "我你他们要去买东西看电影今天很好"
+ENGLISH = "please open the red door and buy two apples near our house".split()
+# error rates heard: (new domain, English, Mandarin)
+RATES = {
+    "asr_none": (0.55, 0.05, 0.03),
+    "asr_lora": (0.24, 0.14, 0.07),
+    "asr_blora": (0.27, 0.08, 0.04),
+}
+SWEEPS = {
+    "asr_lora": {0.5: (0.40, 0.06, 0.03), 0.6: (0.36, 0.07, 0.04), 0.7: (0.32, 0.09, 0.05)},
+    "asr_blora": {0.5: (0.43, 0.05, 0.03), 0.7: (0.35, 0.06, 0.03), 0.9: (0.29, 0.07, 0.04)},
+}
+
+
+def sentence(kind, generator):
+    if kind == "han":
+        return generator.choices(HAN, k=8)
+    if kind == "english":
+        return generator.choices(ENGLISH, k=7)
+    return [generator.choice(HAN if n % 3 else ENGLISH) for n in range(9)]
+
+
+def heard(words, rate, generator):
+    return [w if generator.random() > rate else generator.choice(["错", "wrong"]) for w in words]
+
+
+def write_text(path, texts):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{k} {t}\n" for k, t in texts.items()), encoding="utf-8")
+
+
+def make_tree(root, number=60):
+    """Write dump/raw and exp with base, LoRA and BLoRA under `root`."""
+    generator = random.Random(0)
+    dump, exp = root / "dump" / "raw", root / "exp"
+    refs = {}
+    for name, kind in SETS.items():
+        words = {f"s-{name}-{n:03d}": sentence(kind, generator) for n in range(number)}
+        refs[name] = words
+        write_text(dump / name / "text", {k: " ".join(w) for k, w in words.items()})
+    for experiment, rates in RATES.items():
+        folder = exp / experiment
+        for (name, words), rate in zip(refs.items(), rates, strict=True):
+            hyp = {k: " ".join(heard(w, rate, generator)) for k, w in words.items()}
+            where = folder / "decode" / name
+            write_text(where / "text", hyp)
+            ref = {k: " ".join(w) for k, w in words.items()}
+            score(ref, hyp).save(where / "score_blora" / "score.json")
+        config = {"seed": 0, "max_epoch": 3, "optim_conf": {"lr": 1e-3}}
+        if experiment != "asr_none":
+            adapt(folder, experiment.removeprefix("asr_"), config)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    for experiment, sweep in SWEEPS.items():
+        rows = []
+        for scale, rates in sweep.items():
+            for (name, words), rate in zip(refs.items(), rates, strict=True):
+                ref = {k: " ".join(w) for k, w in words.items()}
+                hyp = {k: " ".join(heard(w, rate, generator)) for k, w in words.items()}
+                rows.append({"scale": scale, "set": name, **score(ref, hyp).summary()})
+        (exp / experiment / "scale_sweep.json").write_text(json.dumps(rows))
+    return exp, dump
+
+
+def adapt(folder, method, config):
+    """Add what training leaves behind."""
+    conf = {"rank": 4, "alpha": 8, "target_modules": ["query"]}
+    if method == "blora":
+        conf["beta"] = 0.02
+    config |= {"use_adapter": True, "adapter": method, "adapter_conf": conf}
+    torch.manual_seed(1)
+    state = {}
+    for n in range(2):
+        state[f"encoder.blocks.{n}.attn.query.lora_A"] = torch.randn(4, 32) * 0.1
+        up = torch.randn(32, 4) * 0.1
+        state[f"encoder.blocks.{n}.attn.query.lora_B"] = up**5 if method == "blora" else up
+    torch.save(state, folder / "valid.acc.best.pth")
+    seconds = 0.25 if method == "lora" else 0.27
+    (folder / "train.log").write_text(
+        "# python3 -m espnet_blora.run -m espnet2.bin.asr_train --x y\n# Started at ...\n"
+        "INFO: adapter 'x' on 2 Linears: trainable parameters 1,024 of 102,400 (1.000 %)\n"
+        f"INFO: 1epoch results: [train] iter_time=0.049, train_time={seconds + 1}, time=1\n"
+        f"INFO: 2epoch results: [train] iter_time=0.049, train_time={seconds}, time=1\n"
+        f"INFO: 3epoch results: [train] iter_time=0.049, train_time={seconds}, time=1\n"
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_tree(tmp_path_factory):
+    """The tree, with the report written into it once; tests only read it."""
+    from espnet_blora.bin.report import main
+
+    root = tmp_path_factory.mktemp("tree")
+    exp, dump = make_tree(root)
+    sets = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
+    assert main(["--exp", str(exp), "--dump", str(dump), *sets]) == 0
+    return exp

@@ -1,0 +1,75 @@
+"""Reading what experiments left behind."""
+
+import json
+
+import pytest
+
+from espnet_blora.report.collect import collect, read_training_log
+
+SETS = ["test_cs", "ret_en", "ret_zh"]
+
+
+def test_a_training_log():
+    log = (
+        "# python3 -m x --y z\n"
+        "INFO: adapter 'blora' on 48 Linears: trainable parameters 811,008 of 8,975,104 (9.036 %)\n"
+        "INFO: 1epoch:train:1-20batch: iter_time=0.01, train_time=9.0\n"
+        "INFO: 1epoch results: [train] iter_time=0.0, loss=1, train_time=2.500, total_count=20\n"
+        "INFO: 2epoch results: [train] iter_time=0.0, loss=1, train_time=1.500, total_count=40\n"
+        "INFO: 2epoch results: [train] iter_time=0.0, loss=1, train_time=1.000, total_count=40\n"
+    )
+    found = read_training_log(log)
+    assert found.seconds_per_step == 1.75  # a resumed epoch counts once, as it ended
+    assert (found.trainable, found.total, found.epochs) == (811008, 8975104, 2)
+    assert found.share == pytest.approx(0.0904, abs=1e-4)
+    assert found.command == "python3 -m x --y z"
+
+
+def test_a_training_log_of_plain_espnet():
+    log = "    Number of trainable parameters: 59.30 K (0.7%)\n"
+    found = read_training_log(log)
+    assert found.trainable == 59300 and found.share == pytest.approx(0.007, rel=1e-3)
+    assert found.seconds_per_step is None and found.command == ""
+
+
+def test_a_whole_experiment(finished_tree):
+    found = collect(finished_tree / "asr_blora", "blora", SETS)
+    assert set(found.scores) == set(SETS) and found.label == "BLoRA"
+    assert found.training.seconds_per_step == 0.27
+    assert found.checkpoint.name == "valid.acc.best.pth"
+    assert found.checkpoint_bytes > found.means_bytes == 2 * 2 * 4 * 32 * 4
+    assert found.sparsity["delta W"].below > 0.9
+    assert [row.scale for row in found.sweep] == [0.5] * 3 + [0.7] * 3 + [0.9] * 3
+    assert len(found.notes) == 1 and "no sclite result.txt" in found.notes[0]
+
+
+def test_what_is_not_there_is_noted(tmp_path):
+    nothing = collect(tmp_path / "asr_x", "lora", SETS)
+    assert not nothing.exists and "does not exist" in nothing.notes[0]
+    (tmp_path / "asr_x" / "decode" / "ret_en" / "score_wer").mkdir(parents=True)
+    result = tmp_path / "asr_x" / "decode" / "ret_en" / "score_wer" / "result.txt"
+    result.write_text("not scored: no sclite\n | Sum/Avg|  not scored | - - - - - - |\n")
+    (tmp_path / "asr_x" / "scale_sweep.json").write_text(json.dumps([{"scale": 1}]))
+    (tmp_path / "asr_x" / "config.yaml").write_text("a: [")
+    notes = "\n".join(collect(tmp_path / "asr_x", "lora", SETS).notes)
+    for said in (
+        "config.yaml cannot be read",
+        "no score of test_cs",
+        "sclite did not score ret_en (wer): not scored: no sclite",
+        "no train.log",
+        "no valid.*.best.pth",
+        "scale_sweep.json cannot be read",
+    ):
+        assert said in notes
+
+
+def test_damaged_files_are_noted(finished_tree, tmp_path):
+    folder = tmp_path / "asr_lora"
+    where = folder / "decode" / "ret_en" / "score_blora"
+    where.mkdir(parents=True)
+    good = finished_tree / "asr_lora" / "decode" / "ret_en" / "score_blora" / "score.json"
+    (where / "score.json").write_text(good.read_text()[:400])
+    (folder / "valid.acc.best.pth").write_bytes(b"cut")
+    found = collect(folder, "lora", ["ret_en"])
+    assert not found.scores and not found.sparsity
+    assert "not a score" in "\n".join(found.notes) and "no sparsity" in "\n".join(found.notes)

@@ -1,0 +1,88 @@
+"""Sparsity measures against definitions worked out by hand."""
+
+import pytest
+import torch
+
+from espnet_blora.report import sparsity as s
+
+
+def test_by_hand():
+    w = torch.zeros(10, 10)
+    w[0, 0], w[1, 1] = 3.0, -4.0
+    below, by_mean, by_std, energy, hoyer = s.of_matrix(w)
+    assert (below, by_mean, by_std) == (0.98, 0.98, 0.98)
+    assert energy == pytest.approx(16 / 25)
+    assert hoyer == pytest.approx((10 - 7 / 5) / 9)
+
+
+def test_ends_of_hoyer():
+    one = torch.zeros(64)
+    one[3] = -2.0
+    assert s.of_matrix(one)[4] == pytest.approx(1.0)
+    assert s.of_matrix(torch.full((8, 8), 0.5))[4] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_threshold_is_strict_and_absolute():
+    assert s.of_matrix(torch.tensor([1e-3, -9e-4, 2.0, 0.0], dtype=torch.float64))[0] == 0.5
+
+
+def test_a_random_lora_product_is_as_the_literature_has_it():
+    """d 1280, r 32: Hoyer 0.205 and 8.7 % of the energy in the top 1 % (simulated elsewhere)."""
+    generator = torch.Generator().manual_seed(0)
+    product = torch.randn(1280, 32, generator=generator) @ torch.randn(
+        32, 1280, generator=generator
+    )
+    _, _, _, energy, hoyer = s.of_matrix(product)
+    assert hoyer == pytest.approx(0.205, abs=0.005)
+    assert energy == pytest.approx(0.087, abs=0.006)
+
+
+def test_zeros_empty_and_nan():
+    assert s.of_matrix(torch.zeros(5)) == (1.0, 1.0, 1.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="empty"):
+        s.of_matrix(torch.zeros(0))
+    with pytest.raises(ValueError, match="NaN"):
+        s.of_matrix(torch.tensor([1.0, float("nan")]))
+    with pytest.raises(ValueError, match="no matrix"):
+        s.of_matrices([])
+
+
+def test_many_matrices():
+    small, large = torch.zeros(2), torch.ones(8)
+    both = s.of_matrices([small, large])
+    assert both.below == pytest.approx(0.2) and both.matrices == 2  # over entries
+    assert both.adaptive_mean == pytest.approx(0.5)  # over matrices
+
+
+def checkpoint(path, **more):
+    torch.manual_seed(0)
+    state = {"x.query.lora_A": torch.randn(2, 6), "x.query.lora_B": torch.randn(5, 2)}
+    torch.save({**state, **more}, path)
+    return state
+
+
+def test_a_checkpoint(tmp_path):
+    state = checkpoint(
+        tmp_path / "c.pth", **{"x.query.rho_A": torch.ones(2, 6), "step": torch.ones(())}
+    )
+    found = s.of_checkpoint(tmp_path / "c.pth", "lora", {"rank": 2, "alpha": 8})
+    delta = 4.0 * state["x.query.lora_B"] @ state["x.query.lora_A"]
+    assert found["delta W"] == s.of_matrices([delta])
+    assert set(found) == set(s.PARTS)
+    assert s.size_of_means(tmp_path / "c.pth") == 4 * (12 + 10)
+
+
+def test_presets_give_the_scale():
+    assert s.scaling_of("blora", {"preset": "code"}, 32) == 2.0
+    assert s.scaling_of("houlsby", {"alpha": 8, "rank": 4}, 4) == 2.0
+
+
+def test_files_that_hold_no_factors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
+        s.read_factors(tmp_path / "nothing.pth")
+    torch.save({"a.weight": torch.ones(2)}, tmp_path / "base.pth")
+    with pytest.raises(ValueError, match="holds no lora_A"):
+        s.read_factors(tmp_path / "base.pth")
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match=r"cut\.pth: cannot be read"):
+        s.read_factors(tmp_path / "cut.pth")
