@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from whisper.model import AudioEncoder, TextDecoder
 
 import espnet_blora
 from espnet_blora.adapters import get_adapter
@@ -99,6 +100,19 @@ def test_counts_and_keys_on_meta(build, method):
         k: v.shape for k, v in real.state_dict().items()
     }
     assert all(p.is_meta for p in two.trainable_parameters())
+
+
+def test_large_v3_turbo_on_meta():
+    with torch.device("meta"):
+        encoder = AudioEncoder(128, 1500, 1280, 20, 32)
+        decoder = TextDecoder(51866, 448, 1280, 20, 4)
+    for method, expected in (("lora", 6_553_600), ("blora", 9_830_400)):
+        with torch.device("meta"):
+            model = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+            model = copy.deepcopy(model)
+        report = espnet_blora.add_adapter(model, method, rank=32).report()
+        assert (report["layers"], report["trainable"]) == (80, expected)
+        assert 0.008 < report["share"] < 0.0125
 
 
 def test_the_package_loads_lazily():

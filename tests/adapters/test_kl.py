@@ -103,6 +103,16 @@ def test_fp32_and_fp64_agree(build, shake):
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_the_size_of_the_kl_at_the_start_of_the_paper_s_setting():
+    """Of width 1280: 1.3 nats an element from Kaiming means, 0.2 from scales; beta 0.5 is sane."""
+    model = torch.nn.Sequential()
+    model.query = torch.nn.Linear(1280, 4)
+    made = espnet_blora.add_adapter(model, "blora", preset="paper", target_modules=["query"])
+    terms = made.kl_terms()
+    assert terms["kl_A"].item() == pytest.approx(1280**-1 / 3 / 2e-4 + 0.16, abs=0.04)
+    assert terms["kl_B"].item() == 0.0
+
+
 def test_gradients():
     mean = torch.randn(6, dtype=torch.float64, requires_grad=True)
     rho = torch.tensor([-30.0, -18.1, -17.9, -5.0, 0.0, 2.0], dtype=torch.float64)
