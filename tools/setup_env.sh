@@ -35,6 +35,12 @@ if usable "${link}"; then
     exit 0
 fi
 
+if [ -d "${link}" ] && [ ! -L "${link}" ]; then
+    die "tools/venv is a folder that was made by hand, and it is not (or no longer) what tools/requirements.lock says" \
+        "to have it made anew: rm -rf tools/venv, then run make env again" \
+        "to keep it as it is: bash tools/setup_env.sh --mark"
+fi
+
 mkdir -p "${env_store}" || die "cannot make ${env_store}" "set ESPNET_BLORA_ENV_CACHE to a folder you may write to, or unset it"
 env_store=$(cd "${env_store}" && pwd -P)
 python=$(bash "${tools_dir}/find_python.sh")

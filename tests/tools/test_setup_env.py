@@ -144,3 +144,20 @@ def test_python_without_ensurepip_takes_pip_from_apt(checkout):
     first = (checkout.home / "pip.log").read_text().splitlines()[0]
     assert "pip-25.1-py3-none-any.whl/pip install" in first
     assert (checkout.tools / "venv/.complete").is_file()
+
+
+def test_environment_made_by_hand_is_never_removed(checkout):
+    """Somebody's own folder at tools/venv is taken when they say so, and is otherwise theirs."""
+    checkout.python("python3.12")
+    checkout.run("setup_env.sh")
+    (checkout.tools / "venv").unlink()
+    shutil.copytree(next((checkout.tools / ".envs").glob("py*/venv")), checkout.tools / "venv")
+    (checkout.tools / "venv/.complete").unlink()
+    refused = checkout.run("setup_env.sh")
+    assert refused.returncode == 1
+    assert "made by hand" in refused.stderr
+    assert "rm -rf tools/venv" in refused.stderr
+    assert (checkout.tools / "venv/bin/python").exists()
+    assert checkout.run("setup_env.sh", "--mark").returncode == 0
+    assert checkout.run("setup_env.sh").returncode == 0
+    assert not (checkout.tools / "venv").is_symlink()
