@@ -1,1 +1,1 @@
-"""Whisper as plain torch functions: checkpoints, padding-safe encoding, cached decoding, vocabulary."""
+"""Whisper as plain torch functions: checkpoints, encoding, cached decoding, vocabulary."""

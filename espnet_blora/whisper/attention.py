@@ -1,8 +1,8 @@
 """Attention over openai-whisper's modules, with the padding mask that its own forward lacks.
 
-openai-whisper's ``MultiHeadAttention.forward`` takes a ``mask`` only as a causal switch and none at all for
-cross-attention. Here the same projections (``query``, ``key``, ``value``, ``out``; adapters may wrap each of
-them) are used with a true mask and with keys and values that a decoder may keep between steps.
+openai-whisper's ``MultiHeadAttention.forward`` takes a ``mask`` only as a causal switch and none at
+all for cross-attention. Here the same projections (``query``, ``key``, ``value``, ``out``; adapters
+may wrap each of them) are used with a true mask and with keys and values that a decoder may keep.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def attend(
     mask: Tensor | None = None,
     causal: bool = False,
 ) -> Tensor:
-    """Scaled dot-product attention, softmax(q k^T / sqrt(d_head)) v, followed by the output projection.
+    """Scaled dot-product attention, softmax(q k^T / sqrt(d_head)) v, then the output projection.
 
     Args:
         mha: a ``whisper.model.MultiHeadAttention`` (its four Linear layers may be adapted).

@@ -1,4 +1,4 @@
-"""Where a Whisper comes from: a published size, or a local checkpoint file (.pt or .safetensors)."""
+"""Where a Whisper comes from: a published size or a file (.pt, .safetensors)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from whisper.model import ModelDimensions, Whisper, sinusoids
 
 POSITIONS = "encoder.positional_embedding"
-"""The encoder's sinusoids: a formula of the dimensions, so a .safetensors file may leave them out."""
+"""The encoder's sinusoids, a formula of the dimensions: a .safetensors file may leave them out."""
 
 
 def is_published(spec: str) -> bool:
@@ -52,10 +52,11 @@ def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[
                     "project; write one with espnet_blora.whisper.checkpoint.save_whisper"
                 )
             dims = _dims(path, json.loads(metadata["dims"]))
-            state = {k: file.get_tensor(k).float() for k in file.keys()} if weights else {}
+            state = {k: file.get_tensor(k).float() for k in file.keys()} if weights else {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: not a readable safetensors file ({error}); truncated or corrupted, fetch it anew"
+            f"{path}: not a readable safetensors file ({error}); truncated or corrupted: fetch it "
+            "anew"
         ) from error
     return dims, state
 
@@ -65,8 +66,8 @@ def _read_pt(path: Path) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, UnpicklingError) as error:
         raise ValueError(
-            f"{path}: not a readable torch checkpoint of tensors ({error}); truncated, corrupted or "
-            "holding code, which is never run: fetch it anew"
+            f"{path}: not a readable torch checkpoint of tensors ({error}); truncated, corrupted "
+            "or holding code, which is never run: fetch it anew"
         ) from error
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= set(checkpoint):
         raise ValueError(
@@ -79,29 +80,29 @@ def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") ->
     """Load a Whisper with its weights in fp32.
 
     Args:
-        spec: a published size (found in openai-whisper's cache, else fetched by openai-whisper, which
-            checks its SHA-256), or a file: openai-whisper's ``.pt`` or a ``.safetensors`` of
-            :func:`save_whisper`.
+        spec: a published size (found in openai-whisper's cache, else fetched by openai-whisper,
+            which checks its SHA-256), or a file: openai-whisper's ``.pt`` or a ``.safetensors``
+            of :func:`save_whisper`.
         device: where to put it.
 
     Raises:
         FileNotFoundError: neither a size nor a file.
-        ValueError: a file that is not such a checkpoint, or whose tensors do not fit its dimensions.
+        ValueError: a file that is not such a checkpoint, or whose tensors do not fit its dims.
     """
     spec = os.fspath(spec)
     if is_published(spec):
         return whisper.load_model(spec, device=device).float()
     path = _check_file(spec)
-    dims, state = (
-        _read_safetensors(path, True) if path.suffix == ".safetensors" else _read_pt(path)
-    )
+    dims, state = _read_safetensors(path, True) if path.suffix == ".safetensors" else _read_pt(path)
     if POSITIONS not in state:
         state[POSITIONS] = sinusoids(dims.n_audio_ctx, dims.n_audio_state)
     model = Whisper(dims)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path}: tensors do not fit its dimensions {asdict(dims)}: {error}") from error
+        raise ValueError(
+            f"{path}: tensors do not fit its dimensions {asdict(dims)}: {error}"
+        ) from error
     return model.float().to(device)
 
 
@@ -119,7 +120,7 @@ def save_whisper(
     dtype: torch.dtype = torch.float16,
     notes: dict[str, str] | None = None,
 ) -> None:
-    """Write a Whisper as .safetensors (atomically): weights under openai-whisper's names, dims and notes.
+    """Write a Whisper as .safetensors (atomically): openai-whisper's names, dims and notes.
 
     Args:
         model: what to write; the encoder's sinusoids are left out.
@@ -135,7 +136,8 @@ def save_whisper(
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(state, temporary, metadata={"dims": json.dumps(asdict(model.dims)), **(notes or {})})
+        metadata = {"dims": json.dumps(asdict(model.dims)), **(notes or {})}
+        save_file(state, temporary, metadata=metadata)
         temporary.chmod(0o644)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

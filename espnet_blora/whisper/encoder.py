@@ -1,8 +1,8 @@
-"""Whisper's audio encoder on batches of unequal length: an utterance's output ignores its neighbours.
+"""Whisper's audio encoder on unequal lengths: an utterance's output ignores its neighbours.
 
-Four things leak padding into an utterance when openai-whisper's encoder is fed a padded batch: the STFT's
-reflected tail, the features of padded frames, what the first convolution makes of them, and attention to
-padded positions. Each is closed here, so that batch composition changes nothing beyond rounding.
+Four things leak padding into an utterance when openai-whisper's encoder is fed a padded batch: the
+STFT's reflected tail, the features of padded frames, what the first convolution makes of them, and
+attention to padded positions. Each is closed here: batch composition changes nothing but rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
 from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 
 PAD_TO = ("batch", "30s")
-"""``batch``: pad to the longest utterance, masked. ``30s``: Whisper's own window, nothing masked."""
+"""``batch``: pad to the longest utterance, masked. ``30s``: Whisper's own window, unmasked."""
 
 
 @lru_cache(maxsize=8)
@@ -30,13 +30,15 @@ def frames_of(lengths: Tensor) -> Tensor:
     return torch.clamp((lengths + HOP_LENGTH - 1) // HOP_LENGTH, min=1)
 
 
-def log_mel(wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch") -> tuple[Tensor, Tensor]:
+def log_mel(
+    wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch"
+) -> tuple[Tensor, Tensor]:
     """Whisper's log-mel features of a batch.
 
-    log10 of the mel power, floored at (the utterance's maximum - 8), then (x + 4) / 4. With ``batch``
-    the right edge of each utterance is followed by zeros (not by a reflection, which would depend on
-    where the padding ends) and frames past the end are zero. With ``30s`` the figures are those of
-    ``whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))``.
+    log10 of the mel power, floored at (the utterance's maximum - 8), then (x + 4) / 4. With
+    ``batch`` the right edge of an utterance is followed by zeros (not by a reflection, which would
+    depend on where the padding ends) and frames past the end are zero. With ``30s`` the figures are
+    those of ``whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))``.
 
     Args:
         wave: (B, S) samples at 16 kHz.
@@ -48,7 +50,7 @@ def log_mel(wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch") -
         features (B, n_mels, T) fp32 and frames (B,).
 
     Raises:
-        ValueError: unknown ``pad_to``, or an utterance longer than 30 s (Whisper's positions end there).
+        ValueError: unknown ``pad_to``, or an utterance longer than 30 s (no positions beyond).
     """
     if pad_to not in PAD_TO:
         raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
@@ -56,8 +58,8 @@ def log_mel(wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch") -
     if longest > N_SAMPLES:
         row = int(lengths.argmax())
         raise ValueError(
-            f"row {row} of the batch lasts {longest / SAMPLE_RATE:.2f} s; Whisper's encoder takes at "
-            f"most {N_SAMPLES // SAMPLE_RATE} s: cut the utterance (segments) or leave it out"
+            f"row {row} of the batch lasts {longest / SAMPLE_RATE:.2f} s; Whisper's encoder takes "
+            f"at most {N_SAMPLES // SAMPLE_RATE} s: cut the utterance (segments) or leave it out"
         )
     keep = torch.arange(wave.shape[1], device=wave.device) < lengths.to(wave.device).unsqueeze(1)
     wave = wave.float().masked_fill(~keep, 0.0)
@@ -81,7 +83,7 @@ def log_mel(wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch") -
 
 
 def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Run openai-whisper's ``AudioEncoder`` modules over padded features with every padding leak closed.
+    """Run openai-whisper's ``AudioEncoder`` modules over padded features, every leak closed.
 
     Args:
         encoder: a ``whisper.model.AudioEncoder`` (its Linear layers may be adapted).
@@ -122,6 +124,6 @@ def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tup
 def encode(
     encoder: nn.Module, wave: Tensor, lengths: Tensor, pad_to: str = "batch"
 ) -> tuple[Tensor, Tensor]:
-    """Waves (B, S) at 16 kHz -> memory (B, T', n_state) and lengths (B,); see the two steps above."""
+    """Waves (B, S) at 16 kHz -> memory (B, T', n_state) and lengths (B,): the two steps above."""
     features, frames = log_mel(wave, lengths, encoder.conv1.in_channels, pad_to)
     return encode_features(encoder, features, frames)

@@ -96,5 +96,7 @@ def test_masked_keys_have_no_influence(model):
     mha = model.decoder.blocks[0].cross_attn
     mask = padding_mask(torch.tensor([4]), 7)[:, None, None, :]
     masked = attend(mha, x, *keys_values(mha, xa), mask=mask)
-    torch.testing.assert_close(masked, attend(mha, x, *keys_values(mha, xa[:, :4])), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        masked, attend(mha, x, *keys_values(mha, xa[:, :4])), atol=1e-6, rtol=0
+    )
     assert padding_mask(torch.tensor([7, 7]), 7) is None

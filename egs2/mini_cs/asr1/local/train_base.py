@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Train the tiny Whisper that mini_cs adapts, on monolingual English and Mandarin.
+
+Architecture and tokenizer are Whisper's (multilingual, 51,865 tokens); only width and depth are
+small. Two things make it trainable in under an hour on two cores, and neither is left in the
+result: the softmax runs over the tokens in use plus a fresh random sample of the others, and a CTC
+head on the encoder, thrown away at the end, teaches the alignment early.
+
+    python3 local/make_corpus.py DIR --sets base_train valid_en valid_zh valid_cs
+    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from whisper.model import ModelDimensions, Whisper
+from whisper.tokenizer import get_tokenizer
+
+from espnet_blora.data.kaldi import read_keyed
+from espnet_blora.decoding.greedy import search
+from espnet_blora.text.tokens import mixed_tokens
+from espnet_blora.whisper.attention import attend, keys_values, padding_mask
+from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
+from espnet_blora.whisper.encoder import encode_features, log_mel
+
+DIMS = ModelDimensions(
+    n_mels=80,
+    n_audio_ctx=1500,
+    n_audio_state=128,
+    n_audio_head=2,
+    n_audio_layer=3,
+    n_vocab=51865,
+    n_text_ctx=448,
+    n_text_state=128,
+    n_text_head=2,
+    n_text_layer=3,
+)
+log = logging.getLogger("train_base")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options, each with its default."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="folder of Kaldi data directories"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--steps", type=int, default=11000, help="updates in all (two lr cycles)")
+    parser.add_argument("--batch-size", type=int, default=32, help="utterances an update")
+    parser.add_argument(
+        "--lr", type=float, default=1.5e-3, help="peak learning rate, halved in cycle 2"
+    )
+    parser.add_argument("--warmup", type=int, default=500, help="warm-up updates of each cycle")
+    parser.add_argument(
+        "--ctc-weight", type=float, default=0.3, help="weight of the auxiliary CTC loss"
+    )
+    parser.add_argument(
+        "--curriculum",
+        type=int,
+        default=1500,
+        help="updates until the longest utterances take part",
+    )
+    parser.add_argument(
+        "--others", type=int, default=1500, help="random unused tokens in the softmax"
+    )
+    parser.add_argument("--eval-every", type=int, default=1000, help="updates between evaluations")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch threads")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, order and sampling")
+    return parser
+
+
+class Set:
+    """One data directory held in memory: features, frames, token ids, words."""
+
+    def __init__(self, folder: Path, tokenizers: dict) -> None:
+        text, language = read_keyed(folder / "text"), read_keyed(folder / "utt2lang")
+        self.ids, self.features, self.tokens, self.words, self.prompts = [], [], [], [], []
+        for uid, path in read_keyed(folder / "wav.scp").items():
+            wave, rate = soundfile.read(path, dtype="float32")
+            if rate != 16000:
+                raise ValueError(
+                    f"{uid}: {path} has {rate} Hz; 16000 is needed: make the corpus anew"
+                )
+            wave = torch.from_numpy(wave).unsqueeze(0)
+            features, _ = log_mel(wave, torch.tensor([wave.shape[1]]), DIMS.n_mels)
+            tokenizer = tokenizers[language[uid]]
+            self.ids.append(uid)
+            self.features.append(features[0].to(torch.float16))
+            self.prompts.append(list(tokenizer.sot_sequence_including_notimestamps))
+            self.tokens.append(tokenizer.encode(text[uid]))
+            self.words.append(text[uid])
+        self.frames = torch.tensor([f.shape[1] for f in self.features])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Features (B, n_mels, T) zero-padded, and frames (B,)."""
+        frames = self.frames[rows]
+        out = torch.zeros(len(rows), DIMS.n_mels, int(frames.max()))
+        for i, row in enumerate(rows):
+            out[i, :, : self.frames[row]] = self.features[row].float()
+        return out, frames
+
+
+def mask_features(features: Tensor, frames: Tensor, rng: np.random.Generator) -> None:
+    """SpecAugment in place: two stripes of < 12 bins and two of < 12 frames a row."""
+    for row, n in enumerate(frames.tolist()):
+        for _ in range(2):
+            width = int(rng.integers(0, 12))
+            start = int(rng.integers(0, features.shape[1] - width))
+            features[row, start : start + width] = 0.0
+            width = int(rng.integers(0, min(12, n)))
+            start = int(rng.integers(0, n - width))
+            features[row, :, start : start + width] = 0.0
+
+
+def decode_hidden(decoder: nn.Module, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+    """Decoder states (B, L, n_state) before the softmax, teacher forced."""
+    mask = padding_mask(lengths, memory.shape[1])
+    mask = None if mask is None else mask[:, None, None, :]
+    x = decoder.token_embedding(tokens) + decoder.positional_embedding[: tokens.shape[1]]
+    for block in decoder.blocks:
+        normed = block.attn_ln(x)
+        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
+        cross = keys_values(block.cross_attn, memory)
+        x = x + attend(block.cross_attn, block.cross_attn_ln(x), *cross, mask=mask)
+        x = x + block.mlp(block.mlp_ln(x))
+    return decoder.ln(x)
+
+
+def initialise(model: Whisper, seed: int) -> None:
+    """Initial weights: normal(0, 0.02) embeddings, residual outputs scaled by depth."""
+    torch.manual_seed(seed)
+    nn.init.normal_(model.decoder.token_embedding.weight, std=0.02)
+    nn.init.normal_(model.decoder.positional_embedding, std=0.02)
+    for conv, gain in ((model.encoder.conv1, 2.0), (model.encoder.conv2, 8.0)):
+        conv.weight.data.mul_(gain)  # else the positions (rms 0.7) drown what is heard
+    for stack, per_block in ((model.encoder, 2), (model.decoder, 3)):
+        for block in stack.blocks:
+            for linear in [block.attn.out, block.mlp[2]] + (
+                [block.cross_attn.out] if block.cross_attn is not None else []
+            ):
+                linear.weight.data.div_(math.sqrt(per_block * len(stack.blocks)))
+
+
+@torch.no_grad()
+def error_rate(model: Whisper, data: Set, tokenizer) -> float:
+    """MER in per cent: Han characters and other words as tokens."""
+    model.eval()
+    hypotheses: list[str] = []
+    for i in range(0, len(data), 50):
+        rows = list(range(i, min(i + 50, len(data))))
+        prompts = [data.prompts[row] for row in rows]
+        memory, lengths = encode_features(model.encoder, *data.batch(rows))
+        found = search(model.decoder, memory, lengths, prompts, tokenizer.eot)
+        hypotheses += [tokenizer.decode(ids) for ids in found]
+    model.train()
+    references = [" ".join(mixed_tokens(w)) for w in data.words]
+    return 100 * jiwer.wer(references, [" ".join(mixed_tokens(h)) for h in hypotheses])
+
+
+def bucketed(frames: Tensor, size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of similar length in random order; every utterance once."""
+    order = np.argsort(frames.numpy() + rng.uniform(0, 40, len(frames)))
+    batches = [order[i : i + size].tolist() for i in range(0, len(order), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def learning_rate(step: int, args: argparse.Namespace) -> float:
+    """Two cycles of warm-up and cosine decay, the second (one restart) from half the peak."""
+    first = round(args.steps * 0.6)
+    start, length, peak = (0, first, 1.0) if step < first else (first, args.steps - first, 0.5)
+    at = step - start
+    if at < args.warmup:
+        return peak * (at + 1) / args.warmup
+    return peak * (
+        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (at - args.warmup) / (length - args.warmup)))
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, evaluate on unseen voices, write the checkpoint with its figures."""
+    args = get_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    rng = np.random.default_rng(args.seed)
+    tokenizers = {c: get_tokenizer(True, language=c, task="transcribe") for c in ("en", "zh")}
+    tokenizer = tokenizers["en"]
+    train = Set(args.corpus / "base_train", tokenizers)
+    evals = {
+        name: Set(args.corpus / name, tokenizers)
+        for name in ("valid_en", "valid_zh", "valid_cs")
+        if (args.corpus / name).is_dir()
+    }
+    used = sorted({t for row in train.tokens for t in row} | {tokenizer.eot})
+    index = torch.full((DIMS.n_vocab,), -1, dtype=torch.long)
+    index[used] = torch.arange(len(used))
+    unused = np.setdiff1d(np.arange(DIMS.n_vocab), used)
+    log.info("%d utterances, %d tokens in use", len(train), len(used))
+
+    model = Whisper(DIMS)
+    initialise(model, args.seed)
+    ctc = nn.Linear(DIMS.n_audio_state, len(used) + 1)
+    parameters = [*model.parameters(), *ctc.parameters()]
+    decay = [p for p in parameters if p.dim() > 1]
+    plain = [p for p in parameters if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
+        lr=args.lr, betas=(0.9, 0.98), foreach=True,
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, args))
+
+    batches: list[list[int]] = []
+    began, sums = time.time(), np.zeros(2)
+    for step in range(1, args.steps + 1):
+        if not batches:
+            share = min(1.0, 0.25 + 0.75 * step / args.curriculum)  # short utterances first
+            pool = torch.nonzero(train.frames <= train.frames.float().quantile(share)).flatten()
+            batches = [pool[b].tolist() for b in bucketed(train.frames[pool], args.batch_size, rng)]
+        rows = batches.pop()
+        features, frames = train.batch(rows)
+        if step > args.curriculum:
+            mask_features(features, frames, rng)
+        memory, lengths = encode_features(model.encoder, features, frames)
+        texts = [train.tokens[r] for r in rows]
+        prompt = len(train.prompts[rows[0]])
+        longest = max(len(t) for t in texts)
+        inputs = torch.full((len(rows), prompt + longest), tokenizer.eot)
+        targets = torch.full((len(rows), longest + 1), -100)
+        for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+            inputs[i, : prompt + len(text)] = torch.tensor(train.prompts[row] + text)
+            targets[i, : len(text) + 1] = index[torch.tensor([*text, tokenizer.eot])]
+        hidden = decode_hidden(model.decoder, inputs, memory, lengths)[:, prompt - 1 :]
+        sample = torch.from_numpy(
+            np.concatenate([used, rng.choice(unused, args.others, replace=False)])
+        )
+        logits = hidden @ model.decoder.token_embedding.weight[sample].T
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.05)
+        auxiliary = F.ctc_loss(
+            ctc(memory).log_softmax(-1).transpose(0, 1),
+            index[torch.tensor([t for text in texts for t in text])] + 1,
+            lengths,
+            torch.tensor([len(t) for t in texts]),
+            zero_infinity=True,
+        )
+        (loss + args.ctc_weight * auxiliary).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        sums += (loss.item(), auxiliary.item())
+        if step % 100 == 0:
+            rate = (time.time() - began) / step
+            log.info(
+                "step %d of %d, loss %.3f, ctc %.3f, %.2f s a step, %.0f min to go",
+                step, args.steps, *(sums / 100), rate, rate * (args.steps - step) / 60,
+            )  # fmt: skip
+            sums[:] = 0
+        if step % args.eval_every == 0 or step == args.steps:
+            figures = {
+                name: round(error_rate(model, data, tokenizer), 2) for name, data in evals.items()
+            }
+            log.info("step %d: MER in per cent %s", step, figures)
+            notes = {
+                "made_by": "egs2/mini_cs/asr1/local/train_base.py",
+                "options": json.dumps(
+                    {k: v for k, v in vars(args).items() if isinstance(v, int | float)}
+                ),
+                "step": str(step),
+                "mer_percent": json.dumps(figures),
+            }
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            save_whisper(model, args.out, notes=notes)
+    stored = load_whisper(args.out)
+    log.info(
+        "stored model: %s",
+        {n: round(error_rate(stored, d, tokenizer), 2) for n, d in evals.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Open a trained experiment of a recipe (asr_exp) for programs of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+BEST, BASE = "valid.acc.best.pth", "base.pth"
+
+
+def open_experiment(
+    asr_exp: str | Path, model_file: str | None = None, device: str = "cpu"
+) -> torch.nn.Module:
+    """Build the model of ``asr_exp/config.yaml`` and load its checkpoint, checked.
+
+    Args:
+        asr_exp: the experiment's folder.
+        model_file: a checkpoint in it; by default the best epoch's, else the marked base.
+        device: where to put the model.
+
+    Returns:
+        ESPnet's ASR model in evaluation mode, parameters frozen.
+
+    Raises:
+        FileNotFoundError: no config.yaml or no checkpoint there.
+        ValueError: a checkpoint that does not fit (base, rank, method, keys).
+    """
+    from espnet2.tasks.asr import ASRTask
+
+    folder = Path(asr_exp)
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(f"{config}: no such file; train first (run.sh --stage 11)")
+    names = [model_file] if model_file else [BEST, BASE]
+    found = [folder / name for name in names if (folder / name).exists()]
+    if not found:
+        raise FileNotFoundError(f"{folder}: none of {', '.join(names)}; train first (--stage 11)")
+    model, _ = ASRTask.build_model_from_file(config, found[0], device)
+    return model.eval().requires_grad_(False)
+
+
+def base_state(asr_exp: str | Path) -> dict[str, torch.Tensor]:
+    """State dict of the experiment's model before training (weights of its Whisper)."""
+    from espnet2.tasks.asr import ASRTask
+
+    model, _ = ASRTask.build_model_from_file(Path(asr_exp) / "config.yaml", None, "cpu")
+    return model.state_dict()

@@ -1,0 +1,90 @@
+"""A model turned towards its base and back: scales, interpolation, and nothing left behind."""
+
+import copy
+
+import pytest
+import torch
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_blora import add_adapter
+from espnet_blora.bin.sweep import numbers
+from espnet_blora.decoding.greedy import greedy
+from espnet_blora.decoding.sweep import interpolated, moved, transcribe
+from espnet_blora.whisper.vocabulary import Layout
+
+LAYOUT = Layout.of(51865)
+
+
+@pytest.fixture
+def model() -> Whisper:
+    torch.manual_seed(0)
+    model = Whisper(ModelDimensions(80, 1500, 32, 2, 1, 51865, 16, 32, 2, 1)).eval()
+    torch.nn.init.normal_(model.decoder.positional_embedding)
+    return model
+
+
+def flat(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_interpolation_moves_every_weight_and_restores_it(model):
+    base = copy.deepcopy(model.state_dict())
+    torch.manual_seed(1)
+    for p in model.parameters():
+        p.data.add_(torch.randn_like(p))
+    trained, start = (
+        flat(model),
+        torch.cat([base[n].flatten() for n, _ in model.named_parameters()]),
+    )
+    for factor in (0.0, 0.25, 1.0):
+        with interpolated(model, base, factor):
+            torch.testing.assert_close(flat(model), start + factor * (trained - start))
+        assert torch.equal(flat(model), trained)
+    with pytest.raises(RuntimeError, match="stop"), moved(model, 0.5, base):
+        raise RuntimeError("stop")
+    assert torch.equal(flat(model), trained)
+
+
+def test_an_adapters_scale_is_interpolation_of_its_weights(model):
+    adapter = add_adapter(model, "lora", rank=4, target_modules=["query"])
+    for layer in adapter.layers.values():
+        torch.nn.init.normal_(layer.lora_B)
+    layer = model.encoder.blocks[0].attn.query
+    x = torch.randn(3, 32)
+    with torch.no_grad():
+        base, full = layer.weight @ x.T, layer(x)
+        with moved(model, 0.5):
+            half = layer(x)
+        torch.testing.assert_close(layer(x), full)
+        torch.testing.assert_close(half, (base.T + layer.bias + full) / 2)
+
+
+def test_without_adapter_and_base_only_the_model_itself(model):
+    with moved(model, 1.0):
+        pass
+    with pytest.raises(ValueError, match="interpolation needs the base model"):
+        moved(model, 0.5)
+    lacking = pytest.raises(ValueError, match="lacks .* parameters of this one")
+    with lacking, interpolated(model, {}, 0.5):
+        pass
+
+
+def test_transcribe_keeps_ids_and_texts_together(model):
+    torch.manual_seed(2)
+    waves = {f"u{n}": 0.1 * torch.randn(n) for n in (900, 4000, 2500, 1600, 3000)}
+    prompts = {u: LAYOUT.prompt("zh" if i % 2 else "en") for i, u in enumerate(waves)}
+    found = transcribe(model.encoder, model.decoder, waves, prompts, LAYOUT.eot, batch_size=2)
+    assert list(found) == sorted(waves)
+    for uid, ids in found.items():
+        alone = greedy(model.encoder, model.decoder, [waves[uid]], [prompts[uid]], LAYOUT.eot)
+        assert alone == [ids]
+    del prompts["u900"]
+    with pytest.raises(ValueError, match=r"1 utterances, first u900"):
+        transcribe(model.encoder, model.decoder, waves, prompts, LAYOUT.eot)
+
+
+def test_scales_of_the_command_line():
+    assert numbers("1 0 0.5 1") == [0.0, 0.5, 1.0]
+    for text in ("", "a", "-1", "nan", "inf"):
+        with pytest.raises(ValueError, match="--scales"):
+            numbers(text)
