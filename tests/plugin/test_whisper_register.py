@@ -1,5 +1,7 @@
 """Every place of ESPnet that knows Whisper is ours afterwards, once, and settings stay late."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,8 +9,9 @@ from espnet2.bin import asr_inference, whisper_export_vocabulary
 from espnet2.tasks import asr
 from espnet2.text import build_tokenizer
 from espnet2.train import preprocessor
+from espnet2.train.distributed_utils import DistributedOption
 
-from espnet_blora.plugin import inference, tokenizer, vocabulary
+from espnet_blora.plugin import inference, loading, tokenizer, vocabulary
 from espnet_blora.plugin.preprocessor import PROMPT, WhisperPreprocessor
 from espnet_blora.plugin.settings import WHISPER, Settings
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
@@ -57,6 +60,63 @@ def test_twice_is_once():
 WRAPPED = ("build_model", "build_model_from_file", "build_iter_options", "build_streaming_iterator")
 
 
+def arguments(**changed):
+    """The task's default arguments with a Whisper in them."""
+    args = {"encoder": "whisper", "decoder": "whisper", "input_size": 1, "normalize": None, **KINDS}
+    return Namespace(**{**vars(asr.ASRTask.get_parser().parse_args([])), **args, **changed})
+
+
+KINDS = {"token_type": "whisper_multilingual", "bpemodel": "whisper_multilingual"}
+
+
+def test_a_token_list_of_another_size_never_gets_a_fresh_embedding(monkeypatch):
+    def unexpected(spec):
+        raise AssertionError("the list must be checked before weights are read")
+
+    monkeypatch.setattr(loading, "load_whisper", unexpected)
+    args = arguments(token_list=Layout.of(51866).token_list())
+    with pytest.raises(ValueError, match="51866 tokens, but Whisper 'tiny' has 51865.*stage 5"):
+        asr.ASRTask.build_model(args)
+    args = arguments(token_list=["<blank>", "a", "b", "<sos/eos>"])
+    with pytest.raises(ValueError, match="token_list: 4 tokens"):
+        asr.ASRTask.build_model(args)
+
+
+def test_model_of_the_task_is_one_whisper_loaded_once(monkeypatch, random_whisper):
+    real, seen = loading.load_whisper, []
+    monkeypatch.setattr(loading, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1])
+    monkeypatch.setenv(WHISPER, random_whisper)
+    args = arguments(token_list=Layout.of(51865).token_list(), model_conf={"ctc_weight": 0.0})
+    model = asr.ASRTask.build_model(args)
+    assert seen == [random_whisper]
+    assert (
+        args.encoder_conf["whisper_model"] == args.decoder_conf["whisper_model"] == random_whisper
+    )
+    names = dict(model.named_parameters())
+    assert "encoder.encoders.blocks.0.attn.query.weight" in names
+    assert "decoder.decoders.blocks.1.cross_attn.value.weight" in names
+
+
+@pytest.mark.parametrize("mode", ["train", "valid", "plot_att"])
+def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch, random_whisper):
+    monkeypatch.setenv(WHISPER, random_whisper)
+    paths = {}
+    for name, code in (("train", "zh"), ("valid", "en")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "utt2lang").write_text(f"a {code}\n")
+        paths[name] = [(str(tmp_path / name / "wav.scp"), "speech", "sound")]
+    args = arguments(
+        token_list=Layout.of(51865).token_list(),
+        train_data_path_and_name_and_type=paths["train"],
+        valid_data_path_and_name_and_type=paths["valid"],
+        decoder_conf={"whisper_model": random_whisper},
+    )
+    options = asr.ASRTask.build_iter_options(args, DistributedOption(), mode)
+    text = options.preprocess_fn("a", {"text": "x"})["text"].tolist()
+    code = "zh" if mode == "train" else "en"
+    assert text == Layout.of(51865).prompt(code)[1:] + Layout.of(51865).encode("x")
+
+
 def test_statistics_and_decoding_read_utt2lang(tmp_path):
     data = tmp_path / "set"
     data.mkdir()
@@ -65,12 +125,11 @@ def test_statistics_and_decoding_read_utt2lang(tmp_path):
     (data / "text").write_text("a x\n")
     (data / "utt2lang").write_text("a zh\n")
     layout = Layout.of(51865)
-    kinds = {"token_type": "whisper_multilingual", "bpemodel": "whisper_multilingual"}
     speech, text = (str(data / "wav.scp"), "speech", "sound"), (str(data / "text"), "text", "text")
     for decoding in (False, True):
         loader = asr.ASRTask.build_streaming_iterator(
             [speech] if decoding else [speech, text],
-            preprocess_fn=WhisperPreprocessor(False, token_list=layout.token_list(), **kinds),
+            preprocess_fn=WhisperPreprocessor(False, token_list=layout.token_list(), **KINDS),
             collate_fn=asr.CommonCollateFn(float_pad_value=0.0, int_pad_value=-1),
             dtype="float32",
             num_workers=0,
