@@ -142,7 +142,7 @@ def plan(scale: str) -> list[Step]:
                 in_environment(
                     "espnet_blora.bin.sweep",
                     *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
-                    *("--sets", sets),
+                    *("--sets", sets, *(["--scales", "0 0.7 1"] if scale == "ci" else [])),
                 ),
                 {"full": 100, "ci": 40},
                 after=[f"train_{adapter}"],
