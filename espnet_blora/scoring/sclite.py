@@ -62,8 +62,11 @@ class Hazard:
         return f"utterance {self.id!r}: {self.what}"
 
 
-def token_hazard(token: str, position: int = 0) -> str | None:
-    """Say what sclite would do to a token (``position`` in its line), or None if nothing."""
+def token_hazard(token: str) -> str | None:
+    """Say what sclite would do to a token, or None if nothing.
+
+    It does not depend on the place in the line: else a token would be spelt out on one side only.
+    """
     if token == "@":
         return "token '@' would not be counted"
     if "{" in token or "}" in token:
@@ -72,10 +75,8 @@ def token_hazard(token: str, position: int = 0) -> str | None:
         return f"';' in {_short(token)}: the word would end there, or the line be a comment"
     if "\\" in token:
         return f"backslash in {_short(token)} would be removed"
-    if token.endswith("*") and token != "*":
-        return f"'*' at the end of {_short(token)} would be removed"
-    if token.startswith("*") and position == 0:
-        return f"'*' at the start of the line in {_short(token)}: read as a comment"
+    if token.endswith("*") or token.startswith("*"):
+        return f"'*' at an end of {_short(token)}: removed, or the line read as a comment"
     if _CONTROL.search(token) or any(char.isspace() for char in token):
         return f"control character or blank in {_short(token)}"
     if len(token) > MAX_TOKEN // 4 and len(_bytes(token)) > MAX_TOKEN:
@@ -94,11 +95,10 @@ def safe_token(token: str) -> str:
         return "<at>"
     for char, name in _NAMES.items():
         token = token.replace(char, name)
-    stars = len(token) - len(token.rstrip("*"))
-    if stars and token != "*":
-        token = token[: len(token) - stars] + "<asterisk>" * stars
-    if token.startswith("*"):
-        token = "<asterisk>" + token[1:]
+    before = len(token) - len(token.lstrip("*"))
+    after = len(token) - max(before, len(token.rstrip("*")))
+    middle = token[before : len(token) - after]
+    token = "<asterisk>" * before + middle + "<asterisk>" * after
     token = _CONTROL.sub(lambda m: f"<u{ord(m.group()):04x}>", token)
     token = "".join(f"<u{ord(c):04x}>" if c.isspace() else c for c in token)
     if len(_bytes(token)) > MAX_TOKEN:
@@ -140,7 +140,7 @@ def write_trn(
     bad_ids = id_hazards(sorted(tokens))
     hazards, lines = [], []
     for key in sorted(tokens):
-        found = [token_hazard(token, n) for n, token in enumerate(tokens[key])]
+        found = [token_hazard(token) for token in tokens[key]]
         hazards += [Hazard(key, what) for what in found if what]
         safe = [safe_token(t) if f else t for t, f in zip(tokens[key], found, strict=True)]
         lines.append(f"{' '.join(safe)}\t({key})\n")

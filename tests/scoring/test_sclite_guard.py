@@ -80,6 +80,34 @@ def test_hazards_are_named_and_counted_right(tmp_path, text):
     assert "utterance 's-1'" in done.stderr and "s-2" not in done.stderr
 
 
+NOASCII = "-e utf-8 -c NOASCII"
+
+
+@real_sclite
+def test_unspaced_chinese_of_any_length_is_scored_by_character(tmp_path):
+    """What recipes in Mandarin and English ask for; 900 characters are one token until then."""
+    ref = [("s-1", "我" * 900 + " x"), ("s-2", "去买apple手机")]
+    hyp = [("s-1", "我" * 800 + " x"), ("s-2", "去卖apple手机")]
+    done, report = stage(tmp_path, ref, hyp, NOASCII)
+    totals = parse_totals(report)
+    assert done.returncode == 0 and done.stderr == ""
+    assert totals.counts.tokens == 901 + 5
+    assert (totals.counts.deletions, totals.counts.substitutions) == (100, 1)
+
+
+@real_sclite
+@pytest.mark.parametrize(
+    "text", ["你;b好", "我x{y}z去", "好@好", "我a\\b", "é" + "a" * 1200, "买 @ 买"]
+)
+def test_hazards_between_chinese_characters(tmp_path, text):
+    sides = [("s-1", text), ("s-2", "去 x")]
+    done, report = stage(tmp_path, sides, sides, NOASCII)
+    totals = parse_totals(report)
+    assert done.returncode == 0 and totals is not None, report
+    assert totals.utterances == 2 and totals.counts.errors == 0
+    assert "utterance 's-1'" in done.stderr
+
+
 @real_sclite
 def test_ids_are_made_safe(tmp_path):
     sides = [("s-A", "p q"), ("s-a", "r"), ("s-x(1)", "t"), ("s-b c", "u")]
