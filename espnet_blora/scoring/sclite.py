@@ -44,7 +44,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_blora.scoring.errors import Counts
+from espnet_blora.scoring.counts import Counts
 
 MAX_TOKEN = 500  # bytes of UTF-8; at 1,000 sclite 2.4.10 prints without end
 _NAMES = {"{": "<lbrace>", "}": "<rbrace>", ";": "<semicolon>", "\\": "<backslash>"}

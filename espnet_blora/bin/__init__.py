@@ -1,0 +1,1 @@
+"""Programs: one thin module each, with `get_parser()` and `main()`."""
