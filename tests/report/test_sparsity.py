@@ -56,7 +56,7 @@ def test_many_matrices():
 
 def checkpoint(path, **more):
     torch.manual_seed(0)
-    state = {"x.query.lora_A": torch.randn(2, 6), "x.query.lora_B": torch.randn(5, 2)}
+    state = {"x.query.lora_A": 1e-3 * torch.randn(2, 6), "x.query.lora_B": torch.randn(5, 2)}
     torch.save({**state, **more}, path)
     return state
 
@@ -66,6 +66,7 @@ def test_a_checkpoint(tmp_path):
         tmp_path / "c.pth", **{"x.query.rho_A": torch.ones(2, 6), "step": torch.ones(())}
     )
     found = s.of_checkpoint(tmp_path / "c.pth", "lora", {"rank": 2, "alpha": 8})
+    # entries about the threshold, so that the scale alpha / rank shows
     delta = 4.0 * state["x.query.lora_B"] @ state["x.query.lora_A"]
     assert found["delta W"] == s.of_matrices([delta])
     assert set(found) == set(s.PARTS)
