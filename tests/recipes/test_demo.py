@@ -122,10 +122,21 @@ def test_progress_is_read_from_the_logs(demo, tmp_path):
     log = tmp_path / "step.log"
     log.write_text("x (asr.sh:1:main) Stage 10: ASR collect stats: train_set=x\n")
     step = demo.Step("train_x", "x", [], {"ci": 1}, folder="exp_ci/m")
-    assert demo.progress(step, log) == ("Stage 10: ASR collect stats", 0.0)
+    assert demo.progress(step, log) == ("stage 10, statistics", 0.0)
     (tmp_path / "exp_ci" / "m").mkdir()
     (tmp_path / "exp_ci" / "m" / "train.log").write_text("1/4epoch started\n3/4epoch started. E\n")
     assert demo.progress(step, log) == ("epoch 3/4", 0.5)
+
+
+def test_a_slow_machine_lengthens_the_rest(demo):
+    steps = [demo.Step(name, name, [], {"ci": 10}) for name in "abc"]
+    display = demo.Display(steps, "ci")
+    assert display.remaining(steps[0], 4.0, 0.0) == 6 + 20
+    assert display.remaining(steps[0], 30.0, 0.0) == 2 + 60
+    display.spent["a"] = 20.0
+    display.todo.discard("a")
+    assert display.remaining(steps[1], 5.0, 0.0) == 15 + 20
+    assert display.remaining(steps[1], 5.0, 0.5) == 5 + 20
 
 
 def test_the_real_plan_is_whole():

@@ -33,6 +33,9 @@ SCALES = {
     "full": ("exp", "dump", []),
     "ci": ("exp_ci", "dump_ci", ["--corpus_scale", "0.05", "--set", "max_epoch=2"]),
 }
+# ESPnet's stages, in a few words
+STAGES = {1: "making the corpus", 3: "audio formats", 4: "lengths", 5: "token list"}
+STAGES |= {10: "statistics", 11: "training", 12: "decoding", 13: "scoring"}
 REMEDIES = (
     ("No space left on device", "the disk is full: free about 2 GB, then start again"),
     (r"MemoryError|Cannot allocate memory|Killed", "memory ran out: close other programs"),
@@ -188,8 +191,8 @@ def tail(path: Path, size: int = 20000) -> str:
 def progress(step: Step, log: Path) -> tuple[str, float]:
     """What a running step is doing, and how much of it is done (0 if that cannot be told)."""
     text = tail(log)
-    stages = re.findall(r"(Stage \d+: [A-Z][A-Za-z ]+)", text)
-    what = stages[-1].strip() if stages else ""
+    stages = [int(number) for number in re.findall(r" Stage (\d+): ", text)]
+    what = f"stage {stages[-1]}, {STAGES.get(stages[-1], '...')}" if stages else ""
     if step.name.startswith("train_") and step.folder:
         train = tail(RECIPE / step.folder / "train.log")
         started = re.findall(r"(\d+)/(\d+)epoch started", train)
@@ -197,8 +200,8 @@ def progress(step: Step, log: Path) -> tuple[str, float]:
             epoch, last = map(int, started[-1])
             return f"epoch {epoch}/{last}", (epoch - 1) / last
     sets = re.findall(r"Decoding started.*?/decode[^/]*/([^/]+)/logdir", text)
-    if sets and "Stage 13" not in what:
-        return f"decoding {sets[-1]}", 0.0
+    if sets and stages[-1:] == [12]:
+        return f"{what} {sets[-1]}", 0.0
     return what, 0.0
 
 
@@ -220,7 +223,10 @@ class Display:
     def remaining(self, step: Step, elapsed: float, share: float) -> float:
         """Seconds to go, from what the finished steps took against what they were expected to."""
         expected = sum(s.seconds[self.scale] for s in self.steps if s.name in self.spent)
-        pace = sum(self.spent.values()) / expected if expected else 1.0
+        spent = sum(self.spent.values())
+        pace = spent / expected if expected else 1.0
+        if elapsed > pace * step.seconds[self.scale]:  # slower than thought, by at least this much
+            pace = (spent + elapsed) / (expected + step.seconds[self.scale])
         here = max(step.seconds[self.scale] * pace - elapsed, 2.0)
         if share > 0.05:
             here = elapsed / share * (1 - share)
