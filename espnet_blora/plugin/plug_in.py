@@ -96,9 +96,9 @@ def _replace_training() -> None:
     @classmethod
     @functools.wraps(main_worker)
     def guarded_main_worker(cls, args):
+        adapter.check_training(args)
         if args.collect_stats or args.dry_run:
             return main_worker(cls, args)
-        adapter.check_training(args)
         folder = Path(args.output_dir)
         distributed = getattr(args, "distributed", False)
         rank = get_rank(args.dist_rank, args.dist_launcher) if distributed else 0

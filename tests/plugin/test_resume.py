@@ -38,7 +38,7 @@ def test_the_same_configuration_resumes(tmp_path):
 def test_a_changed_configuration_is_refused_key_by_key(tmp_path):
     before = folder(tmp_path).joinpath("config.yaml").read_bytes()
     now = {**BASE, "lsm_weight": 0.0, "adapter_conf": {"rank": 16, "beta": 0.5}}
-    with resume.stored_config(tmp_path, True), pytest.raises(ValueError) as caught:
+    with resume.stored_config(tmp_path, True), pytest.raises(ValueError, match="differ") as caught:
         resume.refuse_changed_config(now, tmp_path)
     text = str(caught.value)
     assert "3 keys differ" in text and "Remedy" in text and "--asr_exp" in text
@@ -70,9 +70,9 @@ def test_the_stored_config_is_forgotten_afterwards(tmp_path):
 def test_a_damaged_config_is_named(tmp_path, text):
     folder(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
+    guard = resume.stored_config(tmp_path, True)
     with pytest.raises(ValueError, match=r"config\.yaml.*Remedy"):
-        with resume.stored_config(tmp_path, True):
-            pass
+        guard.__enter__()
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
@@ -99,9 +99,14 @@ except ValueError as error:
 def test_a_config_cut_short_while_being_rewritten_is_put_back(tmp_path, cut):
     path = folder(tmp_path) / "config.yaml"
     before = path.read_bytes()
-    with pytest.raises(OSError, match="disk"), resume.kept_config(tmp_path):
-        path.write_bytes(before[:cut])
-        raise OSError("disk")
+
+    def rewrite():
+        with resume.kept_config(tmp_path):
+            path.write_bytes(before[:cut])
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        rewrite()
     assert path.read_bytes() == before
     assert not (tmp_path / resume.PREVIOUS).exists()
 

@@ -1,5 +1,6 @@
 """ESPnet's real trainer with our adapters: what it trains, saves, resumes and refuses."""
 
+import resource
 import shutil
 
 import pytest
@@ -117,6 +118,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(experiment, whole
         assert same(mine, theirs) > 10
 
 
+def test_a_full_disk_stops_the_training_and_loses_nothing(experiment):
+    """A limit on the size of files stands for the disk: config.yaml fits, a checkpoint not."""
+    folder = experiment.train_here("disk", max_epoch=1)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.pth")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
+        with pytest.raises(OSError, match=r"could not write .*checkpoint\.pth.*intact.*resumes"):
+            experiment.train_here("disk")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.pth")} == before
+    experiment.train_here("disk")
+    assert (folder / "2epoch.pth").is_file() and not list(folder.glob(".*tmp*"))
+
+
+def test_mixed_precision_runs(experiment):
+    folder = experiment.train_here("amp", **BLORA, use_amp=True, max_epoch=1)
+    stats = torch.load(folder / "checkpoint.pth")["reporter"]["stats"][1]["train"]
+    assert stats["elbo"] == pytest.approx(stats["loss"] + stats["kl_term"], rel=1e-4)
+
+
 def test_a_lost_epoch_is_rebuilt_and_the_run_goes_on(experiment, whole):
     folder = experiment.train_here("lost", **NOISY, max_epoch=1)
     (folder / "1epoch.pth").unlink()
@@ -145,7 +168,7 @@ def test_averages_keep_scales_and_buffers_of_the_best(whole):
 def test_a_changed_configuration_is_refused_and_nothing_is_touched(experiment, whole):
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     changed = {**NOISY, "adapter_conf": {**NOISY["adapter_conf"], "beta": 0.1}, "seed": 5}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="another configuration") as caught:
         experiment.train_here("whole", **changed, max_epoch=3)
     text = str(caught.value)
     assert "adapter_conf.beta: (absent) -> 0.1" in text and "seed: 0 -> 5" in text

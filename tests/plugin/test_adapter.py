@@ -1,0 +1,126 @@
+"""The ELBO in the loss: once per micro-batch, in training only, whatever happens to the model."""
+
+import argparse
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from espnet_blora.adapters import get_adapter
+from espnet_blora.plugin import adapter as plugin_adapter
+
+CONF = {"rank": 2, "target_modules": ["query"], "beta": 0.25, "log_every": 3}
+
+
+class Model(torch.nn.Module):
+    """Returns what ESPnet's models return: loss, stats and weight of shape (1,)."""
+
+    def __init__(self, as_dict=False):
+        super().__init__()
+        self.query = torch.nn.Linear(4, 4)
+        self.as_dict = as_dict
+
+    def forward(self, x):
+        loss = self.query(x).square().mean()[None]
+        stats, weight = {"loss": loss.detach()}, torch.tensor([len(x)])
+        if self.as_dict:
+            return {"loss": loss, "stats": stats, "weight": weight}
+        return loss, stats, weight
+
+
+def blora(**conf):
+    model = Model(conf.pop("as_dict", False))
+    plugin_adapter.create_functions()["blora"](model=model, **{**CONF, **conf})
+    return model
+
+
+X = torch.ones(3, 4)
+
+
+def check(model):
+    """The loss in training is the cross entropy + beta KL, with the KL's gradient."""
+    model.train()
+    adapter = get_adapter(model)
+    loss, stats, weight = model(X)
+    kl = adapter.kl()
+    assert stats["elbo"].item() == pytest.approx(loss.item())
+    assert loss.item() == pytest.approx(stats["loss"].item() + 0.25 * kl.item(), rel=1e-5)
+    assert kl.item() > 0.1 and weight.item() == 3
+    assert all(value.shape == (1,) and torch.is_tensor(value) for value in stats.values())
+    before = stats["elbo"].item()
+    loss /= 2  # as the trainer does with accum_grad, in place
+    assert stats["elbo"].item() == before
+    loss.backward()
+    rho = next(p for name, p in model.named_parameters() if name.endswith("rho_A"))
+    wanted = torch.autograd.grad(0.25 * adapter.kl() / 2, rho)[0]
+    data = rho.grad - wanted
+    assert wanted.abs().max() > 1e-3 and data.abs().max() < wanted.abs().max()
+    model.zero_grad()
+
+
+def test_the_kl_is_added_in_training():
+    check(blora())
+
+
+def test_the_hook_survives_copies_and_pickles():
+    model = blora()
+    check(copy.deepcopy(model))
+    check(pickle.loads(pickle.dumps(model)))
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    check(torch.load(buffer, weights_only=False))  # a whole module, as torch's own spawn sends it
+
+
+def test_validation_and_statistics_have_no_kl():
+    model = blora()
+    model.eval()
+    loss, stats, _ = model(X)
+    assert set(stats) == {"loss"} and loss.item() == stats["loss"].item()
+    model.train()
+    with torch.no_grad():
+        assert set(model(X)[1]) == {"loss"}
+
+
+def test_a_model_that_returns_a_dict():
+    out = blora(as_dict=True).train()(X)
+    assert out["loss"].item() == pytest.approx(out["stats"]["elbo"].item())
+    assert out["loss"].item() > out["stats"]["loss"].item() and out["weight"].item() == 3
+
+
+def test_statistics_come_every_few_steps():
+    model = blora().train()
+    with_quantiles = ["sigma_A_q50" in model(X)[1] for _ in range(7)]
+    assert sum(with_quantiles) in (2, 3) and not all(with_quantiles)
+    assert all({"kl_A", "kl_B", "beta"} <= model(X)[1].keys() for _ in range(3))
+
+
+def test_lora_adds_nothing_to_the_loss():
+    model = Model()
+    plugin_adapter.create_functions()["lora"](model=model, rank=2, target_modules=["query"])
+    loss, stats, _ = model.train()(X)
+    assert set(stats) == {"loss"} and loss.item() == stats["loss"].item()
+
+
+def test_posterior_scales_leave_weight_decay():
+    from espnet2.optimizers.optim_groups import configure_optimizer
+
+    model = blora()
+    args = argparse.Namespace(exclude_weight_decay=False, exclude_weight_decay_conf={})
+    plugin_adapter.exclude_from_weight_decay(args, model)
+    assert args.exclude_weight_decay is True
+    optimizer = configure_optimizer(
+        model, torch.optim.AdamW, {"weight_decay": 0.1}, args.exclude_weight_decay_conf
+    )
+    without = {id(p) for g in optimizer.param_groups if g["weight_decay"] == 0 for p in g["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in without}
+    assert names == {"query.rho_A"}
+
+    untouched = argparse.Namespace(exclude_weight_decay=False, exclude_weight_decay_conf={})
+    plugin_adapter.exclude_from_weight_decay(untouched, Model())
+    assert untouched.exclude_weight_decay is False
+    chosen = argparse.Namespace(exclude_weight_decay=True, exclude_weight_decay_conf={"x": 1})
+    plugin_adapter.exclude_from_weight_decay(chosen, model)
+    assert chosen.exclude_weight_decay_conf == {"x": 1}
