@@ -197,6 +197,10 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
 fi
 if [ "${stage}" -le 10 ]; then
     lock data/.prepare.lock
+    if [ "${stage}" -le 1 ] && [ ! -f "${whisper}" ]; then # a published size: fetched once, before jobs race for it
+        log "Whisper ${whisper}: fetching it if it is not here yet"
+        python3 -c 'import sys; from espnet_blora.whisper.checkpoint import load_whisper; load_whisper(sys.argv[1])' "${whisper}"
+    fi
     run_stages 1 4
     if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then list_dropped; fi
     run_stages 5 9
