@@ -190,13 +190,17 @@ def parse_percentages(report: str) -> list[str] | None:
     return None
 
 
+_WRAPPER = b"espnet_blora.bin.safe_sclite"  # what the guard's wrapper (tools/bin/sclite) calls
+
+
 def find_sclite(
     exclude: Iterable[str | Path] = (), extra: Iterable[str | Path] = ()
 ) -> Path | None:
     """Return the first executable ``sclite`` on PATH, then in ``extra`` directories, then where
     Debian puts it.
 
-    ``exclude``: directories or files (links resolved) that are not to be taken.
+    ``exclude``: directories or files (links resolved) that are not to be taken. A guard's wrapper
+    (of this or of another checkout on PATH) is never taken: it would call itself without end.
     """
     skipped = {Path(p).resolve() for p in exclude}
     folders = [Path(p) for p in os.environ.get("PATH", "").split(os.pathsep) if p]
@@ -204,8 +208,11 @@ def find_sclite(
         candidate = folder / "sclite"
         if {folder.resolve(), candidate.resolve()} & skipped:
             continue
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return candidate
+        if not (candidate.is_file() and os.access(candidate, os.X_OK)):
+            continue
+        with candidate.open("rb") as file:
+            if _WRAPPER not in file.read(4096):
+                return candidate
     return None
 
 

@@ -194,6 +194,14 @@ def test_the_guard_does_not_take_itself_for_sclite(tmp_path, monkeypatch):
     assert find_sclite([TOOLS / "bin", WRAPPER]) == tmp_path / "sclite"
 
 
+def test_the_guard_of_another_checkout_is_no_sclite(tmp_path, monkeypatch):
+    """Two checkouts on PATH: each guard would take the other for sclite, without end."""
+    (tmp_path / "sclite").write_bytes(WRAPPER.read_bytes())
+    (tmp_path / "sclite").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_sclite([TOOLS / "bin"]) in (None, Path("/usr/lib/sctk/bin/sclite"))
+
+
 @real_sclite
 def test_other_calls_pass_through(tmp_path):
     done = subprocess.run([WRAPPER], capture_output=True, text=True, check=False, cwd=tmp_path)
