@@ -23,7 +23,7 @@ def test_every_adapter_has_a_hypothesis_and_a_score_for_every_utterance(demo):
     for adapter in ("none", "lora", "blora"):
         for name in SETS:
             decoded = demo.recipe / "exp_ci" / f"asr_{adapter}_demo" / "decode" / name
-            reference = kaldi.read_keyed(demo.recipe / "dump_ci" / "raw" / name / "text")
+            reference = kaldi.read_keyed(demo.recipe / "dump" / "ci" / "raw" / name / "text")
             assert len(reference) == 10
             assert set(kaldi.read_keyed(decoded / "text")) == set(reference)
             score = json.loads((decoded / "score_blora" / "score.json").read_text())

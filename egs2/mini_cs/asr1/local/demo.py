@@ -31,7 +31,7 @@ ADAPTERS = ("lora", "blora")
 # name: experiments, data, extra options of run.sh
 SCALES = {
     "full": ("exp", "dump", []),
-    "ci": ("exp_ci", "dump_ci", ["--corpus_scale", "0.05", "--set", "max_epoch=2"]),
+    "ci": ("exp_ci", "dump/ci", ["--corpus_scale", "0.05", "--set", "max_epoch=2"]),
 }
 # ESPnet's stages, in a few words
 STAGES = {1: "making the corpus", 3: "audio formats", 4: "lengths", 5: "token list"}
