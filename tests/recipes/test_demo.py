@@ -112,6 +112,15 @@ def test_remedies_and_inner_logs(demo, tmp_path, monkeypatch, capsys):
     assert "the disk is full" in error
 
 
+def test_two_demos_at_once_are_refused(demo, tmp_path, capsys):
+    (tmp_path / "exp_ci" / "demo").mkdir()
+    with (tmp_path / "exp_ci" / "demo" / ".lock").open("w") as lock:
+        demo.fcntl.flock(lock, demo.fcntl.LOCK_EX)
+        assert demo.main() == 1
+    assert "another demo runs in this folder" in capsys.readouterr().err
+    assert ran(tmp_path) == []
+
+
 def test_unknown_scale(demo, monkeypatch, capsys):
     monkeypatch.setenv("SCALE", "huge")
     assert demo.main() == 2

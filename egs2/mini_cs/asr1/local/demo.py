@@ -11,6 +11,7 @@ or the base model has changed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -41,7 +42,6 @@ REMEDIES = (
     (r"MemoryError|Cannot allocate memory|Killed", "memory ran out: close other programs"),
     ("No module named", "the environment is incomplete: run `make env`"),
     ("no such file; give a checkpoint", f"the base model is missing: restore {BASE} with git"),
-    ("another run is training", "another demo is running in this folder: wait for it"),
 )
 
 
@@ -153,8 +153,7 @@ def plan(scale: str) -> list[Step]:
             ),
         ]
     done = [f"decode_{a}" for a in ("none", *ADAPTERS)] + [f"sweep_{a}" for a in ADAPTERS]
-    names = [f"--{role}" for role in ("base", *ADAPTERS)]
-    folders = [f"asr_{a}{tag}" for a in ("none", *ADAPTERS)]
+    roles = {"--base": "none", **{f"--{a}": a for a in ADAPTERS}}
     steps.append(
         Step(
             "report",
@@ -162,7 +161,7 @@ def plan(scale: str) -> list[Step]:
             in_environment(
                 "espnet_blora.bin.report",
                 *("--exp", exp, "--dump", f"{dump}/raw"),
-                *(word for pair in zip(names, folders, strict=True) for word in pair),
+                *(word for option, a in roles.items() for word in (option, f"asr_{a}{tag}")),
                 *("--test_sets", TEST_SETS, "--retention_sets", RETENTION_SETS),
             ),
             {"full": 20, "ci": 20},
@@ -318,12 +317,10 @@ def set_aside(step: Step, exp: str, display: Display) -> None:
         )
 
 
-def demo(scale: str) -> None:
+def demo(scale: str, logs: Path) -> None:
     """Run what is not done yet."""
     exp = SCALES[scale][0]
     steps = plan(scale)
-    logs = RECIPE / exp / "demo"
-    logs.mkdir(parents=True, exist_ok=True)
     display = Display(steps, scale)
     marks: dict[str, str] = {}
     todo = []
@@ -379,9 +376,16 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, stop)
     try:
-        demo(scale)
+        logs = RECIPE / SCALES[scale][0] / "demo"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            demo(scale, logs)
     except FileNotFoundError as error:
         print(f"demo: {error.filename} is missing; restore it with git", file=sys.stderr)
+        return 1
+    except BlockingIOError:
+        print("demo: another demo runs in this folder; wait for it", file=sys.stderr)
         return 1
     except Failed as error:
         print(f"\n{error}", file=sys.stderr)
