@@ -7,7 +7,10 @@ result: the softmax runs over the tokens in use plus a fresh random sample of th
 head on the encoder, thrown away at the end, teaches the alignment early.
 
     python3 local/make_corpus.py DIR --sets base_train valid_en valid_zh valid_cs
-    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors
+    python3 local/train_base.py --corpus DIR --out base/first.safetensors
+    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors \\
+        --init base/first.safetensors --steps 2200 --lr 7.5e-4 --warmup 100 \\
+        --curriculum 0 --ctc-weight 0
 """
 
 from __future__ import annotations
@@ -60,12 +63,11 @@ def get_parser() -> argparse.ArgumentParser:
         "--corpus", type=Path, required=True, help="folder of Kaldi data directories"
     )
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--steps", type=int, default=11000, help="updates in all (two lr cycles)")
+    parser.add_argument("--init", type=Path, help="go on from this checkpoint (a restart)")
+    parser.add_argument("--steps", type=int, default=5400, help="updates")
     parser.add_argument("--batch-size", type=int, default=32, help="utterances an update")
-    parser.add_argument(
-        "--lr", type=float, default=1.5e-3, help="peak learning rate, halved in cycle 2"
-    )
-    parser.add_argument("--warmup", type=int, default=500, help="warm-up updates of each cycle")
+    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--warmup", type=int, default=500, help="warm-up updates")
     parser.add_argument(
         "--ctc-weight", type=float, default=0.3, help="weight of the auxiliary CTC loss"
     )
@@ -144,9 +146,8 @@ def decode_hidden(decoder: nn.Module, tokens: Tensor, memory: Tensor, lengths: T
     return decoder.ln(x)
 
 
-def initialise(model: Whisper, seed: int) -> None:
+def initialise(model: Whisper) -> None:
     """Initial weights: normal(0, 0.02) embeddings, residual outputs scaled by depth."""
-    torch.manual_seed(seed)
     nn.init.normal_(model.decoder.token_embedding.weight, std=0.02)
     nn.init.normal_(model.decoder.positional_embedding, std=0.02)
     for conv, gain in ((model.encoder.conv1, 2.0), (model.encoder.conv2, 8.0)):
@@ -183,15 +184,11 @@ def bucketed(frames: Tensor, size: int, rng: np.random.Generator) -> list[list[i
 
 
 def learning_rate(step: int, args: argparse.Namespace) -> float:
-    """Two cycles of warm-up and cosine decay, the second (one restart) from half the peak."""
-    first = round(args.steps * 0.6)
-    start, length, peak = (0, first, 1.0) if step < first else (first, args.steps - first, 0.5)
-    at = step - start
-    if at < args.warmup:
-        return peak * (at + 1) / args.warmup
-    return peak * (
-        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (at - args.warmup) / (length - args.warmup)))
-    )
+    """Share of the peak: linear warm-up, then half a cosine down to 0.02."""
+    if step < args.warmup:
+        return (step + 1) / args.warmup
+    share = (step - args.warmup) / max(1, args.steps - args.warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -214,8 +211,10 @@ def main(argv: list[str] | None = None) -> None:
     unused = np.setdiff1d(np.arange(DIMS.n_vocab), used)
     log.info("%d utterances, %d tokens in use", len(train), len(used))
 
-    model = Whisper(DIMS)
-    initialise(model, args.seed)
+    torch.manual_seed(args.seed)
+    model = load_whisper(args.init) if args.init else Whisper(DIMS)
+    if not args.init:
+        initialise(model)
     ctc = nn.Linear(DIMS.n_audio_state, len(used) + 1)
     parameters = [*model.parameters(), *ctc.parameters()]
     decay = [p for p in parameters if p.dim() > 1]
@@ -230,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     began, sums = time.time(), np.zeros(2)
     for step in range(1, args.steps + 1):
         if not batches:
-            share = min(1.0, 0.25 + 0.75 * step / args.curriculum)  # short utterances first
+            share = min(1.0, 0.25 + 0.75 * step / max(1, args.curriculum))  # short utterances first
             pool = torch.nonzero(train.frames <= train.frames.float().quantile(share)).flatten()
             batches = [pool[b].tolist() for b in bucketed(train.frames[pool], args.batch_size, rng)]
         rows = batches.pop()
