@@ -8,6 +8,7 @@ import torch
 import yaml
 from espnet2.tasks.asr import ASRTask
 
+from espnet_blora.plugin import resume
 from tests.plugin.tiny import BLORA, TRAIN, shared
 
 LORA = {
@@ -132,6 +133,11 @@ def test_a_full_disk_stops_the_training_and_loses_nothing(experiment):
     assert {path.name: path.read_bytes() for path in folder.glob("*.pth")} == before
     experiment.train_here("disk")
     assert (folder / "2epoch.pth").is_file() and not list(folder.glob(".*tmp*"))
+
+
+def test_a_second_run_of_the_same_experiment_is_refused(experiment, whole):
+    with resume.only_run(whole), pytest.raises(ValueError, match="in use by another run"):
+        experiment.train_here("whole", **NOISY)
 
 
 def test_mixed_precision_runs(experiment):
