@@ -9,8 +9,8 @@ head on the encoder, thrown away at the end, teaches the alignment early.
     python3 local/make_corpus.py DIR --sets base_train valid_en valid_zh valid_cs
     python3 local/train_base.py --corpus DIR --out base/first.safetensors
     python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors \\
-        --init base/first.safetensors --steps 2200 --lr 7.5e-4 --warmup 100 \\
-        --curriculum 0 --ctc-weight 0
+        --init base/first.safetensors --steps 2600 --lr 1e-3 --warmup 100 \\
+        --curriculum 0 --ctc-weight 0 --warp
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def get_parser() -> argparse.ArgumentParser:
         default=1500,
         help="updates until the longest utterances take part",
     )
+    parser.add_argument("--warp", action="store_true", help="stretch the mel axis at random")
     parser.add_argument(
         "--others", type=int, default=1500, help="random unused tokens in the softmax"
     )
@@ -118,6 +119,17 @@ class Set:
         for i, row in enumerate(rows):
             out[i, :, : self.frames[row]] = self.features[row].float()
         return out, frames
+
+
+def warp_bins(features: Tensor, rng: np.random.Generator) -> Tensor:
+    """Other vocal tracts: each row's mel axis stretched by a factor of 0.88 to 1.12."""
+    bins = features.shape[1]
+    factors = torch.from_numpy(rng.uniform(0.88, 1.12, len(features))).float()
+    places = (torch.arange(bins) * factors.unsqueeze(1)).clamp(max=bins - 1)  # (B, bins)
+    low = places.floor().long().clamp(max=bins - 2)
+    part = (places - low).unsqueeze(2)
+    low = low.unsqueeze(2).expand_as(features)
+    return features.gather(1, low) * (1 - part) + features.gather(1, low + 1) * part
 
 
 def mask_features(features: Tensor, frames: Tensor, rng: np.random.Generator) -> None:
@@ -235,6 +247,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = batches.pop()
         features, frames = train.batch(rows)
         if step > args.curriculum:
+            if args.warp:
+                features = warp_bins(features, rng)
             mask_features(features, frames, rng)
         memory, lengths = encode_features(model.encoder, features, frames)
         texts = [train.tokens[r] for r in rows]
