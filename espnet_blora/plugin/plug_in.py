@@ -89,8 +89,9 @@ def _replace_training() -> None:
     import espnet2.train.trainer as trainer
     from espnet2.train.distributed_utils import get_rank
 
-    from espnet_blora.plugin import adapter, checkpoints, resume
+    from espnet_blora.plugin import adapter, checkpoints, reporting, resume
 
+    reporting.leave_out_what_is_not_due()
     main_worker = abs_task.AbsTask.main_worker.__func__
 
     @classmethod
