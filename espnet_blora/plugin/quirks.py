@@ -111,6 +111,31 @@ TOUCHES = (
         "loss and accuracy over text tokens",
     ),
     Touch(
+        "espnet2.train.dataset",
+        "sound_loader",
+        ("SoundScpReader(", "AdapterForSoundScpReader(loader"),
+        "audio that cannot be read is named in training",
+    ),
+    Touch("espnet2.train.dataset", "DATA_TYPES", (), "audio that cannot be read is named"),
+    Touch(
+        "espnet2.train.reporter",
+        "SubReporter.next",
+        ("stats_list.append(to_reported_value(np.nan, 0))",),
+        "no nan in logs and curves where a statistic was not due",
+    ),
+    Touch(
+        "espnet2.train.reporter",
+        "SubReporter.log_message",
+        ("self.stats.items()", "stats_list[start:end]"),
+        "no nan in progress lines where a statistic was not due",
+    ),
+    Touch(
+        "espnet2.train.reporter",
+        "SubReporter.tensorboard_add_scalar",
+        ("self.stats.items()", "stats_list[start:]"),
+        "no nan in TensorBoard where a statistic was not due",
+    ),
+    Touch(
         "espnet2.optimizers.optim_groups",
         "add_optimizer_hooks",
         ('getattr(p, "_no_weight_decay", False)',),

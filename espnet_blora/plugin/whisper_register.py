@@ -51,24 +51,17 @@ def _replace_text() -> None:
 
 
 def _replace_reading() -> None:
-    from espnet2.train import iterable_dataset
+    from espnet2.train import dataset, iterable_dataset
 
-    read = iterable_dataset.DATA_TYPES["sound"]
-    if getattr(read, _MARK, None):
+    from espnet_blora.plugin.reading import naming_file, naming_reader
+
+    one = iterable_dataset.DATA_TYPES["sound"]
+    if getattr(one, _MARK, None):
         return
-
-    def read_sound(path: str) -> Any:
-        """Read audio as ESPnet does; a file that cannot be read is named."""
-        try:
-            return read(path)
-        except (RuntimeError, OSError) as error:
-            raise ValueError(
-                f"audio {path!r} cannot be read ({error}): restore the file, or take its "
-                "utterance out of wav.scp, text and utt2lang"
-            ) from error
-
-    setattr(read_sound, _MARK, True)
-    iterable_dataset.DATA_TYPES["sound"] = read_sound
+    iterable_dataset.DATA_TYPES["sound"] = naming_file(one)
+    setattr(iterable_dataset.DATA_TYPES["sound"], _MARK, True)
+    all_of_them = dataset.DATA_TYPES["sound"]
+    all_of_them["func"] = naming_reader(all_of_them["func"])
 
 
 def _replace_task() -> None:
@@ -146,10 +139,12 @@ def _with_whisper(original: Callable, cls: type, args: Any) -> Any:
 def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
     from espnet_blora.plugin.language import Languages
     from espnet_blora.plugin.preprocessor import WhisperPreprocessor
+    from espnet_blora.plugin.reading import check_utterances
     from espnet_blora.whisper.sizes import dims_of
 
     if not isinstance(preprocess, WhisperPreprocessor) or preprocess.layout is None:
         return
+    check_utterances(data)
     languages = Languages.of_arguments(data, preprocess.layout)
     if spec is None:
         preprocess.bind(languages, decoding)

@@ -104,6 +104,7 @@ def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch,
     for name, code in (("train", "zh"), ("valid", "en")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "utt2lang").write_text(f"a {code}\n")
+        (tmp_path / name / "wav.scp").write_text("a a.wav\n")
         paths[name] = [(str(tmp_path / name / "wav.scp"), "speech", "sound")]
     args = arguments(
         token_list=Layout.of(51865).token_list(),
