@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from espnet_blora import plugin
+from espnet_blora.plugin.errors import DEBUG, users_mistake, wants_traceback
 from espnet_blora.plugin.settings import PROGRAM, SCALE, WHISPER, parse_scale
 
 USAGE = """\
@@ -34,6 +35,9 @@ started itself: its options, its --help and its exit code.
   --adapter-scale F       decoding: multiply the adapter's update by F >= 0 (0: the base model)
   -m MODULE               the module to run; everything after it belongs to the module
   -h, --help              this text
+
+A mistake in the data or the settings ends in one line "espnet_blora: error: ..." and exit code 1;
+ESPNET_BLORA_DEBUG=1 in the environment shows its traceback.
 
 In an ESPnet recipe: ./asr.sh --python "python3 -m espnet_blora.run --whisper small" ...
 """
@@ -160,10 +164,17 @@ def main(argv: list[str] | None = None) -> None:
     except UsageError as error:
         sys.stderr.write(f"espnet_blora.run: error: {error}\n{USAGE.splitlines()[0]}\n")
         sys.exit(2)
-    if plugin.needs_plugin(module, arguments):
-        os.environ[PROGRAM] = module
-        plugin.register()
-    run_module(module, file, arguments)
+    try:
+        if plugin.needs_plugin(module, arguments):
+            os.environ[PROGRAM] = module
+            plugin.register()
+        run_module(module, file, arguments)
+    except (ValueError, OSError) as error:
+        message = users_mistake(error)
+        if message is None or wants_traceback():
+            raise
+        sys.stderr.write(f"espnet_blora: error: {message}\n({DEBUG}=1 shows where it arose)\n")
+        sys.exit(1)
 
 
 if __name__ == "__mp_main__":

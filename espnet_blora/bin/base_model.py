@@ -10,6 +10,7 @@ Every option that is not listed goes to espnet2.bin.asr_train, as a recipe would
 import argparse
 import logging
 
+from espnet_blora.plugin.errors import users_mistake, wants_traceback
 from espnet_blora.plugin.settings import Settings
 
 DESCRIPTION = __doc__
@@ -45,7 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Write config.yaml and the mark."""
+    """Write config.yaml and the mark; a user's mistake is one line and status 1."""
     parser = get_parser()
     args, rest = parser.parse_known_args(cmd)
     logging.basicConfig(
@@ -54,18 +55,23 @@ def main(cmd: list[str] | None = None) -> None:
     )
     from espnet_blora.plugin.base import write_base_model
 
-    write_base_model(
-        asr_config=args.asr_config,
-        token_list=args.token_list,
-        output_dir=args.output_dir,
-        whisper=args.whisper,
-        model_file=args.model_file,
-        options=[
-            *("--token_type", args.token_type),
-            *("--bpemodel", args.bpemodel or args.token_type),
-            *rest,
-        ],
-    )
+    try:
+        write_base_model(
+            asr_config=args.asr_config,
+            token_list=args.token_list,
+            output_dir=args.output_dir,
+            whisper=args.whisper,
+            model_file=args.model_file,
+            options=[
+                *("--token_type", args.token_type),
+                *("--bpemodel", args.bpemodel or args.token_type),
+                *rest,
+            ],
+        )
+    except (ValueError, OSError) as error:
+        if users_mistake(error) is None or wants_traceback():
+            raise
+        parser.exit(1, f"base_model: error: {users_mistake(error)}\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import logging
 import os
 from pathlib import Path
 
+from espnet_blora.plugin.errors import users_mistake, wants_traceback
+
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
 log = logging.getLogger("sweep")
 
@@ -74,10 +76,26 @@ def read_set(folder: Path, layout) -> tuple[dict, dict, dict]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Decode every set at every scale and write the counts."""
-    args = get_parser().parse_args(argv)
+    """Decode every set at every scale; a user's mistake is one line and status 1."""
+    parser = get_parser()
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s (%(name)s) %(message)s")
-    scales = numbers(args.scales)
+    try:
+        sweep(args, numbers(args.scales))
+    except (ValueError, OSError) as error:
+        message = users_mistake(error)
+        if message is None or wants_traceback():
+            raise
+        parser.exit(1, f"sweep: error: {message}\n")
+
+
+def sweep(args: argparse.Namespace, scales: list[float]) -> None:
+    """Decode every set at every scale and write the counts.
+
+    Raises:
+        FileNotFoundError: the experiment or a set is not there.
+        ValueError: a checkpoint or a set that does not fit.
+    """
     import torch
 
     from espnet_blora import plugin

@@ -55,6 +55,14 @@ def test_the_base_is_decodable_and_has_no_adapter(experiment, training_yaml, tmp
         ASRTask.build_model_from_file(folder / "config.yaml", folder / "valid.acc.best.pth")
 
 
+def test_the_program_ends_in_one_line(tmp_path, capsys):
+    line = f"--config none.yaml --token_list none.txt --output_dir {tmp_path} --whisper tiny"
+    with pytest.raises(SystemExit) as caught:
+        base_model.main(line.split())
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "base_model: error: --asr_config: no file none.yaml\n"
+
+
 def test_what_a_user_may_get_wrong(experiment, training_yaml, tmp_path, monkeypatch):
     good = {
         "asr_config": str(training_yaml),

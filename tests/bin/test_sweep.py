@@ -1,0 +1,21 @@
+"""The sweep's command line: a user's mistake is one line and status 1."""
+
+import pytest
+
+from espnet_blora.bin import sweep
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--scales", "0 a"], "sweep: error: --scales '0 a': numbers with blanks between"),
+        (["--scales", "0 -1"], "at least one finite number >= 0 is needed"),
+        ([], "sweep: error: {exp}/config.yaml: no such file; train first"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, extra, message):
+    exp = tmp_path / "asr_x"
+    with pytest.raises(SystemExit) as caught:
+        sweep.main(["--asr_exp", str(exp), "--sets", "x", "--threads", "1", *extra])
+    assert caught.value.code == 1
+    assert message.format(exp=exp) in capsys.readouterr().err
