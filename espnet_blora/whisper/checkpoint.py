@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.error import URLError
 
 import torch
 import whisper
@@ -76,6 +77,19 @@ def _read_pt(path: Path) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
     return _dims(path, dict(checkpoint["dims"])), checkpoint["model_state_dict"]
 
 
+def _load_published(name: str, device: str | torch.device) -> Whisper:
+    """Let openai-whisper find a published size in its cache, or fetch it there."""
+    try:
+        return whisper.load_model(name, device=device)
+    except URLError as error:
+        cache = os.path.join(os.getenv("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "whisper")
+        raise FileNotFoundError(
+            f"Whisper {name!r} is not in {cache} and could not be fetched ({error.reason}). "
+            'Remedy: fetch it once where there is a network, with python3 -c "import whisper; '
+            f"whisper.load_model('{name}')\", and copy the file there, or give --whisper FILE"
+        ) from error
+
+
 def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") -> Whisper:
     """Load a Whisper with its weights in fp32.
 
@@ -86,12 +100,12 @@ def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") ->
         device: where to put it.
 
     Raises:
-        FileNotFoundError: neither a size nor a file.
+        FileNotFoundError: neither a size nor a file, or a size that cannot be fetched.
         ValueError: a file that is not such a checkpoint, or whose tensors do not fit its dims.
     """
     spec = os.fspath(spec)
     if is_published(spec):
-        return whisper.load_model(spec, device=device).float()
+        return _load_published(spec, device).float()
     path = _check_file(spec)
     dims, state = _read_safetensors(path, True) if path.suffix == ".safetensors" else _read_pt(path)
     if POSITIONS not in state:

@@ -1,6 +1,7 @@
 """Whisper from files: both formats give the same model, and a bad file gives one clear error."""
 
 from dataclasses import asdict
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -52,6 +53,17 @@ def test_published_names():
 def test_neither_size_nor_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'smal' is neither .* small.* \.safetensors"):
         load_whisper("smal")
+
+
+def test_a_published_size_that_cannot_be_fetched(tmp_path, monkeypatch):
+    def no_network(url):
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    wanted = rf"'tiny' is not in {tmp_path}/whisper .*no route to host.*load_model\('tiny'\)"
+    with pytest.raises(FileNotFoundError, match=wanted):
+        load_whisper("tiny")
 
 
 @pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pt"])
