@@ -49,7 +49,9 @@ def test_the_yaml_block_is_a_valid_configuration():
     assert tuple(config.target_modules) == ("query", "key")
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^|\\S=\\S+ )make ([a-z]+)", README, re.M))))
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"(?:`|^|\\S=\\S+ )make ([a-z]+)", README, re.M)))
+)
 def test_each_make_target_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

@@ -14,6 +14,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_audio", action="store_true", help="do not open the audio files")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="[0.1]")
     parser.add_argument("--max_seconds", type=float, help="refuse longer utterances [no limit]")
+    parser.add_argument("--mono_16k", action="store_true", help="refuse what is not 16 kHz mono")
     return parser
 
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
                 check_audio=not args.no_audio,
                 min_seconds=args.min_seconds,
                 max_seconds=args.max_seconds,
+                mono_16k=args.mono_16k,
             )
         except (FileNotFoundError, ValueError) as error:
             logging.error(str(error))

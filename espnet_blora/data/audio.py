@@ -30,13 +30,18 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         raise ValueError(f"{path}: cannot be read as audio ({error})") from error
 
 
-def duration(path: str | Path) -> float:
-    """Length of an audio file in seconds.
+def look(path: str | Path) -> tuple[float, int, int]:
+    """Return an audio file's length in seconds, its sampling rate in Hz and its channels.
 
     Raises: FileNotFoundError; ValueError if it cannot be read.
     """
     with _open(path) as file:
-        return file.frames / file.samplerate
+        return file.frames / file.samplerate, file.samplerate, file.channels
+
+
+def duration(path: str | Path) -> float:
+    """Length of an audio file in seconds; raises as ``look`` does."""
+    return look(path)[0]
 
 
 def read(path: str | Path) -> np.ndarray:

@@ -181,13 +181,15 @@ def validate(
     check_audio: bool = True,
     min_seconds: float = 0.1,
     max_seconds: float | None = None,
+    mono_16k: bool = False,
 ) -> Summary:
     """Check a data directory whole, and name everything that is wrong with it in one error.
 
     Every utterance of ``wav.scp`` (of ``segments`` where there is one) must have a text, a speaker
     and a language, and the reverse; every audio file must be readable and last at least
-    ``min_seconds``, and at most ``max_seconds`` if that is given. Entries of wav.scp that are
-    pipes or archive offsets cannot be looked at and are counted in the log.
+    ``min_seconds``, and at most ``max_seconds`` if that is given; with ``mono_16k`` it must be
+    16 kHz with one channel. Entries of wav.scp that are pipes or archive offsets cannot be looked
+    at and are counted in the log.
 
     Raises: FileNotFoundError for a missing file of the directory; ValueError listing the ids.
     """
@@ -216,7 +218,7 @@ def validate(
             problems.append(f"empty in {name}: {_list(empty)}")
     seconds = 0.0
     if check_audio:
-        spans = _durations(directory, recordings, segments, problems)
+        spans = _durations(directory, recordings, segments, problems, mono_16k)
         seconds = sum(spans.values())
         if short := [key for key, span in spans.items() if span < min_seconds]:
             problems.append(f"shorter than {min_seconds} s: {_list(short)}")
@@ -239,9 +241,10 @@ def _durations(
     recordings: Mapping[str, str],
     segments: Mapping[str, tuple[str, float, float]] | None,
     problems: list[str],
+    mono_16k: bool = False,
 ) -> dict[str, float]:
     """Seconds of every utterance that can be looked at; what cannot be read goes to problems."""
-    spans, unseen = {}, 0
+    spans, unseen, other = {}, 0, {}
     for key, place in recordings.items():
         if not place:
             continue
@@ -249,9 +252,17 @@ def _durations(
             unseen += 1
             continue
         try:
-            spans[key] = audio.duration(place)
+            spans[key], *form = audio.look(place)
         except (FileNotFoundError, ValueError) as error:
             problems.append(f"audio of {key}: {error}")
+            continue
+        if mono_16k and form != [audio.SAMPLE_RATE, 1]:
+            other.setdefault(tuple(form), []).append(key)
+    for (rate, channels), keys in other.items():
+        problems.append(
+            f"{rate} Hz with {channels} channels instead of 16 kHz mono (convert these: "
+            f"ffmpeg -i OLD -ar 16000 -ac 1 NEW.wav): {_list(keys)}"
+        )
     if unseen:
         log.warning(f"{directory}/wav.scp: {unseen} entries are pipes or archives; not checked")
     if segments is None:

@@ -27,6 +27,7 @@ def test_good_and_bad(directory, caplog):
     assert "1 utterances (1 en), 1 speakers" in caplog.text
     assert run(directory, "--max_seconds", "0.5") == 1
     assert "longer than 0.5 s" in caplog.text
+    assert run(directory, "--mono_16k") == 0
 
 
 def test_every_directory_is_looked_at(directory, tmp_path, caplog):

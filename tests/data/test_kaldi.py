@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,3 +204,11 @@ def test_subset(good, tmp_path):
         kaldi.subset(good, tmp_path / "part", ["s9-z"])
     with pytest.raises(ValueError, match="empty"):
         kaldi.subset(good, tmp_path / "part", [])
+
+
+def test_audio_that_is_not_16_khz_mono_is_refused_where_that_is_asked_for(good):
+    wav = kaldi.read_keyed(good / "wav.scp")
+    soundfile.write(wav["s1-a"], np.zeros((8000, 2), dtype=np.int16), 8000, format="WAV")
+    assert kaldi.validate(good).seconds == 3.0
+    with pytest.raises(ValueError, match=r"8000 Hz with 2 channels .*ffmpeg.*: s1-a$"):
+        kaldi.validate(good, mono_16k=True)

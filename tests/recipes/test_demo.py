@@ -1,6 +1,7 @@
 """What the demo does around its steps: skip, redo, go on, set aside, explain."""
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -9,13 +10,20 @@ import pytest
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_cs" / "asr1"
 
 
-@pytest.fixture
-def demo(tmp_path, monkeypatch):
-    """The demo's module, in an empty recipe with two steps: a writes a.txt, b copies it."""
+def load(monkeypatch):
+    """The module of local/demo.py, which is a script and no part of a package."""
+    monkeypatch.syspath_prepend(str(RECIPE / "local"))
     spec = importlib.util.spec_from_file_location("mini_cs_demo", RECIPE / "local" / "demo.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "mini_cs_demo", module)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """The demo's module, in an empty recipe with two steps: a writes a.txt, b copies it."""
+    module = load(monkeypatch)
     monkeypatch.setattr(module, "RECIPE", tmp_path)
     (tmp_path / "a.yaml").write_text("x: 1\n")
     (tmp_path / "exp_ci").mkdir()
@@ -148,10 +156,8 @@ def test_a_slow_machine_lengthens_the_rest(demo):
     assert display.remaining(steps[1], 5.0, 0.5) == 5 + 20
 
 
-def test_the_real_plan_is_whole():
-    spec = importlib.util.spec_from_file_location("mini_cs_demo", RECIPE / "local" / "demo.py")
-    module = sys.modules["mini_cs_demo"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_real_plan_is_whole(monkeypatch):
+    module = load(monkeypatch)
     for scale in module.SCALES:
         steps = module.plan(scale)
         names = [step.name for step in steps]
@@ -161,3 +167,23 @@ def test_the_real_plan_is_whole():
             assert all((RECIPE / name).is_file() for name in step.inputs if name != module.BASE)
             assert scale in step.seconds
         assert sum(step.seconds["full"] for step in steps) < 20 * 60
+        assert sum(step.seconds["ci"] for step in steps) <= 6 * 60
+        for step in steps:
+            if step.command[0] == "./run.sh":
+                given = dict(zip(step.command[1::2], step.command[2::2], strict=True))
+                assert (given["--test_sets"], given["--retention_sets"]) == (
+                    "test_cs",
+                    "ret_en ret_zh",
+                )
+        script = steps[-1].command[-1]
+        assert "--test_sets test_cs --retention_sets 'ret_en ret_zh'" in script
+
+
+def test_the_reduced_demo_warms_up_well_before_it_ends(monkeypatch):
+    """With the full demo's 40 steps of warm-up a few dozen steps would train nothing."""
+    module = load(monkeypatch)
+    options = module.SCALES["ci"][2]
+    given = dict(word.split("=") for word in options if "=" in word)
+    share = float(options[options.index("--corpus_scale") + 1])
+    steps = math.ceil(600 * share / int(given["batch_size"])) * int(given["max_epoch"])
+    assert 4 * int(given["scheduler_conf.warmup_steps"]) <= steps

@@ -6,7 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+from espnet_blora.data import kaldi
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "mini_cs" / "asr1"
@@ -24,13 +28,13 @@ def recipe(tmp_path):
     asr = '#!/bin/bash\nprintf "%q " "${ESPNET_BLORA_THREADS:--}" "$@" >>calls; echo >>calls\n'
     (tmp_path / "asr.sh").write_text(asr)
     (tmp_path / "asr.sh").chmod(0o755)
-    (tmp_path / "base.safetensors").touch()
+    (tmp_path / "tiny_mini_cs.safetensors").touch()
     return tmp_path
 
 
 def run(recipe, *options, code=0, **environment):
     done = subprocess.run(
-        ["./run.sh", "--whisper", "./base.safetensors", "--ngpu", "0", *options],
+        ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", "--ngpu", "0", *options],
         cwd=recipe,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -50,6 +54,14 @@ def calls(recipe):
     return found
 
 
+def data_dir(recipe, name, rate=16000, language="en"):
+    """A data directory of one utterance of a second."""
+    wav = recipe / f"{name}.wav"
+    soundfile.write(wav, np.zeros(rate, dtype=np.int16), rate, format="WAV")
+    one = {"a": "hi"}
+    kaldi.write_data_dir(recipe / "data" / name, {"a": str(wav)}, one, {"a": "s"}, {"a": language})
+
+
 def ranges(found):
     return [(int(call["--stage"]), int(call["--stop_stage"])) for call in found]
 
@@ -59,14 +71,81 @@ def test_all_stages_in_order(recipe):
     assert ranges(found) == [(1, 4), (5, 9), (10, 10), (11, 11), (12, 13)]
     assert {call["--asr_exp"] for call in found} == {"exp/asr_lora"}
     assert {call["--asr_stats_dir"] for call in found} == {"exp/asr_stats"}
-    assert found[-1]["--python"].endswith("espnet_blora.run --whisper ./base.safetensors")
+    assert found[-1]["--python"].endswith("espnet_blora.run --whisper ./tiny_mini_cs.safetensors")
     assert found[-1]["--inference_asr_model"] == "valid.acc.best.pth"
     assert found[-1]["--feats_normalize"] == ""
 
 
 @pytest.mark.parametrize("spelling", ["--stop_stage", "--stop-stage"])
 def test_some_stages(recipe, spelling):
+    for name in ("train_cs", "valid_cs", "test_cs", "ret_en", "ret_zh"):
+        data_dir(recipe, name)
     assert ranges(run(recipe, "--stage", "3", spelling, "10")) == [(3, 4), (5, 9), (10, 10)]
+
+
+def test_the_sets_of_both_roles_are_decoded_and_scored(recipe):
+    found = run(recipe, "--stage", "12")
+    assert found[-1]["--test_sets"] == "test_cs ret_en ret_zh"
+    assert found[-1]["--local_score_opts"].endswith("--sets test_cs,ret_en,ret_zh")
+    own = "--stage 12 --train-set train --valid-set dev --test-sets".split()
+    found = run(recipe, *own, "test  test2", "--retention-sets", "dev old")
+    assert (found[-1]["--train_set"], found[-1]["--valid_set"]) == ("train", "dev")
+    assert found[-1]["--test_sets"] == "test test2 dev old"
+    # asr.sh decodes the validation set as it was before stage 4
+    assert found[-1]["--local_score_opts"].endswith("--sets test,test2,org/dev,old")
+    found = run(recipe, "--stage", "12", "--retention_sets", "")
+    assert found[-1]["--test_sets"] == "test_cs"
+
+
+def test_ready_made_data_are_checked_before_anything_is_made_of_them(recipe):
+    own = (
+        "--stage 2 --train_set train --valid_set dev --test_sets test --retention_sets old".split()
+    )
+    assert "data/train: no such data directory" in run(recipe, *own, code=2)
+    for name in ("train", "dev", "test"):
+        data_dir(recipe, name)
+    data_dir(recipe, "old", 8000)
+    assert "8000 Hz with 1 channels" in run(recipe, *own, code=2)
+    assert not (recipe / "calls").exists()
+    data_dir(recipe, "old")
+    assert ranges(run(recipe, *own))[0] == (2, 4)
+
+
+def test_sclite_splits_at_every_foreign_character_only_where_that_is_right(recipe):
+    def options(language, *more):
+        (recipe / "calls").unlink(missing_ok=True)
+        folder = recipe / "dump" / "raw" / "ret_en"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "utt2lang").write_text(f"a en\nb {language}\n")
+        return run(recipe, "--stage", "13", *more)[0]["--score_opts"]
+
+    assert options("zh") == "-e utf-8 -c NOASCII"
+    assert options("fr") == "-e utf-8"
+    assert options("fr", "--score_opts", "-s") == "-s"
+
+
+def test_another_base_model_has_experiments_of_its_own(recipe):
+    (recipe / "mine.pt").touch()
+    found = run(recipe, "--whisper", "./mine.pt", "--set", "seed=2")
+    assert {call["--asr_exp"] for call in found} == {"exp/asr_blora_mine_seed_2"}
+    found = run(recipe, "--whisper", "./mine.pt", "--tag", "x")
+    assert found[-1]["--asr_exp"] == "exp/asr_blora_x"
+
+
+def test_a_published_size_is_fetched_before_any_stage_needs_it(recipe):
+    made = recipe / "bin"
+    made.mkdir()
+    (made / "python3").write_text('#!/bin/bash\necho "$@" >>calls.python\n')
+    (made / "python3").chmod(0o755)
+    found = run(
+        recipe, "--whisper", "large-v3-turbo", "--stage", "5", PATH=f"{made}:{os.environ['PATH']}"
+    )
+    assert (
+        (recipe / "calls.python")
+        .read_text()
+        .startswith("-m espnet_blora.bin.fetch_whisper large-v3-turbo")
+    )
+    assert found[-1]["--asr_exp"] == "exp/asr_blora_large-v3-turbo"
 
 
 def test_only_training_has_all_cores(recipe):
@@ -117,7 +196,14 @@ def test_other_options_go_to_asr(recipe):
         (["--adapter"], "--adapter needs a value"),
         (["--adapter=lora"], "options have the form --name value"),
         (["lora"], "unknown argument 'lora'"),
-        (["--stage", "x"], "--stage x: a number is needed"),
+        (["--stage", "x"], "--stage 'x': a number is needed"),
+        (["--nj", "many"], "--nj 'many': a number is needed"),
+        (["--adapter_scale", "half"], "a number such as 0.7"),
+        (["--test_sets", ""], "at least one set"),
+        (["--test_sets", "a;b"], "set 'a;b'"),
+        (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),
+        (["--retention_sets", "train_cs"], "train_cs is the training set"),
+        (["--train_set", "valid_cs"], "both valid_cs"),
         (["--tag", "a b"], "--tag 'a b'"),
         (["--tag", "$(touch hacked)"], "only letters"),
         (["--whisper", "base/nosuch.safetensors"], "no such file"),

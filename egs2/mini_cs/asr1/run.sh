@@ -10,7 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # ---- the corpus ----
 train_set=train_cs
 valid_set=valid_cs
-test_sets="test_cs ret_en ret_zh" # the new domain, then what the base model could do before
+test_sets=test_cs              # the new domain
+retention_sets="ret_en ret_zh" # what the base model could do before; decoded and scored like test_sets
 
 # ---- own options ----
 adapter=blora # none lora blora full
@@ -28,19 +29,24 @@ inference_nj=
 ngpu=
 inference_tag=
 overrides=()
+score_opts="-e utf-8 -c NOASCII" # of sclite
 rest=()
 
 usage="Usage: $0 [options]
   --adapter none|lora|blora|full  what is trained (default: ${adapter}); none decodes the base model
   --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
                                   for example --set adapter_conf.beta=0.1
-  --tag TAG                       name of the experiment: exp/asr_<adapter>_<tag> (default: made of --set)
+  --tag TAG                       name of the experiment: exp/asr_<adapter>_<tag>
+                                  (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
   --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
   --corpus_dir DIR                where the audio goes (default: \$MINI_CS, local/db.local.sh, downloads/mini_cs)
   --corpus_scale S                share of every set to make, in (0, 1] (default: ${corpus_scale})
-  --train_set --valid_set --test_sets --expdir --dumpdir --nj --inference_nj --ngpu --inference_tag
+  --train_set --valid_set         data directories in data/ (default: ${train_set}, ${valid_set}); ready-made ones: --stage 2
+  --test_sets \"SET ...\"           sets of the new domain (default: ${test_sets})
+  --retention_sets \"SET ...\"      sets of what the base could do before (default: ${retention_sets})
+  --expdir --dumpdir --nj --inference_nj --ngpu --inference_tag
                                   as in asr.sh; jobs and GPUs are taken from the machine
   any other                       goes to asr.sh"
 
@@ -68,7 +74,7 @@ while [ $# -gt 0 ]; do
     case ${name} in
     set) overrides+=("$2") ;;
     adapter | tag | whisper | corpus_dir | corpus_scale | adapter_scale | stage | stop_stage | expdir | dumpdir | \
-        nj | inference_nj | ngpu | inference_tag | train_set | valid_set | test_sets) printf -v "${name}" '%s' "$2" ;;
+        nj | inference_nj | ngpu | inference_tag | train_set | valid_set | test_sets | retention_sets) printf -v "${name}" '%s' "$2" ;;
     asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
     *) rest+=("$1" "$2") ;;
     esac
@@ -80,8 +86,28 @@ none) inference_asr_model=base.pth ;;
 lora | blora | full) inference_asr_model=valid.acc.best.pth ;;
 *) die "--adapter ${adapter}: allowed are none, lora, blora, full" ;;
 esac
-for name in stage stop_stage; do
-    [[ ${!name} =~ ^[0-9]+$ ]] || die "--${name} ${!name}: a number is needed"
+for name in stage stop_stage nj inference_nj ngpu; do
+    [[ -z ${!name} && ${name} != *stage || ${!name} =~ ^[0-9]+$ ]] || die "--${name} '${!name}': a number is needed"
+done
+[[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
+    die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+# ---- sets ----
+read -ra new_sets <<<"${test_sets}"
+read -ra kept_sets <<<"${retention_sets}"
+eval_sets=(${new_sets[@]+"${new_sets[@]}"} ${kept_sets[@]+"${kept_sets[@]}"})
+for name in train_set valid_set; do
+    [[ ${!name} =~ ^[A-Za-z0-9_.-]+$ ]] || die "--${name} '${!name}': one name of letters, digits and _ . - is needed"
+done
+[ "${train_set}" != "${valid_set}" ] || die "--train_set and --valid_set are both ${train_set}"
+[ ${#new_sets[@]} -gt 0 ] || die "--test_sets needs at least one set"
+score_sets= # where asr.sh puts them: a validation set that is tested too lies in org/, where stage 4 has dropped nothing
+for dset in "${eval_sets[@]}"; do
+    [[ ${dset} =~ ^[A-Za-z0-9_.-]+$ ]] || die "set '${dset}': only letters, digits and _ . - are possible"
+    [ "${dset}" != "${train_set}" ] || die "${dset} is the training set and cannot be tested"
+    [ "${dset}" != "${valid_set}" ] || dset=org/${dset}
+    [[ ,${score_sets}, != *,${dset},* ]] || die "${dset#org/} is named twice in --test_sets and --retention_sets"
+    score_sets+="${score_sets:+,}${dset}"
 done
 
 . ./path.sh
@@ -125,6 +151,10 @@ fi
 
 # ---- names ----
 if [ -z "${tag}" ]; then
+    base_name=$(basename "${whisper}")
+    base_name=${base_name%.safetensors}
+    base_name=${base_name%.pt}
+    [ "${base_name}" = tiny_mini_cs ] || tag=$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${base_name}")
     for override in ${overrides[@]+"${overrides[@]}"}; do
         tag+="${tag:+_}$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${override##*adapter_conf.}")"
     done
@@ -146,14 +176,14 @@ run_stages() {
         --nj "${nj}" --inference_nj "${inference_nj}" --ngpu "${ngpu}" --gpu_inference "${gpu_inference}" \
         --expdir "${expdir}" --dumpdir "${dumpdir}" \
         --local_data_opts "--corpus_dir ${corpus_dir} --scale ${corpus_scale} --nj ${nj}" \
-        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}" \
+        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${eval_sets[*]}" \
         --audio_format wav --max_wav_duration 30 \
         --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
         --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats" \
         --inference_config conf/decode.yaml --inference_tag "${inference_tag}" \
         --inference_asr_model "${inference_asr_model}" --batch_size 16 \
-        --score_opts "-e utf-8 -c NOASCII" \
-        --local_score_opts "--inference_tag ${inference_tag} --dump ${dumpdir}/raw --sets ${test_sets// /,}" \
+        --score_opts "${score_opts}" \
+        --local_score_opts "--inference_tag ${inference_tag} --dump ${dumpdir}/raw --sets ${score_sets}" \
         ${rest[@]+"${rest[@]}"} "$@"
 }
 
@@ -187,6 +217,21 @@ list_dropped() {
     done
 }
 
+# check_data: refuse data directories that were not made by stage 1 and have mistakes, before anything is made of them.
+# Stage 4 leaves out what is too long for training, and list_dropped says so; nothing may be too long for testing.
+check_data() {
+    local check="python3 -m espnet_blora.bin.validate_data --mono_16k"
+    [ "${stop_stage}" -ge 3 ] || return 0
+    ${check} "data/${train_set}" "data/${valid_set}" || die "the data cannot be used, see above"
+    ${check} --max_seconds 30 "${eval_sets[@]/#/data/}" || die "the data cannot be used, see above"
+}
+
+# ---- the base model: a published size is fetched once, before jobs race for it ----
+if [ ! -f "${whisper}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 5 ]; then
+    python3 -m espnet_blora.bin.fetch_whisper "${whisper}" || die "--whisper ${whisper} cannot be had, see above"
+fi
+[ ${#kept_sets[@]} -gt 0 ] || log "no --retention_sets: what is forgotten will not be measured"
+
 # ---- data, tokens, statistics: shared by all adapters, so one run at a time ----
 mkdir -p "${asr_exp}"
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
@@ -197,10 +242,7 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
 fi
 if [ "${stage}" -le 10 ]; then
     lock data/.prepare.lock
-    if [ "${stage}" -le 1 ] && [ ! -f "${whisper}" ]; then # a published size: fetched once, before jobs race for it
-        log "Whisper ${whisper}: fetching it if it is not here yet"
-        python3 -c 'import sys; from espnet_blora.whisper.checkpoint import load_whisper; load_whisper(sys.argv[1])' "${whisper}"
-    fi
+    if [ "${stage}" -gt 1 ] && [ "${stage}" -le 4 ]; then check_data; fi # stage 1 checks what it makes
     run_stages 1 4
     if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then list_dropped; fi
     run_stages 5 9
@@ -222,5 +264,13 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
 fi
 
 # ---- decoding, scoring; packing and upload if asked for ----
+# -c NOASCII makes each character outside ASCII a word of its own: right for Han and Kana, wrong for an accent
+others=$(for dset in ${score_sets//,/ }; do
+    if [ -f "${dumpdir}/raw/${dset}/utt2lang" ]; then cut -d' ' -f2 "${dumpdir}/raw/${dset}/utt2lang"; fi
+done | sort -u | grep -vxE 'zh|yue|ja|en' | paste -sd' ' || true)
+if [ -n "${others}" ]; then
+    score_opts="-e utf-8"
+    log "sclite's WER takes words at blanks, because there are sets in ${others}; the mixed error rate is our score's"
+fi
 run_stages 12 100
 log "done: ${asr_exp}"

@@ -2,7 +2,7 @@
 """The demo: adapt the tiny base model with LoRA and BLoRA; report what each gained and forgot.
 
     make demo           from the top of the repository; sets up the environment first
-    SCALE=ci make demo  a twentieth of the data, two epochs: shows that it runs, not how well
+    SCALE=ci make demo  a twentieth of the data, 24 steps: shows that all works, not how well
 
 Every step writes its log to exp/demo/<step>.log.  A step that is done leaves a marker with a
 fingerprint of what it was made from; run again, the demo skips it unless a configuration, a script
@@ -12,8 +12,6 @@ or the base model has changed.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import re
 import shlex
@@ -21,19 +19,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from demo_steps import BASE, SCALES, Step, plan
+
 RECIPE = Path(__file__).resolve().parents[1]
-BASE = "base/tiny_mini_cs.safetensors"
-TEST_SETS = "test_cs"  # the new domain
-RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
-ADAPTERS = ("lora", "blora")
-# name: experiments, data, extra options of run.sh
-SCALES = {
-    "full": ("exp", "dump", []),
-    "ci": ("exp_ci", "dump/ci", ["--corpus_scale", "0.05", "--set", "max_epoch=2"]),
-}
 # ESPnet's stages, in a few words
 STAGES = {1: "making the corpus", 3: "audio formats", 4: "lengths", 5: "token list"}
 STAGES |= {10: "statistics", 11: "training", 12: "decoding", 13: "scoring"}
@@ -47,129 +37,6 @@ REMEDIES = (
 
 class Failed(Exception):
     """A step failed; the text says which, shows the end of its log, and what to do."""
-
-
-@dataclass
-class Step:
-    """One step: what runs, from what, what it must leave, how long it takes on two cores."""
-
-    name: str
-    title: str
-    command: list[str]
-    seconds: dict[str, float]
-    inputs: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-    leaves: list[str] = field(default_factory=list)
-    folder: str = ""  # experiment that another configuration must not share
-
-    def fingerprint(self, earlier: dict[str, str]) -> str:
-        """Digest of the command, the input files and the steps before."""
-        digest = hashlib.sha256(
-            json.dumps([self.command, [earlier[n] for n in self.after]]).encode()
-        )
-        for name in self.inputs:
-            digest.update(name.encode() + b"\0" + (RECIPE / name).read_bytes())
-        return digest.hexdigest()
-
-
-def in_environment(module: str, *options: str) -> list[str]:
-    """The command that runs one of our programs as asr.sh runs them."""
-    return ["bash", "-c", f". ./path.sh && exec {shlex.join(['python3', '-m', module, *options])}"]
-
-
-def plan(scale: str) -> list[Step]:
-    """The steps of the demo."""
-    exp, dump, options = SCALES[scale]
-    common = ["--expdir", exp, "--dumpdir", dump, "--whisper", BASE, *options]
-    sets = f"{TEST_SETS} {RETENTION_SETS}"
-    common += ["--test_sets", sets, "--tag", "demo"] if scale == "ci" else ["--test_sets", sets]
-    tag = "_demo" if scale == "ci" else ""
-    scripts = ["run.sh", "cmd.sh", "local/path.sh", "conf/train.yaml", BASE]
-
-    def run(adapter: str, first: int, last: int) -> list[str]:
-        stages = ["--stage", str(first), "--stop_stage", str(last)]
-        return ["./run.sh", "--adapter", adapter, *stages, *common]
-
-    def decode(adapter: str, after: str, seconds: float) -> Step:
-        experiment = f"{exp}/asr_{adapter}{tag}"
-        scores = [f"{experiment}/decode/{s}/score_blora/score.json" for s in sets.split()]
-        return Step(
-            f"decode_{adapter}",
-            f"{adapter}: decode and score",
-            run(adapter, 12, 13),
-            {"full": seconds, "ci": 100},
-            ["run.sh", "local/score.sh", "conf/decode.yaml"],
-            [after],
-            scores,
-        )
-
-    steps = [
-        Step(
-            "data",
-            "make the corpus, the token list and the statistics",
-            run("lora", 1, 10),
-            {"full": 90, "ci": 70},
-            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", "local/make_corpus.py"],
-            leaves=[f"{dump}/raw/{s}/text" for s in ["train_cs", *sets.split()]]
-            + [f"{exp}/asr_stats/train/speech_shape"],
-        ),
-        Step(
-            "base",
-            "none: take the base model as it is",
-            run("none", 11, 11),
-            {"full": 15, "ci": 15},
-            [*scripts, "conf/adapter_none.yaml"],
-            ["data"],
-            [f"{exp}/asr_none{tag}/config.yaml"],
-            f"{exp}/asr_none{tag}",
-        ),
-        decode("none", "base", 130),
-    ]
-    for adapter in ADAPTERS:
-        folder = f"{exp}/asr_{adapter}{tag}"
-        steps += [
-            Step(
-                f"train_{adapter}",
-                f"{adapter}: train",
-                run(adapter, 11, 11),
-                {"full": 240, "ci": 45},
-                [*scripts, f"conf/adapter_{adapter}.yaml"],
-                ["data"],
-                [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
-                folder,
-            ),
-            decode(adapter, f"train_{adapter}", 130),
-            Step(
-                f"sweep_{adapter}",
-                f"{adapter}: decode with the adapter turned down (a rival)",
-                in_environment(
-                    "espnet_blora.bin.sweep",
-                    *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
-                    *("--sets", sets, *(["--scales", "0 0.7 1"] if scale == "ci" else [])),
-                ),
-                {"full": 100, "ci": 40},
-                after=[f"train_{adapter}"],
-                leaves=[f"{folder}/scale_sweep.json"],
-            ),
-        ]
-    done = [f"decode_{a}" for a in ("none", *ADAPTERS)] + [f"sweep_{a}" for a in ADAPTERS]
-    roles = {"--base": "none", **{f"--{a}": a for a in ADAPTERS}}
-    steps.append(
-        Step(
-            "report",
-            "write the report",
-            in_environment(
-                "espnet_blora.bin.report",
-                *("--exp", exp, "--dump", f"{dump}/raw"),
-                *(word for option, a in roles.items() for word in (option, f"asr_{a}{tag}")),
-                *("--test_sets", TEST_SETS, "--retention_sets", RETENTION_SETS),
-            ),
-            {"full": 20, "ci": 20},
-            after=done,
-            leaves=[f"{exp}/RESULTS.md", f"{exp}/retention.md"],
-        )
-    )
-    return steps
 
 
 def clock(seconds: float) -> str:
@@ -325,7 +192,7 @@ def demo(scale: str, logs: Path) -> None:
     marks: dict[str, str] = {}
     todo = []
     for step in steps:
-        mark = marks[step.name] = step.fingerprint(marks)
+        mark = marks[step.name] = step.fingerprint(marks, RECIPE)
         marker = logs / f"{step.name}.done"
         same = marker.is_file() and marker.read_text() == mark
         kept = all((RECIPE / name).exists() for name in step.leaves)

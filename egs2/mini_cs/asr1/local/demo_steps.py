@@ -1,0 +1,149 @@
+"""The steps of the demo: what each runs, from what, what it leaves, how long it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BASE = "base/tiny_mini_cs.safetensors"
+TEST_SETS = "test_cs"  # the new domain
+RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
+ADAPTERS = ("lora", "blora")
+# 30 utterances are 8 steps an epoch; with the full demo's warm-up the rate would hardly leave zero
+TRAIN_CI = ["--set", "max_epoch=3", "--set", "batch_size=4"]
+TRAIN_CI += ["--set", "scheduler_conf.warmup_steps=4"]
+# name: experiments, data, extra options of run.sh
+SCALES = {
+    "full": ("exp", "dump", []),
+    "ci": (
+        "exp_ci",
+        "dump/ci",
+        ["--corpus_scale", "0.05", "--tag", "demo", *TRAIN_CI],
+    ),
+}
+
+
+@dataclass
+class Step:
+    """One step: what runs, from what, what it must leave, how long it takes on two cores."""
+
+    name: str
+    title: str
+    command: list[str]
+    seconds: dict[str, float]
+    inputs: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    folder: str = ""  # experiment that another configuration must not share
+
+    def fingerprint(self, earlier: dict[str, str], folder: Path) -> str:
+        """Digest of the command, the input files (in ``folder``) and the steps before."""
+        digest = hashlib.sha256(
+            json.dumps([self.command, [earlier[n] for n in self.after]]).encode()
+        )
+        for name in self.inputs:
+            digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+        return digest.hexdigest()
+
+
+def in_environment(module: str, *options: str) -> list[str]:
+    """The command that runs one of our programs as asr.sh runs them."""
+    return ["bash", "-c", f". ./path.sh && exec {shlex.join(['python3', '-m', module, *options])}"]
+
+
+def plan(scale: str) -> list[Step]:
+    """The steps of the demo."""
+    exp, dump, options = SCALES[scale]
+    roles = ["--test_sets", TEST_SETS, "--retention_sets", RETENTION_SETS]
+    common = ["--expdir", exp, "--dumpdir", dump, "--whisper", BASE, *roles, *options]
+    sets = f"{TEST_SETS} {RETENTION_SETS}"
+    tag = "_demo" if scale == "ci" else ""
+    scripts = ["run.sh", "cmd.sh", "local/path.sh", "conf/train.yaml", BASE]
+
+    def run(adapter: str, first: int, last: int) -> list[str]:
+        stages = ["--stage", str(first), "--stop_stage", str(last)]
+        return ["./run.sh", "--adapter", adapter, *stages, *common]
+
+    def decode(adapter: str, after: str, seconds: float) -> Step:
+        experiment = f"{exp}/asr_{adapter}{tag}"
+        scores = [f"{experiment}/decode/{s}/score_blora/score.json" for s in sets.split()]
+        return Step(
+            f"decode_{adapter}",
+            f"{adapter}: decode and score",
+            run(adapter, 12, 13),
+            {"full": seconds, "ci": 55},
+            ["run.sh", "local/score.sh", "conf/decode.yaml"],
+            [after],
+            scores,
+        )
+
+    steps = [
+        Step(
+            "data",
+            "make the corpus, the token list and the statistics",
+            run("lora", 1, 10),
+            {"full": 90, "ci": 30},
+            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", "local/make_corpus.py"],
+            leaves=[f"{dump}/raw/{s}/text" for s in ["train_cs", *sets.split()]]
+            + [f"{exp}/asr_stats/train/speech_shape"],
+        ),
+        Step(
+            "base",
+            "none: take the base model as it is",
+            run("none", 11, 11),
+            {"full": 15, "ci": 10},
+            [*scripts, "conf/adapter_none.yaml"],
+            ["data"],
+            [f"{exp}/asr_none{tag}/config.yaml"],
+            f"{exp}/asr_none{tag}",
+        ),
+        decode("none", "base", 130),
+    ]
+    for adapter in ADAPTERS:
+        folder = f"{exp}/asr_{adapter}{tag}"
+        steps += [
+            Step(
+                f"train_{adapter}",
+                f"{adapter}: train",
+                run(adapter, 11, 11),
+                {"full": 240, "ci": 30},
+                [*scripts, f"conf/adapter_{adapter}.yaml"],
+                ["data"],
+                [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
+                folder,
+            ),
+            decode(adapter, f"train_{adapter}", 130),
+            Step(
+                f"sweep_{adapter}",
+                f"{adapter}: decode with the adapter turned down (a rival)",
+                in_environment(
+                    "espnet_blora.bin.sweep",
+                    *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
+                    *("--sets", sets, *(["--scales", "0 0.7 1"] if scale == "ci" else [])),
+                ),
+                {"full": 100, "ci": 20},
+                after=[f"train_{adapter}"],
+                leaves=[f"{folder}/scale_sweep.json"],
+            ),
+        ]
+    done = [f"decode_{a}" for a in ("none", *ADAPTERS)] + [f"sweep_{a}" for a in ADAPTERS]
+    systems = {"--base": "none", **{f"--{a}": a for a in ADAPTERS}}
+    steps.append(
+        Step(
+            "report",
+            "write the report",
+            in_environment(
+                "espnet_blora.bin.report",
+                *("--exp", exp, "--dump", f"{dump}/raw"),
+                *(word for option, a in systems.items() for word in (option, f"asr_{a}{tag}")),
+                *roles,
+            ),
+            {"full": 20, "ci": 10},
+            after=done,
+            leaves=[f"{exp}/RESULTS.md", f"{exp}/retention.md"],
+        )
+    )
+    return steps
