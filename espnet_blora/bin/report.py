@@ -28,9 +28,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--exp", default="exp", help="folder of the experiments")
     parser.add_argument("--dump", default="dump/raw", help="folder of the sets that were scored")
-    parser.add_argument("--base", default="asr_none", help="experiment of the base model")
-    parser.add_argument("--lora", default="asr_lora", help="experiment with LoRA")
-    parser.add_argument("--blora", default="asr_blora", help="experiment with BLoRA")
+    parser.add_argument(
+        "--tag", default="", help="the names below end in _TAG, as run.sh's --tag or --whisper say"
+    )
+    parser.add_argument("--base", help="experiment of the base model [asr_none]")
+    parser.add_argument("--lora", help="experiment with LoRA [asr_lora]")
+    parser.add_argument("--blora", help="experiment with BLoRA [asr_blora]")
     parser.add_argument("--others", default="", help='more experiments: "asr_full asr_x"')
     parser.add_argument("--test_sets", required=True, help='new-domain sets: "test_cs"')
     parser.add_argument("--retention_sets", required=True, help='what the base could do: "ret_en"')
@@ -73,12 +76,17 @@ def report(args: argparse.Namespace, command: str) -> None:
             f"{args.test_sets!r} and {args.retention_sets!r}"
         )
     kappa = parse_kappa(args.kappa, retention_sets)
-    roles = [(args.base, "base"), (args.lora, "lora"), (args.blora, "blora")]
+    tag = f"_{args.tag}" if args.tag else ""
+    roles = [
+        (args.base or f"asr_none{tag}", "base"),
+        (args.lora or f"asr_lora{tag}", "lora"),
+        (args.blora or f"asr_blora{tag}", "blora"),
+    ]
     roles += [(name, "other") for name in args.others.split()]
     experiments = [collect(exp / name, role, sets, args.inference_tag) for name, role in roles]
     found = analyse(experiments, test_sets, retention_sets, kappa)
     for name in sets:
-        if not (dump / name / "text").is_file():
+        if not any((dump / place / "text").is_file() for place in (name, f"org/{name}")):
             found.notes.append(f"{dump / name / 'text'} is not there any more")
     drawn = [
         plot_scatter(exp / PLOTS[0], experiments, found),

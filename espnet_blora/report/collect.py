@@ -70,6 +70,11 @@ class Experiment:
         scores: set -> our score.
         sclite: (set, ``wer`` | ``cer``) -> the eight cells of sclite's Sum/Avg row.
         compared: set -> sclite's totals on our tokens, as ``score.json`` has them.
+        places: set -> its folder under the decoding's, where that has another name.
+        checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
+        adapter_bytes: all factors, means and scales: what ``Adapter.save`` writes, but for its
+            metadata (tens of kB).
+        means_bytes: the means alone: what decoding needs.
     """
 
     name: str
@@ -83,9 +88,11 @@ class Experiment:
     training: Training | None = None
     checkpoint: Path | None = None
     checkpoint_bytes: int | None = None
+    adapter_bytes: int | None = None
     means_bytes: int | None = None
     sparsity: dict[str, sparsity.Sparsity] = field(default_factory=dict)
     sweep: list[SweepRow] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -116,6 +123,9 @@ def collect(
     absent = []
     for name in sets:
         where = folder / inference_tag / name
+        if not where.is_dir() and (folder / inference_tag / "org" / name).is_dir():
+            found.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
+            where = folder / inference_tag / "org" / name
         path = where / "score_blora" / "score.json"
         try:
             found.scores[name] = SetScore.load(path)
@@ -201,7 +211,7 @@ def _adapter(found: Experiment) -> None:
     if found.config.get("use_adapter") is False:
         return  # full fine-tuning: no factors to look at
     try:
-        found.means_bytes = sparsity.size_of_means(found.checkpoint)
+        found.adapter_bytes, found.means_bytes = sparsity.sizes(found.checkpoint)
         found.sparsity = sparsity.of_checkpoint(found.checkpoint, method, conf)
     except ValueError as error:
         found.notes.append(f"no sparsity: {error}")

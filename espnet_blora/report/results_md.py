@@ -40,7 +40,7 @@ def results(
             continue
         for kind in ("wer", "cer"):
             rows = [
-                [f"{inference_tag}/{name}", *e.sclite[name, kind]]
+                [f"{inference_tag}/{e.places.get(name, name)}", *e.sclite[name, kind]]
                 for name in sets
                 if (name, kind) in e.sclite
             ]
@@ -55,11 +55,12 @@ def results(
 def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
     if not e.scores:
         return ["### MER (espnet_blora)", "", "not scored", ""]
-    names = sorted({s.normalisation for s in e.scores.values()})
+    treatments = sorted({s.normalisation for s in e.scores.values()})
     units = sorted({s.unit for s in e.scores.values()})
-    treated = "; ".join(map(describe_normalisation, names))
+    treated = "; ".join(map(describe_normalisation, treatments))
     title = f"### {'/'.join(u.upper() for u in units)} (espnet_blora, normalisation {treated})"
-    scored = [(f"{inference_tag}/{n}", e.scores[n]) for n in sets if n in e.scores]
+    names = [n for n in sets if n in e.scores]
+    scored = [(f"{inference_tag}/{e.places.get(n, n)}", e.scores[n]) for n in names]
     parts = [
         [
             name,
@@ -69,9 +70,9 @@ def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
             counts_rate(score.pier),
             f"{len(score.empty_references)} / {len(score.empty_hypotheses)}",
             str(len(score.missing_as_empty)) if score.missing_as_empty else ABSENT,
-            _agreement(e.compared.get(name.partition("/")[2], {})),
+            _agreement(e.compared.get(n, {})),
         ]
-        for name, score in scored
+        for n, (name, score) in zip(names, scored, strict=True)
     ]
     head = (
         "dataset",

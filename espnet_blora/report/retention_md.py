@@ -157,10 +157,17 @@ def _cost(experiments: Sequence[Experiment]) -> list[str]:
             if t.trainable is not None and t.total:
                 trained = f"{t.trainable:,} of {t.total:,}"
                 share = f"{100 * t.trainable / t.total:.2f} %"
-        file = f"{e.checkpoint.name}, {size(e.checkpoint_bytes)}" if e.checkpoint else ABSENT
-        rows.append([e.label, trained, share, seconds, file, size(e.means_bytes)])
-    head = ("system", "trainable", "share", "seconds a step", "checkpoint", "factors to decode")
+        sizes = (e.adapter_bytes, e.means_bytes, e.checkpoint_bytes)
+        rows.append([e.label, trained, share, seconds, *map(size, sizes)])
+    head = ("system", "trainable", "share", "seconds a step")
+    head += ("adapter file", "its means alone", "ESPnet's checkpoint")
     lines = ["## Cost", "", markdown(head, rows) if rows else "No adapted experiment."]
+    lines += [
+        "",
+        "Adapter file: all factors, means and scales, as `Adapter.save` writes them (without some "
+        "kB of metadata). The means alone are what decoding needs. ESPnet's checkpoint (of the "
+        "best epoch) also holds the model's buffers. Seconds a step: data loading included.",
+    ]
     by_role = {e.role: e.training for e in experiments if e.training is not None}
     pair = [by_role.get(role) for role in ("lora", "blora")]
     if all(t is not None and t.seconds_per_step for t in pair):

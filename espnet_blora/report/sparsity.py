@@ -93,7 +93,10 @@ def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
 
     Raises: FileNotFoundError; ValueError for a file that cannot be read or holds no such pair.
     """
-    path = Path(path)
+    return _pairs(_read_state(Path(path)), Path(path))
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
@@ -107,6 +110,10 @@ def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
         raise ValueError(f"{path}: cannot be read as a checkpoint ({error!r})") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: holds {type(state).__name__}, expected names and tensors")
+    return state
+
+
+def _pairs(state: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     pairs = {}
     for key, down in state.items():
         layer, dot, name = key.rpartition(".")
@@ -137,6 +144,13 @@ def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Spa
     }
 
 
-def size_of_means(path: str | Path) -> int:
-    """Return the bytes of the factors' means alone: what is needed to decode."""
-    return sum(t.numel() * t.element_size() for pair in read_factors(path).values() for t in pair)
+def sizes(path: str | Path) -> tuple[int, int]:
+    """Return the bytes of all factors (means and scales), and of the means alone.
+
+    Raises: as ``read_factors``.
+    """
+    state = _read_state(Path(path))
+    layers = _pairs(state, Path(path))
+    means = sum(t.nbytes for pair in layers.values() for t in pair)
+    scales = [f"{layer}.{name}" for layer in layers for name in ("rho_A", "rho_B")]
+    return means + sum(state[key].nbytes for key in scales if key in state), means

@@ -16,10 +16,9 @@ is not positive is None ("undefined"), never 0.
         \quad d_i = \max(0, E_{\text{after},i} - E_{\text{before},i})
 
 Signs: positive gains and changes are good for BLoRA; positive degradation is bad. The BLoRA paper
-    (arXiv
-2510.18723) reports +54 % backward gain and -4 % new-domain change; which of the two gains it means
-is not said, so both are printed. The gate is that of "Damage Control During Domain Adaptation"
-(arXiv 2210.03255).
+(arXiv 2510.18723) reports +54 % backward gain and -4 % new-domain change; which of the two gains
+it means is not said, so both are printed. The gate is that of "Damage Control During Domain
+Adaptation" (arXiv 2210.03255).
 """
 
 from __future__ import annotations

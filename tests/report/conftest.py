@@ -85,6 +85,8 @@ def adapt(folder, method, config):
         state[f"encoder.blocks.{n}.attn.query.lora_A"] = torch.randn(4, 32) * 0.1
         up = torch.randn(32, 4) * 0.1
         state[f"encoder.blocks.{n}.attn.query.lora_B"] = up**5 if method == "blora" else up
+        if method == "blora":
+            state[f"encoder.blocks.{n}.attn.query.rho_A"] = torch.full((4, 32), -5.0)
     torch.save(state, folder / "valid.acc.best.pth")
     seconds = 0.25 if method == "lora" else 0.27
     (folder / "train.log").write_text(

@@ -1,10 +1,12 @@
 """Reading what experiments left behind."""
 
 import json
+import shutil
 
 import pytest
 
 from espnet_blora.report.collect import collect, read_training_log
+from espnet_blora.report.results_md import results
 
 SETS = ["test_cs", "ret_en", "ret_zh"]
 
@@ -37,7 +39,9 @@ def test_a_whole_experiment(finished_tree):
     assert set(found.scores) == set(SETS) and found.label == "BLoRA"
     assert found.training.seconds_per_step == 0.27
     assert found.checkpoint.name == "valid.acc.best.pth"
-    assert found.checkpoint_bytes > found.means_bytes == 2 * 2 * 4 * 32 * 4
+    assert found.means_bytes == 2 * 2 * 4 * 32 * 4
+    assert found.adapter_bytes == found.means_bytes + 2 * 4 * 32 * 4
+    assert found.checkpoint_bytes > found.adapter_bytes
     assert found.sparsity["delta W"].below > 0.9
     assert [row.scale for row in found.sweep] == [0.5] * 3 + [0.7] * 3 + [0.9] * 3
     assert len(found.notes) == 1 and "no sclite result.txt" in found.notes[0]
@@ -73,3 +77,15 @@ def test_damaged_files_are_noted(finished_tree, tmp_path):
     found = collect(folder, "lora", ["ret_en"])
     assert not found.scores and not found.sparsity
     assert "not a score" in "\n".join(found.notes) and "no sparsity" in "\n".join(found.notes)
+
+
+def test_a_validation_set_lies_in_a_folder_of_its_own(finished_tree, tmp_path):
+    """asr.sh decodes it under org/, as it was before stage 4."""
+    folder = tmp_path / "asr_lora"
+    shutil.copytree(finished_tree / "asr_lora", folder)
+    (folder / "decode" / "org").mkdir()
+    (folder / "decode" / "ret_en").rename(folder / "decode" / "org" / "ret_en")
+    found = collect(folder, "lora", SETS)
+    assert set(found.scores) == set(SETS)
+    assert found.places == {"ret_en": "org/ret_en"}
+    assert "decode/org/ret_en|60|" in results([found], SETS, folder, "decode")

@@ -81,6 +81,14 @@ def test_what_is_missing_is_said(finished_tree, tmp_path):
     assert "does not exist" in (exp / "RESULTS.md").read_text(encoding="utf-8")
 
 
+def test_a_tag_names_the_three_experiments(finished_tree, tmp_path):
+    for name in ("none", "lora", "blora"):
+        (tmp_path / f"asr_{name}_turbo").symlink_to(finished_tree / f"asr_{name}")
+    assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), "--tag", "turbo", *SETS]) == 0
+    text = (tmp_path / "retention.md").read_text(encoding="utf-8")
+    assert "asr_blora_turbo" in text and "There is no verdict" not in text
+
+
 def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
     assert "There is no verdict" in (tmp_path / "retention.md").read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def test_a_checkpoint(tmp_path):
     delta = 4.0 * state["x.query.lora_B"] @ state["x.query.lora_A"]
     assert found["delta W"] == s.of_matrices([delta])
     assert set(found) == set(s.PARTS)
-    assert s.size_of_means(tmp_path / "c.pth") == 4 * (12 + 10)
+    assert s.sizes(tmp_path / "c.pth") == (4 * (12 + 10 + 12), 4 * (12 + 10))
 
 
 def test_presets_give_the_scale():

@@ -14,10 +14,15 @@ if [ $# -ne 1 ] || [ -z "${sets}" ]; then
     exit 2
 fi
 
+failed=0
 for dset in ${sets//,/ }; do
+    status=0
     python3 -m espnet_blora.bin.score \
         --ref "${dump}/${dset}/text" \
         --hyp "$1/${inference_tag}/${dset}/text" \
         --utt2lang "${dump}/${dset}/utt2lang" \
-        --output_dir "$1/${inference_tag}/${dset}/score_blora"
+        --output_dir "$1/${inference_tag}/${dset}/score_blora" || status=$?
+    # 3: the score stands, but sclite counts otherwise; score.json and the report say where
+    if [ "${status}" -ne 0 ] && [ "${status}" -ne 3 ]; then failed=${status}; fi
 done
+exit "${failed}"
