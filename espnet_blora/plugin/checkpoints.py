@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from espnet_blora.whisper.checkpoint import damaged_entry
+
 logger = logging.getLogger(__name__)
 
 RESUME_KEYS = ("model", "reporter", "optimizers", "schedulers", "scaler")
@@ -135,6 +137,11 @@ def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
     def read(path, map_location=None, **kwargs):
         if not Path(path).is_file():
             raise FileNotFoundError(f"no checkpoint file {path}; train first, or correct the path")
+        if entry := damaged_entry(path):
+            raise ValueError(
+                f"cannot read checkpoint {path} ({Path(path).stat().st_size} bytes): corrupted, "
+                f"{entry} does not match its checksum. Remedy: {_remedy(Path(path), keys)}"
+            )
         try:
             states = load(path, map_location=map_location, **kwargs)
         except MemoryError:
@@ -243,6 +250,9 @@ def average(states: list[dict], best: dict) -> dict:
 
     ESPnet's own function adds integers up and turns flags into floats. A tensor that is the same
     in all models stays as it is, bit for bit.
+
+    Raises:
+        ValueError: A tensor is not in all models.
     """
     out = dict(best)
     for key, value in best.items():

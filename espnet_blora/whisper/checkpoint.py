@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -90,6 +91,21 @@ def _load_published(name: str, device: str | torch.device) -> Whisper:
         ) from error
 
 
+def damaged_entry(path: str | os.PathLike) -> str | None:
+    """Name the first entry of a torch archive whose bytes are not those of its checksum (CRC-32).
+
+    torch.load does not compare them: a file whose size is right gives wrong weights in silence.
+    None when all is well, or when the file is no archive (torch.load then says so).
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+        return f"its directory ({error})"
+
+
 def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") -> Whisper:
     """Load a Whisper with its weights in fp32.
 
@@ -107,6 +123,8 @@ def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") ->
     if is_published(spec):
         return _load_published(spec, device).float()
     path = _check_file(spec)
+    if path.suffix != ".safetensors" and (entry := damaged_entry(path)):
+        raise ValueError(f"{path}: damaged, {entry} does not match its checksum: fetch it anew")
     dims, state = _read_safetensors(path, True) if path.suffix == ".safetensors" else _read_pt(path)
     if POSITIONS not in state:
         state[POSITIONS] = sinusoids(dims.n_audio_ctx, dims.n_audio_state)

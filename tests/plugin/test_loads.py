@@ -47,12 +47,19 @@ def damaged(tmp_path, name, sound):
     torch.save(state, path)
     if name == "truncated":
         path.write_bytes(path.read_bytes()[:-2000])
+    elif name == "flipped_bit":
+        raw = bytearray(path.read_bytes())
+        largest = max((v for v in state.values() if v.is_floating_point()), key=torch.numel)
+        raw[raw.index(largest.numpy().tobytes()) + 2] ^= 1
+        path.write_bytes(raw)
+        torch.load(path)  # torch notices nothing
     return path
 
 
 @pytest.mark.parametrize("kind", ["blora", "full"])
 @pytest.mark.parametrize(
-    "name", ["empty_dict", "one_key_missing", "other_names", "other_shapes", "truncated"]
+    "name",
+    ["empty_dict", "one_key_missing", "other_names", "other_shapes", "truncated", "flipped_bit"],
 )
 def test_a_damaged_checkpoint_is_refused_at_inference(trained, tmp_path, kind, name):
     folder = trained[kind]

@@ -87,6 +87,17 @@ def test_truncated_and_foreign_files(model, tmp_path, name):
         load_whisper(path)
 
 
+def test_a_flipped_bit(model, tmp_path):
+    path = tmp_path / "tiny.pt"
+    torch.save({"dims": asdict(DIMS), "model_state_dict": model.state_dict()}, path)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(model.decoder.positional_embedding.detach().numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(raw)
+    assert dims_of_file(path) == DIMS  # torch notices nothing
+    with pytest.raises(ValueError, match=r"tiny\.pt: damaged, .*/data/\d+ does not match"):
+        load_whisper(path)
+
+
 class Bomb:
     """Pickles into a call; a loader that runs code would create the file."""
 
