@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from espnet2.text.cleaner import TextCleaner
 from espnet2.train.preprocessor import CommonPreprocessor
-from whisper.audio import N_SAMPLES, SAMPLE_RATE
+from whisper.audio import N_FFT, N_SAMPLES, SAMPLE_RATE
 
 from espnet_blora.plugin.language import Languages
 from espnet_blora.plugin.tokenizer import (
@@ -65,8 +65,8 @@ class WhisperPreprocessor(CommonPreprocessor):
         """Process one utterance.
 
         Raises:
-            ValueError: no language, audio that is not mono, finite and (in training) at most 30 s,
-                or a text longer than Whisper's positions; each names the utterance.
+            ValueError: no language, audio that is not mono, finite and (in training) of 25 ms to
+                30 s, or a text longer than Whisper's positions; each names the utterance.
         """
         if self.layout is None:
             return super().__call__(uid, data)
@@ -101,6 +101,13 @@ class WhisperPreprocessor(CommonPreprocessor):
             )
         if not np.isfinite(speech).all():
             raise ValueError(f"utterance {uid!r}: audio with NaN or infinite samples; replace it")
+        if not self.decoding and len(speech) < N_FFT:
+            raise ValueError(
+                f"utterance {uid!r}: {len(speech)} samples, less than one of Whisper's windows "
+                f"({N_FFT}, {1000 * N_FFT / SAMPLE_RATE:g} ms), cannot carry a text: take it out "
+                "of wav.scp, text and utt2lang, or filter the training set with "
+                "--min_wav_duration 0.1"
+            )
         if not self.decoding and len(speech) > N_SAMPLES:
             raise ValueError(
                 f"utterance {uid!r}: {len(speech) / SAMPLE_RATE:.2f} s, Whisper takes at most "

@@ -6,7 +6,7 @@ file in libsndfile's error number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from espnet_blora.data.kaldi import c_sorted, read_keyed
@@ -20,7 +20,8 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: an id is empty, listed twice, or in one file only; names file and ids.
+        ValueError: an id is empty, listed twice, in one file only, or alone on its line; names
+            file and ids.
     """
     files = {path: read_keyed(path) for path, _, kind in data if kind in KEYED}
     if not files:
@@ -29,19 +30,25 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
     if not ids:
         raise ValueError(f"{first}: no utterances; run the recipe's stages 1-4 again")
     problems = []
+    for path, keyed in files.items():
+        if empty := [key for key, value in keyed.items() if not value]:
+            problems.append(f"{len(empty)} with nothing behind the id in {path}: {_named(empty)}")
     for path, keyed in others:
         for lonely, here, there in ((ids, first, path), (keyed, path, first)):
             odd = lonely.keys() - (keyed if lonely is ids else ids).keys()
             if odd:
-                more = ", ..." if len(odd) > _SHOWN else ""
-                named = ", ".join(c_sorted(odd)[:_SHOWN]) + more
-                problems.append(f"{len(odd)} in {here} but not in {there}: {named}")
+                problems.append(f"{len(odd)} in {here} but not in {there}: {_named(odd)}")
     if problems:
         raise ValueError(
-            f"not the same utterances in every file: {'; '.join(problems)}. Remedy: add what is "
-            "missing, or take these out everywhere (utils/fix_data_dir.sh), and run stages 3-10 "
-            "again"
+            f"every utterance needs its line in every file: {'; '.join(problems)}. Remedy: add "
+            "what is missing, or take these out everywhere (utils/fix_data_dir.sh), and run stages "
+            "3-10 again"
         )
+
+
+def _named(ids: Collection[str]) -> str:
+    more = ", ..." if len(ids) > _SHOWN else ""
+    return ", ".join(c_sorted(ids)[:_SHOWN]) + more
 
 
 def _unusable(place: str, error: Exception) -> ValueError:

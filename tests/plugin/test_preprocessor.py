@@ -80,6 +80,7 @@ def test_longest_text_and_one_token_more(preprocess, layout):
         (np.zeros((800, 2), np.float32), r"'a': audio of shape \(800, 2\).*mono"),
         (np.array([0.0, np.nan], np.float32), "'a': audio with NaN"),
         (np.zeros(480001, np.float32), r"'a': 30\.00 s.*--max_wav_duration"),
+        (np.zeros(399, np.float32), r"'a': 399 samples, .*\(400, 25 ms\).*--min_wav_duration 0\.1"),
     ],
 )
 def test_bad_audio_is_named(preprocess, speech, message):
@@ -87,9 +88,11 @@ def test_bad_audio_is_named(preprocess, speech, message):
         preprocess("a", {"speech": speech, "text": "x"})
 
 
-def test_long_audio_may_be_decoded(preprocess):
+@pytest.mark.parametrize("samples", [480001, 0])
+def test_audio_of_any_length_may_be_decoded(preprocess, samples):
     preprocess.bind(preprocess.languages, decoding=True)
-    assert len(preprocess("a", {"speech": np.zeros(480001, np.float32)})["speech"]) == 480001
+    data = preprocess("a", {"speech": np.zeros(samples, np.float32)})
+    assert len(data["speech"]) == samples
 
 
 def test_espnet_prompts_are_refused(preprocess):

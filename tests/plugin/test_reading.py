@@ -21,7 +21,7 @@ def arguments(folder, wavs=WAVS, texts=TEXTS):
 
 
 def test_good_data_in_any_order(tmp_path):
-    check_utterances(arguments(tmp_path, texts="b y\na\n"))
+    check_utterances(arguments(tmp_path, texts="b y\na x z\n"))
     check_utterances([])
 
 
@@ -34,6 +34,8 @@ def test_good_data_in_any_order(tmp_path):
         ({"wavs": WAVS + "a c.wav\n"}, r"wav\.scp:3: duplicate id 'a', first seen on line 1"),
         ({"texts": "a x\n y\n"}, r"text:2: empty id"),
         ({"texts": "a x\n\nb y\n"}, r"text:2: empty id"),
+        ({"texts": "a\nb y\n"}, r"1 with nothing behind the id in .*/text: a\. Remedy"),
+        ({"wavs": "a\nb b.wav\n"}, r"1 with nothing behind the id in .*/wav\.scp: a\. Remedy"),
         ({"wavs": "", "texts": ""}, r"wav\.scp: no utterances"),
     ],
 )
