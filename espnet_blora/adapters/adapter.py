@@ -67,18 +67,27 @@ class Adapter:
     # ---- the ELBO ----
 
     def kl_terms(self, constants: bool = False) -> dict[str, Tensor]:
-        """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.kl.kl_terms` does."""
+        """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.kl.kl_terms` does.
+
+        Raises ValueError when the method has no posterior.
+        """
         if not self.bayesian:
             raise ValueError(f"adapter '{self.method}' has no posterior and so no KL; use blora")
         return kl_terms(list(self.layers.values()), self.config, constants)
 
     def kl(self) -> Tensor:
-        """Return KL_A + KL_B: 0-dim, nats, reduced by kl_reduction, differentiable."""
+        """Return KL_A + KL_B: 0-dim, nats, reduced by kl_reduction, differentiable.
+
+        Raises ValueError when the method has no posterior.
+        """
         terms = self.kl_terms()
         return terms["kl_A"] + terms["kl_B"]
 
     def beta(self) -> float:
-        """Return the scheduled weight of the KL at the current step."""
+        """Return the scheduled weight of the KL at the current step.
+
+        Raises ValueError when the method has no posterior.
+        """
         if not self.bayesian:
             raise ValueError(f"adapter '{self.method}' has no posterior and so no beta; use blora")
         return beta_at(self.config, self.step)
@@ -132,6 +141,7 @@ class Adapter:
         """Use one draw from the posterior, in eval(), for as long as this context lasts.
 
         The same seed gives the same draw; without one it comes from torch's global generator.
+        Raises ValueError when the method has no posterior.
         """
         if not self.bayesian:
             raise ValueError(f"adapter '{self.method}' has no posterior to sample; use blora")
@@ -194,7 +204,10 @@ class Adapter:
     # ---- files ----
 
     def save(self, path: str | Path) -> None:
-        """Write the adapter to one safetensors file, atomically."""
+        """Write the adapter to one safetensors file, atomically.
+
+        Raises ValueError on the meta device or for NaN or inf, OSError when it cannot be written.
+        """
         from espnet_blora.adapters.files import save_adapter
 
         save_adapter(self, path)

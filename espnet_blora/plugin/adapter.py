@@ -106,6 +106,12 @@ def check_training(args: argparse.Namespace) -> None:
             )
         return
     check_name(name, create_adapter_fn_table)
+    if name == "houlsby" and getattr(args, "frontend", None) != "s3prl":
+        raise ValueError(
+            "adapter: houlsby is ESPnet's own, for frontend: s3prl only (and needs transformers "
+            f"and s3prl installed); found frontend: {getattr(args, 'frontend', None)}. Remedy: "
+            "adapter: lora or blora for a Whisper, or frontend: s3prl."
+        )
     if name not in METHODS:
         return
     if args.save_strategy == "adapter_only":
@@ -121,6 +127,12 @@ def check_training(args: argparse.Namespace) -> None:
                 f"the adapter's checks. Remedy: {option}: false (an adapter fits one GPU; several "
                 "work by ESPnet's plain distributed training)."
             )
+    if getattr(args, "ngpu", 0) > 1 and not getattr(args, "distributed", False):
+        raise ValueError(
+            f"ngpu: {args.ngpu} in one process (DataParallel) does not work with adapter {name!r}: "
+            "its copies would share one noise and one step. Remedy: --multiprocessing_distributed "
+            "true, as asr.sh gives it, or ngpu: 1."
+        )
     parse_config(name, getattr(args, "adapter_conf", None) or {})
     if is_bayesian(name):
         _check_loss(name, getattr(args, "model_conf", None) or {})

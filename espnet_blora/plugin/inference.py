@@ -26,6 +26,7 @@ from torch import Tensor
 from whisper.audio import N_SAMPLES, SAMPLE_RATE
 
 from espnet_blora.plugin.preprocessor import unpack_name
+from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.whisper.vocabulary import N_PROMPT, Layout
@@ -122,6 +123,9 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         """Decode a padded batch (B, S) with its lengths, or a list of waves; one n-best list each.
 
         A batch that does not fit the accelerator's memory is split and tried again.
+
+        Raises:
+            ValueError: no lengths for a padded array, no language, or a prompt of another layout.
         """
         if self.layout is None:
             return super().batch_decode(speech, speech_lengths)
@@ -294,7 +298,8 @@ def inference(**options: Any) -> None:
     """ESPnet's `inference`, then a check that every utterance asked for has its line.
 
     Raises:
-        ValueError: an utterance without a line in `1best_recog/text`, or a line too many.
+        ValueError: an utterance without a line in `1best_recog/text`, or a line too many; another
+            run that writes to the same folder.
     """
     key_file = options.get("key_file")
     if key_file is not None:
@@ -302,7 +307,8 @@ def inference(**options: Any) -> None:
         doubled = [key for key, count in Counter(keys).items() if count > 1]
         if doubled:
             raise ValueError(f"{key_file}: listed twice: {' '.join(doubled)}; remove one of each")
-    base_inference(**options)
+    with only_run(Path(options["output_dir"])):
+        base_inference(**options)
     text = Path(options["output_dir"]) / "1best_recog" / "text"
     if key_file is None or not text.is_file():
         return

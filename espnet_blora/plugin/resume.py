@@ -180,7 +180,7 @@ def refuse_changed_config(config: Mapping, output_dir: Path) -> None:
     if changed:
         raise ValueError(
             f"{output_dir} was trained with another configuration; {len(changed)} "
-            f"key{'s' if len(changed) > 1 else ''} differ (stored -> now):\n  "
+            f"{'keys differ' if len(changed) > 1 else 'key differs'} (stored -> now):\n  "
             + "\n  ".join(changed)
             + f"\nResuming would give a model that matches neither. config.yaml was left as it is. "
             f"Remedy: restore these values (only max_epoch and the like may change), or "
@@ -190,7 +190,9 @@ def refuse_changed_config(config: Mapping, output_dir: Path) -> None:
 
 @contextmanager
 def only_run(output_dir: Path) -> Iterator[None]:
-    """Hold the experiment folder for one run; the lock ends with the process, however it ends.
+    """Hold the folder of a training or a decoding job for one run.
+
+    The lock ends with the process, however it ends.
 
     Raises:
         ValueError: Another run holds it.
@@ -204,7 +206,7 @@ def only_run(output_dir: Path) -> Iterator[None]:
             holder = file.read().strip() or "unknown process"
             raise ValueError(
                 f"{output_dir} is in use by another run ({holder}). Remedy: wait for it, stop it, "
-                "or train in another folder (--asr_exp)."
+                "or use another folder (--asr_exp to train, --inference_tag to decode)."
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):

@@ -15,6 +15,7 @@ from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.plugin import inference
 from espnet_blora.plugin.inference import cut
+from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
@@ -168,6 +169,14 @@ def test_unreadable_audio_stops_the_job_and_is_named(decode, tmp_path, damage):
         (folder / "b.wav").write_text("not audio")
     with pytest.raises(ValueError, match=r"audio '.*/bad/b\.wav' cannot be read .*wav\.scp"):
         decode("--batch_size", 2, folder=folder)
+
+
+def test_two_runs_never_write_to_one_folder(decode, tmp_path):
+    with (
+        only_run(tmp_path / "run0"),
+        pytest.raises(ValueError, match=r"run0 is in use by another run .*--inference_tag"),
+    ):
+        decode()
 
 
 def test_an_utterance_listed_twice(decode, data):

@@ -1,5 +1,6 @@
 """ESPnet's real trainer with our adapters: what it trains, saves, resumes and refuses."""
 
+import math
 import resource
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import yaml
 from espnet2.tasks.asr import ASRTask
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from espnet_blora.plugin import resume
 from tests.plugin.tiny import BLORA, TRAIN, shared
@@ -77,6 +79,19 @@ def test_the_reported_loss_does_not_depend_on_accum_grad(experiment):
         losses.append(torch.load(folder / "checkpoint.pth")["reporter"]["stats"][1])
     assert losses[0]["train"]["loss"] == pytest.approx(losses[1]["train"]["loss"], rel=1e-5)
     assert losses[1]["train"]["loss"] == pytest.approx(losses[1]["valid"]["loss"], rel=0.2)
+
+
+def test_curves_of_short_epochs_hold_no_nan(experiment):
+    """Statistics come every 100 steps, an epoch has 4: the second one has none."""
+    conf = {**BLORA["adapter_conf"], "log_every": 100}
+    changes = {"adapter_conf": conf, "use_tensorboard": True, "log_interval": 2}
+    folder = experiment.train_here("curves", **{**BLORA, **changes})
+    curves = EventAccumulator(str(next((folder / "tensorboard" / "train").iterdir())))
+    curves.Reload()
+    points = {name: curves.Scalars(name) for name in curves.Tags()["scalars"]}
+    assert {event.step for event in points["sigma_A_q50"]} == {2, TRAIN // 2}
+    assert {event.step for event in points["kl_A"]} == {2, 4, 6, 8}
+    assert all(math.isfinite(event.value) for events in points.values() for event in events)
 
 
 def test_a_checkpoint_holds_what_trains_and_the_buffers(whole):
@@ -191,6 +206,8 @@ def test_a_changed_configuration_is_refused_and_nothing_is_touched(experiment, w
         ({"save_strategy": "adapter_only"}, r"save_strategy: adapter_only.*required_grad_only"),
         ({"use_adapter": False}, r"use_adapter is false: every weight would be trained"),
         ({"use_deepspeed": True}, r"use_deepspeed: true does not work"),
+        ({"adapter": "houlsby"}, r"houlsby is ESPnet's own, for frontend: s3prl only.*found"),
+        ({"ngpu": 2}, r"ngpu: 2 in one process .*--multiprocessing_distributed true"),
         ({"adapter_conf": {"rnak": 4}}, r"unknown key 'rnak'.*did you mean rank"),
         ({"adapter_conf": {"target_modules": ["qurey"]}}, r"qurey.*query"),
         ({"model_conf": {"ctc_weight": 0.0}}, r"length_normalized_loss: true, found False"),
