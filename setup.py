@@ -34,6 +34,7 @@ setup(
         "numpy>=2",
         "openai-whisper>=20250625",
         "PyYAML",
+        "rapidfuzz",
         "safetensors",
         "sentencepiece",
         "soundfile",

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+import torch
 
 from espnet_blora.data import kaldi
 
@@ -42,8 +43,18 @@ def test_the_report_has_figures(demo):
 def test_the_adapters_trained_and_the_base_did_not(demo):
     experiments = demo.recipe / "exp_ci"
     for adapter in ("lora", "blora"):
-        assert (experiments / f"asr_{adapter}_demo" / "2epoch.pth").is_file()
-        assert (experiments / f"asr_{adapter}_demo" / "scale_sweep.json").is_file()
+        folder = experiments / f"asr_{adapter}_demo"
+        log = (folder / "train.log").read_text()
+        losses = re.findall(r"epoch results: \[train\].*?\bloss=([\d.e+-]+)", log)
+        assert len(losses) == 3
+        assert float(losses[-1]) < 0.9 * float(losses[0]), losses
+        state = torch.load(folder / "3epoch.pth")
+        ups = [value for key, value in state.items() if key.endswith("lora_B")]
+        assert ups and min(up.abs().max().item() for up in ups) > 1e-3
+        sweep = json.loads((folder / "scale_sweep.json").read_text())
+        assert {row["scale"] for row in sweep} == {0, 0.7, 1}
+        texts = [(folder / "scale_sweep" / s / "test_cs" / "text").read_text() for s in "01"]
+        assert texts[0] != texts[1], "the adapter changes nothing that is heard"
     assert not list((experiments / "asr_none_demo").glob("*epoch.pth"))
 
 

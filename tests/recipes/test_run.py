@@ -71,6 +71,9 @@ def test_all_stages_in_order(recipe):
     assert ranges(found) == [(1, 4), (5, 9), (10, 10), (11, 11), (12, 13)]
     assert {call["--asr_exp"] for call in found} == {"exp/asr_lora"}
     assert {call["--asr_stats_dir"] for call in found} == {"exp/asr_stats"}
+    assert "pad_to: batch" in (recipe / found[0]["--asr_config"]).read_text()
+    # stage 4 keeps what is strictly shorter, in whole samples: exactly 30 s shall stay
+    assert int(float(found[0]["--max_wav_duration"]) * 16000) == 480001
     assert found[-1]["--python"].endswith("espnet_blora.run --whisper ./tiny_mini_cs.safetensors")
     assert found[-1]["--inference_asr_model"] == "valid.acc.best.pth"
     assert found[-1]["--feats_normalize"] == ""
@@ -128,6 +131,7 @@ def test_another_base_model_has_experiments_of_its_own(recipe):
     (recipe / "mine.pt").touch()
     found = run(recipe, "--whisper", "./mine.pt", "--set", "seed=2")
     assert {call["--asr_exp"] for call in found} == {"exp/asr_blora_mine_seed_2"}
+    assert "pad_to: 30s" in (recipe / found[0]["--asr_config"]).read_text()
     found = run(recipe, "--whisper", "./mine.pt", "--tag", "x")
     assert found[-1]["--asr_exp"] == "exp/asr_blora_x"
 

@@ -150,10 +150,12 @@ else
 fi
 
 # ---- names ----
+settings=()
+base_name=$(basename "${whisper}")
+base_name=${base_name%.safetensors}
+base_name=${base_name%.pt}
+[ "${base_name}" = tiny_mini_cs ] || settings+=(--set encoder_conf.pad_to=30s) # what every other Whisper was trained with
 if [ -z "${tag}" ]; then
-    base_name=$(basename "${whisper}")
-    base_name=${base_name%.safetensors}
-    base_name=${base_name%.pt}
     [ "${base_name}" = tiny_mini_cs ] || tag=$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${base_name}")
     for override in ${overrides[@]+"${overrides[@]}"}; do
         tag+="${tag:+_}$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${override##*adapter_conf.}")"
@@ -177,7 +179,7 @@ run_stages() {
         --expdir "${expdir}" --dumpdir "${dumpdir}" \
         --local_data_opts "--corpus_dir ${corpus_dir} --scale ${corpus_scale} --nj ${nj}" \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${eval_sets[*]}" \
-        --audio_format wav --max_wav_duration 30 \
+        --audio_format wav --max_wav_duration 30.0001 \
         --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
         --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats" \
         --inference_config conf/decode.yaml --inference_tag "${inference_tag}" \
@@ -235,7 +237,6 @@ fi
 # ---- data, tokens, statistics: shared by all adapters, so one run at a time ----
 mkdir -p "${asr_exp}"
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
-    settings=()
     for override in ${overrides[@]+"${overrides[@]}"}; do settings+=(--set "${override}"); done
     python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
         ${settings[@]+"${settings[@]}"} conf/train.yaml "conf/adapter_${adapter}.yaml"
