@@ -23,7 +23,8 @@ def recipe(tmp_path):
         shutil.copy2(RECIPE / name, tmp_path / name)
     shutil.copytree(RECIPE / "conf", tmp_path / "conf")
     (tmp_path / "local").mkdir()
-    (tmp_path / "path.sh").write_text("")
+    shutil.copy2(RECIPE / "local" / "path.sh", tmp_path / "local")
+    (tmp_path / "path.sh").write_text('PATH="${PWD}/theirs:${PATH}"\n. local/path.sh\n')
     (tmp_path / "db.sh").write_text("MINI_CS=\n")
     asr = '#!/bin/bash\nprintf "%q " "${ESPNET_BLORA_THREADS:--}" "$@" >>calls; echo >>calls\n'
     (tmp_path / "asr.sh").write_text(asr)
@@ -139,16 +140,14 @@ def test_another_base_model_has_experiments_of_its_own(recipe):
 def test_a_published_size_is_fetched_before_any_stage_needs_it(recipe):
     made = recipe / "bin"
     made.mkdir()
-    (made / "python3").write_text('#!/bin/bash\necho "$@" >>calls.python\n')
+    stub = '#!/bin/bash\nif [ "$1" = -c ]; then echo /x/y/z; else echo "$@" >>calls.python; fi\n'
+    (made / "python3").write_text(stub)
     (made / "python3").chmod(0o755)
     found = run(
         recipe, "--whisper", "large-v3-turbo", "--stage", "5", PATH=f"{made}:{os.environ['PATH']}"
     )
-    assert (
-        (recipe / "calls.python")
-        .read_text()
-        .startswith("-m espnet_blora.bin.fetch_whisper large-v3-turbo")
-    )
+    fetched = "-m espnet_blora.bin.fetch_whisper large-v3-turbo\n"
+    assert (recipe / "calls.python").read_text().startswith(fetched)
     assert found[-1]["--asr_exp"] == "exp/asr_blora_large-v3-turbo"
 
 
@@ -185,6 +184,27 @@ def test_where_the_audio_goes(recipe):
     assert place() == "/from/local"
     assert place(MINI_CS="/from/environment") == "/from/environment"
     assert place("--corpus-dir", "/from/option", MINI_CS="/from/environment") == "/from/option"
+
+
+def test_the_guard_stands_before_any_sclite_that_espnets_tools_bring(recipe):
+    (recipe / "theirs").mkdir()
+    (recipe / "theirs" / "sclite").write_text("#!/bin/bash\n")
+    (recipe / "theirs" / "sclite").chmod(0o755)
+    (recipe / "asr.sh").write_text(
+        "#!/bin/bash\n. ./path.sh\ncommand -v sclite >found; echo - >>calls\n"
+    )
+    run(recipe, "--stage", "13")
+    assert (recipe / "found").read_text().strip() == str(ROOT / "tools" / "bin" / "sclite")
+
+
+def test_without_the_package_it_says_how_to_install_it(recipe):
+    bare = recipe / "bare"
+    bare.mkdir()
+    (bare / "python3").write_text("#!/bin/bash\n[ $1 = -c ] && echo\n")
+    (bare / "python3").chmod(0o755)
+    said = run(recipe, code=2, PATH=f"{bare}:{os.environ['PATH']}")
+    assert "pip install --no-deps -e" in said
+    assert not (recipe / "calls").exists()
 
 
 def test_other_options_go_to_asr(recipe):

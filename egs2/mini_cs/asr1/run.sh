@@ -113,6 +113,13 @@ done
 . ./path.sh
 . ./cmd.sh
 
+# In a checkout of ESPnet, espnet_blora lies elsewhere, and the guard that stands before sclite lies with it.
+find_us='import importlib.util as u; found = u.find_spec("espnet_blora"); print(found.origin if found else "")'
+package=$(python3 -c "${find_us}") || die "python3 does not run here; set up the environment first (make env)"
+[ -n "${package}" ] || die "espnet_blora is not installed for $(command -v python3): pip install --no-deps -e /path/to/espnet_blora"
+export ESPNET_BLORA_TOOLS=${package%/*/*}/tools/bin
+. ./local/path.sh
+
 # --corpus_dir, then the environment, then local/db.local.sh, then db.sh (which may empty the variable)
 from_environment=${MINI_CS:-}
 . ./db.sh
