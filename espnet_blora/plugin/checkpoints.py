@@ -163,6 +163,10 @@ def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
                 f"checkpoint {path} holds a {type(states).__name__}, expected a state dict: "
                 f"{_remedy(Path(path), keys)}"
             )
+        if not states:
+            raise ValueError(
+                f"checkpoint {path} holds nothing. Remedy: {_remedy(Path(path), keys)}"
+            )
         missing = [key for key in keys if key not in states]
         if missing:
             raise ValueError(

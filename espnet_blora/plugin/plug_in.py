@@ -157,11 +157,13 @@ class _FastYaml(types.ModuleType):
 def _replace_loads() -> None:
     """Checked loads of whole models, and the adapter's scale at decoding."""
     import espnet2.tasks.abs_task as abs_task
+    import espnet2.torch_utils.load_pretrained_model as init_param
     from espnet2.tasks.asr import ASRTask
 
     from espnet_blora.plugin import adapter, checkpoints, loads
 
     abs_task.safe_torch_load = checkpoints.checked_load(abs_task.safe_torch_load)
+    init_param.safe_torch_load = checkpoints.checked_load(init_param.safe_torch_load)
     abs_task.yaml = _FastYaml()
 
     build_model = ASRTask.build_model.__func__

@@ -96,6 +96,12 @@ TOUCHES = (
     Touch("espnet2.train.trainer", "torch", (), "atomic checkpoints"),
     Touch("espnet2.train.trainer", "safe_torch_load", (), "checked resume"),
     Touch("espnet2.tasks.abs_task", "safe_torch_load", (), "checked loads at inference"),
+    Touch(
+        "espnet2.torch_utils.load_pretrained_model",
+        "load_pretrained_model",
+        ("safe_torch_load(path", "obj.load_state_dict(dst_state)"),
+        "checked loads of --init_param",
+    ),
     Touch("espnet2.tasks.abs_task", "create_adapter", (), "an unknown adapter in the yaml"),
     Touch("espnet2.tasks.abs_task", "yaml.safe_load", (), "config.yaml read by libyaml"),
     Touch(

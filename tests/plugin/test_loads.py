@@ -93,6 +93,15 @@ def test_a_damaged_checkpoint_is_refused_at_resume(experiment, trained, tmp_path
         checkpoint.write_bytes(sound)
 
 
+@pytest.mark.parametrize("name", ["empty_dict", "truncated", "flipped_bit", "other_names"])
+def test_a_damaged_init_param_is_refused(experiment, trained, tmp_path, name):
+    path = damaged(tmp_path, name, trained["full"] / "1epoch.pth")
+    with pytest.raises((ValueError, RuntimeError), match=r"module\.|checkpoint") as caught:
+        experiment.train_here(f"init_{name}", ["--init_param", str(path)], max_epoch=1)
+    if name != "other_names":  # torch's own strict load names every key of these
+        assert f"{name}.pth" in str(caught.value) and "Remedy" in str(caught.value)
+
+
 def test_a_checkpoint_on_another_base_is_refused(experiment, trained, tmp_path):
     other = whisper_file(tmp_path, seed=7)
     config = (trained["blora"] / "config.yaml").read_text(encoding="utf-8")
