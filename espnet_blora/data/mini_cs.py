@@ -6,7 +6,9 @@ other voices. Every evaluation set has voices of its own, and no sentence occurs
 same call writes the same bits.
 
 Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced,
-and a blank where the scripts meet (``我们 want 咖啡``).
+and a blank before an English stretch (``我们 want咖啡``), never before Han: there it would be a
+token of its own, which the monolingual base has not met and which adapters, with the token
+embeddings frozen, cannot teach it.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class Utterance:
     @property
     def text(self) -> str:
         """The transcript as Whisper would write it."""
-        return " ".join((" " if lang == "en" else "").join(words) for lang, words in self.runs())
+        runs = (" " + " ".join(w) if lang == "en" else "".join(w) for lang, w in self.runs())
+        return "".join(runs).strip()
 
     def runs(self) -> list[tuple[str, list[str]]]:
         """Maximal stretches of words in one language."""

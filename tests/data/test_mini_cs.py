@@ -58,7 +58,7 @@ def test_domains_lengths_and_scripts():
 def test_text_is_written_as_whisper_writes_it():
     words = (("zh", "我们"), ("zh", "喜欢"), ("en", "want"), ("en", "coffee"), ("zh", "猫"))
     u = mini_cs.Utterance("x", "m1", words, "en", 160, 50, 1)
-    assert u.text == "我们喜欢 want coffee 猫"
+    assert u.text == "我们喜欢 want coffee猫"
 
 
 def test_every_word_is_used_and_sounds_unlike_the_others():
@@ -113,3 +113,15 @@ def test_built_twice_to_the_same_bits(tmp_path, monkeypatch):
 def test_nj_is_checked(tmp_path):
     with pytest.raises(ValueError, match="nj must be at least 1"):
         mini_cs.build(tmp_path, ["ret_en"], nj=0)
+
+
+def test_switched_text_uses_only_tokens_of_the_base_domain():
+    """Its embeddings are frozen: a token that the base has not met could never be learnt."""
+    from whisper.tokenizer import get_tokenizer
+
+    encode = get_tokenizer(True, language="zh", task="transcribe").encode
+    plans = mini_cs.plan(["train_cs", "valid_cs", "test_cs", "base_train"])
+    known = {t for u in plans["base_train"] for t in encode(u.text)}
+    for name in ("train_cs", "valid_cs", "test_cs"):
+        for utterance in plans[name]:
+            assert known.issuperset(encode(utterance.text)), utterance.text
