@@ -239,7 +239,9 @@ def verdict(found: Analysis, lora: Experiment | None, blora: Experiment | None) 
 
 
 def _direction(one: Figure) -> str:
-    more = "fewer" if one.value >= 0 else "more"
+    if one.value == 0:
+        return "BLoRA makes as many errors as LoRA"
+    more = "fewer" if one.value > 0 else "more"
     share = f"{abs(100 * one.value):.1f} % {more} errors than LoRA"
     if one.interval is None:
         return f"BLoRA makes {share} (no interval)"

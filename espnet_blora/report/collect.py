@@ -221,7 +221,10 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
     """Read ``[{"scale": 0.7, "set": "test_cs", "errors" and "tokens" or the four counts},
     ...]``."""
     if not path.is_file():
-        notes.append(f"no {path.name}: the rival 'scale turned down' is not shown")
+        notes.append(
+            f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "
+            f'espnet_blora.bin.sweep --asr_exp {path.parent} --sets "..."'
+        )
         return []
     rows = []
     try:

@@ -166,7 +166,8 @@ def _cost(experiments: Sequence[Experiment]) -> list[str]:
         "",
         "Adapter file: all factors, means and scales, as `Adapter.save` writes them (without some "
         "kB of metadata). The means alone are what decoding needs. ESPnet's checkpoint (of the "
-        "best epoch) also holds the model's buffers. Seconds a step: data loading included.",
+        "best epoch) also holds the model's buffers. Seconds a step: as timed in these trainings, "
+        "data loading included; whatever else the machine did is in them.",
     ]
     by_role = {e.role: e.training for e in experiments if e.training is not None}
     pair = [by_role.get(role) for role in ("lora", "blora")]
@@ -247,13 +248,22 @@ def _conditions(experiments: Sequence[Experiment], exp: Path, command: str) -> l
     for e in experiments:
         if not e.exists:
             continue
-        keys = ("seed", "adapter", "max_epoch", "batch_size", "batch_bins", "accum_grad")
-        told = [f"{k} {e.config[k]}" for k in keys if k in e.config]
-        optimiser = (e.config.get("optim_conf") or {}).get("lr")
-        told += [f"lr {optimiser}"] if optimiser is not None else []
-        conf = e.config.get("adapter_conf") or {}
-        told += [f"{k} {v}" for k, v in conf.items()]
-        lines.append(f"- {e.label} (`{e.folder}`): {', '.join(told) or 'settings unknown'}")
-        if e.training is not None and e.training.command:
-            lines.append(f"  - trained by `{e.training.command}`")
+        lines.append(f"- {e.label} (`{e.folder}`): {_settings(e)}")
     return lines
+
+
+def _settings(e: Experiment) -> str:
+    """Say how one experiment was trained; its whole command is the first line of its log."""
+    if not e.adapted:
+        return "not trained"
+    by_size = str(e.config.get("batch_type", "sorted")) in ("sorted", "unsorted", "folded")
+    keys = ["seed", "max_epoch", "batch_size" if by_size else "batch_bins", "accum_grad"]
+    told = [f"{k} {e.config[k]}" for k in keys if k in e.config]
+    rate = (e.config.get("optim_conf") or {}).get("lr")
+    told += [f"lr {rate}"] if rate is not None else []
+    if e.config.get("use_adapter"):
+        told.append(f"adapter {e.config.get('adapter')}")
+        told += [f"{k} {v}" for k, v in (e.config.get("adapter_conf") or {}).items()]
+    logged = e.training is not None and e.training.command
+    told += ["command: first line of its train.log"] if logged else []
+    return ", ".join(told) or "settings unknown"

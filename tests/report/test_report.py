@@ -33,9 +33,10 @@ def test_the_page(finished_tree):
         "BLoRA's step takes 1.08 times LoRA's",
         "|LoRA|0.7|",
         "|BLoRA|delta W|",
-        "- trained by `python3 -m espnet_blora.run -m espnet2.bin.asr_train --x y`",
+        "asr_none`): not trained\n",
+        "lr 0.001, adapter lora, alpha 8, rank 4, target_modules ['query'], command: first line",
         "no sclite result.txt",
-        "seed 0, adapter blora",
+        "adapter blora",
     ):
         assert said in text, said
     rate = re.search(r"\|LoRA\|([\d.]+) \(([\d.]+) to ([\d.]+)\)", text)
