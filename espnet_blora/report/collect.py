@@ -223,7 +223,7 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
     if not path.is_file():
         notes.append(
             f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "
-            f'espnet_blora.bin.sweep --asr_exp {path.parent} --sets "..."'
+            f'espnet_blora.bin.sweep --asr_exp {path.parent} --whisper ... --sets "..."'
         )
         return []
     rows = []

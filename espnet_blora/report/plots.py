@@ -134,7 +134,14 @@ def _curve(axes: Axes, e: Experiment, points: list[Point], colour: str, marker: 
         )
     size = 15 if marker == "*" else 9
     axes.plot(
-        100 * full.new, 100 * full.kept, marker, ms=size, color=colour, zorder=4, label=e.label
+        100 * full.new,
+        100 * full.kept,
+        marker,
+        ms=size,
+        color=colour,
+        zorder=4,
+        clip_on=False,  # a system without an error lies on the axis
+        label=e.label,
     )
 
 
@@ -211,7 +218,7 @@ def plot_sparsity(path: Path, experiments: Sequence[Experiment]) -> bool:
     measures = (
         ("below", "share of |w| < 0.001"),
         ("top_energy", "energy in the\nlargest 1 %"),
-        ("hoyer", "Hoyer index"),
+        ("hoyer", "Hoyer index\n(times 100)"),
     )
     width = 0.7 / len(shown)
     with plt.rc_context({**_STYLE, "axes.grid.axis": "y"}):
