@@ -1,5 +1,6 @@
 """run.sh: which stages asr.sh gets with which options, and what is refused; a dummy asr.sh."""
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -252,3 +253,22 @@ def test_dropped_utterances_are_listed(recipe):
         (folder / "text").write_text("".join(f"{key} x\n" for key in ids))
     run(recipe, "--stop_stage", "4")
     assert (recipe / "dump" / "raw" / "train_cs" / "dropped").read_text() == "a\n"
+
+
+def test_two_runs_do_not_prepare_data_at_once(recipe):
+    (recipe / "data").mkdir()
+    command = ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", "--ngpu", "0"]
+    with (recipe / "data" / ".prepare.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = subprocess.Popen(
+            [*command, "--stage", "5", "--stop_stage", "5"],
+            cwd=recipe,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert "waiting for another run that prepares the data" in other.stdout.readline()
+        assert not (recipe / "calls").exists()
+    other.communicate(timeout=60)
+    assert other.returncode == 0
+    assert ranges(calls(recipe)) == [(5, 5)]
