@@ -4,6 +4,8 @@ import argparse
 import logging
 import sys
 
+from whisper.tokenizer import LANGUAGES
+
 from espnet_blora.data import kaldi
 
 
@@ -27,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             found = kaldi.validate(
                 directory,
+                LANGUAGES,
                 check_audio=not args.no_audio,
                 min_seconds=args.min_seconds,
                 max_seconds=args.max_seconds,

@@ -130,6 +130,11 @@ def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> d
     Raises: as ``read_keyed``; ValueError naming the utterance for an empty code, or one outside
     ``allowed``.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; it holds each utterance's Whisper language code. If all are "
+            "Mandarin, in that folder: awk '{print $1, \"zh\"}' text > utt2lang"
+        )
     result = read_keyed(path)
     for key, code in result.items():
         if not code:

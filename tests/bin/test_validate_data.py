@@ -41,3 +41,12 @@ def test_audio_can_be_left_out(directory, tmp_path):
     (tmp_path / "u1.wav").unlink()
     assert run(directory) == 1
     assert run(directory, "--no_audio") == 0
+
+
+def test_languages_are_whispers(directory, caplog):
+    kaldi.write_keyed(directory / "utt2lang", {"u1": "eng"})
+    assert run(directory) == 1
+    assert "'u1' has language 'eng'; allowed: af, am, ar" in caplog.text
+    (directory / "utt2lang").unlink()
+    assert run(directory) == 1
+    assert "awk" in caplog.text
