@@ -38,8 +38,9 @@ lint: env ## check style, shell syntax and file sizes
 format: env ## rewrite the Python files in the project's style
 	@$(activate) && ruff check --fix . && ruff format .
 
-bench: env ## print the benchmark tables
-	@$(activate) && for f in benchmarks/[a-z]*.py; do python3 "$$f"; done
+bench: env ## print the benchmark tables (benchmarks/tune_*.py take hours and are started by hand)
+	@$(activate) && for f in benchmarks/[a-z]*.py; do \
+	    case $$f in */tune_*) ;; *) python3 "$$f" ;; esac; done
 
 clean: ## remove caches and build leftovers (data, exp and the environment stay)
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
