@@ -48,7 +48,7 @@ def test_the_adapters_trained_and_the_base_did_not(demo):
         losses = re.findall(r"epoch results: \[train\].*?\bloss=([\d.e+-]+)", log)
         assert len(losses) == 3
         assert float(losses[-1]) < 0.9 * float(losses[0]), losses
-        state = torch.load(folder / "3epoch.pth")
+        state = torch.load(folder / "valid.acc.best.pth")
         ups = [value for key, value in state.items() if key.endswith("lora_B")]
         assert ups and min(up.abs().max().item() for up in ups) > 1e-3
         sweep = json.loads((folder / "scale_sweep.json").read_text())
