@@ -13,6 +13,8 @@ import logging
 import os
 from pathlib import Path
 
+import yaml
+
 from espnet_blora.plugin.errors import users_mistake, wants_traceback
 
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
@@ -35,6 +37,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--unit", default="mer", help="unit of the score: mer, wer or cer")
     parser.add_argument("--normalisation", default="basic", help="treatment of both sides")
     parser.add_argument("--batch_size", type=int, default=50, help="utterances decoded together")
+    parser.add_argument(
+        "--inference_config", type=Path, help="decoding yaml whose maxlenratio is taken [0.0]"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--out", type=Path, help="result (default: ASR_EXP/scale_sweep.json)")
@@ -54,6 +59,24 @@ def numbers(text: str) -> list[float]:
     if not scales or scales[0] < 0 or scales[-1] == float("inf") or any(s != s for s in scales):
         raise ValueError(f"--scales {text!r}: at least one finite number >= 0 is needed")
     return scales
+
+
+def max_len_ratio(path: Path | None) -> float:
+    """The ``maxlenratio`` of a decoding yaml; 0 without one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a number >= 0, or a beam: this search is greedy.
+    """
+    if path is None:
+        return 0.0
+    conf = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    ratio, beam = conf.get("maxlenratio", 0.0), conf.get("beam_size", 1)
+    if not isinstance(ratio, int | float) or not 0 <= ratio < float("inf"):
+        raise ValueError(f"{path}: maxlenratio is {ratio!r}; a number >= 0 is needed")
+    if beam != 1:
+        log.warning("%s: beam_size %s; the sweep is greedy all the same", path, beam)
+    return float(ratio)
 
 
 def read_set(folder: Path, layout) -> tuple[dict, dict, dict]:
@@ -114,6 +137,7 @@ def sweep(args: argparse.Namespace, scales: list[float]) -> None:
     base = base_state(args.asr_exp) if needs_base else None
     layout = Layout.of_tokens(model.token_list)
     sets = {name: read_set(args.dump / name, layout) for name in args.sets.split()}
+    ratio = max_len_ratio(args.inference_config)
     rows = []
     for scale in scales:
         for name, (waves, prompts, references) in sets.items():
@@ -126,6 +150,7 @@ def sweep(args: argparse.Namespace, scales: list[float]) -> None:
                     layout.eot,
                     args.batch_size,
                     model.encoder.pad_to,
+                    ratio,
                 )
             texts = {uid: " ".join(layout.decode(row).split()) for uid, row in ids.items()}
             folder = args.asr_exp / "scale_sweep" / f"{scale:g}" / name

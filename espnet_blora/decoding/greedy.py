@@ -24,11 +24,12 @@ def search(
     lengths: Tensor,
     prompts: Sequence[Sequence[int]],
     eot: int,
+    maxlenratio: float = 0.0,
 ) -> list[list[int]]:
     """The most probable next token, step by step, until end of text, for each row of a batch.
 
-    A row gets at most as many tokens as its memory has positions (ESPnet's rule for
-    ``maxlenratio: 0``) or as the decoder has room for, whichever is less.
+    A row gets at most ``maxlenratio`` tokens a position of its memory (a position lasts 20 ms), or
+    one a position where that is 0, as in ESPnet's search, and no more than the decoder has room for.
 
     Args:
         decoder: a ``whisper.model.TextDecoder``.
@@ -36,6 +37,7 @@ def search(
         lengths: real positions of each row, (B,).
         prompts: B prompts of equal length (start, language, task, no timestamps).
         eot: id of end of text.
+        maxlenratio: tokens a memory position at most, >= 0; 0 stands for 1.
 
     Returns:
         B lists of text ids, without prompt and end of text.
@@ -49,7 +51,8 @@ def search(
             "prompt an utterance is needed, all of one length"
         )
     cache = KVCache(decoder, memory, lengths)
-    limits = lengths.clamp(max=decoder.positional_embedding.shape[0] - len(prompts[0]))
+    limits = (lengths * maxlenratio).long().clamp(min=1) if maxlenratio else lengths
+    limits = limits.clamp(max=decoder.positional_embedding.shape[0] - len(prompts[0]))
     tokens = torch.tensor([list(p) for p in prompts], device=memory.device)
     done = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
     texts: list[Tensor] = []
@@ -72,6 +75,7 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     eot: int,
     pad_to: str = "batch",
+    maxlenratio: float = 0.0,
 ) -> list[list[int]]:
     """Waves at 16 kHz, each (S_i,), to lists of text ids; see :func:`search`.
 
@@ -81,4 +85,4 @@ def greedy(
     wave, lengths = pad(waves)
     device = decoder.token_embedding.weight.device
     memory, memory_lengths = encode(encoder, wave.to(device), lengths.to(device), pad_to)
-    return search(decoder, memory, memory_lengths, prompts, eot)
+    return search(decoder, memory, memory_lengths, prompts, eot, maxlenratio)

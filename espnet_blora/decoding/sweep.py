@@ -72,6 +72,7 @@ def transcribe(
     eot: int,
     batch_size: int = 50,
     pad_to: str = "batch",
+    maxlenratio: float = 0.0,
 ) -> dict[str, list[int]]:
     """Greedy text ids of every utterance of a set, by utterance id, batched by length.
 
@@ -83,6 +84,7 @@ def transcribe(
         eot: id of end of text.
         batch_size: utterances decoded together.
         pad_to: ``batch`` or ``30s``.
+        maxlenratio: see :func:`espnet_blora.decoding.greedy.search`.
 
     Raises:
         ValueError: an utterance without prompt.
@@ -95,7 +97,13 @@ def transcribe(
     for first in range(0, len(order), batch_size):
         ids = order[first : first + batch_size]
         texts = greedy(
-            encoder, decoder, [waves[i] for i in ids], [prompts[i] for i in ids], eot, pad_to
+            encoder,
+            decoder,
+            [waves[uid] for uid in ids],
+            [prompts[uid] for uid in ids],
+            eot,
+            pad_to,
+            maxlenratio,
         )
         found.update(zip(ids, texts, strict=True))
     return {uid: found[uid] for uid in sorted(found)}

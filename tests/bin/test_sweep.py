@@ -19,3 +19,13 @@ def test_mistakes(tmp_path, capsys, extra, message):
         sweep.main(["--asr_exp", str(exp), "--sets", "x", "--threads", "1", *extra])
     assert caught.value.code == 1
     assert message.format(exp=exp) in capsys.readouterr().err
+
+
+def test_the_length_limit_is_the_recipes(tmp_path):
+    assert sweep.max_len_ratio(None) == 0.0
+    conf = tmp_path / "decode.yaml"
+    conf.write_text("beam_size: 1\nmaxlenratio: 0.2\n")
+    assert sweep.max_len_ratio(conf) == 0.2
+    conf.write_text("maxlenratio: much\n")
+    with pytest.raises(ValueError, match=r"decode\.yaml: maxlenratio is 'much'"):
+        sweep.max_len_ratio(conf)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_blora.decoding.greedy import greedy
+from espnet_blora.decoding.greedy import greedy, pad
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Layout
@@ -53,3 +53,13 @@ def test_unequal_prompts_are_refused(setting):
         greedy(model.encoder, model.decoder, waves, prompts[:2], layout.eot)
     with pytest.raises(ValueError, match=r"lengths \[4, 3\]"):
         greedy(model.encoder, model.decoder, waves[:2], [prompts[0], [1, 2, 3]], layout.eot)
+
+
+def test_no_more_tokens_than_the_ratio_allows(setting):
+    model, layout, waves, prompts = setting
+    free = greedy(model.encoder, model.decoder, waves, prompts, layout.eot)
+    short = greedy(model.encoder, model.decoder, waves, prompts, layout.eot, maxlenratio=0.2)
+    _, lengths = encode(model.encoder, *pad(waves))
+    for row, kept, n in zip(free, short, lengths.tolist(), strict=True):
+        assert kept == row[: max(1, int(0.2 * n))]
+    assert free != short

@@ -122,9 +122,11 @@ def plan(scale: str) -> list[Step]:
                 in_environment(
                     "espnet_blora.bin.sweep",
                     *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
-                    *("--sets", sets, *(["--scales", "0 0.7 1"] if scale == "ci" else [])),
+                    *("--inference_config", "conf/decode.yaml", "--sets", sets),
+                    *(["--scales", "0 0.7 1"] if scale == "ci" else []),
                 ),
                 {"full": 100, "ci": 20},
+                ["conf/decode.yaml"],
                 after=[f"train_{adapter}"],
                 leaves=[f"{folder}/scale_sweep.json"],
             ),
