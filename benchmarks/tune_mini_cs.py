@@ -98,7 +98,9 @@ def train_and_sweep(job: tuple[str, dict, int], args: argparse.Namespace) -> dic
         )
         call(
             f". ./path.sh && python3 -m espnet_blora.bin.sweep --asr_exp "
-            f"{shlex.quote(str(folder))} --inference_config conf/decode.yaml --sets '{SETS}' --scales '{args.scales}' --threads 1",
+            f"{shlex.quote(str(folder))} "
+            f"--inference_config conf/decode.yaml --sets '{SETS}' "
+            f"--scales '{args.scales}' --threads 1",
             logs / f"{folder.name}.sweep.log",
         )
     print(f"{folder.name}: {time.monotonic() - began:.0f} s", flush=True)

@@ -28,8 +28,8 @@ def search(
 ) -> list[list[int]]:
     """The most probable next token, step by step, until end of text, for each row of a batch.
 
-    A row gets at most ``maxlenratio`` tokens a position of its memory (a position lasts 20 ms), or
-    one a position where that is 0, as in ESPnet's search, and no more than the decoder has room for.
+    A row gets at most ``maxlenratio`` tokens a position of its memory (a position lasts 20 ms), one
+    a position where that is 0, as in ESPnet's search; and no more than the decoder has room for.
 
     Args:
         decoder: a ``whisper.model.TextDecoder``.
