@@ -58,12 +58,14 @@ def _errors(experiments: Sequence[Experiment], found: Analysis) -> list[str]:
     head = ["system", *(f"{n} (new)" for n in found.test_sets)]
     head += [f"{n} (kept?)" for n in found.retention_sets]
     rows = [[e.label, *(rate(e.scores.get(n)) for n in sets)] for e in experiments]
+    sizes = {n: len(e.scores[n].utterances) for e in experiments for n in sets if n in e.scores}
+    counted = ", ".join(f"{name} {number}" for name, number in sizes.items())
     lines = [
         "## Errors before and after",
         "",
         f"{units} in per cent (95 % interval). Normalisation {treated or 'unknown'}. A token is "
         "one Han or Kana character or one word of another script: on Mandarin alone the rate is a "
-        "CER, on English alone a WER.",
+        f"CER, on English alone a WER. Utterances: {counted or 'none scored'}.",
         "",
         markdown(head, rows),
     ]

@@ -27,6 +27,7 @@ def test_the_page(finished_tree):
     assert tables_are_whole(text) == 7
     for said in (
         "(E_adapted - E_base) / E_base",
+        "Utterances: test_cs 60, ret_en 60, ret_zh 60.",
         "(E_LoRA - E_BLoRA) / E_LoRA",
         "basic (NFKC, case folded",
         "1,024 of 102,400|1.00 %|0.250",
