@@ -47,7 +47,7 @@ def test_where_no_other_default_is_named_it_is_the_methods_own():
 def test_what_is_commented_out_works_when_put_in():
     conf = yaml.safe_load((CONF / "adapter_blora.yaml").read_text())["adapter_conf"]
     linear = conf | {"schedule": "linear", "warmup_steps": 40, "prior_std_A": 0.02}
-    assert parse_config("blora", linear).prior_std_B == 0.01
+    assert parse_config("blora", linear).prior_std_B == conf["prior_std"]
     cyclic = conf | {"schedule": "cyclic", "cycle_steps": 100}
     assert parse_config("blora", cyclic).cycle_ramp == 0.5
     tokens = conf | {"kl_reduction": "sum_over_tokens", "num_tokens": 6000}
