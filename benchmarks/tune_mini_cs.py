@@ -135,7 +135,7 @@ def main() -> None:
     grid = json.loads(args.grid.read_text()) if args.grid else GRID
     prepare = (
         f"./run.sh --adapter lora --stage 1 --stop_stage 10 --expdir {args.expdir} "
-        f"--test_sets 'valid_cs valid_en valid_zh'"
+        f"--test_sets valid_cs --retention_sets 'valid_en valid_zh'"
     )
     if not (RECIPE / args.expdir / "asr_stats" / "train" / "speech_shape").is_file():
         call(prepare, RECIPE / args.expdir / "logs" / "prepare.log", 2)
