@@ -37,10 +37,27 @@ def _embed(decoder: nn.Module, tokens: Tensor, offset: int, dtype: torch.dtype) 
     return (decoder.token_embedding(tokens) + positions).to(dtype)
 
 
-def _project(decoder: nn.Module, x: Tensor) -> Tensor:
-    """Final norm, then the product with the token embedding: (..., n_state) -> (..., n_vocab)."""
-    x = decoder.ln(x)
-    return (x @ decoder.token_embedding.weight.to(x.dtype).T).float()
+def _logits(decoder: nn.Module, states: Tensor) -> Tensor:
+    """The product with the token embedding: (..., n_state) -> (..., n_vocab) fp32."""
+    return (states @ decoder.token_embedding.weight.to(states.dtype).T).float()
+
+
+def states(
+    decoder: nn.Module, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
+) -> Tensor:
+    """What the logits are made of, teacher forcing: (B, L, n_state), after the final norm.
+
+    Arguments and errors as in :func:`forward`.
+    """
+    mask = _memory_mask(memory, memory_lengths)
+    x = _embed(decoder, tokens, 0, memory.dtype)
+    for block in decoder.blocks:
+        normed = block.attn_ln(x)
+        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
+        cross = keys_values(block.cross_attn, memory)
+        x = x + attend(block.cross_attn, block.cross_attn_ln(x), *cross, mask=mask)
+        x = x + block.mlp(block.mlp_ln(x))
+    return decoder.ln(x)
 
 
 def forward(
@@ -60,15 +77,7 @@ def forward(
     Raises:
         ValueError: more tokens than the decoder has positions.
     """
-    mask = _memory_mask(memory, memory_lengths)
-    x = _embed(decoder, tokens, 0, memory.dtype)
-    for block in decoder.blocks:
-        normed = block.attn_ln(x)
-        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
-        cross = keys_values(block.cross_attn, memory)
-        x = x + attend(block.cross_attn, block.cross_attn_ln(x), *cross, mask=mask)
-        x = x + block.mlp(block.mlp_ln(x))
-    return _project(decoder, x)
+    return _logits(decoder, states(decoder, tokens, memory, memory_lengths))
 
 
 class KVCache:
@@ -138,4 +147,4 @@ class KVCache:
             x = x + answer.reshape(x.shape)
             x = x + block.mlp(block.mlp_ln(x))
         self.length += new
-        return _project(self.decoder, x[:, -1])
+        return _logits(self.decoder, self.decoder.ln(x[:, -1]))

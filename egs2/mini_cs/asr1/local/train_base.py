@@ -35,8 +35,8 @@ from whisper.tokenizer import get_tokenizer
 from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.decoding.greedy import search
 from espnet_blora.text.tokens import mixed_tokens
-from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
+from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode_features, log_mel
 
 DIMS = ModelDimensions(
@@ -144,20 +144,6 @@ def mask_features(features: Tensor, frames: Tensor, rng: np.random.Generator) ->
             features[row, :, start : start + width] = 0.0
 
 
-def decode_hidden(decoder: nn.Module, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
-    """Decoder states (B, L, n_state) before the softmax, teacher forced."""
-    mask = padding_mask(lengths, memory.shape[1])
-    mask = None if mask is None else mask[:, None, None, :]
-    x = decoder.token_embedding(tokens) + decoder.positional_embedding[: tokens.shape[1]]
-    for block in decoder.blocks:
-        normed = block.attn_ln(x)
-        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
-        cross = keys_values(block.cross_attn, memory)
-        x = x + attend(block.cross_attn, block.cross_attn_ln(x), *cross, mask=mask)
-        x = x + block.mlp(block.mlp_ln(x))
-    return decoder.ln(x)
-
-
 def initialise(model: Whisper) -> None:
     """Initial weights: normal(0, 0.02) embeddings, residual outputs scaled by depth."""
     nn.init.normal_(model.decoder.token_embedding.weight, std=0.02)
@@ -259,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
         for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
             inputs[i, : prompt + len(text)] = torch.tensor(train.prompts[row] + text)
             targets[i, : len(text) + 1] = index[torch.tensor([*text, tokenizer.eot])]
-        hidden = decode_hidden(model.decoder, inputs, memory, lengths)[:, prompt - 1 :]
+        hidden = states(model.decoder, inputs, memory, lengths)[:, prompt - 1 :]
         sample = torch.from_numpy(
             np.concatenate([used, rng.choice(unused, args.others, replace=False)])
         )
