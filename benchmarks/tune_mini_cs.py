@@ -3,7 +3,8 @@
 Each setting is trained with every seed by the recipe's own run.sh, then decoded at several adapter
 scales on valid_cs (new domain), valid_en and valid_zh (what the base could do); no test set is
 decoded. Prints a Markdown table; raw figures go to OUT. The shipped defaults come from GRID with
-seed 1, then the chosen setting of each method (a JSON like GRID, --grid) with seeds 2 and 3.
+seed 1 (and LoRA with lr 3e-3, and with dropout 0.1), then the chosen setting of each method (a JSON
+like GRID, --grid) with seeds 2 and 3.
 
     python3 benchmarks/tune_mini_cs.py --seeds 1 --jobs 2 --out exp_tune/tune.json
 """
