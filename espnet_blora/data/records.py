@@ -1,0 +1,149 @@
+"""What a corpus is to the rest of this room: utterances, what was left out, and how to read it.
+
+A corpus module reads transcripts into ``Utterance`` records and touches no audio but for headers;
+:mod:`espnet_blora.data.prepare` cuts the audio and writes Kaldi directories.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One utterance of a corpus, before its audio has been looked at.
+
+    Attributes:
+        id: unique in its set; ASCII without blanks or parentheses; starts with ``speaker-``, so that
+            sorting by id sorts by speaker, as Kaldi wants.
+        speaker: who speaks.
+        language: Whisper's code for the prompt (``"zh"``).
+        text: the reference, cleaned of the corpus's marks, as Whisper writes it.
+        audio: the source recording.
+        start, end: seconds in the recording; both None means all of it.
+        channel: 0-based; None means the mean over channels.
+        where: ``"file:line"`` of the transcript.
+    """
+
+    id: str
+    speaker: str
+    language: str
+    text: str
+    audio: Path
+    start: float | None = None
+    end: float | None = None
+    channel: int | None = None
+    where: str = ""
+
+
+class Entry(NamedTuple):
+    """One line of a ledger."""
+
+    where: str
+    id: str
+    kind: str  # "skip" or "note"
+    reason: str
+    detail: str
+
+
+class Ledger:
+    """What was left out (``skips``) or kept although odd (``notes``): nothing goes in silence."""
+
+    def __init__(self) -> None:
+        self.skips: list[Entry] = []
+        self.notes: list[Entry] = []
+
+    def skip(self, where: str, id: str, reason: str, detail: str = "") -> None:
+        """Record that something was left out; ``reason`` is a short fixed phrase ("no audio")."""
+        self.skips.append(Entry(where, id, "skip", reason, detail))
+
+    def note(self, where: str, id: str, what: str, detail: str = "") -> None:
+        """Record something odd that was kept ("malformed bracket repaired")."""
+        self.notes.append(Entry(where, id, "note", what, detail))
+
+    def counts(self) -> dict[str, int]:
+        """How often each reason of a skip occurred, by reason."""
+        return dict(sorted(Counter(entry.reason for entry in self.skips).items()))
+
+    def note_counts(self) -> dict[str, int]:
+        """How often each kind of note occurred."""
+        return dict(sorted(Counter(entry.reason for entry in self.notes).items()))
+
+    def write(self, path: str | Path) -> None:
+        """Write sorted lines ``where, id, kind, reason, detail`` with TABs between them.
+
+        TABs, line breaks and control characters inside a field become blanks; lone surrogates are
+        written with ``backslashreplace``.
+        """
+        path = Path(path)
+        lines = sorted(
+            "\t".join(" ".join("".join(map(_visible, f)).split()) for f in entry)
+            for entry in self.skips + self.notes
+        )
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            text = "".join(f"{line}\n" for line in lines)
+            part.write_bytes(text.encode("utf-8", "backslashreplace"))
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from error
+
+
+def _visible(char: str) -> str:
+    return " " if ord(char) < 32 or ord(char) == 127 else char
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The published size of a set and where it was published; None where nothing was."""
+
+    utterances: int | None = None
+    hours: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of ``check_corpus``; ``ok`` is None where there is no expectation."""
+
+    what: str
+    found: str
+    expected: str
+    ok: bool | None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus: what it is, and the functions that find, read and inspect a copy of it.
+
+    Attributes:
+        name: ``"seame"``; title: a line with catalogue number, languages, place.
+        variable: its name in ``db.sh`` and the environment (``"SEAME"``).
+        licence, obtain: one line each.
+        sets: all sets it can give, with their published sizes.
+        languages: Whisper's codes its utterances may carry.
+        options: option name -> help; given by users as KEY=VALUE.
+        find: the user's path -> the folder ``read`` wants. FileNotFoundError lists what was looked
+            for.
+        read: (found root, set names, ledger, options) -> set -> utterances. The same files give the
+            same records in the same order, whatever the order of directory listings.
+        inspect: (found root, options) -> lines for ``check_corpus``; opens headers at most.
+    """
+
+    name: str
+    title: str
+    variable: str
+    licence: str
+    obtain: str
+    sets: Mapping[str, Expected]
+    languages: tuple[str, ...]
+    find: Callable[[Path], Path]
+    read: Callable[[Path, Sequence[str], Ledger, Mapping[str, str]], dict[str, list[Utterance]]]
+    inspect: Callable[[Path, Mapping[str, str]], list[Item]]
+    options: Mapping[str, str] = field(default_factory=dict)
