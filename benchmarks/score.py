@@ -290,8 +290,8 @@ def conditions(utterances: int, repeats: int, program: Path | None) -> str:
         f"{cpu()}, load average {os.getloadavg()[0]:.1f} at the start, {platform.system()}, "
         f"Python {platform.python_version()}, jiwer {version('jiwer')}, rapidfuzz "
         f"{version('rapidfuzz')}, sclite {told}, revision {revision(ROOT)[0][:7]}, "
-        f"{now()}; {utterances:,} utterances of about {TOKENS} tokens, {repeats} repeats interleaved, one "
-        "process each, one thread, no intervals"
+        f"{now()}; {utterances:,} utterances of about {TOKENS} tokens, {repeats} repeats "
+        "interleaved, one process each, one thread, no intervals"
     )
 
 
