@@ -19,8 +19,8 @@ class Utterance:
     """One utterance of a corpus, before its audio has been looked at.
 
     Attributes:
-        id: unique in its set; ASCII without blanks or parentheses; starts with ``speaker-``, so that
-            sorting by id sorts by speaker, as Kaldi wants.
+        id: unique in its set; ASCII without blanks or parentheses; starts with ``speaker-``, so
+            that sorting by id sorts by speaker, as Kaldi wants.
         speaker: who speaks.
         language: Whisper's code for the prompt (``"zh"``).
         text: the reference, cleaned of the corpus's marks, as Whisper writes it.
