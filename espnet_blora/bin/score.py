@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.data.kaldi import read_keyed
-from espnet_blora.scoring import UNITS, Counts, SetScore, score
+from espnet_blora.scoring import UNITS, Counts, SetScore, grouped, score
+from espnet_blora.scoring.breakdown import as_json
 from espnet_blora.scoring.errors import tokens_of
 from espnet_blora.scoring.sclite import cross_check, find_sclite
 from espnet_blora.text import NORMALISATIONS
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             poi=args.poi,
             missing_as_empty=args.missing_as_empty,
         )
-        languages = by_language(result, args.utt2lang) if args.utt2lang else {}
+        languages = as_json(grouped(result, read_keyed(args.utt2lang))) if args.utt2lang else {}
         compared = compare_with_sclite(args.sclite, *sides, result)
         if args.out:
             extra = {"reference": str(ref), "hypothesis": str(hyp)}
@@ -115,23 +115,6 @@ def _sclite_lines(compared: dict) -> list[str]:
     more = compared["extra_errors"]
     agrees = "as we" if not more and not compared["problems"] else f"{more} more than we"
     return [f"  sclite on the same tokens: {told}, {agrees}"]
-
-
-def by_language(result: SetScore, utt2lang: str) -> dict[str, dict]:
-    """Return {language: utterances, errors, tokens, rate}; ValueError for an id without
-    language."""
-    languages = read_keyed(utt2lang)
-    without = [u.id for u in result.utterances if u.id not in languages]
-    if without:
-        raise ValueError(f"{utt2lang}: no language for {len(without)} utterances: {without[:5]}")
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for u in result.utterances:
-        row = sums[languages[u.id]]
-        row[:] = row[0] + 1, row[1] + u.errors, row[2] + u.tokens
-    return {
-        language: {"utterances": n, "errors": e, "tokens": t, "rate": e / t if t else None}
-        for language, (n, e, t) in sorted(sums.items())
-    }
 
 
 def summary(result: SetScore, languages: dict[str, dict]) -> list[str]:

@@ -1,24 +1,19 @@
-"""Error counts that add up, and the file they are kept in.
+"""Error counts that add up: of tokens, of an utterance.
 
 How they are counted, and what the rates mean: :mod:`espnet_blora.scoring.errors`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-
-from espnet_blora.scoring.bootstrap import Interval, interval
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 HAN_KANA, REST = "han_kana", "rest"
 HAN_KANA_SCRIPTS = ("Han", "Hiragana", "Katakana")
-FORMAT = "espnet_blora.score/1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Token counts of an alignment; they add up with ``+`` and ``sum(..., Counts())``.
 
@@ -58,196 +53,98 @@ class Counts:
         )
 
 
-@dataclass(frozen=True)
+# Few different counts occur among many utterances: equal ones are one object.
+shared_counts = lru_cache(maxsize=65536)(Counts)
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
-    """Errors and reference tokens of one utterance: what intervals and paired comparisons need."""
-
-    id: str
-    errors: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class SetScore:
-    """Counts of a set of utterances. Sets scored alike add up with ``+``.
+    """Counts of one utterance: what totals, breakdowns, intervals and comparisons are made of.
 
     Attributes:
-        unit: ``mer``, ``wer`` or ``cer``.
-        normalisation: the name of the treatment of both sides.
-        total: counts over all utterances.
-        by_script: counts by script of the token.
-        pier: counts at the points of interest; ``pier.rate`` is the PIER.
-        poi: which tokens are points of interest.
-        utterances: errors and tokens by utterance, sorted by id.
-        wrong_utterances: utterances with at least one error.
-        empty_references: ids whose reference holds no token: everything heard there is an
-            insertion.
-        empty_hypotheses: ids whose hypothesis holds no token though the reference does.
-        missing_as_empty: ids without hypothesis that were, on request, counted as empty ones.
+        id: the utterance's id.
+        counts: over all tokens.
+        pier: at the points of interest; all zero for an utterance that is not code-switched.
+        scripts: (script, counts) pairs sorted by script; they add up to ``counts``.
     """
 
-    unit: str
-    normalisation: str
-    total: Counts = Counts()
-    by_script: dict[str, Counts] = field(default_factory=dict)
+    id: str
+    counts: Counts
     pier: Counts = Counts()
-    poi: str = REST
-    utterances: tuple[Utterance, ...] = ()
-    wrong_utterances: int = 0
-    empty_references: tuple[str, ...] = ()
-    empty_hypotheses: tuple[str, ...] = ()
-    missing_as_empty: tuple[str, ...] = ()
+    scripts: tuple[tuple[str, Counts], ...] = ()
 
     @property
-    def rate(self) -> float | None:
-        """The set's error rate in its unit; None without reference tokens."""
-        return self.total.rate
+    def by_script(self) -> dict[str, Counts]:
+        """Counts by script of the token."""
+        return dict(self.scripts)
 
     @property
-    def han_kana(self) -> Counts:
-        """Counts on the Han and Kana side; in unit ``mer`` its rate is a character error rate."""
-        return sum((c for s, c in self.by_script.items() if s in HAN_KANA_SCRIPTS), Counts())
+    def hits(self) -> int:
+        """Tokens heard right, H."""
+        return self.counts.hits
 
     @property
-    def rest(self) -> Counts:
-        """Counts on everything else; in unit ``mer`` its rate is a word error rate."""
-        return sum((c for s, c in self.by_script.items() if s not in HAN_KANA_SCRIPTS), Counts())
+    def substitutions(self) -> int:
+        """Tokens heard as others, S."""
+        return self.counts.substitutions
 
-    def interval(self, samples: int = 1000, seed: int = 0) -> Interval | None:
-        """Return the 95 % bootstrap interval of the rate over utterances (None: fewer than two)."""
-        return interval(
-            [u.errors for u in self.utterances],
-            [u.tokens for u in self.utterances],
-            samples=samples,
-            seed=seed,
-        )
+    @property
+    def deletions(self) -> int:
+        """Reference tokens not heard, D."""
+        return self.counts.deletions
 
-    def __add__(self, other: SetScore) -> SetScore:
-        if not isinstance(other, SetScore):
-            return NotImplemented
-        for name in ("unit", "normalisation", "poi"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise ValueError(
-                    f"scores of different {name} do not add up: {mine!r} and {theirs!r}"
-                )
-        both = {u.id for u in self.utterances} & {u.id for u in other.utterances}
-        if both:
-            raise ValueError(f"scores share utterances and do not add up: {some(both)}")
-        scripts = self.by_script.keys() | other.by_script.keys()
-        return SetScore(
-            unit=self.unit,
-            normalisation=self.normalisation,
-            total=self.total + other.total,
-            by_script={
-                s: self.by_script.get(s, Counts()) + other.by_script.get(s, Counts())
-                for s in sorted(scripts)
-            },
-            pier=self.pier + other.pier,
-            poi=self.poi,
-            utterances=tuple(sorted(self.utterances + other.utterances, key=lambda u: u.id)),
-            wrong_utterances=self.wrong_utterances + other.wrong_utterances,
-            empty_references=tuple(sorted(self.empty_references + other.empty_references)),
-            empty_hypotheses=tuple(sorted(self.empty_hypotheses + other.empty_hypotheses)),
-            missing_as_empty=tuple(sorted(self.missing_as_empty + other.missing_as_empty)),
-        )
+    @property
+    def insertions(self) -> int:
+        """Hypothesis tokens that nobody said, I."""
+        return self.counts.insertions
 
-    def summary(self) -> dict:
-        """Return the counts alone, flat and small: a row of a sweep (``{"scale": ..., "set": ...,
-        **row}``)."""
-        return {
-            "unit": self.unit,
-            "normalisation": self.normalisation,
-            "num_utterances": len(self.utterances),
-            "wrong_utterances": self.wrong_utterances,
-            **asdict(self.total),
-            "errors": self.total.errors,
-            "tokens": self.total.tokens,
-            "rate": self.rate,
-        }
+    @property
+    def errors(self) -> int:
+        """Errors, S + D + I."""
+        return self.counts.errors
 
-    def save(self, path: str | Path, **extra: object) -> None:
-        """Write the score as JSON (whole or not at all); ``extra`` goes in as it is (paths,
-        settings)."""
-        path = Path(path)
-        found = self.interval()
-        document = {
-            "format": FORMAT,
-            **self.summary(),
-            "interval_95": asdict(found) if found else None,
-            "by_script": {s: _with_rate(c) for s, c in self.by_script.items()},
-            "cer_han_kana": _with_rate(self.han_kana),
-            "wer_rest": _with_rate(self.rest),
-            "pier": {"points_of_interest": self.poi, **_with_rate(self.pier)},
-            "empty_references": list(self.empty_references),
-            "empty_hypotheses": list(self.empty_hypotheses),
-            "missing_as_empty": list(self.missing_as_empty),
-            **extra,
-            "utterances": [[u.id, u.errors, u.tokens] for u in self.utterances],
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            text = json.dumps(document, ensure_ascii=False, indent=1)
-            part.write_text(text + "\n", encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: str | Path) -> SetScore:
-        """Read what :meth:`save` wrote.
-
-        Raises: FileNotFoundError; ValueError for anything else, or for totals that contradict the
-            utterances.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; write it with python -m espnet_blora.bin.score"
-            )
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}, expected {FORMAT!r}")
-            loaded = cls(
-                unit=document["unit"],
-                normalisation=document["normalisation"],
-                total=_counts(document),
-                by_script={s: _counts(c) for s, c in document["by_script"].items()},
-                pier=_counts(document["pier"]),
-                poi=document["pier"]["points_of_interest"],
-                utterances=tuple(Utterance(*row) for row in document["utterances"]),
-                wrong_utterances=document["wrong_utterances"],
-                empty_references=tuple(document["empty_references"]),
-                empty_hypotheses=tuple(document["empty_hypotheses"]),
-                missing_as_empty=tuple(document["missing_as_empty"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: not a score of this project ({error!r}); write it anew with "
-                "python -m espnet_blora.bin.score"
-            ) from error
-        sums = sum(u.errors for u in loaded.utterances), sum(u.tokens for u in loaded.utterances)
-        if sums != (loaded.total.errors, loaded.total.tokens):
-            raise ValueError(
-                f"{path}: its utterances add up to {sums[0]} errors in {sums[1]} tokens, "
-                f"its total says {loaded.total.errors} in {loaded.total.tokens}; score anew"
-            )
-        return loaded
+    @property
+    def tokens(self) -> int:
+        """Reference tokens, H + S + D."""
+        return self.counts.tokens
 
 
-def _counts(document: Mapping[str, int]) -> Counts:
-    names = ("hits", "substitutions", "deletions", "insertions")
-    values = [document[name] for name in names]
-    if not all(isinstance(value, int) and value >= 0 for value in values):
-        raise ValueError(
-            f"counts must be whole numbers >= 0, found {dict(zip(names, values, strict=True))}"
-        )
-    return Counts(*values)
+@dataclass(frozen=True, slots=True, order=True)
+class Remark:
+    """Something odd in the texts that was counted all the same.
+
+    Attributes:
+        kind: a key of ``remarks.REMARKS``, which says how such a thing counts.
+        side: ``reference`` or ``hypothesis``.
+        id: the utterance's id.
+        where: ``file:line``; empty where the texts came from no file.
+        what: what was found; may be empty.
+    """
+
+    kind: str
+    side: str
+    id: str
+    where: str = ""
+    what: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where} ({self.id})" if self.where else f"{self.side} {self.id}"
+        return f"{place}: {self.what}" if self.what else place
 
 
-def _with_rate(counts: Counts) -> dict:
+def add_up(counts: Iterable[Counts]) -> Counts:
+    """Return the sum of counts."""
+    hits = substitutions = deletions = insertions = 0
+    for c in counts:
+        hits += c.hits
+        substitutions += c.substitutions
+        deletions += c.deletions
+        insertions += c.insertions
+    return Counts(hits, substitutions, deletions, insertions)
+
+
+def with_rate(counts: Counts) -> dict:
+    """Return counts as a JSON object with their tokens and rate."""
     return {**asdict(counts), "tokens": counts.tokens, "rate": counts.rate}
 
 

@@ -25,45 +25,24 @@ Code-Switching", ICASSP 2025, arXiv 2501.09512, and its public program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rapidfuzz.distance import Levenshtein
 
+from espnet_blora.scoring.alignment import Codes
 from espnet_blora.scoring.counts import (
     HAN_KANA,
     HAN_KANA_SCRIPTS,
     REST,
-    Counts,
-    SetScore,
+    Remark,
     Utterance,
-    some,
+    shared_counts,
 )
-from espnet_blora.text import characters, mixed_tokens, script_of_token, words
+from espnet_blora.scoring.remarks import check_ids, ids_by_case, look_at, place_of
+from espnet_blora.scoring.set_score import SetScore
+from espnet_blora.scoring.units import UNITS
+from espnet_blora.text import script_of_token
 from espnet_blora.text.normalise import NORMALISATIONS, get_normalisation
-
-UNITS: dict[str, Callable[[str], list[str]]] = {
-    "mer": mixed_tokens,  # Han and Kana by character, other scripts by word
-    "wer": words,  # by white space only
-    "cer": characters,  # by character, white space not counted
-}
-
-
-def align(ref: list[str], hyp: list[str]) -> list[tuple[str, str | None, str | None]]:
-    """Return one optimal alignment as ``(operation, reference token or None, hypothesis token or
-    None)``.
-
-    Operations: ``hit``, ``sub``, ``del``, ``ins``, in order.
-    """
-    rows: list[tuple[str, str | None, str | None]] = []
-    for tag, i1, i2, j1, j2 in Levenshtein.opcodes(*_numbered(ref, hyp)):
-        if tag == "delete":
-            rows += [("del", token, None) for token in ref[i1:i2]]
-        elif tag == "insert":
-            rows += [("ins", None, token) for token in hyp[j1:j2]]
-        else:
-            name = "hit" if tag == "equal" else "sub"
-            rows += [(name, a, b) for a, b in zip(ref[i1:i2], hyp[j1:j2], strict=True)]
-    return rows
 
 
 def score(
@@ -77,11 +56,15 @@ def score(
 ) -> SetScore:
     """Score hypotheses against references, paired by utterance id.
 
+    One utterance is looked at after the other: of lazy mappings
+    (:class:`espnet_blora.data.keyed.KeyedText`) no text stays in memory, only counts do.
+
     Args:
-        ref: id -> reference text.
+        ref: id -> reference text. Where a mapping has ``where`` (id -> ``file:line``), errors and
+            remarks name that place.
         hyp: id -> hypothesis text.
         unit: a key of ``UNITS``.
-        normalisation: a key of ``text.normalise.NORMALISATIONS``.
+        normalisation: a name that ``text.normalise.get_normalisation`` knows.
         poi: ``"rest"``, ``"han_kana"`` or the name of a script (module docstring, PIER).
         missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
             names them.
@@ -89,47 +72,68 @@ def score(
     Raises: ValueError for an unknown unit or normalisation, no reference at all, references without
         hypothesis, hypotheses without reference; ids are named.
     """
-    if unit not in UNITS:
-        raise ValueError(f"unit {unit!r} is unknown; there are: {', '.join(UNITS)}")
-    treat, tokenise = get_normalisation(normalisation), UNITS[unit]
+    treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     missing = check_ids(ref, hyp, missing_as_empty=missing_as_empty)
-    total, pier, wrong = Counts(), Counts(), 0
-    by_script: dict[str, list[int]] = {}
-    utterances, empty_references, empty_hypotheses = [], [], []
-    is_point = _points(poi)
+    absent = set(missing)
+    counter = _Counter(poi)
+    utterances: list[Utterance] = []
+    remarks: list[Remark] = list(ids_by_case(ref))
     for key in sorted(ref):
-        left = tokenise(treat(ref[key]))
-        right = tokenise(treat(hyp.get(key, "")))
-        counts = _count(left, right, by_script)
-        points = [is_point(script_of_token(token)) for token in left]
-        if any(points) and not all(points):
-            pier += _count_at(left, right, points)
-        total += counts
-        wrong += counts.errors > 0
-        utterances.append(Utterance(key, counts.errors, counts.tokens))
+        left_text = ref[key]
+        right_text = "" if key in absent else hyp[key]
+        left, right = tokenise(treat(left_text)), tokenise(treat(right_text))
+        utterances.append(counter.count(key, left, right))
+        remarks += look_at("reference", key, left_text, ref)
+        remarks += look_at("hypothesis", key, right_text, hyp)
         if not left:
-            empty_references.append(key)
-        elif not right:
-            empty_hypotheses.append(key)
+            remarks.append(Remark("empty_reference", "reference", key, place_of(ref, key)))
+        if key in absent:
+            remarks.append(Remark("missing_hypothesis", "reference", key, place_of(ref, key)))
+        elif left and not right:
+            remarks.append(Remark("empty_hypothesis", "hypothesis", key, place_of(hyp, key)))
     return SetScore(
         unit=unit,
-        normalisation=normalisation,
-        total=total,
-        by_script={script: Counts(*by_script[script]) for script in sorted(by_script)},
-        pier=pier,
+        normalisation=treat.name,
         poi=poi,
         utterances=tuple(utterances),
-        wrong_utterances=wrong,
-        empty_references=tuple(empty_references),
-        empty_hypotheses=tuple(empty_hypotheses),
         missing_as_empty=tuple(missing),
+        remarks=tuple(sorted(remarks)),
     )
 
 
-def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> dict[str, list[str]]:
-    """Return id -> the tokens that :func:`score` compares."""
-    treat, tokenise = get_normalisation(normalisation), UNITS[unit]
-    return {key: tokenise(treat(text)) for key, text in texts.items()}
+def unit_of(unit: str) -> Callable[[str], list[str]]:
+    """Return what cuts a text into tokens of a unit.
+
+    Raises: ValueError naming the units there are.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit {unit!r} is unknown; there are: {', '.join(UNITS)}")
+    return UNITS[unit]
+
+
+class Tokens(Mapping[str, list[str]]):
+    """Id -> the tokens that :func:`score` compares, made when they are asked for."""
+
+    def __init__(self, texts: Mapping[str, str], unit: str, normalisation: str):
+        self.texts = texts
+        self._treat, self._tokenise = get_normalisation(normalisation), unit_of(unit)
+
+    def __getitem__(self, key: str) -> list[str]:
+        return self._tokenise(self._treat(self.texts[key]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.texts
+
+
+def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> Tokens:
+    """Return id -> the tokens that :func:`score` compares; none of them is kept."""
+    return Tokens(texts, unit, normalisation)
 
 
 def describe_normalisation(name: str) -> str:
@@ -137,34 +141,59 @@ def describe_normalisation(name: str) -> str:
     return NORMALISATIONS[name].describe() if name in NORMALISATIONS else name
 
 
-def check_ids(
-    ref: Mapping[str, str], hyp: Mapping[str, str], *, missing_as_empty: bool = False
-) -> list[str]:
-    """Compare the ids of both sides; return the references without hypothesis, if those are
-    allowed.
+class _Scripts(dict):
+    """Token -> script; a dictionary is faster than a call on the tokens heard right."""
 
-    Raises: ValueError naming missing and extra ids, and near misses that differ by case only.
-    """
-    if not ref:
-        raise ValueError("no reference utterance: there is nothing to score")
-    missing = sorted(ref.keys() - hyp.keys())
-    extra = sorted(hyp.keys() - ref.keys())
-    problems = []
-    if missing and not missing_as_empty:
-        problems.append(
-            f"{len(missing)} of {len(ref)} references have no hypothesis: {some(missing)}"
-        )
-    if extra:
-        problems.append(f"{len(extra)} hypotheses have no reference: {some(extra)}")
-    if problems:
-        folded = {key.casefold() for key in extra}
-        near = [key for key in missing if key.casefold() in folded]
-        if near:
-            problems.append(f"ids that differ by case only: {some(near)}")
-        if missing and not missing_as_empty:
-            problems.append("decode them, or ask for missing hypotheses to be counted as empty")
-        raise ValueError("; ".join(problems))
-    return missing
+    def __missing__(self, token: str) -> str:
+        self[token] = script = script_of_token(token)
+        return script
+
+
+_HIT, _SUB, _DEL, _INS = range(4)
+_MOST_SCRIPTS = 200_000
+
+
+class _Counter:
+    """Counts utterances; keeps nothing but what it knows of tokens, and of that a bounded part."""
+
+    def __init__(self, poi: str):
+        self._is_point = _points(poi)
+        self._scripts, self._codes = _Scripts(), Codes()
+
+    def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
+        """Count one utterance: in all, by script, and at the points of interest."""
+        scripts = list(map(self._scripts.__getitem__, ref))
+        names = set(scripts)
+        rows = {name: [scripts.count(name), 0, 0, 0] for name in names}
+        points = set(filter(self._is_point, names)) if len(names) > 1 else names
+        switched = 0 < len(points) < len(names)
+        pier = [sum(rows[name][_HIT] for name in points) if switched else 0, 0, 0, 0]
+        if ref != hyp:
+            edits = Levenshtein.editops(self._codes.spell(ref), self._codes.spell(hyp))
+            last = len(ref) - 1
+            for tag, i, j in edits.as_list():
+                if tag == "insert":
+                    script = self._scripts[hyp[j]]
+                    rows.setdefault(script, [0, 0, 0, 0])[_INS] += 1
+                    if switched and scripts[min(i, last)] in points:
+                        pier[_INS] += 1
+                    continue
+                kind = _SUB if tag == "replace" else _DEL
+                row = rows[scripts[i]]
+                row[_HIT] -= 1
+                row[kind] += 1
+                if switched and scripts[i] in points:
+                    pier[_HIT] -= 1
+                    pier[kind] += 1
+            self._codes.forget()
+        if len(self._scripts) > _MOST_SCRIPTS:
+            self._scripts.clear()
+        parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
+        if len(parts) == 1:
+            whole = parts[0][1]
+        else:
+            whole = shared_counts(*map(sum, zip(*rows.values(), strict=True)))
+        return Utterance(key, whole, shared_counts(*pier), parts)
 
 
 def _points(poi: str) -> Callable[[str], bool]:
@@ -173,46 +202,3 @@ def _points(poi: str) -> Callable[[str], bool]:
     if poi == REST:
         return lambda script: script not in HAN_KANA_SCRIPTS
     return lambda script: script == poi
-
-
-def _numbered(ref: list[str], hyp: list[str]) -> tuple[list[int], list[int]]:
-    numbers: dict[str, int] = {}
-    return (
-        [numbers.setdefault(token, len(numbers)) for token in ref],
-        [numbers.setdefault(token, len(numbers)) for token in hyp],
-    )
-
-
-_HIT, _SUB, _DEL, _INS = range(4)
-
-
-def _count(ref: list[str], hyp: list[str], by_script: dict[str, list[int]]) -> Counts:
-    """Count one utterance, adding to ``by_script`` (script -> [H, S, D, I])."""
-    for token in ref:
-        by_script.setdefault(script_of_token(token), [0, 0, 0, 0])[_HIT] += 1
-    substitutions = deletions = insertions = 0
-    if ref != hyp:
-        for tag, i, j in Levenshtein.editops(*_numbered(ref, hyp)):
-            if tag == "insert":
-                insertions += 1
-                by_script.setdefault(script_of_token(hyp[j]), [0, 0, 0, 0])[_INS] += 1
-                continue
-            row = by_script[script_of_token(ref[i])]
-            row[_HIT] -= 1
-            if tag == "replace":
-                substitutions += 1
-                row[_SUB] += 1
-            else:
-                deletions += 1
-                row[_DEL] += 1
-    return Counts(len(ref) - substitutions - deletions, substitutions, deletions, insertions)
-
-
-def _count_at(ref: list[str], hyp: list[str], points: list[bool]) -> Counts:
-    """Count one utterance's hits and errors at its points of interest."""
-    found = {"replace": 0, "delete": 0, "insert": 0}
-    for tag, i, _ in Levenshtein.editops(*_numbered(ref, hyp)):
-        if points[min(i, len(points) - 1)]:
-            found[tag] += 1
-    hits = sum(points) - found["replace"] - found["delete"]
-    return Counts(hits, found["replace"], found["delete"], found["insert"])

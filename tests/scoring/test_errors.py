@@ -185,21 +185,6 @@ def test_scores_that_do_not_belong_together():
         one + score({"b": "x"}, {"b": "x"}, "wer")
 
 
-@pytest.mark.parametrize("damage", ["{", "{}", "null", '{"format": "other/1"}'])
-def test_a_file_that_is_no_score(tmp_path, damage):
-    (tmp_path / "score.json").write_text(damage)
-    with pytest.raises(ValueError, match="score.json: not a score"):
-        SetScore.load(tmp_path / "score.json")
-
-
-def test_a_file_whose_total_was_changed(tmp_path):
-    path = tmp_path / "score.json"
-    score({"a": "x y"}, {"a": "x"}).save(path)
-    path.write_text(path.read_text().replace('"deletions": 1', '"deletions": 0', 1))
-    with pytest.raises(ValueError, match="add up to 1 errors"):
-        SetScore.load(path)
-
-
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_text_can_be_scored(ref, hyp):
     result = score({"u": ref}, {"u": hyp}, normalisation="none")

@@ -25,9 +25,14 @@ def test_it_equals_the_function(files, capsys):
     document = json.loads((files / "o" / "score.json").read_text(encoding="utf-8"))
     assert document["by_language"]["en"] == {
         "utterances": 1,
+        "hits": 1,
+        "substitutions": 0,
+        "deletions": 1,
+        "insertions": 0,
         "errors": 1,
         "tokens": 2,
         "rate": 0.5,
+        "interval_95": None,
     }
     assert document["rate"] == 0.4 and document["normalisation"] == "basic"
     assert document["interval_95"]["low"] <= 0.4 <= document["interval_95"]["high"]

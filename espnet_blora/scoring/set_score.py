@@ -1,0 +1,264 @@
+"""The score of a set of utterances, and the file it is kept in (``score.json``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from espnet_blora.scoring.bootstrap import Interval, interval
+from espnet_blora.scoring.counts import (
+    HAN_KANA_SCRIPTS,
+    REST,
+    Counts,
+    Remark,
+    Utterance,
+    add_up,
+    shared_counts,
+    some,
+    with_rate,
+)
+
+FORMAT = "espnet_blora.score/2"
+COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}")
+_NAMES = ("hits", "substitutions", "deletions", "insertions")
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """Counts of a set of utterances. Sets scored alike add up with ``+``.
+
+    Every total is the sum over ``utterances``; nothing is kept twice.
+
+    Attributes:
+        unit: a key of ``units.UNITS``: ``mer``, ``wer``, ``cer``, ...
+        normalisation: the name of the treatment of both sides.
+        poi: which tokens are points of interest.
+        utterances: counts by utterance, sorted by id.
+        missing_as_empty: ids without hypothesis that were, on request, counted as empty ones.
+        remarks: odd things in the texts, with file and line, by kind.
+    """
+
+    unit: str
+    normalisation: str
+    poi: str = REST
+    utterances: tuple[Utterance, ...] = ()
+    missing_as_empty: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @cached_property
+    def total(self) -> Counts:
+        """Counts over all utterances."""
+        return add_up(u.counts for u in self.utterances)
+
+    @cached_property
+    def pier(self) -> Counts:
+        """Counts at the points of interest; ``pier.rate`` is the PIER."""
+        return add_up(u.pier for u in self.utterances)
+
+    @cached_property
+    def by_script(self) -> dict[str, Counts]:
+        """Counts by script of the token, sorted by script."""
+        parts: dict[str, list[Counts]] = {}
+        for utterance in self.utterances:
+            for script, counts in utterance.scripts:
+                parts.setdefault(script, []).append(counts)
+        return {script: add_up(parts[script]) for script in sorted(parts)}
+
+    @cached_property
+    def wrong_utterances(self) -> int:
+        """Utterances with at least one error."""
+        return sum(u.errors > 0 for u in self.utterances)
+
+    @cached_property
+    def empty_references(self) -> tuple[str, ...]:
+        """Ids whose reference holds no token: everything heard there is an insertion."""
+        return tuple(u.id for u in self.utterances if not u.tokens)
+
+    @cached_property
+    def empty_hypotheses(self) -> tuple[str, ...]:
+        """Ids whose hypothesis holds no token though the reference does."""
+        return tuple(
+            u.id for u in self.utterances if u.deletions == u.tokens > 0 == u.counts.insertions
+        )
+
+    @property
+    def rate(self) -> float | None:
+        """The set's error rate in its unit; None without reference tokens."""
+        return self.total.rate
+
+    @property
+    def han_kana(self) -> Counts:
+        """Counts on the Han and Kana side; in unit ``mer`` its rate is a character error rate."""
+        return add_up(c for s, c in self.by_script.items() if s in HAN_KANA_SCRIPTS)
+
+    @property
+    def rest(self) -> Counts:
+        """Counts on everything else; in unit ``mer`` its rate is a word error rate."""
+        return add_up(c for s, c in self.by_script.items() if s not in HAN_KANA_SCRIPTS)
+
+    def interval(
+        self, samples: int = 1000, seed: int = 0, groups: Mapping[str, str] | None = None
+    ) -> Interval | None:
+        """Return the 95 % bootstrap interval of the rate (None: fewer than two to draw from).
+
+        Utterances are drawn; with ``groups`` (id -> name, such as a speaker) whole groups.
+        """
+        return interval(
+            [u.errors for u in self.utterances],
+            [u.tokens for u in self.utterances],
+            samples=samples,
+            seed=seed,
+            groups=None if groups is None else [groups[u.id] for u in self.utterances],
+        )
+
+    def __add__(self, other: SetScore) -> SetScore:
+        if not isinstance(other, SetScore):
+            return NotImplemented
+        for name in ("unit", "normalisation", "poi"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"scores of different {name} do not add up: {mine!r} and {theirs!r}"
+                )
+        both = {u.id for u in self.utterances} & {u.id for u in other.utterances}
+        if both:
+            raise ValueError(f"scores share utterances and do not add up: {some(both)}")
+        return SetScore(
+            unit=self.unit,
+            normalisation=self.normalisation,
+            poi=self.poi,
+            utterances=tuple(sorted(self.utterances + other.utterances, key=lambda u: u.id)),
+            missing_as_empty=tuple(sorted(self.missing_as_empty + other.missing_as_empty)),
+            remarks=tuple(sorted(self.remarks + other.remarks)),
+        )
+
+    def summary(self) -> dict:
+        """Return the counts alone, flat and small: a row of a sweep (``{"scale": ..., "set": ...,
+        **row}``)."""
+        return {
+            "unit": self.unit,
+            "normalisation": self.normalisation,
+            "num_utterances": len(self.utterances),
+            "wrong_utterances": self.wrong_utterances,
+            **asdict(self.total),
+            "errors": self.total.errors,
+            "tokens": self.total.tokens,
+            "rate": self.rate,
+        }
+
+    def totals(self) -> dict:
+        """Return all that follows from the utterances: what a file says of them must equal it."""
+        return {
+            **self.summary(),
+            "by_script": {s: with_rate(c) for s, c in self.by_script.items()},
+            "cer_han_kana": with_rate(self.han_kana),
+            "wer_rest": with_rate(self.rest),
+            "pier": {"points_of_interest": self.poi, **with_rate(self.pier)},
+            "empty_references": list(self.empty_references),
+            "empty_hypotheses": list(self.empty_hypotheses),
+        }
+
+    def save(self, path: str | Path, **extra: object) -> None:
+        """Write the score as JSON (whole or not at all); ``extra`` goes in as it is (paths,
+        settings)."""
+        path = Path(path)
+        head = {"format": FORMAT, **self.totals()}
+        if "interval_95" not in extra:
+            found = self.interval()
+            head["interval_95"] = asdict(found) if found else None
+        head |= {"missing_as_empty": list(self.missing_as_empty)}
+        head |= {"remarks": [asdict(r) for r in self.remarks], **extra}
+        head |= {"utterance_columns": COLUMNS}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
+                file.write(',\n "utterances": [')
+                for number, utterance in enumerate(self.utterances):
+                    row = json.dumps(_row(utterance), ensure_ascii=False)
+                    file.write(f"{',' if number else ''}\n  {row}")
+                file.write("\n ]\n}\n")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SetScore:
+        """Read what :meth:`save` wrote.
+
+        Raises: FileNotFoundError; ValueError for anything else, for the format of an older
+            release, or for totals (of the set, by script, PIER, by speaker, by language) that are
+            not the sum over the utterances.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file; write it with python -m espnet_blora.bin.score"
+            )
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r}, this release reads {FORMAT!r}")
+            loaded = cls(
+                unit=document["unit"],
+                normalisation=document["normalisation"],
+                poi=document["pier"]["points_of_interest"],
+                utterances=tuple(_utterance(*row) for row in document["utterances"]),
+                missing_as_empty=tuple(document["missing_as_empty"]),
+                remarks=tuple(Remark(**row) for row in document["remarks"]),
+            )
+            stated = {name: document[name] for name in loaded.totals()}
+            groups = {
+                name: add_up(_counts([row[n] for n in _NAMES]) for row in document[name].values())
+                for name in ("by_speaker", "by_language")
+                if document.get(name)
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: not a score, or one of another release ({error!r}); score anew with "
+                "python -m espnet_blora.bin.score"
+            ) from error
+        _check(path, loaded, stated, groups)
+        return loaded
+
+
+def _row(u: Utterance) -> list:
+    scripts = {script: astuple(counts) for script, counts in u.scripts}
+    return [u.id, astuple(u.counts), astuple(u.pier), scripts]
+
+
+def _utterance(
+    key: str, counts: Sequence[int], pier: Sequence[int], scripts: Mapping[str, Sequence[int]]
+) -> Utterance:
+    parts = tuple((script, _counts(values)) for script, values in scripts.items())
+    utterance = Utterance(key, _counts(counts), _counts(pier), parts)
+    if add_up(c for _, c in parts) != utterance.counts:
+        raise ValueError(f"utterance {key!r}: its scripts do not add up to {counts}")
+    return utterance
+
+
+def _counts(values: Sequence[int]) -> Counts:
+    if len(values) != 4 or not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError(f"counts must be four whole numbers >= 0, found {values}")
+    return shared_counts(*values)
+
+
+def _check(
+    path: Path, loaded: SetScore, stated: Mapping[str, object], groups: Mapping[str, Counts]
+) -> None:
+    """Compare what a file states with what its utterances add up to."""
+    ids = [u.id for u in loaded.utterances]
+    wrong = [] if ids == sorted(set(ids)) else ["utterances: ids are double, or not sorted"]
+    for name, value in loaded.totals().items():
+        if stated[name] != value:
+            wrong.append(f"{name}: it says {stated[name]}, its utterances add up to {value}")
+    for name, counts in groups.items():
+        if counts != loaded.total:
+            wrong.append(f"{name}: adds up to {counts}, the set has {loaded.total}")
+    if wrong:
+        raise ValueError(f"{path}: contradicts itself; score anew ({wrong[0]})")
