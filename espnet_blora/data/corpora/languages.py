@@ -1,0 +1,37 @@
+"""Whisper's language codes for the tags that corpora use (ISO 639, BCP 47, FLEURS)."""
+
+from __future__ import annotations
+
+# Whisper's code, then other tags for the same language: ISO 639-3, ISO 639-2/B where it differs,
+# the individual language that corpora name where ISO 639-3 has a macrolanguage, older tags.
+_TABLE = """
+en eng | zh zho chi cmn | de deu ger | es spa | ru rus | ko kor | fr fra fre | ja jpn | pt por
+tr tur | pl pol | ca cat | nl nld dut | ar ara arb arz ary apc acm afb | sv swe | it ita | id ind
+hi hin | fi fin | vi vie | he heb iw | uk ukr | el ell gre | ms msa may zsm | cs ces cze
+ro ron rum | da dan | hu hun | ta tam | no nor nob nb | th tha | ur urd | hr hrv | bg bul | lt lit
+la lat | mi mri mao | ml mal | cy cym wel | sk slk slo | te tel | fa fas per pes | lv lav lvs
+bn ben | sr srp | az aze azj | sl slv | kn kan | et est ekk | mk mkd mac | br bre | eu eus baq
+is isl ice | hy hye arm | ne nep npi | mn mon khk | bs bos | kk kaz | sq sqi alb als | sw swa swh
+gl glg | mr mar | pa pan | si sin | km khm | sn sna | yo yor | so som | af afr | oc oci
+ka kat geo | be bel | tg tgk | sd snd | gu guj | am amh | yi yid ydd | lo lao | uz uzb uzn
+fo fao | ht hat | ps pus pbt | tk tuk | nn nno | mt mlt | sa san | lb ltz | my mya bur
+bo bod tib | tl tgl fil | mg mlg plt | as asm | tt tat | haw | ln lin | ha hau | ba bak
+jw jav jv | su sun | yue
+"""
+_CODES = {
+    tag: group.split()[0] for group in _TABLE.replace("\n", "|").split("|") for tag in group.split()
+}
+_REGIONAL = {"zh-hk": "yue"}  # Common Voice's name for Cantonese
+
+WHISPER_CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES.values()))
+
+
+def whisper_code(tag: str) -> str | None:
+    """Return Whisper's code for a language tag, or None where Whisper has no such language.
+
+    Takes ISO 639-1 and 639-3 (``ar``, ``ara``), Common Voice's locales (``zh-CN``) and FLEURS's
+    (``cmn_hans_cn``): what follows the language is looked at for Hong Kong's Chinese only.
+    ``yue`` is known to large-v3 and large-v3-turbo alone.
+    """
+    tag = tag.strip().lower().replace("_", "-")
+    return _REGIONAL.get(tag) or _CODES.get(tag.partition("-")[0])

@@ -1,0 +1,159 @@
+"""Tables of a corpus, row by row, each with the place it stands at (``file:line``).
+
+All are UTF-8. A byte order mark at the beginning and a carriage return at a line's end, which
+editors leave behind, are taken off; a line of blanks alone is passed over. Whatever else is wrong
+with a row is an error that names the line, for a shifted column would train on the wrong text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """One row: where it stands, and its fields by the column's name."""
+
+    where: str
+    fields: dict[str, str]
+
+
+class Keyed(NamedTuple):
+    """One line ``<key> <value>``: where it stands, its key, and the rest of the line."""
+
+    where: str
+    key: str
+    value: str
+
+
+def lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield the number (from 1) and text of each line, without its end.
+
+    Raises: FileNotFoundError; ValueError with file:line if bytes are not UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}:{number}: not UTF-8 (byte {raw[error.start]:#04x} at column "
+                    f"{error.start + 1}); is the file damaged, or in another encoding?"
+                ) from error
+
+
+def keyed(path: str | Path) -> Iterator[Keyed]:
+    """Yield lines ``<key> <value>``, cut at the first blank or TAB; the value may be empty.
+
+    Raises: as ``lines``; ValueError with file:line for a line that begins with a blank, and for a
+    key that was there before.
+    """
+    first: dict[str, int] = {}
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        if line[0].isspace():
+            raise ValueError(f"{where}: begins with a blank; expected '<id> <text>'")
+        key, *rest = line.split(maxsplit=1)
+        if key in first:
+            raise ValueError(f"{where}: {key!r} is there already, on line {first[key]}")
+        first[key] = number
+        yield Keyed(where, key, rest[0].strip() if rest else "")
+
+
+def tsv(
+    path: str | Path, needed: Sequence[str] = (), columns: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a table whose fields are separated by TABs and never quoted.
+
+    ``columns`` names the fields of a table without a header; otherwise the first line does, in
+    any order, and must hold those ``needed``.
+
+    Raises: as ``lines``; ValueError with file:line for a needed column that is absent, or a row
+    with another number of fields than the header's.
+    """
+    for number, line in lines(path):
+        where = f"{path}:{number}"
+        fields = line.split("\t")
+        if columns is None:
+            columns = _header(where, fields, needed)
+        elif line.strip():
+            yield Row(where, _named(where, columns, fields))
+
+
+def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a table of comma-separated values with a header line (RFC 4180 quotes).
+
+    A quoted field may hold commas and line breaks; ``where`` is the line its row begins on.
+
+    Raises: as ``tsv``; ValueError with file:line for a quote that is never closed.
+    """
+    reader = csv.reader((f"{line}\n" for _, line in lines(path)), strict=True)
+    columns = None
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{where}: no proper row of comma-separated values: {error}"
+            ) from error
+        if fields is None:
+            return
+        if columns is None:
+            columns = _header(where, fields, needed)
+        elif any(field.strip() for field in fields):
+            yield Row(where, _named(where, columns, fields))
+
+
+def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where and what of each line, one JSON object a line; ``needed`` keys hold strings.
+
+    Raises: as ``lines``; ValueError with file:line for what is no JSON object, or lacks a key.
+    """
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            entry = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{where}: not JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: a {type(entry).__name__}; expected an object {{...}}")
+        for key in needed:
+            if not isinstance(entry.get(key), str):
+                raise ValueError(
+                    f"{where}: {key!r} is {entry.get(key)!r}; expected a string (keys here: "
+                    f"{', '.join(entry)})"
+                )
+        yield where, entry
+
+
+def _header(where: str, columns: list[str], needed: Sequence[str]) -> list[str]:
+    columns = [column.strip() for column in columns]
+    if absent := [name for name in needed if name not in columns]:
+        raise ValueError(
+            f"{where}: no column {', '.join(absent)}; the header has: {', '.join(columns)}"
+        )
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise ValueError(f"{where}: column {', '.join(twice)} is there twice")
+    return columns
+
+
+def _named(where: str, columns: Sequence[str], fields: list[str]) -> dict[str, str]:
+    if len(fields) != len(columns):
+        raise ValueError(
+            f"{where}: {len(fields)} fields, expected {len(columns)} ({', '.join(columns)}); is "
+            "the file cut off, or was it edited?"
+        )
+    return dict(zip(columns, fields, strict=True))
