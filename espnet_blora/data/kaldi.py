@@ -14,59 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_blora.data import audio
+from espnet_blora.data.keyed import check_key, read_keyed
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 10  # ids named in a message; the rest is counted
-_BLANKS = " \t"
-
-
-def _check_key(key: str, where: str) -> None:
-    if not key:
-        raise ValueError(f"{where}: empty id; every line must start with an id, then a blank")
-    # \x1c-\x1f, \x85, \xa0 and the like are blanks to Python's split() but not to Kaldi's tools
-    bad = next((c for c in key if c.isspace() or ord(c) < 32 or c == "\ufeff"), None)
-    if bad is not None:
-        raise ValueError(
-            f"{where}: id {key!r} contains {bad!r}; ids hold neither blanks nor control characters"
-        )
-
-
-def read_keyed(path: str | Path) -> dict[str, str]:
-    """Read a file of ``key value`` lines; a line with a key alone gives an empty value.
-
-    Raises: FileNotFoundError; ValueError naming file and line for a duplicate or empty id, a
-    carriage return, a byte order mark, or bytes that are not UTF-8.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a list of '<id> <value>' lines is expected")
-    data = path.read_bytes()
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise ValueError(f"{path}:1: byte order mark; save the file as UTF-8 without BOM")
-    lines = data.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    result: dict[str, str] = {}
-    first: dict[str, int] = {}
-    for number, raw in enumerate(lines, 1):
-        where = f"{path}:{number}"
-        if b"\r" in raw:
-            raise ValueError(f"{where}: carriage return; convert the file with: sed -i 's/\\r//g'")
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{where}: not UTF-8 (byte {raw[error.start]:#04x} at column {error.start + 1}); "
-                "convert the file with iconv -t UTF-8"
-            ) from error
-        cut = min((i for i in (line.find(b) for b in _BLANKS) if i >= 0), default=len(line))
-        key, value = line[:cut], line[cut:].strip(_BLANKS)
-        _check_key(key, where)
-        if key in result:
-            raise ValueError(f"{where}: duplicate id {key!r}, first seen on line {first[key]}")
-        result[key], first[key] = value, number
-    return result
 
 
 def c_sorted(keys: Iterable[str]) -> list[str]:
@@ -83,7 +35,7 @@ def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
     lines = []
     for key in c_sorted(mapping):
         value = mapping[key]
-        _check_key(key, str(path))
+        check_key(key, str(path))
         if "\n" in value or "\r" in value:
             raise ValueError(f"{path}: value of {key!r} holds a line break: {value!r}")
         lines.append(f"{key} {value}\n" if value else f"{key}\n")

@@ -1,0 +1,186 @@
+"""``key value`` files, Kaldi's way: one utterance a line, read whole or looked up.
+
+The key ends at the first blank or tab; blanks around the value do not count. Nothing is repaired:
+a file with a byte order mark, carriage returns, bytes that are not UTF-8, or a key that is empty,
+double or holds control characters is refused, and all such lines are named in one error.
+"""
+
+from __future__ import annotations
+
+import mmap
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_BLANKS = " \t"
+_BLOCK = 1 << 20  # bytes decoded at a time
+_SHOWN = 5  # further lines named in a message; the rest is counted
+
+
+def check_key(key: str, where: str) -> None:
+    """Refuse what is no id; ``where`` begins the message.
+
+    Raises: ValueError for an empty id, or one with blanks or control characters.
+    """
+    if key and key.isascii() and key.isprintable() and " " not in key:
+        return
+    if not key:
+        raise ValueError(f"{where}: empty id; every line must start with an id, then a blank")
+    # \x1c-\x1f, \x85, \xa0 and the like are blanks to Python's split() but not to Kaldi's tools
+    bad = next((c for c in key if c.isspace() or ord(c) < 32 or c == "\ufeff"), None)
+    if bad is not None:
+        raise ValueError(
+            f"{where}: id {key!r} contains {bad!r}; ids hold neither blanks nor control characters"
+        )
+
+
+def read_keyed(path: str | Path) -> dict[str, str]:
+    """Read a file of ``key value`` lines; a line with a key alone gives an empty value.
+
+    Raises: FileNotFoundError; ValueError naming file and lines for a duplicate or empty id, a
+    carriage return, a byte order mark, or bytes that are not UTF-8.
+    """
+    path = _existing(path)
+    entries = _entries(path, path.read_bytes(), {})
+    return {key: line[len(key) :].strip(_BLANKS) for key, line, _ in entries}
+
+
+class KeyedText(Mapping[str, str]):
+    """A file of ``key value`` lines whose values stay in the file: id -> value, read when asked
+    for.
+
+    The whole file is checked at once; what is kept an utterance is its id, its line number and its
+    place. Do not cut the file short while it is in use.
+
+    Raises: as :func:`read_keyed`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = _existing(path)
+        self._data: mmap.mmap | bytes = b""
+        if self.path.stat().st_size:
+            with self.path.open("rb") as file:
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._numbers: dict[str, int] = {}
+        self._starts = array("Q", (s for _, _, s in _entries(path, self._data, self._numbers)))
+        size = len(self._data)
+        self._starts.append(size + (self._data[size - 1 : size] != b"\n"))
+
+    def __getitem__(self, key: str) -> str:
+        number = self._numbers[key]
+        line = self._data[self._starts[number - 1] : self._starts[number] - 1].decode("utf-8")
+        return line[len(key) :].strip(_BLANKS)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def where(self, key: str) -> str:
+        """Return ``file:line`` of an id.
+
+        Raises: KeyError for an id that is not there.
+        """
+        return f"{self.path}:{self._numbers[key]}"
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a list of '<id> <value>' lines is expected")
+    return path
+
+
+class _Problems:
+    """Bad lines by kind: the first in full, the next ones by number, the rest counted."""
+
+    def __init__(self, path: str | Path):
+        self.path = path
+        self.kinds: dict[str, tuple[str, list[int]]] = {}
+
+    def add(self, kind: str, number: int, message: str) -> None:
+        """Take down one bad line."""
+        self.kinds.setdefault(kind, (f"{self.path}:{number}: {message}", []))[1].append(number)
+
+    def check(self) -> None:
+        """Raise ValueError if there are any."""
+        told = []
+        for message, lines in sorted(self.kinds.values(), key=lambda kind: kind[1]):
+            more = ", ".join(map(str, lines[1 : _SHOWN + 1])) + ", ..." * (len(lines) > _SHOWN + 1)
+            told.append(f"{message} (and {len(lines) - 1} more: lines {more})" if more else message)
+        if told:
+            raise ValueError("; ".join(told))
+
+
+def _entries(
+    path: str | Path, data: bytes | mmap.mmap, numbers: dict[str, int]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield (key, line, byte at which the line starts), filling ``numbers``: key -> line number.
+
+    Raises: ValueError after the last line, or at once for a byte order mark.
+    """
+    if data[:3] == b"\xef\xbb\xbf":
+        raise ValueError(f"{path}:1: byte order mark; save the file as UTF-8 without BOM")
+    problems = _Problems(path)
+    number = start = 0
+    for block in _blocks(data):
+        raws = block.split(b"\n")
+        for raw, line in zip(raws, _decoded(block, raws, number, problems), strict=True):
+            number += 1
+            begin, start = start, start + len(raw) + 1
+            if line is None:
+                continue
+            cut = line.find(" ")
+            tab = line.find("\t", 0, cut) if cut >= 0 else line.find("\t")
+            key = line[: tab if tab >= 0 else cut] if max(tab, cut) >= 0 else line
+            if key in numbers:
+                problems.add(
+                    "double", number, f"duplicate id {key!r}, first seen on line {numbers[key]}"
+                )
+                continue
+            try:
+                check_key(key, "")
+            except ValueError as error:
+                problems.add("id" if key else "empty", number, str(error).removeprefix(": "))
+                continue
+            numbers[key] = number
+            yield key, line, begin
+    problems.check()
+
+
+def _blocks(data: bytes | mmap.mmap) -> Iterator[bytes]:
+    """Yield whole lines, about ``_BLOCK`` bytes of them at a time, without the last line break."""
+    start, size = 0, len(data)
+    while start < size:
+        end = data.find(b"\n", min(start + _BLOCK, size - 1))
+        end = size if end < 0 else end
+        yield data[start:end]
+        start = end + 1
+
+
+def _decoded(
+    block: bytes, raws: list[bytes], before: int, problems: _Problems
+) -> Iterator[str | None] | list[str]:
+    """The lines of a block as text; None for a line that was added to the problems."""
+    if b"\r" not in block:
+        try:
+            return block.decode("utf-8").split("\n")
+        except UnicodeDecodeError:
+            pass  # one line after the other, to say which
+    return [_line(raw, number, problems) for number, raw in enumerate(raws, before + 1)]
+
+
+def _line(raw: bytes, number: int, problems: _Problems) -> str | None:
+    if b"\r" in raw:
+        problems.add("return", number, "carriage return; convert the file with: sed -i 's/\\r//g'")
+        return None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte {raw[error.start]:#04x} at column {error.start + 1}"
+        problems.add("bytes", number, f"not UTF-8 ({found}); convert the file with iconv -t UTF-8")
+        return None
