@@ -9,11 +9,17 @@ from pathlib import Path
 
 import yaml
 
+SHARED = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 
-def load(path: str | Path) -> dict:
-    """Read one yaml file of keys and values.
 
-    Raises: FileNotFoundError; ValueError naming the file if it is no yaml or no mapping.
+def load(path: str | Path, within: tuple[Path, ...] = ()) -> dict:
+    """Read one yaml file of keys and values, laid over the files that its key ``include`` names.
+
+    ``include: train.yaml`` is looked for in espnet_blora/recipes/conf, which recipes share; with a
+    slash (``./base.yaml``) from the file's own folder. ``within``: the files that include it.
+
+    Raises: FileNotFoundError; ValueError naming the file if it is no yaml, no mapping, or includes
+        itself.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such configuration")
@@ -23,7 +29,19 @@ def load(path: str | Path) -> dict:
         raise ValueError(f"{path}: no yaml: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds {type(found).__name__}; 'key: value' lines are expected")
-    return found
+    if (here := Path(path).resolve()) in within:
+        raise ValueError(f"{path}: includes itself, by way of {', '.join(map(str, within))}")
+    below: dict = {}
+    names = found.pop("include", [])
+    for name in [names] if isinstance(names, str) else names:
+        other = here.parent / name if "/" in str(name) else SHARED / str(name)
+        if not other.is_file():
+            there = ", ".join(sorted(p.name for p in SHARED.glob("*.yaml")))
+            raise FileNotFoundError(
+                f"{path}: include: {name}: there is no {other}; shared ones are {there}"
+            )
+        below = merge(below, load(other, (*within, here)))
+    return merge(below, found)
 
 
 def merge(below: dict, above: dict) -> dict:

@@ -46,3 +46,21 @@ def test_bad_files_are_named(tmp_path, text, says):
         (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(SystemExit, match=rf"bad\.yaml: {says}"):
         made(tmp_path, str(tmp_path / "bad.yaml"))
+
+
+def test_a_file_lies_over_what_it_includes(tmp_path):
+    (tmp_path / "below.yaml").write_text("include: adapter_lora.yaml\nadapter_conf: {alpha: 8}\n")
+    (tmp_path / "own.yaml").write_text("include: ./below.yaml\nadapter_conf: {rank: 4}\n")
+    found = made(tmp_path, str(tmp_path / "own.yaml"))
+    assert found["adapter"] == "lora" and "include" not in found
+    assert (found["adapter_conf"]["rank"], found["adapter_conf"]["alpha"]) == (4, 8)
+    assert found["adapter_conf"]["target_modules"] == ["query", "key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nosuch.yaml", "shared ones are adapter_blora"), ("./a.yaml", "itself")]
+)
+def test_bad_includes_are_named(tmp_path, name, says):
+    (tmp_path / "a.yaml").write_text(f"include: {name}\n")
+    with pytest.raises(SystemExit, match=f"a.yaml: include.*{says}"):
+        made(tmp_path, str(tmp_path / "a.yaml"))

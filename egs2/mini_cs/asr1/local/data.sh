@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Stage 1: make the corpus (16 kHz mono WAV, no pipes) and its data directories, and check them.
-#   local/data.sh [--corpus_dir DIR] [--scale SHARE] [--nj N]
+#   local/data.sh [--corpus_dir DIR] [--corpus_scale SHARE] [--nj N]
 set -euo pipefail
 
 corpus_dir=downloads/mini_cs # the audio goes here: about 150 MB in full
-scale=1.0                    # share of every set to make, in (0, 1]
+corpus_scale=1.0             # share of every set to make, in (0, 1]
 nj=2                         # processes
 log() {
     echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) $*"
@@ -13,7 +13,7 @@ log() {
 . ./path.sh
 
 log "making the corpus: audio in ${corpus_dir}"
-python3 local/make_corpus.py data --audio_dir "${corpus_dir}" --nj "${nj}" --scale "${scale}" \
+python3 local/make_corpus.py data --audio_dir "${corpus_dir}" --nj "${nj}" --scale "${corpus_scale}" \
     --sets train_cs valid_cs valid_en valid_zh test_cs ret_en ret_zh
 # No utterance here may be longer than Whisper's 30 s: stage 4 does not look at test sets.
 python3 -m espnet_blora.bin.validate_data --max_seconds 30 \

@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# Stage 1 of a recipe: its corpus and the retention sets that are at hand, as Kaldi directories of 16 kHz mono audio.
+#
+# Sourced by local/data.sh after path.sh, with its arguments. It says before: corpus, sets (those of the corpus).
+#   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_options KEY=VALUE,KEY=VALUE]
+corpus_dir=
+clips_dir=downloads
+nj=1
+retention_sets=
+corpus_options=
+# shellcheck disable=SC1091
+. utils/parse_options.sh
+log() {
+    echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) $*"
+}
+
+read_options=()
+for option in ${corpus_options//,/ }; do read_options+=(--option "${option}"); done
+log "${corpus}: ${sets}"
+python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "${sets}" \
+    --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
+if [ -n "${retention_sets}" ]; then
+    log "retention sets: ${retention_sets//,/ }"
+    # shellcheck disable=SC2086
+    python3 -m espnet_blora.bin.prepare_retention ${retention_sets//,/ } \
+        --data_dir data --clips_dir "${clips_dir}" --nj "${nj}"
+fi
+directories=()
+for name in ${sets} ${retention_sets//,/ }; do
+    if [ -f "data/${name}/wav.scp" ]; then directories+=("data/${name}"); fi
+done
+python3 -m espnet_blora.bin.validate_data --mono_16k "${directories[@]}"
+log "done"

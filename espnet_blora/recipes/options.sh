@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# Options of every recipe's run.sh: read, and refused where they make no sense, before anything runs.
+
+log() {
+    echo "$(date '+%Y-%m-%dT%H:%M:%S') (run.sh) $*"
+}
+die() {
+    echo "run.sh: error: $*" >&2
+    exit 2
+}
+
+# what a recipe need not say
+corpus=${corpus:-}
+corpus_default=${corpus_default:-}
+read -ra data_options <<<"${data_options:-}"
+audio_format=${audio_format:-flac}
+max_wav_duration=${max_wav_duration:-30.0001} # stage 4 keeps what is strictly shorter
+score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
+score_mode=${score_mode:-}                    # of our own score, there too (bin/score.py --mode)
+recipe_whisper=${whisper}
+
+adapter=blora # none lora blora full
+tag=          # appended to the experiment's name; by default made of --set
+corpus_dir=
+adapter_scale= # of the adapter's update at decoding
+stage=1
+stop_stage=13
+expdir=exp
+dumpdir=dump
+clips_dir=downloads
+nj=
+inference_nj=
+ngpu=
+inference_tag=
+inference_config=conf/decode.yaml
+overrides=()
+corpus_options=()
+own_retention= # 1: --retention_sets was given, so a missing one is a mistake
+rest=()
+
+usage() {
+    cat <<USAGE
+Usage: $0 [options]
+  --adapter none|lora|blora|full  what is trained (default: ${adapter}); none decodes the base model
+  --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
+                                  for example --set adapter_conf.beta=0.1
+  --tag TAG                       name of the experiment: exp/asr_<adapter>_<tag>
+                                  (default: made of --whisper, if it is not the default, and --set)
+  --whisper SIZE_OR_FILE          the base model (default: ${whisper})
+  --adapter_scale F               stages 12-13: multiply the adapter's update by F
+  --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
+  --corpus_dir DIR                where the corpus is
+                                  (default: \$${corpus_variable}, local/db.local.sh, db.sh${corpus_default:+, ${corpus_default}})
+  --corpus_option KEY=VALUE       an option of the corpus's reader, any number of times
+  --clips_dir DIR                 where stage 1 writes 16 kHz audio (default: ${clips_dir})
+  --train_set --valid_set         data directories in data/ (default: ${train_set}, ${valid_set}); ready-made ones: --stage 2
+  --test_sets "SET ..."           sets of the new domain (default: ${test_sets})
+  --retention_sets "SET ..."      sets of what the base could do before (default: those of these that are at hand:
+                                  ${retention_sets})
+  --expdir --dumpdir --nj --inference_nj --ngpu --inference_tag --inference_config
+                                  as in asr.sh; jobs and GPUs are taken from the machine
+$([ ${#data_options[@]} -eq 0 ] || printf '  --%s\n' "${data_options[*]}")
+  any other                       goes to asr.sh
+USAGE
+}
+
+# parse_options.sh dies on options it was not told of, so ours are taken out here.
+read_options() {
+    local name
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --*=*) die "options have the form --name value; found $1" ;;
+        --*) [ $# -ge 2 ] || die "$1 needs a value" ;;
+        *) die "unknown argument '$1'; options start with --, see $0 --help" ;;
+        esac
+        name=${1#--}
+        name=${name//-/_}
+        case " ${data_options[*]-} " in
+        *" ${name} "*)
+            printf -v "${name}" '%s' "$2"
+            shift 2
+            continue
+            ;;
+        esac
+        case ${name} in
+        set) overrides+=("$2") ;;
+        corpus_option) corpus_options+=("$2") ;;
+        retention_sets) own_retention=1 retention_sets=$2 ;;
+        adapter | tag | whisper | corpus_dir | clips_dir | adapter_scale | stage | stop_stage | expdir | dumpdir | \
+            nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
+            audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
+        asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
+        *) rest+=("$1" "$2") ;;
+        esac
+        shift 2
+    done
+}
+
+check_options() {
+    local name dset
+    case ${adapter} in
+    none) inference_asr_model=base.pth ;;
+    lora | blora | full) inference_asr_model=valid.acc.best.pth ;;
+    *) die "--adapter ${adapter}: allowed are none, lora, blora, full" ;;
+    esac
+    for name in stage stop_stage nj inference_nj ngpu; do
+        [[ -z ${!name} && ${name} != *stage || ${!name} =~ ^[0-9]+$ ]] || die "--${name} '${!name}': a number is needed"
+    done
+    [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
+        die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+    read -ra new_sets <<<"${test_sets}"
+    read -ra kept_sets <<<"${retention_sets}"
+    for name in train_set valid_set; do
+        [[ ${!name} =~ ^[A-Za-z0-9_.-]+$ ]] || die "--${name} '${!name}': one name of letters, digits and _ . - is needed"
+    done
+    [ "${train_set}" != "${valid_set}" ] || die "--train_set and --valid_set are both ${train_set}"
+    [ ${#new_sets[@]} -gt 0 ] || die "--test_sets needs at least one set"
+    local seen=
+    for dset in "${new_sets[@]}" ${kept_sets[@]+"${kept_sets[@]}"}; do
+        [[ ${dset} =~ ^[A-Za-z0-9_.-]+$ ]] || die "set '${dset}': only letters, digits and _ . - are possible"
+        [ "${dset}" != "${train_set}" ] || die "${dset} is the training set and cannot be tested"
+        [[ ,${seen}, != *,${dset},* ]] || die "${dset} is named twice in --test_sets and --retention_sets"
+        seen+="${seen:+,}${dset}"
+    done
+
+    # asr.sh evaluates its values and splits some of them at blanks
+    for name in whisper corpus_dir clips_dir tag expdir dumpdir inference_tag inference_config score_mode; do
+        plain "--${name}" "${!name}"
+    done
+    for name in ${corpus_options[@]+"${corpus_options[@]}"}; do
+        plain --corpus_option "${name}"
+        [[ ${name} =~ ^[a-z_]+=. ]] || die "--corpus_option '${name}': KEY=VALUE is needed"
+    done
+    if [[ ${whisper} == */* || ${whisper} == *.pt || ${whisper} == *.safetensors ]] && [ ! -f "${whisper}" ]; then
+        die "--whisper ${whisper}: no such file; give a checkpoint or a published size such as small"
+    fi
+    [ ${#kept_sets[@]} -gt 0 ] || log "no --retention_sets: what is forgotten will not be measured"
+}
+
+# plain NAME VALUE: refuse what asr.sh could not pass on
+plain() {
+    case $2 in
+    *[!A-Za-z0-9_.,:=@%+/-]*) die "$1 '$2': only letters, digits and _ . , : = @ % + / - are possible" ;;
+    esac
+}

@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# What every recipe's run.sh does: ESPnet's stages 1-13 with one adapter, on sets of the new domain and on retention sets.
+#
+# Sourced by a recipe's run.sh, in the recipe's folder, after its path.sh, with its arguments. The recipe sets before:
+#   corpus             name of the reader (espnet_blora/data/corpora), or empty: local/data.sh makes the data by itself
+#   corpus_variable    the variable that says where the corpus is: SEAME
+#   corpus_default     folder if nobody says (optional)
+#   train_set valid_set test_sets retention_sets
+#   whisper            base model
+#   data_options       more options of local/data.sh that run.sh takes, with --set_NAME as variables (optional)
+#   audio_format max_wav_duration score_opts score_mode
+recipes=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source=espnet_blora/recipes/options.sh
+. "${recipes}/options.sh"
+read_options "$@"
+check_options
+
+# shellcheck disable=SC1091
+. ./cmd.sh
+package=$(cd "${recipes}/.." && pwd -P)
+export ESPNET_BLORA_TOOLS=${package%/*}/tools/bin # the guard that stands before sclite
+# shellcheck disable=SC1091
+. ./local/path.sh # again: now it knows the guard
+# shellcheck source=espnet_blora/recipes/machine.sh
+. "${recipes}/machine.sh"
+find_corpora
+use_machine
+# shellcheck source=espnet_blora/recipes/stages.sh
+. "${recipes}/stages.sh"
+name_experiment
+
+# ---- the base model: a published size is fetched once, before jobs race for it ----
+if [ ! -f "${whisper}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 5 ]; then
+    python3 -m espnet_blora.bin.fetch_whisper "${whisper}" || die "--whisper ${whisper} cannot be had, see above"
+fi
+
+# ---- configurations: the recipe's, with each --set ----
+mkdir -p "${asr_exp}"
+if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
+    python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
+        conf/train.yaml "conf/adapter_${adapter}.yaml" "${settings[@]}"
+fi
+if [ "${stop_stage}" -ge 12 ]; then
+    python3 -m espnet_blora.bin.make_config --output "${asr_exp}/${inference_tag}.yaml" "${inference_config}"
+fi
+
+# ---- data, tokens, statistics: shared by all adapters, so one run at a time ----
+if [ "${stage}" -le 10 ]; then
+    lock data/.prepare.lock
+    first=1
+    if [ -n "${corpus}" ]; then run_stages 1 1 && first=2; fi
+    leave_out_absent_sets
+    if [ "${stage}" -gt 1 ] && [ "${stage}" -le 4 ]; then check_data; fi # stage 1 checks what it makes
+    run_stages "${first}" 4
+    if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then list_dropped; fi
+    run_stages 5 9
+    if [ "${adapter}" != none ]; then run_stages 10 10; fi
+    unlock
+else
+    leave_out_absent_sets
+fi
+
+# ---- training: one process has the machine unless it has a GPU ----
+if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
+    if [ "${adapter}" = none ]; then
+        log "no adapter: ${asr_exp} gets the base model"
+        python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
+            --token_list data/token_list/whisper_multilingual/tokens.txt --output_dir "${asr_exp}"
+    else
+        if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
+        run_stages 11 11
+        unset ESPNET_BLORA_THREADS
+    fi
+fi
+
+# ---- decoding, scoring; packing and upload if asked for ----
+choose_sclite_options
+run_stages 12 100
+log "done: ${asr_exp}"

@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# Running asr.sh's stages, and what stands around them.
+
+# base_tag FILE_OR_SIZE: its name without folder and ending
+base_tag() {
+    local name
+    name=$(basename "$1")
+    name=${name%.safetensors}
+    echo "${name%.pt}"
+}
+
+# name_experiment: asr_exp, inference_tag, and the settings that training gets (settings)
+name_experiment() {
+    local override
+    settings=()
+    # the tiny base was trained without padding, every other Whisper with its window of 30 s
+    if [ "$(base_tag "${whisper}")" = tiny_mini_cs ]; then
+        settings+=(--set encoder_conf.pad_to=batch)
+    else
+        settings+=(--set encoder_conf.pad_to=30s)
+    fi
+    if [ "${ngpu}" -eq 0 ]; then settings+=(--set use_amp=false); fi # half precision is for GPUs
+    if [ -z "${tag}" ]; then
+        [ "$(base_tag "${whisper}")" = "$(base_tag "${recipe_whisper}")" ] ||
+            tag=$(tr -c 'A-Za-z0-9.\n-' '_' <<<"$(base_tag "${whisper}")")
+        for override in ${overrides[@]+"${overrides[@]}"}; do
+            tag+="${tag:+_}$(tr -c 'A-Za-z0-9.\n-' '_' <<<"${override##*adapter_conf.}")"
+        done
+    fi
+    for override in ${overrides[@]+"${overrides[@]}"}; do settings+=(--set "${override}"); done
+    asr_exp=${expdir}/asr_${adapter}${tag:+_${tag}}
+    inference_tag=${inference_tag:-decode${adapter_scale:+_scale${adapter_scale}}}
+    choose_sets
+}
+
+# choose_sets: eval_sets (all that are decoded) and score_sets (where asr.sh puts them: a validation set that is tested
+# too lies in org/, where stage 4 has dropped nothing)
+choose_sets() {
+    local dset
+    eval_sets=("${new_sets[@]}" ${kept_sets[@]+"${kept_sets[@]}"})
+    score_sets=
+    for dset in "${eval_sets[@]}"; do
+        [ "${dset}" != "${valid_set}" ] || dset=org/${dset}
+        score_sets+="${score_sets:+,}${dset}"
+    done
+}
+
+# leave_out_absent_sets: retention sets that the recipe names and nobody has are left out, and that is said
+leave_out_absent_sets() {
+    local dset here=() gone=()
+    [ -n "${corpus}" ] && [ "${stop_stage}" -ge 2 ] && [ ${#kept_sets[@]} -gt 0 ] || return 0
+    for dset in "${kept_sets[@]}"; do
+        if [ -f "data/${dset}/wav.scp" ] || [ -f "${dumpdir}/raw/${dset}/wav.scp" ] || [ "${dset}" = "${valid_set}" ]; then
+            here+=("${dset}")
+        else
+            gone+=("${dset}")
+        fi
+    done
+    [ ${#gone[@]} -gt 0 ] || return 0
+    [ -z "${own_retention}" ] || die "--retention_sets: there is no data/${gone[0]} (run stage 1, or see README.md)"
+    log "retention sets left out, for their corpora are not at hand (README.md says how to add them): ${gone[*]}"
+    [ ${#here[@]} -gt 0 ] || log "no retention set is left: what is forgotten will not be measured"
+    kept_sets=(${here[@]+"${here[@]}"})
+    choose_sets
+}
+
+# run_stages FIRST LAST [asr.sh options]: those of FIRST..LAST that were asked for
+run_stages() {
+    local first=$1 last=$2 launcher="python3 -m espnet_blora.run --whisper ${whisper}" data_opts name
+    shift 2
+    first=$((first > stage ? first : stage))
+    last=$((last < stop_stage ? last : stop_stage))
+    [ "${first}" -le "${last}" ] || return 0
+    if [ "${first}" -ge 12 ] && [ -n "${adapter_scale}" ]; then launcher+=" --adapter-scale ${adapter_scale}"; fi
+    data_opts="--corpus_dir ${corpus_dir} --nj ${nj}"
+    if [ -n "${corpus}" ]; then
+        data_opts+=" --clips_dir ${clips_dir}"
+        [ ${#kept_sets[@]} -eq 0 ] || data_opts+=" --retention_sets $(IFS=, && echo "${kept_sets[*]}")"
+        [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_options $(IFS=, && echo "${corpus_options[*]}")"
+    fi
+    for name in ${data_options[@]+"${data_options[@]}"}; do data_opts+=" --${name} ${!name}"; done
+    ./asr.sh \
+        --stage "${first}" --stop_stage "${last}" \
+        --python "${launcher}" \
+        --nj "${nj}" --inference_nj "${inference_nj}" --ngpu "${ngpu}" --gpu_inference "${gpu_inference}" \
+        --expdir "${expdir}" --dumpdir "${dumpdir}" \
+        --local_data_opts "${data_opts}" \
+        --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${eval_sets[*]}" \
+        --audio_format "${audio_format}" --max_wav_duration "${max_wav_duration}" \
+        --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
+        --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats" \
+        --inference_config "${asr_exp}/${inference_tag}.yaml" --inference_tag "${inference_tag}" \
+        --inference_asr_model "${inference_asr_model}" --batch_size 16 \
+        --score_opts "${score_opts}" \
+        --local_score_opts "--inference_tag ${inference_tag} --dump ${dumpdir}/raw${score_mode:+ --mode ${score_mode}} --sets ${score_sets}" \
+        ${rest[@]+"${rest[@]}"} "$@"
+}
+
+# lock FILE: hold it until this script ends or unlocks, waiting for another run that has it
+lock() {
+    mkdir -p "$(dirname "$1")"
+    exec 9>"$1"
+    if ! command -v flock >/dev/null; then
+        log "no flock here: do not start two runs at once"
+    elif ! flock -n 9; then
+        log "waiting for another run that prepares the data (it holds $1)"
+        flock 9
+    fi
+}
+unlock() {
+    exec 9>&-
+}
+
+# list_dropped: say which utterances stage 4 took out, which it does without a word
+list_dropped() {
+    local dset file
+    for dset in "${train_set}" "${valid_set}"; do
+        file=${dumpdir}/raw/${dset}/dropped
+        [ -f "${dumpdir}/raw/${dset}/text" ] || continue
+        LC_ALL=C comm -23 <(cut -d' ' -f1 "${dumpdir}/raw/org/${dset}/wav.scp" | LC_ALL=C sort) \
+            <(cut -d' ' -f1 "${dumpdir}/raw/${dset}/wav.scp" | LC_ALL=C sort) >"${file}"
+        if [ -s "${file}" ]; then
+            log "stage 4 dropped $(wc -l <"${file}") utterances of ${dset} (too short, too long, without text):" \
+                "$(head -n 10 "${file}" | paste -sd' ') ... all are in ${file}"
+        fi
+    done
+}
+
+# check_data: refuse data directories that were not made by stage 1 and have mistakes, before anything is made of them.
+# Stage 4 leaves out what is too long for training, and list_dropped says so; stage 12 decodes it piece by piece.
+check_data() {
+    local dset dirs
+    [ "${stop_stage}" -ge 3 ] || return 0
+    dirs=("data/${train_set}" "data/${valid_set}")
+    for dset in "${eval_sets[@]}"; do [ "${dset}" = "${valid_set}" ] || dirs+=("data/${dset}"); done
+    python3 -m espnet_blora.bin.validate_data --mono_16k "${dirs[@]}" || die "the data cannot be used, see above"
+}
+
+# choose_sclite_options: -c NOASCII makes each character outside ASCII a word of its own: right for Han and Kana,
+# wrong for an accent
+choose_sclite_options() {
+    local dset others
+    others=$(for dset in ${score_sets//,/ }; do
+        if [ -f "${dumpdir}/raw/${dset}/utt2lang" ]; then cut -d' ' -f2 "${dumpdir}/raw/${dset}/utt2lang"; fi
+    done | sort -u | grep -vxE 'zh|yue|ja|en' | paste -sd' ' || true)
+    if [ -n "${others}" ] && [ "${score_opts}" = "-e utf-8 -c NOASCII" ]; then
+        score_opts="-e utf-8"
+        log "sclite's WER takes words at blanks, because there are sets in ${others}; the mixed error rate is our score's"
+    fi
+}
