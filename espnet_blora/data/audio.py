@@ -1,12 +1,15 @@
 """Audio files: how long they are, and turning any of them into what Whisper hears.
 
-Whisper hears 16 kHz mono; whatever soundfile reads (WAV, FLAC, SPHERE, ...) can be converted.
+Whisper hears 16 kHz mono; whatever soundfile reads (WAV, FLAC, MP3, OGG, NIST SPHERE with linear or
+u-law samples, ...) can be converted. What it cannot read (m4a, shortened SPHERE) is named with the
+command that converts it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,10 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16000
+_BLOCK_SECONDS = 30  # what is held of a long recording at a time
+_UNKNOWN = 2**62  # libsndfile's answer is above this where a header does not say the length
+_RATES = (4000, 768000)  # Hz; outside, the header is wrong
+_FOREIGN = frozenset(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".split())
 
 
 def is_archive_offset(place: str) -> bool:
@@ -21,13 +28,79 @@ def is_archive_offset(place: str) -> bool:
     return re.search(r":\d+$", place) is not None
 
 
-def _open(path: str | Path) -> soundfile.SoundFile:
-    if not Path(path).is_file():
+def open_audio(path: str | Path) -> soundfile.SoundFile:
+    """Open a file for reading.
+
+    Raises: FileNotFoundError; ValueError with the decoder's message, and the remedy where it is
+    known, if it is no audio soundfile can read or its header is impossible.
+    """
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
     try:
-        return soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as audio ({error})") from error
+        raise ValueError(f"{path}: cannot be read as audio ({_said(error)}){_remedy(path)}") from (
+            error
+        )
+    if not _RATES[0] <= file.samplerate <= _RATES[1]:
+        file.close()
+        raise ValueError(
+            f"{path}: impossible sampling rate {file.samplerate} Hz; "
+            f"{_RATES[0]} to {_RATES[1]} are read"
+        )
+    if file.frames >= _UNKNOWN:  # as ffmpeg writes FLAC into a pipe; libsndfile cannot seek in it
+        file.close()
+        raise ValueError(
+            f"{path}: its header does not say how long it is; write it again: "
+            f"ffmpeg -i {path.name} -c:a flac new_{path.name}"
+        )
+    return file
+
+
+def _said(error: Exception) -> str:
+    """libsndfile's message without the path, which stands before it already."""
+    text = getattr(error, "error_string", "") or str(error)
+    return text.removeprefix("Error : ").rstrip(".")
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix.lower() in _FOREIGN:
+        return f"; convert it first: ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav"
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        return "; the file is empty: fetch it again"
+    if b"shorten" in head:
+        return f"; it is shortened: sph2pipe -f wav -p {path.name} {path.stem}.wav"
+    return ""
+
+
+def blocks(file: soundfile.SoundFile, count: int | None = None) -> Iterator[np.ndarray]:
+    """Yield the next ``count`` samples (default: all that follow) piece by piece.
+
+    Pieces are float32 of shape (samples, channels); together they are shorter than ``count`` where
+    the file ends before.
+    """
+    size = _BLOCK_SECONDS * file.samplerate
+    while count is None or count > 0:
+        block = file.read(size if count is None else min(size, count), "float32", always_2d=True)
+        if not len(block):
+            return
+        yield block
+        if count is not None:
+            count -= len(block)
+
+
+def to_whisper(pieces: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Resample float32 pieces of shape (samples,) from ``rate`` to 16 kHz as one stream."""
+    if rate == SAMPLE_RATE:
+        yield from pieces
+        return
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for piece in pieces:
+        yield stream.resample_chunk(np.ascontiguousarray(piece))
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def look(path: str | Path) -> tuple[float, int, int]:
@@ -35,7 +108,7 @@ def look(path: str | Path) -> tuple[float, int, int]:
 
     Raises: FileNotFoundError; ValueError if it cannot be read.
     """
-    with _open(path) as file:
+    with open_audio(path) as file:
         return file.frames / file.samplerate, file.samplerate, file.channels
 
 
@@ -49,17 +122,14 @@ def read(path: str | Path) -> np.ndarray:
 
     Raises: FileNotFoundError; ValueError if it cannot be read or holds no samples.
     """
-    with _open(path) as file:
+    with open_audio(path) as file:
         try:
-            wave, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            wave = [block.mean(axis=1) for block in blocks(file)]
         except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: damaged audio ({error})") from error
-    if not len(wave):
-        raise ValueError(f"{path}: holds no samples")
-    wave = wave.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
-    return wave
+            raise ValueError(f"{path}: damaged audio ({_said(error)})") from error
+        if not wave:
+            raise ValueError(f"{path}: holds no samples")
+        return np.concatenate(list(to_whisper(wave, file.samplerate)))
 
 
 def write(path: str | Path, wave: np.ndarray) -> None:

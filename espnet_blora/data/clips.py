@@ -1,0 +1,214 @@
+"""Cutting recordings into one 16 kHz mono FLAC (16 bit) an utterance.
+
+A recording is opened once and read forwards, piece by piece, so that hours of audio are never in
+memory; samples that are 16 kHz and 16 bit already come out bit for bit. What cannot be cut gives a
+reason, never a crash: one bad file must not cost the night a corpus takes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from espnet_blora.data import audio
+
+MIN_SECONDS = 0.1  # shorter ones ESPnet drops from training and Whisper hears nothing in
+OVERHANG = 0.1  # an end this far beyond the recording's is a rounding error of the transcript
+LONG_SECONDS = 30.0  # Whisper's window
+_FULL_SCALE = 32768.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What is to be cut from a recording: seconds (both None: all of it), channel, and where to."""
+
+    id: str
+    start: float | None
+    end: float | None
+    channel: int | None  # 0-based; None: mean over channels
+    target: str
+
+
+class Cut(NamedTuple):
+    """What became of a clip: its 16 kHz samples, or a reason why there are none.
+
+    ``notes`` are (what, detail) of oddities that were kept.
+    """
+
+    id: str
+    samples: int
+    reason: str = ""
+    detail: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+class _Unusable(Exception):
+    """A clip that cannot be cut: (reason, detail)."""
+
+
+def cut_recording(source: str | Path, clips: Sequence[Clip]) -> list[Cut]:
+    """Cut all clips of one recording; their results come in the order of ``clips``.
+
+    Raises: OSError if a clip cannot be written.
+    """
+    source = Path(source)
+    done: dict[int, Cut] = {}
+    order = sorted(range(len(clips)), key=lambda i: (clips[i].start or 0.0, i))
+    file = None
+    try:
+        for i in order:
+            try:
+                if file is None:
+                    file = _open(source)
+                done[i] = _cut(file, clips[i])
+            except _Unusable as error:
+                done[i] = Cut(clips[i].id, 0, *error.args)
+            except soundfile.LibsndfileError as error:
+                detail = f"{source}: {error.error_string.removeprefix('Error : ')}"
+                done[i] = Cut(clips[i].id, 0, "damaged audio", detail)
+                file.close()
+                file = None  # a decoder that lost its way stays lost; the next clip may be good
+    finally:
+        if file is not None:
+            file.close()
+    return [done[i] for i in range(len(clips))]
+
+
+def _open(source: Path) -> soundfile.SoundFile:
+    try:
+        return audio.open_audio(source)
+    except FileNotFoundError as error:
+        raise _Unusable("no audio", str(error)) from error
+    except ValueError as error:
+        raise _Unusable("unreadable audio", str(error)) from error
+
+
+def _span(clip: Clip, length: int, rate: int) -> tuple[int, int, list[tuple[str, str]]]:
+    """First sample, samples, and notes of a clip."""
+    if clip.start is None or clip.end is None:
+        return 0, length, []
+    seconds = length / rate
+    times = f"{clip.start:g}-{clip.end:g} s of a recording of {seconds:.2f} s"
+    if not (math.isfinite(clip.start) and math.isfinite(clip.end)):
+        raise _Unusable("times are no numbers", times)
+    if clip.end <= clip.start:
+        raise _Unusable("ends before it starts", times)
+    if clip.start >= seconds:
+        raise _Unusable("no audio there", times)
+    if clip.start < -OVERHANG or clip.end > seconds + OVERHANG:
+        raise _Unusable("reaches beyond the recording", times)
+    first, last = round(clip.start * rate), round(clip.end * rate)
+    notes = []
+    if first < 0 or last > length:
+        notes.append(("cut at the recording's end", times))
+        first, last = max(first, 0), min(last, length)
+    return first, last - first, notes
+
+
+def _cut(file: soundfile.SoundFile, clip: Clip) -> Cut:
+    rate, length = file.samplerate, file.frames
+    if clip.channel is not None and not 0 <= clip.channel < file.channels:
+        raise _Unusable(
+            "no such channel", f"{file.name} has {file.channels}, found {clip.channel} (from 0)"
+        )
+    if length == 0:
+        raise _Unusable("unreadable audio", f"{file.name}: holds no samples")
+    first, count, notes = _span(clip, length, rate)
+    if count < MIN_SECONDS * rate:
+        raise _Unusable(f"shorter than {MIN_SECONDS} s", f"{count / rate:.3f} s")
+    if count > LONG_SECONDS * rate:
+        notes.append((f"longer than {LONG_SECONDS:g} s", f"{count / rate:.2f} s"))
+    if file.tell() != first:
+        file.seek(first)
+    source = _Mono(file, count, clip.channel)
+    samples = _write_flac(clip.target, audio.to_whisper(source.pieces(), rate))
+    if not source.peak:
+        notes.append(("silent", ""))
+    return Cut(clip.id, samples, notes=tuple(notes))
+
+
+class _Mono:
+    """The next ``count`` samples of a file, one channel or the mean; remembers what it saw."""
+
+    def __init__(self, file: soundfile.SoundFile, count: int, channel: int | None) -> None:
+        self.file, self.count, self.channel = file, count, channel
+        self.peak = 0.0
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        seen, rate = 0, self.file.samplerate
+        for block in audio.blocks(self.file, self.count):
+            piece = block.mean(axis=1) if self.channel is None else block[:, self.channel]
+            if not np.isfinite(piece).all():
+                raise _Unusable("not finite", f"{self.file.name}: NaN or infinite samples")
+            self.peak = max(self.peak, float(np.abs(piece).max()))
+            seen += len(piece)
+            yield piece
+        # An MP3's length may be an estimate; of every other format the header's word counts.
+        if seen < self.count and not (self.file.format == "MP3" and seen > 0.95 * self.count):
+            raise _Unusable(
+                "damaged audio",
+                f"{self.file.name}: {seen / rate:.2f} of {self.count / rate:.2f} s can be decoded",
+            )
+
+
+def _write_flac(target: str, pieces: Iterator[np.ndarray]) -> int:
+    """Write pieces as 16-bit FLAC, whole or not at all; return the number of samples.
+
+    The file is encoded in memory: libsndfile closes one on a full disk without a word.
+    """
+    encoded, samples = io.BytesIO(), 0
+    with soundfile.SoundFile(encoded, "w", audio.SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
+        for piece in pieces:
+            out.write(np.clip(np.rint(piece * _FULL_SCALE), -32768, 32767).astype(np.int16))
+            samples += len(piece)
+    path = Path(target)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(encoded.getbuffer())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, f"could not write ({error.strerror})", target) from error
+    return samples
+
+
+def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterator[list[Cut]]:
+    """Cut recordings in ``nj`` processes; yield each recording's results in the order of ``jobs``.
+
+    The results and the files' bytes do not depend on ``nj``. Folders of the targets must exist.
+
+    Raises: ValueError for ``nj`` below 1; OSError if a clip cannot be written; RuntimeError if a
+    process dies.
+    """
+    if nj < 1:
+        raise ValueError(f"nj must be at least 1, found {nj}")
+    if nj == 1 or len(jobs) < 2:
+        for job in jobs:
+            yield cut_recording(*job)
+        return
+    chunk = max(1, min(32, len(jobs) // (8 * nj)))
+    # spawn: the workers must not carry this process's threads and libraries into every fork
+    with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(_cut_job, jobs, chunksize=chunk)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that cuts audio was killed (out of memory?); use a smaller nj"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cut_job(job: tuple[Path, Sequence[Clip]]) -> list[Cut]:
+    return cut_recording(*job)
