@@ -141,8 +141,8 @@ def test_another_base_model_has_experiments_of_its_own(recipe):
 def test_a_published_size_is_fetched_before_any_stage_needs_it(recipe):
     made = recipe / "bin"
     made.mkdir()
-    shared = ROOT / "espnet_blora" / "recipes" / "run.sh"
-    stub = f'case "$*" in *bin.recipe*) echo {shared} ;; *) echo "$@" >>calls.python ;; esac'
+    shared = ROOT / "espnet_blora" / "recipes"
+    stub = f'case "$*" in *bin.recipe*) echo {shared}/$3 ;; *) echo "$@" >>calls.python ;; esac'
     stub = f"#!/bin/bash\n{stub}\n"
     (made / "python3").write_text(stub)
     (made / "python3").chmod(0o755)

@@ -19,8 +19,4 @@ whisper=base/tiny_mini_cs.safetensors
 audio_format=wav
 
 . ./path.sh
-shared=$(python3 -m espnet_blora.bin.recipe run.sh) || {
-    echo "run.sh: error: espnet_blora is not installed for $(command -v python3): pip install --no-deps -e /path/to/espnet_blora" >&2
-    exit 2
-}
-. "${shared}" "$@"
+. "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"

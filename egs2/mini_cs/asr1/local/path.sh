@@ -1,10 +1,6 @@
-# Sourced last by path.sh, also inside cluster jobs. path.sh sets one thread a process, right for stages that
-# run many processes; run.sh asks for more where one process has the machine (stage 11 without a GPU).
-# What ESPnet's own tools put on PATH must not stand before the guard of sclite (run.sh knows where that is).
-if [ -x "${ESPNET_BLORA_TOOLS:-}/sclite" ] && [ "$(command -v sclite)" != "${ESPNET_BLORA_TOOLS}/sclite" ]; then
-    export PATH="${ESPNET_BLORA_TOOLS}:${PATH}"
-fi
-export OMP_NUM_THREADS=${ESPNET_BLORA_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
-# Threads that wait asleep. Beside one other busy process a training step with spinning threads was seen to take 8 s
-# instead of 0.3 s; a loop of small products took 6.3 s spinning and 4.0 s asleep there, 2.0 and 2.2 s alone (one run).
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+# Sourced last by path.sh, also inside cluster jobs: the guard of sclite, threads.
+_shared=$(python3 -m espnet_blora.bin.recipe path.sh) || {
+    echo "local/path.sh: error: espnet_blora is not installed for $(command -v python3): pip install --no-deps -e /path/to/espnet_blora" >&2
+    return 2
+}
+. "${_shared}"

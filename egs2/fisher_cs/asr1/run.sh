@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Fisher Spanish, code-switched part (Spanish-English): adapt Whisper through ESPnet's stages 1-13, and score what it gained and forgot.
+#   ./run.sh --adapter blora                              everything; also none, lora, full
+#   ./run.sh --adapter lora --stage 11 --stop_stage 13    some stages
+#   ./run.sh --adapter blora --whisper small --set adapter_conf.beta=0.1    another size, other settings
+# `./run.sh --help` lists the options; any other option goes to asr.sh as it is. README.md says what is needed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+corpus=fisher
+corpus_variable=FISHER_CALLHOME_SPANISH # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+train_set=train
+valid_set=cs_valid
+test_sets="cs_eval" # the new domain
+# what the base model could do before; those that are not at hand are left out, and that is said
+retention_sets="mono_eval commonvoice_es_test fleurs_es_419_test librispeech_test_clean commonvoice_en_test"
+whisper=large-v3-turbo
+
+. ./path.sh
+. "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"
