@@ -5,7 +5,8 @@
 #   ESPNET_ROOT=/path/to/espnet ...           link to this checkout (same version)
 #   ESPNET_SDIST=/path/espnet-202611.tar.gz   take this file instead of fetching it (same sha256)
 #
-# The unpacked part is what recipes need: egs2/TEMPLATE, mini_an4's recordings, the licence.
+# The unpacked part is what recipes need: egs2/TEMPLATE, mini_an4's recordings, the licence; and tools, with which it is
+# a checkout that recipes can be copied into (a test does).
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -41,7 +42,9 @@ if [ -L "${target}" ]; then
         "set ESPNET_ROOT to a checkout of ${version}, or rm tools/espnet to use the pinned source distribution"
     exit 0
 fi
-[ "$(cat "${target}/.complete" 2>/dev/null)" = "${sum}" ] && exit 0
+members=(LICENSE version.txt tools egs2/TEMPLATE egs2/mini_an4/asr1)
+want="${sum} ${members[*]}"
+[ "$(cat "${target}/.complete" 2>/dev/null)" = "${want}" ] && exit 0
 
 box=${tools_dir}/.espnet.$$
 mkdir "${box}"
@@ -67,10 +70,9 @@ if [ -n "${kept}" ] && [ "${archive}" != "${kept}" ]; then
 fi
 
 mkdir "${box}/espnet"
-members=(LICENSE version.txt egs2/TEMPLATE egs2/mini_an4/asr1)
 tar -xzf "${archive}" -C "${box}/espnet" --strip-components=1 --no-same-owner "${members[@]/#/espnet-${version}/}" ||
     die "${archive} could not be unpacked (tar's message is above)" "is the disk full?"
 check_version "${box}/espnet"
-printf '%s\n' "${sum}" >"${box}/espnet/.complete"
+printf '%s\n' "${want}" >"${box}/espnet/.complete"
 replace "${target}" "${box}/espnet"
 say "ESPnet ${version}'s template ready: tools/espnet"

@@ -10,6 +10,7 @@ import pytest
 FILES = {
     "LICENSE": "licence",
     "version.txt": "202611\n",
+    "tools/extra_path.sh": "",
     "egs2/TEMPLATE/asr1/asr.sh": "#!/bin/bash\n",
     "egs2/mini_an4/asr1/downloads.tar.gz": "sounds",
     "egs2/other/asr1/run.sh": "not needed",
@@ -44,6 +45,7 @@ def test_unpacks_what_recipes_need(checkout, archive):
     espnet = checkout.tools / "espnet"
     assert os.access(espnet / "egs2/TEMPLATE/asr1/asr.sh", os.X_OK)
     assert (espnet / "egs2/mini_an4/asr1/downloads.tar.gz").is_file()
+    assert (espnet / "tools/extra_path.sh").is_file()
     assert not (espnet / "egs2/other").exists()
     assert checkout.made() == {"espnet"}
     archive.unlink()
