@@ -3,10 +3,11 @@
 ESPnet calls ``sclite ... -r ref.trn trn -h hyp.trn trn -i rm -o all stdout > result.txt`` under
 ``set -e``. The guard stands before the real program on PATH. It
 
-* spells out what sclite would mis-read (:mod:`espnet_blora.scoring.sclite`), alike in both files,
+* spells out what sclite would mis-read (:mod:`espnet_blora.scoring.trn`), alike in both files,
   and says so;
 * refuses what cannot be scored (ids missing, doubled, shifted against the decoded text);
-* compares the number of utterances and reference tokens scored with its own count;
+* compares the numbers of utterances and tokens, and the cost of sclite's alignments, with what
+  they must be (:class:`espnet_blora.scoring.sclite.Expected`);
 * where there is no trustworthy figure (no sclite, a crash, a refusal) prints a table whose
   ``Sum/Avg`` row says "not scored", with the reason above it, and ends with status 0: our own
   scorer comes after and needs no sclite.
@@ -20,27 +21,68 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from espnet_blora.scoring.sclite import (
-    find_sclite,
-    id_hazards,
-    parse_totals,
-    safe_token,
-    token_hazard,
-)
+from espnet_blora.scoring.sclite import Expected, ScliteTotals, find_sclite, parse_totals
+from espnet_blora.scoring.trn import id_hazards, safe_token, token_hazard, trn_line
 
-_BLANKS = re.compile(r"[ \t\r\v\f]+")  # what sclite takes for blanks
+_BLANK = " \t\r\v\f"  # what sclite takes for blanks
+_BLANKS = re.compile(f"[{_BLANK}]+")
 _ID = re.compile(r"\(([^()]*)\)\s*$")
 _NON_ASCII = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")  # what -c NOASCII makes of a token
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # all that sclite folds
+_STRAY = frozenset(map(chr, range(0xDC80, 0xDD00)))  # bytes that are no UTF-8, as Python has them
 _LISTED = 10
-# Options that change what a word is or which ones count: then tokens cannot be compared with ours.
-_OTHER_TOKENS = {"-c", "-D", "-F", "-S", "-T", "-C", "-m", "-b", "-p", "-l", "-L"}
+_PATIENCE = 3600  # seconds
+# Options that leave alone what a word is, which words count and what an error costs.
+_HARMLESS = {"-r", "-h", "-i", "-O", "-f", "-l", "-o", "-n", "-C"}
 
 
 class NotScored(Exception):
     """There is no trustworthy figure; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How sclite reads words when it is called with certain options.
+
+    Attributes:
+        splits: each character outside ASCII becomes a word (``-e utf-8 -c NOASCII``).
+        folds: A-Z are read as a-z (no ``-s``).
+        other: options whose effect on the figures is not known here: then they are not compared.
+    """
+
+    splits: bool
+    folds: bool
+    other: tuple[str, ...]
+
+    @classmethod
+    def of(cls, argv: Sequence[str]) -> _Reading:
+        """Read the options; NotScored for an encoding in which a byte of a letter may be ``{``."""
+        given: dict[str, list[str]] = {}
+        for word in argv:
+            if word.startswith("-"):
+                last = given.setdefault(word, [])
+            elif given:
+                last.append(word)
+        encoding = given.pop("-e", [])
+        if encoding and encoding[0] != "utf-8":
+            raise NotScored(f"-e {encoding[0]}: only UTF-8 is read here; convert the texts to it")
+        folds = given.pop("-s", None) is None
+        by_character = given.pop("-c", None)
+        other = [f"-e {' '.join(encoding)}"] if len(encoding) > 1 else []
+        if by_character not in (None, ["NOASCII"]):
+            other.append(f"-c {' '.join(by_character)}".strip())
+        other += sorted(given.keys() - _HARMLESS)
+        return cls(bool(encoding) and by_character == ["NOASCII"], folds, tuple(other))
+
+    def fold(self, token: str) -> str:
+        return token.translate(_LOWER) if self.folds else token
+
+    def words(self, tokens: Sequence[str]) -> list[str]:
+        """Return what sclite compares."""
+        pieces = (p for t in tokens for p in _NON_ASCII.findall(t)) if self.splits else tokens
+        return [self.fold(piece) for piece in pieces]
 
 
 @dataclass
@@ -76,10 +118,14 @@ def guard(argv: Sequence[str], real: Path | None = None, exclude: Sequence[Path]
     try:
         if real is None:
             raise NotScored(_ABSENT)
+        if argv.count("-r") > 1 or argv.count("-h") > 1:
+            raise NotScored("more than one file a side; call sclite once for each")
+        reading = _Reading.of(argv)
         left, right = _read(argv[ref]), _read(argv[hyp])
         _check_pairs(left, right)
-        _write_out(_score(real, list(argv), ref, hyp, left, right))
-    except NotScored as reason:
+        _check_shift(right)
+        _write_out(_score(real, list(argv), ref, hyp, left, right, reading))
+    except (NotScored, OSError) as reason:
         return _say_not_scored(f"{argv[hyp]}: {reason}")
     return 0
 
@@ -100,9 +146,8 @@ def _read(name: str) -> _Side:
     if not path.is_file():
         raise NotScored(f"{path}: no such file")
     ids, tokens = [], []
-    # surrogateescape: bytes that are no UTF-8 come out again as they came in
-    for number, line in enumerate(path.read_text("utf-8", "surrogateescape").split("\n"), 1):
-        if not line.strip():
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip(_BLANK):
             continue
         head, tab, tail = line.rpartition("\t")
         if tab and tail.startswith("(") and tail.rstrip().endswith(")"):
@@ -119,6 +164,15 @@ def _read(name: str) -> _Side:
     return _Side(path, ids, tokens)
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the lines as sclite counts them; bytes that are no UTF-8 come out again as they came
+    in."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    if text.startswith("\ufeff"):
+        raise NotScored(f"{path}:1: byte order mark; save the file as UTF-8 without it")
+    return text.split("\n")
+
+
 def _check_pairs(ref: _Side, hyp: _Side) -> None:
     for side in (ref, hyp):
         seen: set[str] = set()
@@ -130,34 +184,45 @@ def _check_pairs(ref: _Side, hyp: _Side) -> None:
         raise NotScored(f"{len(missing)} references have no hypothesis: {_some(sorted(missing))}")
     if extra:
         raise NotScored(f"{len(extra)} hypotheses have no reference: {_some(sorted(extra))}")
-    # ESPnet pastes ids beside decoded texts by line: a text that is missing shifts all that follow.
+
+
+def _check_shift(hyp: _Side) -> None:
+    """ESPnet pastes ids beside decoded texts by line: a missing text shifts all that follow."""
     decoded = hyp.path.parent.parent / "text"
-    if (
-        hyp.path.name == "hyp.trn"
-        and hyp.path.parent.name.startswith("score_")
-        and decoded.is_file()
-    ):
-        lines = decoded.read_text("utf-8", "surrogateescape").splitlines()
-        keys = [_BLANKS.split(line, maxsplit=1)[0] for line in lines]
-        # not strict: the first shifted id says more than a difference in length, checked below
-        for number, (key, pasted) in enumerate(zip(keys, hyp.ids, strict=False), 1):
-            if pasted != key and not pasted.endswith("-" + key):
-                raise NotScored(
-                    f"line {number} is {pasted!r}, but the text decoded there is that of {key!r}: "
-                    f"texts and ids are shifted ({decoded} holds {len(keys)} texts for "
-                    f"{len(hyp.ids)} ids)"
-                )
-        if len(keys) != len(hyp.ids):
-            raise NotScored(f"{decoded} holds {len(keys)} texts for {len(hyp.ids)} utterances")
+    if hyp.path.name != "hyp.trn" or not hyp.path.parent.name.startswith("score_"):
+        return
+    if not decoded.is_file():
+        return
+    keys = [_BLANKS.split(line, maxsplit=1)[0] for line in _lines(decoded)]
+    if keys[-1] == "":
+        keys.pop()
+    # not strict: the first shifted id says more than a difference in length, checked below
+    for number, (key, pasted) in enumerate(zip(keys, hyp.ids, strict=False), 1):
+        if pasted != key and not pasted.endswith("-" + key):
+            raise NotScored(
+                f"line {number} is {pasted!r}, but the text decoded there is that of {key!r}: "
+                f"texts and ids are shifted ({decoded} holds {len(keys)} texts for "
+                f"{len(hyp.ids)} ids)"
+            )
+    if len(keys) != len(hyp.ids):
+        raise NotScored(f"{decoded} holds {len(keys)} texts for {len(hyp.ids)} utterances")
 
 
-def _score(real: Path, argv: list[str], ref: int, hyp: int, left: _Side, right: _Side) -> str:
+def _score(
+    real: Path,
+    argv: list[str],
+    ref: int,
+    hyp: int,
+    left: _Side,
+    right: _Side,
+    reading: _Reading,
+) -> str:
     names = _safe_ids(left.ids)
     notes = [f"id {old!r} is written {new!r}" for old, new in names.items() if new != old]
     with tempfile.TemporaryDirectory(prefix="sclite_guard_") as box:
         for place, side in ((ref, left), (hyp, right)):
             safe = Path(box) / f"{place}.trn"
-            changed, lines = _safe_lines(side, names, _splits_non_ascii(argv))
+            changed, lines = _safe_lines(side, names, reading)
             notes += changed
             safe.write_text("".join(lines), "utf-8", "surrogateescape", newline="\n")
             argv[place] = str(safe)
@@ -169,41 +234,66 @@ def _score(real: Path, argv: list[str], ref: int, hyp: int, left: _Side, right: 
             argv += ["-O", str(right.path.parent)]
         if "-n" not in argv:
             argv += ["-n", right.path.name]
-        done = subprocess.run([str(real), *argv], capture_output=True, check=False)
+        report = _run(real, argv)
+        totals = _totals(report) or _totals(_run(real, [*_without_reports(argv), *_RAW_TOTALS]))
     if notes:
         more = f"\n  ... and {len(notes) - _LISTED} more" if len(notes) > _LISTED else ""
         _note("made safe for sclite:\n  " + "\n  ".join(notes[:_LISTED]) + more)
+    _compare(totals, left, right, reading)
+    return report
+
+
+_RAW_TOTALS = ("-o", "rsum", "stdout")
+
+
+def _run(real: Path, argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            [str(real), *argv], capture_output=True, check=False, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise NotScored(f"sclite did not end within {_PATIENCE} s") from None
     report = done.stdout.decode("utf-8", "surrogateescape")
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode != 0:
         raise NotScored(
             f"sclite failed with status {done.returncode}: {(said or report.strip())[-200:]!r}"
         )
-    totals = parse_totals(report)
-    if totals is not None:
-        _compare(totals.utterances, totals.counts.tokens, left, argv)
     if said:
         _note(said)
     return report
 
 
-def _compare(utterances: int, tokens: int, ref: _Side, argv: Sequence[str]) -> None:
-    if utterances != len(ref.ids):
-        raise NotScored(f"sclite scored {utterances} of {len(ref.ids)} utterances")
-    expected = sum(len(line) for line in ref.tokens)
-    if _splits_non_ascii(argv):
-        if "utf-8" not in argv:
-            return  # then it splits bytes
-        expected = sum(len(_NON_ASCII.findall(t)) for line in ref.tokens for t in line)
-    elif _OTHER_TOKENS.intersection(argv):
+def _totals(report: str) -> ScliteTotals | None:
+    try:
+        return parse_totals(report)
+    except ValueError as error:
+        raise NotScored(str(error)) from error
+
+
+def _without_reports(argv: Sequence[str]) -> list[str]:
+    """Return the arguments without ``-o`` and what belongs to it."""
+    kept, inside = [], False
+    for word in argv:
+        inside = word == "-o" or (inside and not word.startswith("-"))
+        kept += [] if inside else [word]
+    return kept
+
+
+def _compare(totals: ScliteTotals | None, ref: _Side, hyp: _Side, reading: _Reading) -> None:
+    if totals is None:
+        raise NotScored("sclite printed no totals")
+    if totals.utterances != len(ref.ids):
+        raise NotScored(f"sclite scored {totals.utterances} of {len(ref.ids)} utterances")
+    if reading.other:
+        _note(f"tokens and errors were not compared with a count of ours: {reading.other}")
         return
-    if tokens != expected:
-        raise NotScored(f"sclite counted {tokens} reference tokens of {expected}")
-
-
-def _splits_non_ascii(argv: Sequence[str]) -> bool:
-    """Whether ``-c NOASCII`` is asked for: each character outside ASCII becomes a word."""
-    return any(a == "-c" and b == "NOASCII" for a, b in pairwise(argv))
+    expected, heard = Expected(), dict(zip(hyp.ids, hyp.tokens, strict=True))
+    for key, tokens in zip(ref.ids, ref.tokens, strict=True):
+        expected.add(reading.words(tokens), reading.words(heard[key]))
+    problems = expected.problems(totals)
+    if problems:
+        raise NotScored("; ".join(problems))
 
 
 def _safe_ids(ids: Sequence[str]) -> dict[str, str]:
@@ -220,22 +310,29 @@ def _safe_ids(ids: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _safe_lines(side: _Side, names: dict[str, str], splits: bool) -> tuple[list[str], list[str]]:
+def _safe_lines(
+    side: _Side, names: dict[str, str], reading: _Reading
+) -> tuple[list[str], list[str]]:
     notes, lines = [], []
     for key, tokens in zip(side.ids, side.tokens, strict=True):
         out = []
         for token in tokens:
             # sclite splits such a token itself: what it then takes for words is made safe, each
-            pieces = _NON_ASCII.findall(token) if splits else [token]
+            pieces = _NON_ASCII.findall(token) if reading.splits else [token]
             for n, piece in enumerate(pieces):
+                if reading.splits and not piece.isascii():
+                    # a letter, stays one; a stray byte becomes a letter of nobody's alphabet
+                    pieces[n] = chr(ord(piece) + 0x100000) if piece in _STRAY else piece
+                    continue
                 # other white space (no-break, ideographic) is part of a word to sclite: it may stay
-                shown = "".join("_" if c.isspace() else c for c in piece)
+                shown = "".join("_" if c.isspace() and c > "\x7f" else c for c in piece)
                 hazard = token_hazard(shown)
-                if hazard:
-                    notes.append(f"{side.path}: utterance {key!r}: {hazard}")
-                    pieces[n] = safe_token(piece)
+                if hazard or safe_token(shown) != shown:
+                    named = f"{piece!r} looks like one of the guard's own names"
+                    notes.append(f"{side.path}: utterance {key!r}: {hazard or named}")
+                    pieces[n] = safe_token(reading.fold(piece))
             out.append("".join(pieces))
-        lines.append(f"{' '.join(out)}\t({names[key]})\n")
+        lines.append(trn_line(out, names[key]))
     return notes, lines
 
 

@@ -1,101 +1,25 @@
 """The bridge to sclite, against the real program where it is here."""
 
 import random
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_blora.scoring import Counts, score
 from espnet_blora.scoring.sclite import (
+    Agreement,
+    Expected,
     ScliteTotals,
     compare,
-    find_sclite,
+    cross_check,
     parse_percentages,
     parse_totals,
     run_sclite,
-    safe_token,
-    token_hazard,
-    write_trn,
 )
 from espnet_blora.text import mixed_tokens
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-SCLITE = find_sclite([TOOLS / "bin"], [TOOLS / "sctk" / "bin"])
-real_sclite = pytest.mark.skipif(
-    SCLITE is None, reason="no sclite in tools/sctk/bin or on PATH; `make sclite` gets it"
-)
-
-HAZARDS = [
-    ["{", "a", "/", "b", "}"],
-    ["a", "*x"],
-    ["a", "*"],
-    ["a", "{", "b"],
-    ["M^{ME}"],
-    ["x{"],
-    ["@"],
-    ["a", "@"],
-    ["hello;world"],
-    ["x;"],
-    [";;", "a"],
-    [";;a"],
-    ["**", "a"],
-    ["**a", "b"],
-    ["*", "a"],
-    ["foo*"],
-    ["a", "foo*"],
-    ["a\\b"],
-    ["\\"],
-    ["x\x01y"],
-    ["a" * 20000],
-    ["a" * 20001, "b"],
-]
-
-
-def _totals(tmp_path, ref, hyp, on_hazard="map"):
-    write_trn(tmp_path / "ref.trn", ref, on_hazard)
-    write_trn(tmp_path / "hyp.trn", hyp, on_hazard)
-    return run_sclite(SCLITE, tmp_path / "ref.trn", tmp_path / "hyp.trn")
-
-
-@pytest.mark.parametrize("tokens", HAZARDS, ids=lambda t: " ".join(t)[:20])
-def test_every_hazard_is_refused_by_name_or_made_harmless(tmp_path, tokens):
-    with pytest.raises(ValueError, match="'spk-7'"):
-        write_trn(tmp_path / "x.trn", {"spk-7": tokens})
-    assert not (tmp_path / "x.trn").exists()
-    found = write_trn(tmp_path / "x.trn", {"spk-7": tokens, "spk-8": ["plain"]}, "map")
-    assert {hazard.id for hazard in found} == {"spk-7"}
-    safe = (tmp_path / "x.trn").read_text().splitlines()[0].split("\t")[0].split()
-    assert len(safe) == len(tokens)
-    assert not any(token_hazard(token) for token in safe)
-
-
-@real_sclite
-@pytest.mark.parametrize("tokens", HAZARDS, ids=lambda t: " ".join(t)[:20])
-def test_mapped_hazards_are_counted_right(tmp_path, tokens):
-    ref = {"s-1": [*tokens], "s-2": ["p", *tokens, "q"], "s-3": ["x", "y"]}
-    same = _totals(tmp_path, ref, ref)
-    words = 2 * len(tokens) + 4
-    assert (same.utterances, same.counts) == (3, Counts(hits=words))
-    other = _totals(tmp_path, ref, {**ref, "s-2": ["p", *tokens[:-1], "other", "q"]})
-    assert other.counts == Counts(hits=words - 1, substitutions=1)
-
-
-@real_sclite
-@pytest.mark.parametrize(
-    "tokens", [["{", "b", "c"], ["@"], ["hello;world"], ["a\\b"], ["foo*"], [";;", "a"]]
-)
-def test_the_hazards_are_real(tmp_path, tokens):
-    """Unguarded, sclite does not tell these lines from others, or loses words: why the guard
-    exists."""
-    (tmp_path / "r.trn").write_text(f"{' '.join(tokens)} z\t(s-1)\nx\t(s-2)\n")
-    plain = " ".join(t.replace(";world", "").replace("\\", "").replace("*", "") for t in tokens)
-    (tmp_path / "h.trn").write_text(f"{plain} z\t(s-1)\nx\t(s-2)\n")
-    totals = run_sclite(SCLITE, tmp_path / "r.trn", tmp_path / "h.trn")
-    differ = plain.split() != tokens
-    miscounted = totals.counts.tokens != len(tokens) + 2 or totals.utterances != 2
-    assert miscounted or (differ and totals.counts.errors == 0)
+from tests.scoring.real import SCLITE, real_sclite
 
 
 @real_sclite
@@ -119,73 +43,63 @@ def test_totals_agree_on_realistic_text(tmp_path):
         ref[f"s{n % 7}-{n:03d}"] = " ".join(words)
         hyp[f"s{n % 7}-{n:03d}"] = " ".join(heard)
     ours = score(ref, hyp, "mer", "none")
-    theirs = _totals(
-        tmp_path, *({k: mixed_tokens(t) for k, t in side.items()} for side in (ref, hyp)), "reject"
-    )
-    found = compare(theirs, len(ref), ours.total)
-    assert found.agrees, found
+    tokens = ({k: mixed_tokens(t) for k, t in side.items()} for side in (ref, hyp))
+    theirs, found = cross_check(SCLITE, *tokens, ours.total)
+    assert found == Agreement((), 0) and str(found) == "the same total"
     assert theirs.wrong_utterances == ours.wrong_utterances
 
 
 @real_sclite
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_error_more_than_ours_is_explained_by_its_cost():
+    """Seven substitutions cost 28 with sclite; 2 of them, 3 deletions and 3 insertions cost 26."""
+    ref, hyp = "w2 w2 w0 w2 w3 w2 w4 w4", "w2 w4 w4 w5 w4 w0 w3 w5"
+    ours = score({"u": ref}, {"u": hyp}, "wer", "none")
+    theirs, found = cross_check(SCLITE, {"u": ref.split()}, {"u": hyp.split()}, ours.total)
+    assert (ours.total.errors, theirs.counts.errors, theirs.cost) == (7, 8, 26)
+    assert found == Agreement((), 1) and found.agrees and "1 more, all explained" in str(found)
+
+
+@real_sclite
+@settings(max_examples=40)
 @given(
-    pairs=st.lists(
+    pairs=st.dictionaries(
+        st.text(min_size=1, max_size=3),
         st.tuples(
-            *[st.lists(st.text(r"ab{}@;*\/%~-()<>你é", min_size=1, max_size=4), max_size=5)] * 2
+            *[st.lists(st.text(r"aAb{}@;*\/%~-()<>你é", min_size=1, max_size=4), max_size=5)] * 2
         ),
         min_size=1,
         max_size=5,
     )
 )
-def test_hostile_text_is_never_silently_miscounted(tmp_path, pairs):
-    ref = {f"s-{n}": r for n, (r, _) in enumerate(pairs)}
-    hyp = {f"s-{n}": h for n, (_, h) in enumerate(pairs)}
-    theirs = _totals(tmp_path, ref, hyp)
+def test_no_text_and_no_id_stops_the_comparison(pairs):
+    ref, hyp = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
     text = [{k: " ".join(t) for k, t in side.items()} for side in (ref, hyp)]
-    ours = score(*text, "wer", "none")
-    assert compare(theirs, len(ref), ours.total).problems == ()
+    assert cross_check(SCLITE, ref, hyp, score(*text, "wer", "none").total)[1].agrees
 
 
-@pytest.mark.parametrize(
-    "token", ["plain", "a@b.c", "100%", "a/b", "(x)", "<tag>", "x*y", "你", "-"]
-)
-def test_plain_tokens_are_left_alone(tmp_path, token):
-    assert token_hazard(token) is None
-    assert write_trn(tmp_path / "x.trn", {"s-1": ["a", token]}) == []
-    assert (tmp_path / "x.trn").read_text() == f"a {token}\t(s-1)\n"
+@real_sclite
+def test_missing_hypotheses_are_empty_and_sides_are_asked_once():
+    asked = []
+
+    class Lazy(dict):
+        def __getitem__(self, key):
+            asked.append(key)
+            return super().__getitem__(key)
+
+    total = score({"a": "x y", "b": "z"}, {"b": "z"}, "wer", "none", missing_as_empty=True).total
+    theirs, found = cross_check(SCLITE, Lazy(a=["x", "y"], b=["z"]), {"b": ["z"]}, total)
+    assert asked == ["a", "b"]
+    assert found.agrees and theirs.counts == Counts(1, 0, 2, 0)
+    with pytest.raises(ValueError, match="no reference utterance"):
+        cross_check(SCLITE, {}, {}, Counts())
 
 
-def test_safe_tokens_stay_different():
-    tokens = [
-        "{",
-        "}",
-        ";",
-        "\\",
-        "@",
-        "x*",
-        "x**",
-        "*",
-        "**",
-        "***",
-        "*x",
-        "*x*",
-        "x",
-        "x;",
-        "{x",
-        "a" * 3001,
-        "a" * 3002,
-        "你" * 200,
-        "你" * 201,
-    ]
-    assert len({safe_token(token) for token in tokens}) == len(tokens)
-
-
-@pytest.mark.parametrize("ids", [["a(b"], ["a b"], [""], ["s-A", "s-a"], ["a\u3000b"]])
-def test_ids_that_sclite_misreads_are_named(tmp_path, ids):
-    with pytest.raises(ValueError, match="utterance '") as error:
-        write_trn(tmp_path / "x.trn", {key: ["w"] for key in ids}, "map")
-    assert repr(ids[-1]) in str(error.value)
+def test_sclite_that_fails_is_named(tmp_path):
+    program = tmp_path / "sclite"
+    program.write_text("#!/bin/sh\necho no space left >&2\nexit 4\n")
+    program.chmod(0o755)
+    with pytest.raises(RuntimeError, match="rc 4, no totals; it said: 'no space left'"):
+        run_sclite(program, "r.trn", "h.trn")
 
 
 REPORT = """
@@ -203,8 +117,33 @@ def test_reports_are_read():
         parse_totals(REPORT.replace("    5      1 ", "    4      1 "))
 
 
-def test_differences_are_named():
-    theirs = ScliteTotals(9, Counts(80, 10, 5, 5), 4)
-    assert compare(theirs, 9, Counts(81, 9, 5, 5)).extra_errors == 1
-    problems = compare(theirs, 10, Counts(90, 10, 5, 6)).problems
-    assert len(problems) == 3 and "9 utterances, we 10" in problems[0]
+EXPECTED = Expected(10, 4, ref_tokens=95, hyp_tokens=95, cost=70)
+THEIRS = ScliteTotals(10, Counts(80, 10, 5, 5), 4)
+
+
+def test_expectations_add_up():
+    expected = Expected()
+    expected.add(["a", "b"], ["a", "b"])
+    expected.add(["a", "b", "c"], ["x", "c", "y"])  # one substitution, deletion and insertion
+    assert expected == Expected(2, 1, ref_tokens=5, hyp_tokens=5, cost=10)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"utterances": 9}, "sclite counts 9 utterances, we 10"),
+        ({"wrong_utterances": 5}, "sclite counts 5 utterances with an error, we 4"),
+        ({"counts": Counts(81, 10, 5, 5)}, "96 reference tokens, we 95"),
+        ({"counts": Counts(80, 10, 5, 6)}, "96 hypothesis tokens, we 95"),
+        ({"counts": Counts(79, 12, 4, 4)}, "72 as 4S + 3D + 3I, we 70"),
+        ({"counts": Counts(82, 8, 5, 5)}, "18 errors, fewer than our 20"),
+    ],
+)
+def test_any_difference_that_costs_do_not_explain_is_a_problem(change, problem):
+    assert compare(THEIRS, EXPECTED, Counts(81, 9, 5, 5)) == Agreement((), 1)
+    found = compare(replace(THEIRS, **change), EXPECTED, Counts(80, 10, 5, 5))
+    assert not found.agrees and problem in str(found)
+
+
+def test_a_score_of_other_tokens_is_a_problem():
+    assert "of 94 tokens" in str(compare(THEIRS, EXPECTED, Counts(80, 9, 5, 5)))

@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 
 from espnet_blora.scoring.sclite import find_sclite, parse_percentages, parse_totals
+from tests.scoring.real import SCLITE, TOOLS, real_sclite
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 WRAPPER = TOOLS / "bin" / "sclite"
-SCLITE = find_sclite([TOOLS / "bin"], [TOOLS / "sctk" / "bin"])
-real_sclite = pytest.mark.skipif(
-    SCLITE is None, reason="no sclite in tools/sctk/bin or on PATH; `make sclite` gets it"
-)
 # What ESPnet does after sclite: this grep fails, and with it the stage, where there is no such
 # line.
 STAGE = """
