@@ -12,8 +12,10 @@ VERSION = re.search(
 ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/requirements.lock
 
 demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
+digits = ["num2words>=0.5.14"]
 peft = ["peft>=0.18"]
-test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff"]
+zh = ["OpenCC>=1.1.9"]
+test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff", *digits, *zh]
 
 setup(
     name="espnet_blora",
@@ -45,7 +47,9 @@ setup(
     ],
     extras_require={
         "demo": demo,
+        "digits": digits,
         "peft": peft,
+        "zh": zh,
         "test": test,
         "all": [*demo, *test],
     },
