@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from espnet_blora.data import audio
@@ -48,6 +49,18 @@ def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
         raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from error
 
 
+def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:
+    """Two speakers whose order differs from that of their utterances' ids, if there are any.
+
+    Kaldi's tools want both orders to agree.
+    """
+    order = [utt2spk[key] for key in c_sorted(utt2spk)]
+    for before, after in pairwise(order):
+        if before.encode("utf-8") > after.encode("utf-8"):
+            return before, after
+    return None
+
+
 def write_spk2utt(directory: str | Path) -> None:
     """Write ``spk2utt`` from ``utt2spk``."""
     directory = Path(directory)
@@ -64,14 +77,20 @@ def write_data_dir(
     text: Mapping[str, str],
     utt2spk: Mapping[str, str],
     utt2lang: Mapping[str, str],
+    utt2dur: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a whole data directory; ``wav.scp``, which says that it is complete, comes last."""
+    """Write a whole data directory; ``wav.scp``, which says that it is complete, comes last.
+
+    ``utt2dur`` is in seconds.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "wav.scp").unlink(missing_ok=True)
     write_keyed(directory / "text", text)
     write_keyed(directory / "utt2spk", utt2spk)
     write_keyed(directory / "utt2lang", utt2lang)
+    if utt2dur is not None:
+        write_keyed(directory / "utt2dur", {key: f"{dur:.4f}" for key, dur in utt2dur.items()})
     write_spk2utt(directory)
     write_keyed(directory / "wav.scp", wav)
 

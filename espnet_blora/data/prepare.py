@@ -1,0 +1,321 @@
+"""From a corpus on disk to Kaldi directories with one 16 kHz FLAC an utterance.
+
+What is written depends on the corpus alone: not on the order of directory listings, the number of
+processes or the hash seed. A second run over the same corpus does nothing; one that was interrupted
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_blora.data import audio, clips, journal, kaldi
+from espnet_blora.data.check import check_options
+from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
+from espnet_blora.data.summary import SetSummary, Summary
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # raised when the same records and audio would give other files
+_MARKER = ".prepared.json"
+_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", "left_out.tsv")
+_ID = re.compile(r"[!-~]{1,200}")
+_FORBIDDEN = re.compile(r"(?<!\w)(?:<s>|</s>|#0)(?!\w)")  # symbols of Kaldi's own
+# Losses that speak of a bad copy of the corpus, not of odd transcripts.
+_BAD_COPY = frozenset(
+    {
+        "no audio",
+        "unreadable audio",
+        "damaged audio",
+        "not finite",
+        "no audio there",
+        "no such channel",
+        "reaches beyond the recording",
+    }
+)
+_LOSABLE = 2  # utterances; a handful in a tiny set is no bad copy
+_REPORT_SECONDS = 30.0
+_BYTES_A_SECOND = 2 * audio.SAMPLE_RATE
+
+
+def prepare(
+    corpus: Corpus,
+    root: str | Path,
+    sets: Sequence[str],
+    data_dir: str | Path,
+    audio_dir: str | Path,
+    options: Mapping[str, str] | None = None,
+    nj: int = 1,
+    prefix: str = "",
+    max_lost: float = 0.05,
+) -> Summary:
+    """Write ``data_dir/<prefix><set>`` and ``audio_dir/<prefix><set>/<id>.flac`` for each set.
+
+    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur and ``left_out.tsv``:
+    what the reader or this function left out or found odd. Blanks in texts become single; control
+    characters go, with a note.
+
+    Args: root: as the user gave it; options: KEY -> VALUE for the corpus; nj: processes; max_lost:
+    the share of a set whose audio may be missing or broken.
+
+    Raises: FileNotFoundError if the corpus is not at ``root``; ValueError for unknown sets or
+    options, records that break the contract, or more broken audio than ``max_lost``; OSError if
+    nothing can be written.
+    """
+    options = dict(options or {})
+    names = list(dict.fromkeys(sets))
+    _check_request(corpus, names, options, str(audio_dir))
+    found = corpus.find(Path(root))
+    ledger = Ledger()
+    records = corpus.read(found, names, ledger, options)
+    done = []
+    for name in names:
+        utterances = sorted(records[name], key=lambda u: u.id)
+        _check_records(corpus, name, utterances)
+        work = _Set(
+            name, utterances, Path(data_dir, prefix + name), Path(audio_dir, prefix + name), ledger
+        )
+        done.append(work.prepare(corpus.sets[name], nj, max_lost))
+    return Summary(corpus.name, found, tuple(done), ledger.counts(), ledger.note_counts())
+
+
+def _check_request(
+    corpus: Corpus, names: Sequence[str], options: Mapping[str, str], audio_dir: str
+) -> None:
+    unknown = [name for name in names if name not in corpus.sets]
+    if unknown or not names:
+        raise ValueError(
+            f"{corpus.name} has no set {', '.join(unknown) or 'without a name'}; "
+            f"it has {', '.join(corpus.sets)}"
+        )
+    check_options(corpus, options)
+    if any(char.isspace() for char in audio_dir):
+        raise ValueError(f"audio folder {audio_dir!r} holds a blank, which ends a path in wav.scp")
+
+
+def _check_records(corpus: Corpus, name: str, utterances: Sequence[Utterance]) -> None:
+    """What ``Utterance`` promises; broken by mistakes in a user's own data or a corpus module."""
+    seen: dict[str, Utterance] = {}
+    for u in utterances:
+        where = f"{u.where or corpus.name}: {name}: utterance {u.id!r}"
+        if not _ID.fullmatch(u.id) or re.search(r"[()/]", u.id):
+            raise ValueError(
+                f"{where}: ids are 1 to 200 ASCII characters without blanks, '(', ')' and '/'"
+            )
+        if u.id in seen:
+            raise ValueError(f"{where}: the id occurs twice, first at {seen[u.id].where or '?'}")
+        seen[u.id] = u
+        if not u.id.startswith(f"{u.speaker}-"):
+            raise ValueError(f"{where}: must start with its speaker and '-': {u.speaker + '-'!r}")
+        if corpus.languages and u.language not in corpus.languages:
+            raise ValueError(
+                f"{where}: language {u.language!r}; {corpus.name} has {', '.join(corpus.languages)}"
+            )
+        if (u.start is None) != (u.end is None):
+            raise ValueError(f"{where}: start {u.start} and end {u.end}; give both or neither")
+    if pair := kaldi.misplaced_speaker({u.id: u.speaker for u in utterances}):
+        raise ValueError(
+            f"{corpus.name}: {name}: sorted by id, speaker {pair[1]!r} comes after {pair[0]!r}, "
+            "which Kaldi's tools refuse; give speakers names of one length or without '-'"
+        )
+
+
+@dataclass
+class _Set:
+    """One set on its way to disk."""
+
+    name: str
+    utterances: list[Utterance]  # sorted by id
+    directory: Path
+    folder: Path
+    ledger: Ledger  # the reader's
+
+    def prepare(self, expected: Expected, nj: int, max_lost: float) -> SetSummary:
+        own = Ledger()
+        texts = self._texts(own)
+        chosen = [u for u in self.utterances if u.id in texts]
+        stamps = _stamps(u.audio for u in chosen)
+        keys = {u.id: _clip_key(u, stamps[u.audio]) for u in chosen}
+        fingerprint = self._fingerprint(keys, own)
+        if marker := self._marker(fingerprint):
+            log.info(f"{self.directory}: unchanged")
+            return SetSummary(
+                self.name, self.directory, **marker, expected=expected, unchanged=True
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with journal.Journal(self.folder) as book:
+            cuts = self._cut(book, chosen, keys, nj)
+            by_id = {u.id: u for u in chosen}
+            kept = {}
+            for cut in cuts:
+                where = by_id[cut.id].where
+                for what, detail in cut.notes:
+                    own.note(where, cut.id, what, detail)
+                if cut.reason:
+                    own.skip(where, cut.id, cut.reason, cut.detail)
+                else:
+                    kept[cut.id] = cut.samples
+            self._check_losses(own, len(kept), max_lost)
+            self._write(kept, texts, by_id, own)
+            book.settle(keys)
+        marker = {
+            "utterances": len(kept),
+            "seconds": sum(kept.values()) / audio.SAMPLE_RATE,
+            "left_out": own.counts(),
+            "notes": own.note_counts(),
+        }
+        content = json.dumps({"fingerprint": fingerprint, **marker}, indent=1)
+        journal.write_whole(self.directory / _MARKER, content + "\n")
+        return SetSummary(self.name, self.directory, **marker, expected=expected, unchanged=False)
+
+    def _texts(self, own: Ledger) -> dict[str, str]:
+        """Texts as Kaldi's tools accept them; what is not fit goes to the ledger."""
+        texts = {}
+        for u in self.utterances:
+            text = " ".join(u.text.split())
+            if not text.isprintable() and (clean := _without_controls(text)) != text:
+                own.note(u.where, u.id, "control characters removed", ascii(text))
+                text = " ".join(clean.split())
+            if not text:
+                own.skip(u.where, u.id, "empty text")
+            elif _FORBIDDEN.search(text):
+                own.skip(u.where, u.id, "text holds <s>, </s> or #0", text)
+            else:
+                texts[u.id] = text
+        return texts
+
+    def _fingerprint(self, keys: Mapping[str, str], own: Ledger) -> str:
+        digest = hashlib.sha256(f"{_VERSION} {self.folder}\n".encode())
+        for u in self.utterances:
+            fields = (u.id, u.speaker, u.language, u.text, str(u.audio), u.where, keys.get(u.id))
+            digest.update(repr(fields).encode())
+        for entry in sorted(self.ledger.skips + self.ledger.notes + own.skips + own.notes):
+            digest.update(repr(tuple(entry)).encode())
+        return digest.hexdigest()
+
+    def _marker(self, fingerprint: str) -> dict | None:
+        """What the last run wrote, if that is what this one would write and it is still there."""
+        try:
+            marker = json.loads((self.directory / _MARKER).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if marker.pop("fingerprint", None) != fingerprint:
+            return None
+        if (
+            not all((self.directory / name).is_file() for name in _FILES)
+            or not self.folder.is_dir()
+        ):
+            return None
+        there = {entry.name for entry in os.scandir(self.folder)}
+        wanted = (f"{key}.flac" for key in kaldi.read_keyed(self.directory / "wav.scp"))
+        return marker if all(name in there for name in wanted) else None
+
+    def _cut(
+        self, book: journal.Journal, chosen: Sequence[Utterance], keys: Mapping[str, str], nj: int
+    ) -> list[clips.Cut]:
+        """Cut what is not cut yet; the results come sorted by id."""
+        done = {u.id: cut for u in chosen if (cut := book.lookup(u.id, keys[u.id]))}
+        jobs: dict[Path, list[clips.Clip]] = {}
+        for u in chosen:
+            if u.id not in done:
+                target = str(self.folder / f"{u.id}.flac")
+                clip = clips.Clip(u.id, u.start, u.end, u.channel, target)
+                jobs.setdefault(u.audio, []).append(clip)
+        if done and jobs:
+            log.info(f"{self.name}: {len(done):,} utterances were cut already")
+        self._check_space([clip for job in jobs.values() for clip in job])
+        todo, finished, samples = sum(map(len, jobs.values())), 0, 0
+        started = reported = time.monotonic()
+        for cuts in clips.cut_all(sorted(jobs.items()), nj):
+            for cut in cuts:
+                done[cut.id] = cut
+                book.add(cut, keys[cut.id])
+                samples += cut.samples
+            finished += len(cuts)
+            now = time.monotonic()
+            if now - reported > _REPORT_SECONDS:
+                reported, rest = now, (now - started) / finished * (todo - finished)
+                hours = samples / audio.SAMPLE_RATE / 3600
+                share = f"{finished:,}/{todo:,} cut, {hours:.1f} h"
+                log.info(f"{self.name}: {share}, {rest:.0f} s remain")
+        return [done[u.id] for u in chosen]
+
+    def _check_space(self, todo: Sequence[clips.Clip]) -> None:
+        seconds = sum(c.end - c.start for c in todo if c.start is not None and c.end is not None)
+        if not 0 < seconds < float("inf"):
+            return
+        need, free = 0.6 * seconds * _BYTES_A_SECOND, shutil.disk_usage(self.folder).free
+        log.info(
+            f"{self.name}: {seconds / 3600:.1f} h to cut, about {need / 1e9:.2f} GB of FLAC in "
+            f"{self.folder}"
+        )
+        if free < need:
+            log.warning(f"{self.folder}: only {free / 1e9:.2f} GB are free; it may become full")
+
+    def _check_losses(self, own: Ledger, kept: int, max_lost: float) -> None:
+        lost = [entry for entry in own.skips if entry.reason in _BAD_COPY]
+        total = len(self.utterances)
+        if kept and len(lost) <= max(_LOSABLE, max_lost * total):
+            return
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in own.counts().items()) or "none found"
+        first = f"; the first: {lost[0].where} {lost[0].id}: {lost[0].detail}" if lost else ""
+        raise ValueError(
+            f"{self.name}: {kept:,} of {total:,} utterances have usable audio and text ({reasons})"
+            f"{first}. Check your copy with check_corpus, or allow more losses with --max_lost"
+        )
+
+    def _write(
+        self,
+        kept: Mapping[str, int],
+        texts: Mapping[str, str],
+        by_id: Mapping[str, Utterance],
+        own: Ledger,
+    ) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / _MARKER).unlink(missing_ok=True)
+        both = Ledger()
+        both.skips = self.ledger.skips + own.skips
+        both.notes = self.ledger.notes + own.notes
+        both.write(self.directory / "left_out.tsv")
+        kaldi.write_data_dir(
+            self.directory,
+            {key: str(self.folder / f"{key}.flac") for key in kept},
+            {key: texts[key] for key in kept},
+            {key: by_id[key].speaker for key in kept},
+            {key: by_id[key].language for key in kept},
+            {key: samples / audio.SAMPLE_RATE for key, samples in kept.items()},
+        )
+
+
+def _without_controls(text: str) -> str:
+    """Without control characters, lone surrogates and byte order marks; joiners stay."""
+    return "".join(c for c in text if c != "\ufeff" and unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def _stamps(sources: Iterable[Path]) -> dict[Path, str]:
+    """Size and time of change of every source, or that it is missing."""
+    stamps: dict[Path, str] = {}
+    for source in sources:
+        if source not in stamps:
+            try:
+                found = source.stat()
+                stamps[source] = f"{found.st_size} {found.st_mtime_ns}"
+            except OSError:
+                stamps[source] = "missing"
+    return stamps
+
+
+def _clip_key(u: Utterance, stamp: str) -> str:
+    """Whence a clip comes; a corpus moved to another folder keeps its clips."""
+    whence = f"{_VERSION} {u.audio.name} {stamp} {u.start} {u.end} {u.channel}"
+    return hashlib.sha256(whence.encode("utf-8", "surrogateescape")).hexdigest()[:24]

@@ -1,0 +1,321 @@
+"""Preparation writes what the corpus says, the same way always, and goes on where it stopped."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_blora.bin import prepare_corpus
+from espnet_blora.data import clips, kaldi
+from espnet_blora.data.prepare import prepare
+from espnet_blora.data.records import Utterance
+from tests.data.layouts import speech, toy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return toy.make(tmp_path / "corpus")
+
+
+@pytest.fixture
+def run(tmp_path, layout, monkeypatch):
+    """Prepare the toy corpus with paths relative to a folder of its own."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def go(sets=("all",), corpus=toy.CORPUS, folder=".", **rest):
+        Path(folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        summary = prepare(corpus, layout.root, sets, "data", "clips", **rest)
+        monkeypatch.chdir(tmp_path / "work")
+        return summary
+
+    return go
+
+
+def test_what_is_written(run, layout, kaldi_says):
+    summary = run(prefix="toy_")
+    directory = Path("data/toy_all")
+    assert kaldi.read_keyed(directory / "text") == layout.texts["all"]
+    assert kaldi.read_keyed(directory / "utt2lang") == layout.languages["all"]
+    wav = kaldi.read_keyed(directory / "wav.scp")
+    assert wav["s0-000"] == "clips/toy_all/s0-000.flac"
+    for n, key in enumerate(f"s{n % 3}-{n:03d}" for n in range(6)):
+        wave, rate = soundfile.read(wav[key])
+        assert (rate, wave.shape) == (16000, (8000,))
+        assert abs(speech.loudest_hz(wave) - (300 + 50 * n)) < 5
+    assert set(kaldi.read_keyed(directory / "utt2dur").values()) == {"0.5000"}
+    assert kaldi.validate(directory, mono_16k=True).seconds == 3.0
+    assert kaldi_says(directory) == ""
+    left_out = (directory / "left_out.tsv").read_text("utf-8")
+    assert left_out == "table.tsv:1\t\tskip\tmissing field\tnot whole\n"
+    (one,) = summary.sets
+    assert (one.utterances, one.seconds, one.unchanged) == (6, 3.0, False)
+    assert summary.lines() == [
+        f"toy: read from {layout.root}",
+        "  left out in reading, missing field: 1",
+        "data/toy_all: 6 utterances, 0.00 h (published: 6 utterances, 0.5 h, nobody)",
+        "each of these is named in data/toy_all/left_out.tsv",
+    ]
+
+
+def test_a_second_run_does_nothing(run, tree, monkeypatch):
+    run(("all", "two"))
+    before = {p: p.stat().st_mtime_ns for p in Path().rglob("*")}
+    monkeypatch.setattr(clips, "cut_all", None)
+    summary = run(("all", "two"))
+    assert [one.unchanged for one in summary.sets] == [True, True]
+    assert [one.utterances for one in summary.sets] == [6, 2]
+    assert {p: p.stat().st_mtime_ns for p in Path().rglob("*")} == before
+
+
+def test_listings_processes_and_hash_seeds_do_not_matter(
+    run, layout, tree, tmp_path, shuffled_listings
+):
+    run(folder="one")
+    run(folder="two", nj=2)
+    (tmp_path / "three").mkdir()
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom espnet_blora.data.prepare import prepare\n"
+        "from tests.data.layouts import toy\n"
+        "prepare(toy.CORPUS, Path(sys.argv[1]), ['all'], 'data', 'clips')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(layout.root)],
+        cwd=tmp_path / "three",
+        env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    folders = [Path("one"), Path("two"), tmp_path / "three"]
+    one, two, three = (tree(folder / "data", folder / "clips") for folder in folders)
+    assert one == two == three
+    assert len(one) == 8 + 6 + 1
+
+
+def test_an_interrupted_run_goes_on(run, tree, monkeypatch):
+    run(folder="whole")
+    real, cut = clips.cut_recording, []
+
+    def dying(source, wanted):
+        if len(cut) == 2:
+            raise KeyboardInterrupt
+        cut.append(source.name)
+        return real(source, wanted)
+
+    monkeypatch.setattr(clips, "cut_recording", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder="part")
+    assert not Path("part/data").exists()
+    os.chdir("..")  # the interrupted run stayed in its folder
+    with Path("part/clips/all/cuts.jsonl").open("a") as file:
+        file.write('["s2-00')  # a line the crash cut short
+    Path("part/clips/all/.s2-002.flac.1.part").write_bytes(b"x")
+    first, cut[:] = list(cut), []
+    run(folder="part")
+    assert [*first, *cut] == ["flac.flac", "sph.sph", "wav.wav"]
+    assert tree(Path("part")) == {
+        name.replace("whole", "part"): data for name, data in tree(Path("whole")).items()
+    }
+
+
+def test_only_what_changed_is_cut_again(run, layout, monkeypatch):
+    run()
+    table = layout.root / "table.tsv"
+    lines = table.read_text("utf-8").splitlines(keepends=True)
+    kept = [line.replace("want", "need") for line in lines if not line.startswith("s1-004")]
+    table.write_text("".join(kept), encoding="utf-8")
+    speech.write(layout.root / "audio" / "sph.sph", np.zeros((24000, 2)), 8000)
+    asked, real = [], clips.cut_recording
+    monkeypatch.setattr(clips, "cut_recording", lambda s, c: asked.extend(c) or real(s, c))
+    (one,) = run().sets
+    assert sorted(clip.id for clip in asked) == ["s2-002", "s2-005"]
+    assert (one.utterances, dict(one.notes), one.unchanged) == (5, {"silent": 2}, False)
+    assert kaldi.read_keyed("data/all/text")["s0-003"] == "我们 need 3"
+    assert sorted(p.name for p in Path("clips/all").glob("*.flac")) == [
+        f"{key}.flac" for key in kaldi.read_keyed("data/all/wav.scp")
+    ]
+
+
+@pytest.mark.parametrize("gone", ["data/all/utt2lang", "clips/all/s1-001.flac", "clips"])
+def test_what_was_deleted_comes_back(run, tree, gone):
+    run()
+    before = tree(Path("data"), Path("clips"))
+    path = Path(gone)
+    if path.is_dir():
+        path.rename("elsewhere")
+    else:
+        path.unlink()
+    assert not run().sets[0].unchanged
+    assert tree(Path("data"), Path("clips")) == before
+
+
+def with_records(change, **fields):
+    """The toy corpus with its records changed."""
+
+    def read(*arguments):
+        return {name: change(list(us)) for name, us in toy.read(*arguments).items()}
+
+    return dataclasses.replace(toy.CORPUS, read=read, **fields)
+
+
+def test_losses_are_listed_and_too_many_are_an_error(run, layout):
+    (layout.root / "audio" / "wav.wav").write_bytes(b"no audio at all")
+    summary = run()
+    assert dict(summary.sets[0].left_out) == {"unreadable audio": 2}
+    assert "  left out, unreadable audio: 2" in summary.lines()
+    assert "  differs by -2 utterances" in summary.lines()
+    rows = [line.split("\t") for line in Path("data/all/left_out.tsv").read_text().splitlines()]
+    assert [row[1:4] for row in rows][1:] == [
+        ["s1-004", "skip", "unreadable audio"],
+        ["s1-001", "skip", "unreadable audio"],
+    ]
+    assert "wav.wav: cannot be read as audio" in rows[1][4]
+    (layout.root / "audio" / "sph.sph").unlink()
+    with pytest.raises(
+        ValueError, match=r"all: 2 of 6 utterances have usable .* \(2 no audio, 2 un"
+    ):
+        run()
+    assert kaldi.validate("data/all").utterances == 4  # the old directory is as it was
+    run(max_lost=0.7)
+    assert kaldi.validate("data/all").utterances == 2
+    (layout.root / "audio" / "flac.flac").unlink()
+    with pytest.raises(ValueError, match="all: 0 of 6"):
+        run(max_lost=1.0)
+
+
+def test_texts_are_fit_for_kaldi(run, kaldi_says):
+    texts = [
+        "a\u00a0b\u2028c ",
+        "\ufeffx\x07 y\x07",
+        "  \u3000",
+        "say <s> now",
+        "می\u200cروم",
+        "ok",
+    ]
+
+    def change(us):
+        return [dataclasses.replace(u, text=t) for u, t in zip(us, texts, strict=True)]
+
+    (one,) = run(corpus=with_records(change)).sets
+    assert list(kaldi.read_keyed("data/all/text").values()) == ["a b c", "x y", "می\u200cروم", "ok"]
+    assert dict(one.left_out) == {"empty text": 1, "text holds <s>, </s> or #0": 1}
+    assert dict(one.notes) == {"control characters removed": 1}
+    assert kaldi_says("data/all") == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"id": "s0-a b"}, "utterance 's0-a b': ids are 1 to 200 ASCII"),
+        ({"id": "s0-(a)"}, "without blanks, '('"),
+        ({"id": "s0-../a"}, "and '/'"),
+        ({"id": "s0-我"}, "ASCII"),
+        ({"id": "s0-003"}, "the id occurs twice, first at table.tsv:7"),
+        ({"speaker": "other"}, "must start with its speaker and '-': 'other-'"),
+        ({"language": "fr"}, "language 'fr'; toy has zh, en"),
+        ({"end": None}, "start 0.5 and end None"),
+    ],
+)
+def test_records_that_break_the_contract(run, fields, says):
+    corpus = with_records(lambda us: [dataclasses.replace(us[0], **fields), *us[1:]])
+    with pytest.raises(ValueError, match=r"table.tsv:[47]: all: utterance") as caught:
+        run(corpus=corpus)
+    assert says in str(caught.value)
+    assert not Path("data").exists()
+
+
+def test_speakers_whose_order_kaldi_refuses(run, layout):
+    def change(us: list[Utterance]) -> list[Utterance]:
+        first = dataclasses.replace(us[0], id="a-z", speaker="a")
+        return [first, dataclasses.replace(us[1], id="a-b-c", speaker="a-b"), *us[2:]]
+
+    with pytest.raises(ValueError, match="speaker 'a' comes after 'a-b'"):
+        run(corpus=with_records(change))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"sets": ["nosuch"]}, "toy has no set nosuch; it has all, two"),
+        ({"sets": []}, "toy has no set without a name"),
+        ({"options": {"x": "1"}}, "toy has no option x; it has language: of all"),
+        ({"nj": 0}, "nj must be at least 1"),
+    ],
+)
+def test_wrong_requests(run, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        run(**arguments)
+
+
+def test_a_blank_in_the_audio_folder(layout, tmp_path):
+    with pytest.raises(ValueError, match="holds a blank"):
+        prepare(toy.CORPUS, layout.root, ["all"], tmp_path / "d", tmp_path / "my clips")
+
+
+def program(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(prepare_corpus, "get_corpus", lambda name: toy.CORPUS)
+    try:
+        prepare_corpus.main(["toy", *map(str, arguments)])
+        status = 0
+    except SystemExit as error:
+        status = error.code
+    return status, *capsys.readouterr()
+
+
+def test_program(layout, tmp_path, monkeypatch, capsys):
+    asked = ["--root", layout.root, "--data_dir", tmp_path / "d", "--audio_dir", tmp_path / "a"]
+    asked += ["--nj", 1, "--sets"]
+    status, out, _ = program(
+        monkeypatch, capsys, *asked, "two", "--option", "language=en", "--prefix", "p_"
+    )
+    assert status == 0
+    assert "2 utterances" in out
+    assert set(kaldi.read_keyed(tmp_path / "d/p_two/utt2lang").values()) == {"en"}
+    for bad, says in (
+        (["all", "--option", "language"], "option 'language'; write KEY=VALUE"),
+        (["all two three"], "no set three"),
+        (["all", "--root", tmp_path / "nosuch"], "no table.tsv"),
+    ):
+        status, out, err = program(monkeypatch, capsys, *asked, *bad)
+        assert (status, out) == (2, "")
+        assert err.startswith("prepare_corpus: ")
+        assert err.count("\n") == 1
+        assert says in err
+
+
+@pytest.mark.parametrize("place", ["data", "audio"])
+def test_a_folder_that_cannot_be_written_is_one_line(layout, tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").write_text("in the way")
+    folders = {"data": tmp_path / "d", "audio": tmp_path / "a", place: tmp_path / "file" / "x"}
+    asked = ["--root", layout.root, "--sets", "all", "--nj", 1]
+    asked += ["--data_dir", folders["data"], "--audio_dir", folders["audio"]]
+    status, _, err = program(monkeypatch, capsys, *asked)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert str(tmp_path / "file") in err
+
+
+def test_a_full_disk_is_one_line(layout, tmp_path, monkeypatch, capsys):
+    real = Path.write_bytes
+
+    def full(self, data):
+        if self.suffix == ".part" and ".flac" in self.name:
+            raise OSError(28, "No space left on device")
+        return real(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    asked = ["--root", layout.root, "--sets", "all", "--nj", 1]
+    asked += ["--data_dir", tmp_path / "d", "--audio_dir", tmp_path / "a"]
+    status, _, err = program(monkeypatch, capsys, *asked)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "could not write (No space left on device)" in err
+    assert "s0-000.flac" in err
+    assert not list(tmp_path.rglob("*.part"))
