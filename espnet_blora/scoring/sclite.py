@@ -162,13 +162,16 @@ class Expected:
         """Say what of sclite's totals differs; empty if nothing."""
         c = theirs.counts
         pairs = {
-            "utterances": (theirs.utterances, self.utterances),
-            "utterances with an error": (theirs.wrong_utterances, self.wrong_utterances),
-            "reference tokens": (c.tokens, self.ref_tokens),
-            "hypothesis tokens": (c.hits + c.substitutions + c.insertions, self.hyp_tokens),
-            "as 4S + 3D + 3I": (theirs.cost, self.cost),
+            "scored {} utterances": (theirs.utterances, self.utterances),
+            "found errors in {} utterances": (theirs.wrong_utterances, self.wrong_utterances),
+            "counted {} reference tokens": (c.tokens, self.ref_tokens),
+            "counted {} hypothesis tokens": (
+                c.hits + c.substitutions + c.insertions,
+                self.hyp_tokens,
+            ),
+            "pays 4S + 3D + 3I = {}": (theirs.cost, self.cost),
         }
-        return [f"sclite counts {a} {what}, we {b}" for what, (a, b) in pairs.items() if a != b]
+        return [f"sclite {what.format(a)}, we {b}" for what, (a, b) in pairs.items() if a != b]
 
 
 @dataclass(frozen=True)

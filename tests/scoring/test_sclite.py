@@ -131,11 +131,11 @@ def test_expectations_add_up():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"utterances": 9}, "sclite counts 9 utterances, we 10"),
-        ({"wrong_utterances": 5}, "sclite counts 5 utterances with an error, we 4"),
+        ({"utterances": 9}, "sclite scored 9 utterances, we 10"),
+        ({"wrong_utterances": 5}, "found errors in 5 utterances, we 4"),
         ({"counts": Counts(81, 10, 5, 5)}, "96 reference tokens, we 95"),
         ({"counts": Counts(80, 10, 5, 6)}, "96 hypothesis tokens, we 95"),
-        ({"counts": Counts(79, 12, 4, 4)}, "72 as 4S + 3D + 3I, we 70"),
+        ({"counts": Counts(79, 12, 4, 4)}, "4S + 3D + 3I = 72, we 70"),
         ({"counts": Counts(82, 8, 5, 5)}, "18 errors, fewer than our 20"),
     ],
 )
