@@ -1,6 +1,6 @@
 """Score hypotheses against references: Kaldi ``text`` files, or directories that hold one.
 
-Example: ``python -m espnet_blora.bin.score data/test/text exp/asr_x/decode/test/text --out scored``
+Example: ``python -m espnet_blora.bin.score data/test exp/asr_x/decode/test --unit mer wer --out o``
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data.kaldi import read_keyed
-from espnet_blora.scoring import UNITS, Counts, SetScore, grouped, score
-from espnet_blora.scoring.breakdown import as_json
-from espnet_blora.scoring.errors import tokens_of
-from espnet_blora.scoring.sclite import cross_check, find_sclite
+from espnet_blora.data.keyed import KeyedText
+from espnet_blora.report.tables import ESPNET_HEAD, espnet_row, markdown
+from espnet_blora.scoring import UNITS
+from espnet_blora.scoring.job import Job, run, save
+from espnet_blora.scoring.modes import MODES, combinations
+from espnet_blora.scoring.printed import lines_of
+from espnet_blora.scoring.sclite import find_sclite
 from espnet_blora.text import NORMALISATIONS
 
 
@@ -24,134 +26,109 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m espnet_blora.bin.score",
         description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="modes: " + "; ".join(f"{name}: {mode.note}" for name, mode in MODES.items()),
     )
-    parser.add_argument("paths", nargs="*", metavar="REF HYP", help="references, hypotheses")
-    parser.add_argument("--ref", help="instead of REF")
-    parser.add_argument("--hyp", help="instead of HYP")
-    parser.add_argument("--unit", default="mer", choices=sorted(UNITS), help="what a token is")
-    parser.add_argument(
-        "--normalisation", default="basic", choices=sorted(NORMALISATIONS), help="of both sides"
+    add = parser.add_argument
+    add("paths", nargs="*", metavar="REF HYP", help="references, hypotheses; before all options")
+    add("--ref", help="instead of REF")
+    add("--hyp", help="instead of HYP")
+    add("--mode", default="default", choices=list(MODES), help="unit, normalisation and points")
+    units = ", ".join(UNITS)
+    add(
+        "--unit", nargs="+", metavar="UNIT", help=f"what a token is, instead of the mode's: {units}"
     )
-    parser.add_argument("--poi", default="rest", help="PIER's points: rest, han_kana or a script")
-    parser.add_argument("--out", "--output_dir", dest="out", help="write score.json there")
-    parser.add_argument("--utt2lang", help="also print rates by language")
-    parser.add_argument(
-        "--sclite",
-        default="auto",
-        help="compare totals with this sclite: a file, auto (if there is one), or none",
-    )
-    parser.add_argument(
+    named = ", ".join(NORMALISATIONS).replace("%", "%%")
+    add("--normalisation", nargs="+", metavar="NAME", help=f"of both sides, likewise: {named}")
+    add("--poi", help="PIER's points, likewise: rest, han_kana or a script")
+    add("--out", "--output_dir", dest="out", help="write score.json there; of further combinations "
+        "of unit and normalisation score_<unit>_<normalisation>.json")  # fmt: skip
+    add("--alignments", action="store_true", help="also write alignment.txt, utterances.csv there")
+    add("--utt2spk", help="also rates by speaker (of a directory REF: its utt2spk)")
+    add("--utt2lang", help="also rates by language (of a directory REF: its utt2lang)")
+    add("--baseline", metavar="HYP2", help="compare with these hypotheses, in pairs")
+    add("--resample", default="utterance", choices=["utterance", "speaker"],
+        help="what intervals draw; utterances of one speaker are not independent")  # fmt: skip
+    add("--sclite", default="auto",
+        help="compare totals with this sclite: a file, auto (if there is one) or none")  # fmt: skip
+    add(
         "--missing_as_empty", action="store_true", help="count a missing hypothesis as an empty one"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score, print a summary, write ``score.json``; a user's mistake is one line and status 2."""
+    """Score, print and write; a user's mistake is one line and status 2, totals of sclite's that
+    nothing explains are status 3."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     parser = get_parser()
     args = parser.parse_args(argv)
     given = [args.ref, args.hyp] if args.ref and args.hyp else args.paths
     if len(given) != 2 or (args.paths and (args.ref or args.hyp)):
         parser.error("give REF and HYP, or --ref and --hyp")
-    ref, hyp = (Path(p) / "text" if Path(p).is_dir() else Path(p) for p in given)
+    if args.alignments and not args.out:
+        parser.error("--alignments needs --out, the folder to write them to")
+    ref, hyp = map(_text, given)
+    problems, rows = [], []
     try:
-        sides = read_keyed(ref), read_keyed(hyp)
-        result = score(
-            *sides,
-            args.unit,
-            args.normalisation,
-            poi=args.poi,
-            missing_as_empty=args.missing_as_empty,
-        )
-        languages = as_json(grouped(result, read_keyed(args.utt2lang))) if args.utt2lang else {}
-        compared = compare_with_sclite(args.sclite, *sides, result)
-        if args.out:
-            extra = {"reference": str(ref), "hypothesis": str(hyp)}
-            extra |= {"by_language": languages, "sclite": compared}
-            result.save(Path(args.out) / "score.json", **extra)
+        modes = combinations(args.mode, args.unit, args.normalisation, args.poi)
+        job = _job(args, ref, hyp)
+        paths = {"reference": str(ref), "hypothesis": str(hyp), "baseline": args.baseline}
+        for mode in modes:
+            result = run(job, mode)
+            name = f"{mode.unit}_{mode.normalisation}"
+            if args.out:
+                stem = f"_{name}" if rows else ""
+                result = save(job, result, args.out, stem, args.alignments, **paths)
+            problems += result.sclite.get("problems", [])
+            rows.append(espnet_row(f"{ref.absolute().parent.name}/{name}", result.score))
+            sys.stdout.write("\n".join(lines_of(result)) + "\n")
     except (ValueError, OSError) as error:
         logging.error("%s and %s: %s", ref, hyp, error)
         return 2
-    sys.stdout.write("\n".join([*summary(result, languages), *_sclite_lines(compared)]) + "\n")
-    if compared.get("problems"):
-        logging.error("sclite and we disagree: %s", "; ".join(compared["problems"]))
-        return 3
-    return 0
+    sys.stdout.write(f"\n{markdown(ESPNET_HEAD, rows)}\n")
+    if problems:
+        logging.error("sclite and we disagree: %s", "; ".join(problems))
+    return 3 if problems else 0
 
 
-def compare_with_sclite(which: str, ref: dict, hyp: dict, result: SetScore) -> dict:
-    """Return sclite's totals on the same tokens, or why there are none (``not_compared``)."""
-    if which == "none":
-        return {"not_compared": "not asked for"}
-    tools = Path(__file__).resolve().parents[2] / "tools"
-    if which == "auto":
-        program = find_sclite([tools / "bin"], [tools / "sctk" / "bin"])
-        if program is None:
-            return {"not_compared": "no sclite here (make sclite)"}
-    else:
-        program = Path(which)
-        if not program.is_file():
-            raise FileNotFoundError(f"--sclite {which}: no such program")
-    tokens = [tokens_of(side, result.unit, result.normalisation) for side in (ref, hyp)]
-    try:
-        totals, agreement = cross_check(program, *tokens, result.total)
-    except (ValueError, RuntimeError) as error:
-        return {"not_compared": str(error)}
-    return {
-        "utterances": totals.utterances,
-        "tokens": totals.counts.tokens,
-        "errors": totals.counts.errors,
-        "extra_errors": agreement.extra_errors,
-        "problems": list(agreement.problems),
-    }
+def _text(path: str) -> Path:
+    return Path(path) / "text" if Path(path).is_dir() else Path(path)
 
 
-def _sclite_lines(compared: dict) -> list[str]:
-    if "not_compared" in compared:
-        return [f"  sclite: not compared: {compared['not_compared']}"]
-    told = f"{compared['errors']} errors in {compared['tokens']} tokens"
-    more = compared["extra_errors"]
-    agrees = "as we" if not more and not compared["problems"] else f"{more} more than we"
-    return [f"  sclite on the same tokens: {told}, {agrees}"]
-
-
-def summary(result: SetScore, languages: dict[str, dict]) -> list[str]:
-    """Return the lines the program prints."""
-    lines = [
-        f"{result.unit.upper()} {_percent(result.total)}, {len(result.utterances)} utterances, "
-        f"{result.wrong_utterances} with an error",
-        f"  normalisation {NORMALISATIONS[result.normalisation].describe()}",
-    ]
-    found = result.interval()
-    if found:
-        lines.append(f"  95 % interval {100 * found.low:.2f} to {100 * found.high:.2f} %")
-    if result.unit == "mer":
-        lines.append(f"  CER on Han and Kana {_percent(result.han_kana)}")
-        lines.append(f"  WER on the rest     {_percent(result.rest)}")
-        lines.append(f"  PIER                {_percent(result.pier)}")
-    for language, row in languages.items():
-        rate = "undefined" if row["rate"] is None else f"{100 * row['rate']:.2f} %"
-        lines.append(f"  language {language}: {rate} of {row['tokens']} tokens")
-    for what, ids in (
-        ("empty references", result.empty_references),
-        ("empty hypotheses", result.empty_hypotheses),
-        ("missing hypotheses counted as empty", result.missing_as_empty),
-    ):
-        if ids:
-            more = ", ..." if len(ids) > 5 else ""
-            lines.append(f"  {what}: {len(ids)} ({', '.join(ids[:5])}{more})")
-    return lines
-
-
-def _percent(counts: Counts) -> str:
-    if counts.rate is None:
-        return f"undefined: no reference token ({counts.insertions} insertions)"
-    return (
-        f"{100 * counts.rate:.2f} % of {counts.tokens} tokens "
-        f"(S {counts.substitutions}, D {counts.deletions}, I {counts.insertions})"
+def _job(args: argparse.Namespace, ref: Path, hyp: Path) -> Job:
+    """Open what is to be scored; a directory REF brings its own speakers and languages."""
+    groups = {}
+    for name in ("utt2spk", "utt2lang"):
+        path = getattr(args, name)
+        beside = ref.with_name(name)
+        if path is None and beside.is_file() and Path(args.ref or args.paths[0]).is_dir():
+            path = beside
+        groups[name] = None if path is None else KeyedText(path)
+    sclite, why = _sclite(args.sclite)
+    return Job(
+        KeyedText(ref),
+        KeyedText(hyp),
+        KeyedText(_text(args.baseline)) if args.baseline else None,
+        groups["utt2spk"],
+        groups["utt2lang"],
+        args.missing_as_empty,
+        args.resample == "speaker",
+        sclite,
+        why,
     )
+
+
+def _sclite(which: str) -> tuple[Path | None, str]:
+    """Return the program to compare with, or None and why."""
+    if which == "none":
+        return None, "not asked for"
+    if which != "auto":
+        if not Path(which).is_file():
+            raise FileNotFoundError(f"--sclite {which}: no such program")
+        return Path(which), ""
+    tools = Path(__file__).resolve().parents[2] / "tools"
+    found = find_sclite([tools / "bin"], [tools / "sctk" / "bin"])
+    return found, "no sclite here (make sclite)"
 
 
 if __name__ == "__main__":

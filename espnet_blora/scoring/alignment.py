@@ -79,13 +79,13 @@ def view(rows: Sequence[Row], width: int = 100) -> str:
     ``width`` columns; a token wider than that has a block of its own.
     """
     blocks: list[list[tuple[str, str, str, int]]] = [[]]
-    used = 5
+    used = 4
     for name, ref, hyp in rows:
         pair = [_plain(t) if t is not None else _GAP for t in (ref, hyp)]
         wide = max(*map(columns, pair), 1)
         if blocks[-1] and used + 1 + wide > width:
             blocks.append([])
-            used = 5
+            used = 4
         used += 1 + wide
         blocks[-1].append((pair[0], pair[1], _SIGNS[name], wide))
     out = []

@@ -20,9 +20,10 @@ def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
     """
     without = [u.id for u in score.utterances if not groups.get(u.id)]
     if without:
+        source = getattr(groups, "path", None)
         raise ValueError(
-            f"{len(without)} of {len(score.utterances)} utterances have no group (speaker, "
-            f"language): {with_places(without, {})}"
+            f"{f'{source}: ' if source else ''}no group (speaker, language) for {len(without)} of "
+            f"{len(score.utterances)} utterances: {with_places(without, {})}"
         )
     parts: dict[str, list[Utterance]] = {}
     for utterance in score.utterances:
@@ -46,15 +47,19 @@ def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
     }
 
 
-def as_json(parts: Mapping[str, SetScore]) -> dict[str, dict]:
-    """Return what ``score.json`` says of each group: counts, rate, 95 % interval over
-    utterances."""
+def as_json(
+    parts: Mapping[str, SetScore], drawn: Mapping[str, str] | None = None
+) -> dict[str, dict]:
+    """Return what ``score.json`` says of each group: counts, rate, 95 % interval.
+
+    Utterances are drawn; with ``drawn`` (id -> speaker) whole speakers.
+    """
     return {
         name: {
             "utterances": len(part.utterances),
             **with_rate(part.total),
             "errors": part.total.errors,
-            "interval_95": asdict(found) if (found := part.interval()) else None,
+            "interval_95": asdict(found) if (found := part.interval(groups=drawn)) else None,
         }
         for name, part in parts.items()
     }

@@ -1,6 +1,6 @@
 r"""Error counts of a set of utterances, paired by utterance id.
 
-For one utterance, reference and hypothesis become tokens (see ``UNITS``) after the same
+For one utterance, reference and hypothesis become tokens (``units.UNITS``) after the same
 normalisation, and a Levenshtein alignment (costs 1/1/1, the engine of ``jiwer``) gives hits H,
 substitutions S, deletions D and insertions I. Over any collection of utterances
 
@@ -20,7 +20,17 @@ not written in Han or Kana (``poi = "rest"``, for Mandarin-English and the like)
 (``"han_kana"``), or those of one named script. S and D count where the reference token is a point;
 an insertion where the reference token it stands before is one (after the last token: where the last
 one is). Source: Ugan, Pham, Baermann, Waibel, "PIER: A Novel Metric for Evaluating What Matters in
-Code-Switching", ICASSP 2025, arXiv 2501.09512, and its public program.
+Code-Switching", ICASSP 2025, arXiv 2501.09512.
+
+The rule for S, D, I, for the end of an utterance and for utterances left out (no points, or nothing
+else) is that of its public program (enesyugan/PIER-CodeSwitching-Evaluation). It differs in what a
+point is: there, with a second language named, every word that holds a letter a-z (or, if English is
+the matrix language, every word that holds none, and words that mix); with Mandarin or Japanese it
+also spells digits out as English words, drops what is neither Han, Kana, digit nor a-z, and cuts
+fullwidth forms apart. Here letters of every script count (``café`` is one point), a number is one
+point of ``rest`` and none of a named script, a word that mixes scripts belongs to one of them
+(``text.tokens``, rule 4), and the normalisation alone decides what is dropped. Points tagged by
+hand (``<tag word>``) are not read.
 """
 
 from __future__ import annotations
@@ -69,8 +79,8 @@ def score(
         missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
             names them.
 
-    Raises: ValueError for an unknown unit or normalisation, no reference at all, references without
-        hypothesis, hypotheses without reference; ids are named.
+    Raises: ValueError for an unknown unit, normalisation or kind of points, no reference at all,
+        references without hypothesis, hypotheses without reference (ids are named).
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     missing = check_ids(ref, hyp, missing_as_empty=missing_as_empty)
@@ -157,7 +167,7 @@ class _Counter:
     """Counts utterances; keeps nothing but what it knows of tokens, and of that a bounded part."""
 
     def __init__(self, poi: str):
-        self._is_point = _points(poi)
+        self._is_point = points_of(poi)
         self._scripts, self._codes = _Scripts(), Codes()
 
     def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
@@ -196,9 +206,18 @@ class _Counter:
         return Utterance(key, whole, shared_counts(*pier), parts)
 
 
-def _points(poi: str) -> Callable[[str], bool]:
+def points_of(poi: str) -> Callable[[str], bool]:
+    """Return what tells whether tokens of a script are points of interest.
+
+    Raises: ValueError for what cannot be the name of a script.
+    """
     if poi == HAN_KANA:
         return lambda script: script in HAN_KANA_SCRIPTS
     if poi == REST:
         return lambda script: script not in HAN_KANA_SCRIPTS
+    if not poi.istitle():
+        raise ValueError(
+            f"points of interest {poi!r} are unknown; there are rest, han_kana and names of "
+            "scripts with a capital letter: Latin, Arabic, Devanagari, ..."
+        )
     return lambda script: script == poi

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from espnet_blora.scoring.counts import (
     some,
     with_rate,
 )
+from espnet_blora.scoring.whole import written_whole
 
 FORMAT = "espnet_blora.score/2"
 COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}")
@@ -165,7 +165,6 @@ class SetScore:
     def save(self, path: str | Path, **extra: object) -> None:
         """Write the score as JSON (whole or not at all); ``extra`` goes in as it is (paths,
         settings)."""
-        path = Path(path)
         head = {"format": FORMAT, **self.totals()}
         if "interval_95" not in extra:
             found = self.interval()
@@ -173,19 +172,13 @@ class SetScore:
         head |= {"missing_as_empty": list(self.missing_as_empty)}
         head |= {"remarks": [asdict(r) for r in self.remarks], **extra}
         head |= {"utterance_columns": COLUMNS}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
-                file.write(',\n "utterances": [')
-                for number, utterance in enumerate(self.utterances):
-                    row = json.dumps(_row(utterance), ensure_ascii=False)
-                    file.write(f"{',' if number else ''}\n  {row}")
-                file.write("\n ]\n}\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path) as file:
+            file.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
+            file.write(',\n "utterances": [')
+            for number, utterance in enumerate(self.utterances):
+                row = json.dumps(_row(utterance), ensure_ascii=False)
+                file.write(f"{',' if number else ''}\n  {row}")
+            file.write("\n ]\n}\n")
 
     @classmethod
     def load(cls, path: str | Path) -> SetScore:

@@ -38,8 +38,15 @@ def test_each_set_is_scored_where_asr_sh_put_it(score):
     assert calls[1].endswith("--output_dir exp/x/d/org/good/score_blora")
 
 
-def test_where_sclite_counts_otherwise_the_score_stands(score):
-    assert score("differs", "good")[0] == 0
+def test_where_sclite_counts_otherwise_all_sets_are_scored_and_the_stage_fails(score):
+    code, calls = score("differs", "good")
+    assert code == 3
+    assert len(calls) == 2
+
+
+def test_breakdowns_are_asked_for(score):
+    _, calls = score("good")
+    assert "--utt2lang dump/raw/good/utt2lang --utt2spk dump/raw/good/utt2spk" in calls[0]
 
 
 def test_a_failure_is_kept_and_the_other_sets_are_scored(score):

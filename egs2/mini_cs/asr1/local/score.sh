@@ -21,8 +21,12 @@ for dset in ${sets//,/ }; do
         --ref "${dump}/${dset}/text" \
         --hyp "$1/${inference_tag}/${dset}/text" \
         --utt2lang "${dump}/${dset}/utt2lang" \
+        --utt2spk "${dump}/${dset}/utt2spk" \
         --output_dir "$1/${inference_tag}/${dset}/score_blora" || status=$?
-    # 3: the score stands, but sclite counts otherwise; score.json and the report say where
-    if [ "${status}" -ne 0 ] && [ "${status}" -ne 3 ]; then failed=${status}; fi
+    # 3: the score is written, but sclite's totals differ from it by more than its costs explain
+    case ${status}:${failed} in
+        0:* | 3:[1-9]*) ;;
+        *) failed=${status} ;;
+    esac
 done
 exit "${failed}"

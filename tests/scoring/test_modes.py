@@ -1,0 +1,102 @@
+"""Modes: each can be scored with; ESPnet's is what ESPnet's sclite counts."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from espnet_blora.scoring import UNITS, Counts, score
+from espnet_blora.scoring.modes import MODES, Mode, combinations
+from espnet_blora.scoring.sclite import find_sclite, run_sclite
+from espnet_blora.scoring.units import espnet_tokens
+from espnet_blora.text.normalise import get_normalisation
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+SCLITE = find_sclite([TOOLS / "bin"], [TOOLS / "sctk" / "bin"])
+WORDS = [
+    *"我 你 们 去 吃 3点 我iphone手 （ ， 한국 नमस्ते".split(),
+    *"über Ü ñ mañana café cafe\u0301 ÉCOLE école".split(),
+    *"library Lah ok <noise> <UNK> <v-noise> 12 don't a-b".split(),
+]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_can_be_scored_with(name):
+    mode = MODES[name]
+    assert mode.unit in UNITS and get_normalisation(mode.normalisation).name == mode.normalisation
+    found = score({"u": "我 go <noise>"}, {"u": "我 go"}, mode.unit, mode.normalisation)
+    assert found.total.tokens == (3 if name != "tags_removed" else 2)
+
+
+def test_seame_in_both_modes():
+    ref = {"u": "<noise> 然后 Then 我 走 了 <noise>"}
+    hyp = {"u": "然后 then 我走了"}
+    plain, espnet = (MODES[n] for n in ("tags_removed", "espnet_compatible"))
+    assert score(ref, hyp, plain.unit, plain.normalisation).total == Counts(hits=6)
+    assert score(ref, hyp, espnet.unit, espnet.normalisation).total == Counts(6, 0, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("über ALLES gut", "ü ber alles gut"),
+        ("çok güzel day", "ç ok g ü zel day"),
+        ("mañana voy to work", "ma ñ ana voy to work"),
+        ("我IPhone手 <NOISE>", "我 iphone 手 <noise>"),
+        ("ÉCOLE", "É cole"),
+        (" \t ", ""),
+    ],
+)
+def test_espnets_tokens(text, tokens):
+    assert espnet_tokens(text) == tokens.split()
+
+
+@pytest.mark.skipif(SCLITE is None, reason="no sclite here")
+@pytest.mark.parametrize("seed", range(4))
+def test_espnets_mode_counts_what_its_sclite_counts(tmp_path, seed):
+    generator = random.Random(seed)
+    ref, hyp = {}, {}
+    for n in range(60):
+        words = generator.choices(WORDS, k=generator.randint(1, 12))
+        ref[f"u{n:02d}"] = " ".join(words)
+        kept = [w for w in words if generator.random() > 0.06] or words
+        heard = [generator.choice(WORDS) if generator.random() < 0.1 else w for w in kept]
+        hyp[f"u{n:02d}"] = " ".join(heard)
+    for name, side in (("ref", ref), ("hyp", hyp)):
+        lines = (f"{text}\t(s-{key})\n" for key, text in side.items())
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+    options = ("-e", "utf-8", "-c", "NOASCII")
+    theirs = run_sclite(SCLITE, tmp_path / "ref", tmp_path / "hyp", options)
+    mode = MODES["espnet_compatible"]
+    ours = score(ref, hyp, mode.unit, mode.normalisation)
+    assert (theirs.utterances, theirs.wrong_utterances) == (60, ours.wrong_utterances)
+    assert theirs.counts.tokens == ours.total.tokens
+    assert theirs.counts.errors == ours.total.errors > 50
+
+
+def test_combinations():
+    found = combinations("default", ["mer", "wer"], ["basic", "none"])
+    assert [(m.unit, m.normalisation) for m in found] == [
+        ("mer", "basic"), ("mer", "none"), ("wer", "basic"), ("wer", "none")
+    ]  # fmt: skip
+    assert combinations("espnet_compatible") == [MODES["espnet_compatible"]]
+    assert len(combinations("default", ["mer", "mer"])) == 1
+    assert combinations("default", poi="Latin")[0].poi == "Latin"
+    assert isinstance(found[0], Mode)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("seame",), "mode 'seame' is unknown; there are: default, tags_removed"),
+        (("default", ["ter"]), "unit 'ter' is unknown; there are: mer, wer, cer"),
+        (("default", None, ["x"]), "'x' is unknown"),
+        (
+            ("default", None, None, "latin"),
+            "points of interest 'latin' are unknown; there are rest",
+        ),
+    ],
+)
+def test_unknown_names(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        combinations(*arguments)
