@@ -85,7 +85,8 @@ def write_data_dir(
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "wav.scp").unlink(missing_ok=True)
+    for old in ("wav.scp", "segments", "utt2dur"):
+        (directory / old).unlink(missing_ok=True)
     write_keyed(directory / "text", text)
     write_keyed(directory / "utt2spk", utt2spk)
     write_keyed(directory / "utt2lang", utt2lang)
@@ -127,8 +128,8 @@ class Summary:
     seconds: float
 
 
-def _list(ids: Collection[str]) -> str:
-    """Name the first ids and count the rest."""
+def name_some(ids: Collection[str]) -> str:
+    """Name the first ids and count the rest, for a message."""
     shown = ", ".join(c_sorted(ids)[:_SHOWN])
     return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
@@ -186,21 +187,21 @@ def validate(
     problems = []
     for name, keyed in (("text", text), ("utt2spk", speakers), ("utt2lang", codes)):
         if missing := ids - set(keyed):
-            problems.append(f"in {audio_file} but not in {name}: {_list(missing)}")
+            problems.append(f"in {audio_file} but not in {name}: {name_some(missing)}")
         if extra := set(keyed) - ids:
-            problems.append(f"in {name} but not in {audio_file}: {_list(extra)}")
+            problems.append(f"in {name} but not in {audio_file}: {name_some(extra)}")
     for name, keyed in (("text", text), ("utt2spk", speakers), ("wav.scp", recordings)):
         if empty := [key for key, value in keyed.items() if not value]:
-            problems.append(f"empty in {name}: {_list(empty)}")
+            problems.append(f"empty in {name}: {name_some(empty)}")
     seconds = 0.0
     if check_audio:
         spans = _durations(directory, recordings, segments, problems, mono_16k)
         seconds = sum(spans.values())
         if short := [key for key, span in spans.items() if span < min_seconds]:
-            problems.append(f"shorter than {min_seconds} s: {_list(short)}")
+            problems.append(f"shorter than {min_seconds} s: {name_some(short)}")
         longest = float("inf") if max_seconds is None else max_seconds
         if long := [key for key, span in spans.items() if span > longest]:
-            problems.append(f"longer than {max_seconds} s (cut these): {_list(long)}")
+            problems.append(f"longer than {max_seconds} s (cut these): {name_some(long)}")
     if problems:
         raise ValueError(
             f"{directory}: bad data directory; repair or remove these utterances:\n  "
@@ -237,7 +238,7 @@ def _durations(
     for (rate, channels), keys in other.items():
         problems.append(
             f"{rate} Hz with {channels} channels instead of 16 kHz mono (convert these: "
-            f"ffmpeg -i OLD -ar 16000 -ac 1 NEW.wav): {_list(keys)}"
+            f"ffmpeg -i OLD -ar 16000 -ac 1 NEW.wav): {name_some(keys)}"
         )
     if unseen:
         log.warning(f"{directory}/wav.scp: {unseen} entries are pipes or archives; not checked")
@@ -253,29 +254,21 @@ def _durations(
     return cut
 
 
-def subset(source: str | Path, target: str | Path, ids: Iterable[str]) -> None:
-    """Write the utterances ``ids`` of one data directory as another.
+def look_at_durations(directory: str | Path) -> dict[str, float]:
+    """Seconds of every utterance of a data directory, from its audio files' headers.
 
-    Raises: ValueError if ``ids`` is empty or holds one the source lacks.
+    Raises: ValueError listing what cannot be looked at.
     """
-    source, target, ids = Path(source), Path(target), list(ids)
-    names = ["text", "utt2spk", "utt2lang"]
-    has_segments = (source / "segments").exists()
-    keyed = {name: read_keyed(source / name) for name in names}
-    recordings = read_keyed(source / "wav.scp")
-    known = read_keyed(source / "segments") if has_segments else recordings
-    if missing := set(ids) - set(known):
-        raise ValueError(f"{source}: no utterance {_list(missing)}")
-    if not ids:
-        raise ValueError(f"{source}: an empty part was asked for")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "wav.scp").unlink(missing_ok=True)
-    for name in names:
-        write_keyed(target / name, {key: keyed[name][key] for key in ids})
-    write_spk2utt(target)
-    if has_segments:
-        write_keyed(target / "segments", {key: known[key] for key in ids})
-        recordings = {known[key].split()[0]: recordings[known[key].split()[0]] for key in ids}
-        write_keyed(target / "wav.scp", recordings)
-    else:
-        write_keyed(target / "wav.scp", {key: recordings[key] for key in ids})
+    directory = Path(directory)
+    recordings = read_keyed(directory / "wav.scp")
+    segments = None
+    if (directory / "segments").exists():
+        segments = _read_segments(directory / "segments", recordings)
+    problems: list[str] = []
+    spans = _durations(directory, recordings, segments, problems)
+    ids = set(recordings if segments is None else segments)
+    if not problems and (unseen := ids - set(spans)):
+        problems.append(f"no audio files to look at: {name_some(unseen)}")
+    if problems:
+        raise ValueError(f"{directory}: durations cannot be known:\n  " + "\n  ".join(problems))
+    return spans

@@ -172,7 +172,7 @@ def test_many_bad_ids_are_counted(tmp_path):
         kaldi.validate(tmp_path / "d", check_audio=False)
 
 
-def test_segments(good, tmp_path):
+def test_segments(good):
     for name in ("text", "utt2spk", "utt2lang"):
         (good / name).unlink()
     rows = {"s1-x": "s1-a 0.25 0.75", "s1-y": "s1-a 0.75 1.0"}
@@ -181,9 +181,6 @@ def test_segments(good, tmp_path):
     kaldi.write_keyed(good / "utt2spk", dict.fromkeys(rows, "s1"))
     kaldi.write_keyed(good / "utt2lang", dict.fromkeys(rows, "en"))
     assert kaldi.validate(good).seconds == 0.75
-    kaldi.subset(good, tmp_path / "part", ["s1-y"])
-    assert kaldi.read_keyed(tmp_path / "part" / "wav.scp") == {"s1-a": str(tmp_path / "s1-a.wav")}
-    assert kaldi.validate(tmp_path / "part").seconds == 0.25
     for bad in ("s1-a 0.5 0.5", "s1-a 2.0 3.0", "s9 0 1", "s1-a 0"):
         rewrite(good, "segments", s1_x=bad)
         with pytest.raises(ValueError, match=r"s1-x"):
@@ -194,16 +191,6 @@ def test_pipes_are_counted_not_run(good, caplog):
     rewrite(good, "wav.scp", s1_a="false |", s1_b="x.ark:17")
     assert kaldi.validate(good).seconds == 1.0
     assert "2 entries are pipes or archives" in caplog.text
-
-
-def test_subset(good, tmp_path):
-    kaldi.subset(good, tmp_path / "part", ["s2-c", "s1-a"])
-    found = kaldi.validate(tmp_path / "part")
-    assert (found.utterances, found.speakers) == (2, 2)
-    with pytest.raises(ValueError, match="no utterance s9-z"):
-        kaldi.subset(good, tmp_path / "part", ["s9-z"])
-    with pytest.raises(ValueError, match="empty"):
-        kaldi.subset(good, tmp_path / "part", [])
 
 
 def test_audio_that_is_not_16_khz_mono_is_refused_where_that_is_asked_for(good):
