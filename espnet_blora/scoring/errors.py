@@ -169,29 +169,34 @@ class _Counter:
     def __init__(self, poi: str):
         self._is_point = points_of(poi)
         self._scripts, self._codes = _Scripts(), Codes()
+        self._points: dict[frozenset[str], frozenset[str]] = {}
 
     def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
         """Count one utterance: in all, by script, and at the points of interest."""
         scripts = list(map(self._scripts.__getitem__, ref))
-        names = set(scripts)
+        names = frozenset(scripts)
         rows = {name: [scripts.count(name), 0, 0, 0] for name in names}
-        points = set(filter(self._is_point, names)) if len(names) > 1 else names
-        switched = 0 < len(points) < len(names)
-        pier = [sum(rows[name][_HIT] for name in points) if switched else 0, 0, 0, 0]
+        points = self._points_among(names) if len(names) > 1 else ()
+        switched = len(points) > 0
+        pier = [0, 0, 0, 0]
+        for name in points:
+            pier[_HIT] += rows[name][_HIT]
+        whole = [len(ref), 0, 0, 0]
         if ref != hyp:
             edits = Levenshtein.editops(self._codes.spell(ref), self._codes.spell(hyp))
             last = len(ref) - 1
             for tag, i, j in edits.as_list():
                 if tag == "insert":
+                    whole[_INS] += 1
                     script = self._scripts[hyp[j]]
                     rows.setdefault(script, [0, 0, 0, 0])[_INS] += 1
                     if switched and scripts[min(i, last)] in points:
                         pier[_INS] += 1
                     continue
                 kind = _SUB if tag == "replace" else _DEL
-                row = rows[scripts[i]]
-                row[_HIT] -= 1
-                row[kind] += 1
+                for row in (whole, rows[scripts[i]]):
+                    row[_HIT] -= 1
+                    row[kind] += 1
                 if switched and scripts[i] in points:
                     pier[_HIT] -= 1
                     pier[kind] += 1
@@ -199,11 +204,14 @@ class _Counter:
         if len(self._scripts) > _MOST_SCRIPTS:
             self._scripts.clear()
         parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
-        if len(parts) == 1:
-            whole = parts[0][1]
-        else:
-            whole = shared_counts(*map(sum, zip(*rows.values(), strict=True)))
-        return Utterance(key, whole, shared_counts(*pier), parts)
+        return Utterance(key, shared_counts(*whole), shared_counts(*pier), parts)
+
+    def _points_among(self, names: frozenset[str]) -> frozenset[str]:
+        """Return the scripts of an utterance whose tokens are points; none if all of them are."""
+        if names not in self._points:
+            found = frozenset(filter(self._is_point, names))
+            self._points[names] = frozenset() if found == names else found
+        return self._points[names]
 
 
 def points_of(poi: str) -> Callable[[str], bool]:

@@ -8,6 +8,7 @@ from espnet_blora.scoring.bootstrap import (
     interval,
     probability_better,
     resampled_rates,
+    summed,
 )
 
 
@@ -77,3 +78,35 @@ def test_pairing_narrows_the_difference():
 def test_undefined_in_some_draw_is_no_interval():
     errors = np.array([[0, 0, 0, 1], [1, 1, 1, 1]])
     assert derived_interval(lambda r: (r[1] - r[0]) / r[0], [(errors, np.full(4, 5))]) is None
+
+
+def test_groups_are_summed_by_name():
+    assert summed([1, 2, 3, 4], ["b", "a", "b", "a"]).tolist() == [6, 4]
+    assert summed([[1, 2, 3], [4, 5, 6]], ["x", "y", "x"]).tolist() == [[4, 2], [10, 5]]
+    with pytest.raises(ValueError, match="3 values, but 2 names"):
+        summed([1, 2, 3], ["a", "b"])
+
+
+def test_whole_groups_are_drawn():
+    generator = np.random.default_rng(13)
+    speakers = np.repeat(np.arange(40), 25)
+    hard = np.repeat(generator.uniform(0.02, 0.5, 40), 25)  # speakers differ, utterances less
+    errors, tokens = generator.binomial(10, hard), np.full(1000, 10)
+    alone = interval(errors, tokens)
+    grouped = interval(errors, tokens, samples=2000, groups=speakers.astype(str))
+    means = errors.reshape(40, 25).mean(axis=1) / 10
+    expected = 2 * 1.96 * means.std() / 40**0.5
+    assert grouped.high - grouped.low == pytest.approx(expected, rel=0.1)
+    assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
+    same = interval(errors, tokens, groups=[f"{n:04d}" for n in range(1000)])
+    assert same == alone  # every utterance a group of its own
+    assert interval(errors, tokens, groups=["x"] * 1000) is None
+
+
+def test_probability_over_groups():
+    ours, theirs = [0, 0, 3, 0], [1, 1, 0, 1]
+    groups = ["a", "a", "b", "a"]
+    assert probability_better(ours, theirs, groups=groups, samples=4000) == pytest.approx(
+        0.5, abs=0.03
+    )
+    assert probability_better(ours, theirs, groups=["a"] * 4) is None

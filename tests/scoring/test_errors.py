@@ -1,5 +1,6 @@
 """Error counts against a brute-force edit distance and against jiwer."""
 
+import tracemalloc
 from functools import cache
 
 import jiwer
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espnet_blora.data.keyed import KeyedText
 from espnet_blora.scoring import Counts, SetScore, align, score
+from espnet_blora.scoring.errors import tokens_of
 from espnet_blora.text import mixed_tokens
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "c", "好", "你"]), max_size=6)
@@ -122,6 +125,42 @@ def test_pier(hyp, poi, counts):
     assert score({"u": "我要 big apple 吃"}, {"u": hyp}, poi=poi).pier == counts
 
 
+PIER = {
+    # reference, hypothesis, points, [H, S, D, I]; worked out by hand
+    "the end counts where the last token is a point": (
+        "我 买 apple", "我 买 apple pie now", "rest", (1, 0, 0, 2)),
+    "the end does not count where it is none":
+        ("apple 买 我", "apple 买 我 pie", "rest", (1, 0, 0, 0)),
+    "an inserted token counts where it stands, not for what it is": (
+        "我 apple 买", "我 很 apple 买", "rest", (1, 0, 0, 1)),
+    "before a token that is no point it does not count":
+        ("我 apple", "so 我 apple", "rest", (1, 0, 0, 0)),
+    "nothing heard": ("我 买 two apples", "", "rest", (0, 0, 2, 0)),
+    "a number is a point of the rest": ("我 买 3 个", "我 买 三 个", "rest", (0, 1, 0, 0)),
+    "a number belongs to no script": ("我 买 3 个 x", "我 买 三 个 x", "Latin", (1, 0, 0, 0)),
+    "letters of any script are letters": ("我 去 café", "我 去 cafe", "rest", (0, 1, 0, 0)),
+    "points of one script":
+        ("انا رحت ال office امبارح", "انا رحت لل office", "Latin", (1, 0, 0, 0)),
+    "a word of two scripts belongs to one": ("انا الmeeting", "انا meeting", "Latin", (0, 1, 0, 0)),
+    "no point in the utterance": ("我 买 了", "他 了", "rest", (0, 0, 0, 0)),
+    "nothing but points": ("the red apple", "red pear", "rest", (0, 0, 0, 0)),
+    "an empty reference": ("", "apple 我", "rest", (0, 0, 0, 0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PIER)
+def test_pier_by_hand(name):
+    ref, hyp, poi, counts = PIER[name]
+    result = score({"u": ref}, {"u": hyp}, poi=poi)
+    assert result.pier == result.utterances[0].pier == Counts(*counts)
+
+
+def test_pier_of_a_set_is_errors_over_points():
+    ref = {"a": "我 买 apple pie", "b": "吃 lunch", "c": "all english"}
+    result = score(ref, {"a": "我 买 apple", "b": "吃 launch time", "c": "no"})
+    assert result.pier == Counts(1, 1, 1, 1) and result.pier.rate == 1.0  # 3 errors at 3 points
+
+
 def test_pier_looks_at_switched_utterances_only():
     result = score({"a": "only english", "b": "只有"}, {"a": "other words", "b": "没"})
     assert result.pier == Counts() and result.pier.rate is None
@@ -168,11 +207,44 @@ def test_missing_hypotheses_as_empty_only_on_request():
     assert result.missing_as_empty == ("b",)
 
 
+def test_no_text_stays_in_memory(tmp_path):
+    lines = {f"u{n}": f"{'word ' * 1000}{n}\n" for n in range(300)}  # 1.5 MB a side
+    for name in ("ref", "hyp"):
+        (tmp_path / name).write_text("".join(f"{key} {text}" for key, text in lines.items()))
+    sides = KeyedText(tmp_path / "ref"), KeyedText(tmp_path / "hyp")
+    tracemalloc.start()
+    try:
+        result = score(*sides)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.total.hits == 300 * 1001 and result.total.errors == 0
+    assert peak < 600_000
+
+
+def test_tokens_are_made_when_asked_for():
+    tokens = tokens_of({"a": "Hi 你好.", "b": ""}, "mer", "basic")
+    assert dict(tokens) == {"a": ["hi", "你", "好"], "b": []}
+    assert "a" in tokens and "c" not in tokens and len(tokens) == 2
+    with pytest.raises(ValueError, match="unit 'x' is unknown"):
+        tokens_of({}, "x", "basic")
+
+
+def test_many_different_tokens_are_forgotten_in_time(monkeypatch):
+    for name in ("alignment._MOST_CODES", "errors._MOST_SCRIPTS"):
+        monkeypatch.setattr(f"espnet_blora.scoring.{name}", 4)
+    ref = {f"u{n}": f"a{n} b{n} 好 c{n}" for n in range(50)}
+    hyp = {f"u{n}": f"a{n} x{n} 好 c{n + 1}" for n in range(50)}
+    assert score(ref, hyp).total == Counts(100, 100)
+
+
 def test_nothing_to_score_and_unknown_names():
     with pytest.raises(ValueError, match="no reference"):
         score({}, {})
     with pytest.raises(ValueError, match="unit 'ter' is unknown"):
         score({"a": "x"}, {"a": "x"}, "ter")
+    with pytest.raises(ValueError, match="points of interest 'latin' are unknown"):
+        score({"a": "x"}, {"a": "x"}, poi="latin")
     with pytest.raises(ValueError, match="normalisation 'x' is unknown"):
         score({"a": "x"}, {"a": "x"}, "mer", "x")
 
