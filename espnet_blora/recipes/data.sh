@@ -19,14 +19,17 @@ for option in ${corpus_options//,/ }; do read_options+=(--option "${option}"); d
 log "${corpus}: ${sets}"
 python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "${sets}" \
     --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
-if [ -n "${retention_sets}" ]; then
-    log "retention sets: ${retention_sets//,/ }"
-    # shellcheck disable=SC2086
-    python3 -m espnet_blora.bin.prepare_retention ${retention_sets//,/ } \
+foreign=() # retention sets that are not the corpus's own
+for name in ${retention_sets//,/ }; do
+    [[ " ${sets} " == *" ${name} "* ]] || foreign+=("${name}")
+done
+if [ ${#foreign[@]} -gt 0 ]; then
+    log "retention sets: ${foreign[*]}"
+    python3 -m espnet_blora.bin.prepare_retention "${foreign[@]}" \
         --data_dir data --clips_dir "${clips_dir}" --nj "${nj}"
 fi
 directories=()
-for name in ${sets} ${retention_sets//,/ }; do
+for name in ${sets} ${foreign[@]+"${foreign[@]}"}; do
     if [ -f "data/${name}/wav.scp" ]; then directories+=("data/${name}"); fi
 done
 python3 -m espnet_blora.bin.validate_data --mono_16k "${directories[@]}"

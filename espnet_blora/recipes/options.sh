@@ -134,7 +134,7 @@ check_options() {
     done
     for name in ${corpus_options[@]+"${corpus_options[@]}"}; do
         plain --corpus_option "${name}"
-        [[ ${name} =~ ^[a-z_]+=. ]] || die "--corpus_option '${name}': KEY=VALUE is needed"
+        [[ ${name} =~ ^[a-z_]+=[^,]+$ ]] || die "--corpus_option '${name}': KEY=VALUE is needed, without commas"
     done
     if [[ ${whisper} == */* || ${whisper} == *.pt || ${whisper} == *.safetensors ]] && [ ! -f "${whisper}" ]; then
         die "--whisper ${whisper}: no such file; give a checkpoint or a published size such as small"

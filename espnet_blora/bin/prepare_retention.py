@@ -1,0 +1,57 @@
+"""Prepare retention sets of other corpora, those that are at hand, and say which are not.
+
+The names say what is wanted: librispeech_test_clean, aishell_test, commonvoice_es_test, ...; the
+variables LIBRISPEECH, AISHELL, COMMONVOICE, ... say where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_blora.data import set_names
+from espnet_blora.data.prepare import prepare
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m espnet_blora.bin.prepare_retention",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("sets", nargs="+", help="names of data directories")
+    parser.add_argument("--data_dir", default="data", help="where the Kaldi directories go")
+    parser.add_argument("--clips_dir", default="downloads", help="where the audio goes")
+    parser.add_argument("--nj", type=int, default=1, help="processes")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare what is there; a user's mistake is one line and status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(argv)
+    try:
+        wanted = [set_names.parse(name) for name in args.sets]
+        for one in wanted:
+            folder = set_names.folder_of(one.corpus)
+            if isinstance(folder, str):
+                logging.warning("left out: %s: %s", one.name, folder)
+                continue
+            prefix = one.name.removesuffix(one.set)
+            audio = Path(args.clips_dir) / one.corpus.name
+            summary = prepare(
+                one.corpus, folder, [one.set], args.data_dir, audio, one.options, args.nj, prefix
+            )
+            sys.stdout.write("\n".join(summary.lines()) + "\n")
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Names of data directories say which corpus, which language and which set they are."""
+
+import pytest
+
+from espnet_blora.data import set_names
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus", "part", "options"),
+    [
+        ("librispeech_test_clean", "librispeech", "test_clean", {}),
+        ("aishell_test", "aishell", "test", {}),
+        ("commonvoice_zh-CN_test", "commonvoice", "test", {"locale": "zh-CN"}),
+        ("fleurs_cmn_hans_cn_test", "fleurs", "test", {"lang": "cmn_hans_cn"}),
+        ("fisher_mono_eval", "fisher", "mono_eval", {}),
+        ("cs_fleurs_ara-eng_test", "cs_fleurs", "test", {"pair": "ara-eng"}),
+    ],
+)
+def test_a_name_says_where_it_comes_from(name, corpus, part, options):
+    found = set_names.parse(name)
+    assert (found.name, found.corpus.name, found.set) == (name, corpus, part)
+    assert found.options == options
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nosuch_test", "begins with no corpus that is known"),
+        ("librispeech_tset", "librispeech has the sets"),
+        ("librispeech_en_test_clean", "librispeech has the sets"),
+        ("commonvoice_test", "commonvoice_<locale>_test"),
+    ],
+)
+def test_other_names_are_refused(name, says):
+    with pytest.raises(ValueError, match=says):
+        set_names.parse(name)
+
+
+def test_the_folder_is_that_of_the_variable_or_it_is_said_why_not(tmp_path):
+    corpus = set_names.parse("aishell_test").corpus
+    assert "AISHELL is not set" in set_names.folder_of(corpus, {})
+    said = set_names.folder_of(corpus, {"AISHELL": str(tmp_path / "nosuch")})
+    assert said.startswith("AISHELL=") and "nosuch" in said
+    (tmp_path / "data_aishell" / "transcript").mkdir(parents=True)
+    (tmp_path / "data_aishell" / "wav").mkdir()
+    assert set_names.folder_of(corpus, {"AISHELL": str(tmp_path)}) == tmp_path
