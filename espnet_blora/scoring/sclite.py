@@ -54,20 +54,26 @@ class ScliteTotals:
 
 def parse_totals(report: str) -> ScliteTotals | None:
     """Read the whole-number Sum row of ``-o all`` (or ``rsum``) output; None where there is
-    none."""
+    none.
+
+    Of rows of that form the last one counts: a speaker may be called Sum.
+    """
+    found = None
     for line in report.splitlines():
-        if re.match(r"\s*\|\s*Sum\s*\|", line):
-            numbers = [int(n) for n in line.replace("|", " ").split()[1:]]
-            if len(numbers) != 8:
-                raise ValueError(
-                    f"sclite's Sum row holds {len(numbers)} figures, expected 8: {line.strip()!r}"
-                )
-            sentences, words, correct, sub, dele, ins, errors, wrong = numbers
-            counts = Counts(correct, sub, dele, ins)
-            if (counts.tokens, counts.errors) != (words, errors):
-                raise ValueError(f"sclite's Sum row contradicts itself: {line.strip()!r}")
-            return ScliteTotals(sentences, counts, wrong)
-    return None
+        if re.match(r"\s*\|\s*Sum\s*\|[\s\d|]*$", line):
+            found = line
+    if found is None:
+        return None
+    numbers = [int(n) for n in found.replace("|", " ").split()[1:]]
+    if len(numbers) != 8:
+        raise ValueError(
+            f"sclite's Sum row holds {len(numbers)} figures, expected 8: {found.strip()!r}"
+        )
+    sentences, words, correct, sub, dele, ins, errors, wrong = numbers
+    counts = Counts(correct, sub, dele, ins)
+    if (counts.tokens, counts.errors) != (words, errors):
+        raise ValueError(f"sclite's Sum row contradicts itself: {found.strip()!r}")
+    return ScliteTotals(sentences, counts, wrong)
 
 
 def parse_percentages(report: str) -> list[str] | None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_blora.scoring.sclite import Expected, ScliteTotals, find_sclite, parse_totals
-from espnet_blora.scoring.trn import id_hazards, safe_token, token_hazard, trn_line
+from espnet_blora.scoring.trn import safe_ids, safe_token, token_hazard, trn_line
 
 _BLANK = " \t\r\v\f"  # what sclite takes for blanks
 _BLANKS = re.compile(f"[{_BLANK}]+")
@@ -217,7 +217,7 @@ def _score(
     right: _Side,
     reading: _Reading,
 ) -> str:
-    names = _safe_ids(left.ids)
+    names = safe_ids(left.ids)
     notes = [f"id {old!r} is written {new!r}" for old, new in names.items() if new != old]
     with tempfile.TemporaryDirectory(prefix="sclite_guard_") as box:
         for place, side in ((ref, left), (hyp, right)):
@@ -229,7 +229,7 @@ def _score(
         # the title keeps the report naming the user's file; output files go beside it, as sclite
         # does
         if hyp + 2 >= len(argv) or argv[hyp + 2].startswith("-"):
-            argv.insert(hyp + 2, str(right.path))
+            argv.insert(hyp + 2, _no_row(str(right.path)))
         if "-O" not in argv:
             argv += ["-O", str(right.path.parent)]
         if "-n" not in argv:
@@ -286,7 +286,7 @@ def _compare(totals: ScliteTotals | None, ref: _Side, hyp: _Side, reading: _Read
     if totals.utterances != len(ref.ids):
         raise NotScored(f"sclite scored {totals.utterances} of {len(ref.ids)} utterances")
     if reading.other:
-        _note(f"tokens and errors were not compared with a count of ours: {reading.other}")
+        _note(f"not compared with a count of ours: {', '.join(reading.other)} changes what counts")
         return
     expected, heard = Expected(), dict(zip(hyp.ids, hyp.tokens, strict=True))
     for key, tokens in zip(ref.ids, ref.tokens, strict=True):
@@ -294,20 +294,6 @@ def _compare(totals: ScliteTotals | None, ref: _Side, hyp: _Side, reading: _Read
     problems = expected.problems(totals)
     if problems:
         raise NotScored("; ".join(problems))
-
-
-def _safe_ids(ids: Sequence[str]) -> dict[str, str]:
-    if not id_hazards(ids):
-        return {key: key for key in ids}
-    names, taken = {}, set()
-    for key in ids:
-        new = base = re.sub(r"[\s\x00-\x1f]", "_", key).translate({40: "[", 41: "]"}) or "empty"
-        number = 2
-        while new.lower() in taken:
-            new, number = f"{base}.{number}", number + 1
-        taken.add(new.lower())
-        names[key] = new
-    return names
 
 
 def _safe_lines(
@@ -345,13 +331,18 @@ def _say_not_scored(reason: str) -> int:
 def not_scored_table(reason: str) -> str:
     """Return a report of sclite's form whose Sum/Avg row says "not scored" (ESPnet's tables show it
     so)."""
-    clean = " ".join(reason.replace("Avg", "avg").replace("SPKR", "speaker").split())
+    clean = " ".join(_no_row(reason).split())
     return (
         f"not scored: {clean}\n\n"
         "       | SPKR   | # Snt # Wrd | Corr    Sub    Del    Ins    Err  S.Err |\n"
         "       |--------+-------------+-----------------------------------------|\n"
         "       | Sum/Avg|  not scored |    -      -      -      -      -      - |\n"
     )
+
+
+def _no_row(text: str) -> str:
+    """Return a text that ESPnet's ``grep -e Avg -e SPKR`` does not take for a row of the table."""
+    return text.replace("Avg", "avg").replace("SPKR", "spkr")
 
 
 def _write_out(report: str) -> None:

@@ -114,19 +114,35 @@ def safe_token(token: str) -> str:
 
 
 def id_hazards(ids: Iterable[str]) -> list[Hazard]:
-    """Return what sclite would mis-read in utterance ids: parentheses, blanks, ids equal but for
-    case."""
+    """Return what sclite would mis-read in utterance ids: parentheses, blanks, bytes that are no
+    UTF-8, ids equal but for case."""
     found, seen = [], {}
     for key in ids:
-        if not key or any(c in "()" or c.isspace() or ord(c) < 32 for c in key):
+        if not key or "(" in key or ")" in key or _CODE.search(key):
             found.append(
-                Hazard(key, "an id must hold neither parentheses nor blanks, and not be empty")
+                Hazard(key, "an id must be UTF-8 without parentheses and blanks, and not be empty")
             )
         folded = key.lower()
         if folded in seen:
             found.append(Hazard(key, f"the id differs by case only from {seen[folded]!r}"))
         seen.setdefault(folded, key)
     return found
+
+
+def safe_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return id -> an id of its own that sclite leaves alone; all stay as they are if they can."""
+    ids = list(ids)
+    if not id_hazards(ids):
+        return {key: key for key in ids}
+    names, taken = {}, set()
+    for key in ids:
+        new = base = _CODE.sub("_", key).replace("(", "[").replace(")", "]") or "empty"
+        number = 2
+        while new.lower() in taken:
+            new, number = f"{base}.{number}", number + 1
+        taken.add(new.lower())
+        names[key] = new
+    return names
 
 
 def trn_line(tokens: Iterable[str], key: str) -> str:

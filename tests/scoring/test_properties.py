@@ -8,18 +8,7 @@ from espnet_blora.scoring import UNITS, Counts, align, score
 from espnet_blora.scoring.sclite import Expected
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.text import script_of_token
-
-
-def distance(ref, hyp, insertion=1, deletion=1, substitution=1):
-    """Return the least cost of turning ref into hyp, by the table of the textbook."""
-    row = [insertion * j for j in range(len(hyp) + 1)]
-    for i, left in enumerate(ref, 1):
-        above, row = row, [deletion * i]
-        for j, right in enumerate(hyp, 1):
-            same = above[j - 1] + (0 if left == right else substitution)
-            row.append(min(same, above[j] + deletion, row[j - 1] + insertion))
-    return row[-1]
-
+from tests.scoring.textbook import distance
 
 # Few different tokens, so that alignments have ties; then whatever Unicode holds, of any script.
 FEW = st.sampled_from(["a", "b", "ab", "A", "我", "去", "か", "über", "السلام", "42", "नमस्ते", "'"])

@@ -109,6 +109,16 @@ REPORT = """
 """
 
 
+def test_a_speaker_may_be_called_sum():
+    speaker = """
+       | Sum    |    1      2 | 50.0   50.0    0.0    0.0   50.0  100.0 |
+        | Sum  |    1      2 |    1      1      0      0      1      1 |
+"""
+    before, _, total = REPORT.rpartition("\n        | Sum")
+    report = f"{before}{speaker}        | Sum{total}"
+    assert parse_totals(report) == parse_totals(REPORT)
+
+
 def test_reports_are_read():
     assert parse_totals(REPORT) == ScliteTotals(2, Counts(5, 1, 0, 0), 1)
     assert parse_percentages(REPORT) == "2 6 83.3 16.7 0.0 0.0 16.7 50.0".split()

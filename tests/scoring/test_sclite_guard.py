@@ -1,47 +1,19 @@
 """The guard before sclite, as ESPnet's stage 13 calls it: from a shell under set -e."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from espnet_blora.scoring import Counts, sclite_guard
 from espnet_blora.scoring.sclite import find_sclite, parse_percentages, parse_totals
-from tests.scoring.real import SCLITE, TOOLS, real_sclite
+from tests.scoring.real import SCLITE, TOOLS, WRAPPER, not_scored, real_sclite, stage
 
-WRAPPER = TOOLS / "bin" / "sclite"
-# What ESPnet does after sclite: this grep fails, and with it the stage, where there is no such
-# line.
-STAGE = """
-set -euo pipefail
-sclite {opts} -r {d}/ref.trn trn -h {d}/hyp.trn trn -i rm -o all stdout > {d}/result.txt
-grep -e Avg -e SPKR -m 2 {d}/result.txt
-"""
 # ESPnet's scripts/utils/show_asr_result.sh makes a table row of the same line with this.
 ROW = (
     "grep -H -e Avg {d}/result.txt | sed -e 's#^.*result.txt:#|x#g' -e 's#Sum/Avg##g'"
     " | tr '|' ' ' | tr -s ' ' '|'"
 )
-
-
-def stage(directory, ref, hyp, opts="", path=f"{TOOLS / 'bin'}:/usr/bin:/bin"):
-    (directory / "ref.trn").write_text("".join(f"{t}\t({k})\n" for k, t in ref), encoding="utf-8")
-    (directory / "hyp.trn").write_text("".join(f"{t}\t({k})\n" for k, t in hyp), encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = subprocess.run(
-        ["bash", "-c", STAGE.format(d=directory, opts=opts)],
-        env={**environment, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=directory,
-    )
-    result = directory / "result.txt"
-    return done, result.read_text(encoding="utf-8") if result.exists() else ""
-
-
-def not_scored(report):
-    return parse_percentages(report) == "not scored - - - - - -".split()
 
 
 @real_sclite
@@ -113,6 +85,41 @@ def test_ids_are_made_safe(tmp_path):
 
 
 @real_sclite
+@pytest.mark.parametrize("opts", ["", "-e utf-8", NOASCII])
+@pytest.mark.parametrize(
+    ("left", "right", "tokens", "errors"),
+    [
+        ("p q\udce4\udcbd r", "p q r", 3, 1),  # cut short, it would swallow the blank that follows
+        ("a { b", "a <LBRACE> b", 3, 1),
+        ("@ b", "<at> b", 2, 1),
+        ("K\udcff", "k\udcff", 1, 0),
+        ("A" * 600, "a" * 600, 1, 0),
+        ("x\ry z", "x y z", 3, 0),
+    ],
+)
+def test_what_differs_is_kept_apart_and_what_does_not_is_not(
+    tmp_path, opts, left, right, tokens, errors
+):
+    done, report = stage(
+        tmp_path, [("s-1", left), ("s-2", "")], [("s-1", right), ("s-2", "")], opts
+    )
+    totals = parse_totals(report)
+    split = opts == NOASCII  # then each stray byte is a word of its own
+    stray = sum(c > "\x7f" for c in left) if split else 0
+    assert done.returncode == 0 and totals is not None, report + done.stderr
+    assert totals.counts.tokens == tokens + stray
+    assert totals.counts.errors == (stray if split and errors and stray else errors)
+
+
+@real_sclite
+def test_ids_may_look_like_rows_of_the_table_and_be_no_utf8(tmp_path):
+    """With -s speakers keep their case: one called Sum has a row like that of the total."""
+    sides = [("Sum-1", "a b"), ("Sum-2", "c"), ("s-\udcff", "d")]
+    done, report = stage(tmp_path, sides, [*sides[:2], ("s-\udcff", "e")], "-e utf-8 -s")
+    assert parse_totals(report).counts == Counts(hits=3, substitutions=1), done.stderr
+
+
+@real_sclite
 @pytest.mark.parametrize(
     ("ref", "hyp", "reason"),
     [
@@ -130,6 +137,37 @@ def test_what_cannot_be_scored_says_so_and_the_stage_goes_on(tmp_path, ref, hyp,
         ["bash", "-c", ROW.format(d=tmp_path)], capture_output=True, text=True, check=True
     ).stdout
     assert row.strip() == "|x|not|scored|-|-|-|-|-|-|"
+
+
+@real_sclite
+@pytest.mark.parametrize(
+    ("text", "opts", "reason"),
+    [
+        ("a b", "-e gb", "only UTF-8 is read here"),
+        ("\ufeffa b", "", "ref.trn:1: byte order mark"),
+        ("a b", "-h other.trn trn", "more than one file a side"),
+    ],
+)
+def test_what_the_guard_cannot_vouch_for_is_refused(tmp_path, text, opts, reason):
+    done, report = stage(tmp_path, [("s-1", text)], [("s-1", text)], opts)
+    assert done.returncode == 0 and not_scored(report) and reason in report
+
+
+@real_sclite
+def test_options_that_change_the_count_are_not_compared_and_that_is_said(tmp_path):
+    """-D: words in parentheses may be left out."""
+    done, report = stage(tmp_path, [("s-1", "a (b) c")], [("s-1", "a c")], "-D")
+    assert parse_totals(report).counts.errors == 0
+    assert "not compared with a count of ours: -D changes what counts" in done.stderr
+
+
+@real_sclite
+def test_shifted_lines_of_a_text_with_odd_line_ends_are_not_invented(tmp_path):
+    scored = tmp_path / "decode" / "set" / "score_wer"
+    scored.mkdir(parents=True)
+    (scored.parent / "text").write_bytes("u1 a\x0bb\u2028c\nu2 b\n".encode())
+    sides = [("s-u1", "a\x0bb\u2028c"), ("s-u2", "b")]
+    assert parse_totals(stage(scored, sides, sides)[1]).counts == Counts(hits=3)
 
 
 @real_sclite
@@ -155,22 +193,47 @@ def test_a_crash_is_not_scored(tmp_path):
     assert done.returncode == 0 and not_scored(report) and "status -11" in report
 
 
-def test_miscounted_utterances_are_not_scored(tmp_path):
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1 1 | 1 0 0 0 0 0", "sclite scored 1 of 2 utterances"),
+        ("2 3 | 2 1 0 0 1 1", "counted 3 reference tokens, we 2"),
+        ("2 2 | 1 1 0 1 2 1", "counted 3 hypothesis tokens, we 2"),
+        ("2 2 | 1 0 1 1 2 1", "4S + 3D + 3I = 6, we 4"),
+        ("2 2 | 2 0 0 0 0 0", "found errors in 0 utterances, we 1"),
+        ("2 2 | 2 0 0 0 0 1", "4S + 3D + 3I = 0, we 4"),
+        ("2 2 | 1 1 0 0 2 1", "contradicts itself"),
+    ],
+)
+def test_a_wrong_figure_is_not_passed_on(tmp_path, row, reason):
     fake = tmp_path / "fake"
     fake.mkdir()
-    table = "| Sum/Avg| 1 1 | 100 0 0 0 0 0 |\\n | Sum | 1 1 | 1 0 0 0 0 0 |\\n"
-    (fake / "sclite").write_text(f"#!/bin/sh\nprintf '{table.replace('%', '%%')}'\n")
+    (fake / "sclite").write_text(
+        f"#!/bin/sh\necho '| Sum/Avg| 2 2 | 50 50 0 0 50 50 |'\necho ' | Sum | {row} |'\n"
+    )
     (fake / "sclite").chmod(0o755)
     path = f"{TOOLS / 'bin'}:{fake}:/usr/bin:/bin"
-    sides = [("s-1", "a"), ("s-2", "b")]
-    done, report = stage(tmp_path, sides, sides, path=path)
-    assert done.returncode == 0 and not_scored(report)
-    assert "sclite scored 1 of 2 utterances" in report
+    hyp = [("s-1", "a"), ("s-2", "c")]
+    done, report = stage(tmp_path, [("s-1", "a"), ("s-2", "b")], hyp, path=path)
+    assert done.returncode == 0 and not_scored(report) and reason in report
+
+
+@real_sclite
+def test_figures_that_are_printed_without_totals_are_checked_too(tmp_path, capfd, monkeypatch):
+    """sclite -o sum prints percentages alone: they are checked by a second call."""
+    stage(tmp_path, [("s-1", "a b")], [("s-1", "a c")])
+    calls = []
+    real_run = sclite_guard._run
+    monkeypatch.setattr(
+        sclite_guard, "_run", lambda real, argv: calls.append(argv) or real_run(real, argv)
+    )
+    names = ["-r", str(tmp_path / "ref.trn"), "trn", "-h", str(tmp_path / "hyp.trn"), "trn"]
+    assert sclite_guard.guard([*names, "-i", "rm", "-o", "sum", "stdout"], real=SCLITE) == 0
+    assert parse_percentages(capfd.readouterr().out)[:2] == ["1", "2"]
+    assert [call[call.index("-o") + 1] for call in calls] == ["sum", "rsum"]
 
 
 def test_no_sclite_at_all_is_not_scored(tmp_path, monkeypatch, capfdbinary):
-    from espnet_blora.scoring import sclite_guard
-
     monkeypatch.setattr(sclite_guard, "find_sclite", lambda *_: None)
     sides = [("s-1", "a")]
     (tmp_path / "a.trn").write_text("a (s-1)\n")
