@@ -25,8 +25,11 @@ def _read(directory: Path) -> dict[str, dict[str, str]]:
     return files
 
 
-def _write(directory: Path, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a directory anew; ``wav.scp``, which says that it is complete, comes last."""
+def write(directory: Path, files: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a directory anew from what each of its files holds, ``spk2utt`` excepted.
+
+    ``wav.scp``, which says that the directory is complete, comes last.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("wav.scp", "segments", *_OPTIONAL):
         (directory / name).unlink(missing_ok=True)
@@ -54,7 +57,7 @@ def subset(source: str | Path, target: str | Path, ids: Iterable[str]) -> None:
     }
     whole = files["wav.scp"]
     wanted = [row.split()[0] for row in part["segments"].values()] if "segments" in part else ids
-    _write(Path(target), {**part, "wav.scp": {key: whole[key] for key in wanted}})
+    write(Path(target), {**part, "wav.scp": {key: whole[key] for key in wanted}})
 
 
 def copy(source: str | Path, target: str | Path, prefix: str = "") -> None:
@@ -64,7 +67,7 @@ def copy(source: str | Path, target: str | Path, prefix: str = "") -> None:
     for name in ("utt2spk", "segments"):
         if name in renamed:
             renamed[name] = {key: prefix + value for key, value in renamed[name].items()}
-    _write(Path(target), renamed)
+    write(Path(target), renamed)
 
 
 def combine(sources: Sequence[str | Path], target: str | Path) -> None:
@@ -103,7 +106,7 @@ def combine(sources: Sequence[str | Path], target: str | Path) -> None:
             f"{target}: sorted by id, speaker {pair[1]!r} comes after {pair[0]!r}, which Kaldi's "
             "tools refuse; copy one of the directories with a prefix first"
         )
-    _write(Path(target), union)
+    write(Path(target), union)
 
 
 def _union(name: str, keyed: Mapping[str, Mapping[str, str]], shared: bool) -> dict[str, str]:

@@ -1,0 +1,224 @@
+"""The six-field TAB format of the BLoRA authors' own programs, to and from data directories.
+
+A line is ``uid, wav path, start, end, duration in ms, transcript`` with TABs between (their files
+end in ``.stm``; it is not NIST's). Negative start and end say that the file is the utterance. Their
+training reader skips lines with fewer than six fields, a path without ``/``, a duration outside 500
+to 20,000 ms, or an empty text; their decoding does not look at the duration. Source: the programs
+of github.com/enesyugan/continual-asr, in which the unit of start and end is not said: the importer
+finds it by comparing with the duration.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_blora.data import audio, journal, kaldi, parts
+from espnet_blora.data.records import Ledger
+
+MIN_MS, MAX_MS = 500, 20_000
+_FIELDS = 6
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line that can be used."""
+
+    path: str
+    start: float  # seconds; negative: the whole file
+    end: float
+    text: str
+
+
+def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) -> Iterator[str]:
+    """Yield the lines of a data directory, without line ends, sorted by utterance.
+
+    Paths become absolute. What the authors' training reader would skip is noted in ``ledger``, and
+    with ``training`` left out. A TAB within a text becomes a blank.
+
+    Raises: ValueError for a directory with segments, a pipe or an archive in wav.scp.
+    """
+    directory = Path(directory)
+    if (directory / "segments").exists():
+        raise ValueError(
+            f"{directory}: has segments, and the format's unit of start and end is not known; "
+            "prepare the data with one file an utterance (prepare_corpus custom)"
+        )
+    wav, text = kaldi.read_keyed(directory / "wav.scp"), kaldi.read_keyed(directory / "text")
+    if len(wav) != len(text) or wav.keys() != text.keys():
+        raise ValueError(
+            f"{directory}: wav.scp and text differ in {kaldi.name_some(wav.keys() ^ text.keys())}; "
+            "see validate_data"
+        )
+    for key, place in wav.items():
+        if place.endswith("|") or audio.is_archive_offset(place) or "\t" in place:
+            raise ValueError(f"{directory}/wav.scp: {key!r} is no file: {place!r}")
+    seconds = parts.durations(directory)
+    if missing := wav.keys() - seconds.keys():
+        raise ValueError(f"{directory}/utt2dur: no {kaldi.name_some(missing)}")
+    for key in kaldi.c_sorted(wav):
+        milliseconds = round(1000 * seconds[key])
+        words = text[key].replace("\t", " ")
+        reason = _refused_in_training(milliseconds, words)
+        if reason and training:
+            ledger.skip(str(directory), key, reason, f"{milliseconds} ms")
+            continue
+        if reason:
+            ledger.note(str(directory), key, reason, "their training reader skips it")
+        yield f"{key}\t{os.path.abspath(wav[key])}\t-1\t-1\t{milliseconds}\t{words}"
+
+
+def _refused_in_training(milliseconds: float, text: str) -> str:
+    if milliseconds < MIN_MS:
+        return f"shorter than {MIN_MS} ms"
+    if milliseconds > MAX_MS:
+        return f"longer than {MAX_MS} ms"
+    return "" if text.strip() else "empty text"
+
+
+def export_directory(
+    directory: str | Path, path: str | Path, ledger: Ledger, training: bool = False
+) -> int:
+    """Write a data directory as one file; return the number of its lines.
+
+    Raises: as ``export_lines``; OSError if the file cannot be written.
+    """
+    lines = list(export_lines(directory, ledger, training))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    journal.write_whole(Path(path), "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def import_file(
+    path: str | Path,
+    directory: str | Path,
+    language: str,
+    ledger: Ledger,
+    training: bool = False,
+) -> int:
+    """Write the utterances of a file as a data directory; return their number.
+
+    The format has neither languages nor speakers: all get Whisper's code ``language``; the speaker
+    is what stands before the first ``-`` of every uid, or where that would break Kaldi's order, the
+    uid. Lines that cannot be used, and with ``training`` those the authors' reader would skip, go
+    to ``ledger``. Audio is neither opened nor copied. Lines with times of their own make
+    ``segments``.
+
+    Raises: FileNotFoundError; ValueError with file:line for bytes that are not UTF-8, a uid that
+    occurs twice, or times that fit the duration neither in seconds nor in milliseconds; ValueError
+    if no line can be used, or if some have times and others stand for whole files.
+    """
+    path, directory = Path(path), Path(directory)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; lines of six fields with TABs are expected")
+    used: dict[str, _Line] = {}
+    first: dict[str, int] = {}
+    for number, raw in enumerate(_raw_lines(path), 1):
+        where = f"{path}:{number}"
+        found = _parse(raw, where, ledger, training)
+        if found is None:
+            continue
+        key, line = found
+        if key in used:
+            raise ValueError(f"{where}: uid {key!r} occurs twice, first on line {first[key]}")
+        used[key], first[key] = line, number
+    if not used:
+        counts = (
+            ", ".join(f"{n} {reason}" for reason, n in ledger.counts().items()) or "it is empty"
+        )
+        raise ValueError(f"{path}: no line can be used ({counts})")
+    _write(directory, used, language)
+    return len(used)
+
+
+def _raw_lines(path: Path) -> list[str]:
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    decoded = []
+    for number, raw in enumerate(lines, 1):
+        try:
+            decoded.append(raw.decode("utf-8").removesuffix("\r"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}:{number}: not UTF-8 (byte {raw[error.start]:#04x}); convert the file with "
+                "iconv -t UTF-8"
+            ) from error
+    return decoded
+
+
+def _parse(raw: str, where: str, ledger: Ledger, training: bool) -> tuple[str, _Line] | None:
+    """One line, or None after saying to the ledger why it cannot be used."""
+    fields = raw.split("\t", _FIELDS - 1)
+    key = fields[0]
+    if len(fields) < _FIELDS:
+        ledger.skip(where, key, "fewer than 6 fields", f"{len(fields)}")
+        return None
+    place, text = fields[1].strip(" "), " ".join(fields[5].split())
+    if not key or any(c.isspace() or ord(c) < 32 or c == "\ufeff" for c in key):
+        ledger.skip(where, key, "uid is empty or holds blanks", repr(key))
+        return None
+    if "/" not in place or place.endswith("|"):
+        ledger.skip(where, key, "path without '/'", place)
+        return None
+    if any(c.isspace() for c in place):
+        ledger.skip(where, key, "path holds a blank", place)
+        return None
+    if not text:
+        ledger.skip(where, key, "empty text")
+        return None
+    try:
+        start, end, milliseconds = (float(field) for field in fields[2:5])
+    except ValueError:
+        start = end = milliseconds = math.nan
+    if not all(map(math.isfinite, (start, end, milliseconds))):
+        ledger.skip(where, key, "start, end or duration is no number", " ".join(fields[2:5]))
+        return None
+    if training and (reason := _refused_in_training(milliseconds, text)):
+        ledger.skip(where, key, reason, f"{milliseconds:g} ms")
+        return None
+    if start < 0 or end < 0:
+        return key, _Line(place, -1.0, -1.0, text)
+    unit = _unit(start, end, milliseconds, where, key)
+    return key, _Line(place, start * unit, end * unit, text)
+
+
+def _unit(start: float, end: float, milliseconds: float, where: str, key: str) -> float:
+    """Seconds in one unit of start and end: those in which the span is the duration, to 10 ms."""
+    for unit in (1.0, 0.001):
+        if end > start and abs((end - start) * unit * 1000 - milliseconds) <= 10:
+            return unit
+    raise ValueError(
+        f"{where}: {key!r} lasts {milliseconds:g} ms but its times are {start:g} to {end:g}; these "
+        "are expected to agree in seconds or in milliseconds, or to be negative (the whole file)"
+    )
+
+
+def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
+    speakers = {key: key.partition("-")[0] for key in used}
+    one_each = any("-" not in key or not speaker for key, speaker in speakers.items())
+    if one_each or kaldi.misplaced_speaker(speakers):
+        speakers = {key: key for key in used}
+    files = {
+        "text": {key: line.text for key, line in used.items()},
+        "utt2spk": speakers,
+        "utt2lang": dict.fromkeys(used, language),
+        "wav.scp": {key: line.path for key, line in used.items()},
+    }
+    if any(line.start >= 0 for line in used.values()):
+        if whole := [key for key, line in used.items() if line.start < 0]:
+            raise ValueError(
+                f"{kaldi.name_some(whole)}: whole files (negative times), while other lines have "
+                "times; import the two kinds from two files"
+            )
+        names: dict[str, str] = {}  # a recording is named after its first utterance
+        files["segments"] = {}
+        for key in kaldi.c_sorted(used):
+            line = used[key]
+            name = names.setdefault(line.path, key)
+            files["segments"][key] = f"{name} {line.start:.4f} {line.end:.4f}"
+        files["wav.scp"] = {name: place for place, name in names.items()}
+    parts.write(directory, files)
