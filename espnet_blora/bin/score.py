@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.data.keyed import KeyedText
-from espnet_blora.report.tables import ESPNET_HEAD, espnet_row, markdown
 from espnet_blora.scoring import UNITS
 from espnet_blora.scoring.job import Job, run, save
 from espnet_blora.scoring.modes import MODES, combinations
 from espnet_blora.scoring.printed import lines_of
 from espnet_blora.scoring.sclite import find_sclite
+from espnet_blora.scoring.table import espnet_table
 from espnet_blora.text import NORMALISATIONS
 
 
@@ -80,12 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stem = f"_{name}" if rows else ""
                 result = save(job, result, args.out, stem, args.alignments, **paths)
             problems += result.sclite.get("problems", [])
-            rows.append(espnet_row(f"{ref.absolute().parent.name}/{name}", result.score))
+            rows.append((f"{ref.absolute().parent.name}/{name}", result.score))
             sys.stdout.write("\n".join(lines_of(result)) + "\n")
     except (ValueError, OSError) as error:
         logging.error("%s and %s: %s", ref, hyp, error)
         return 2
-    sys.stdout.write(f"\n{markdown(ESPNET_HEAD, rows)}\n")
+    sys.stdout.write(f"\n{espnet_table(rows)}\n")
     if problems:
         logging.error("sclite and we disagree: %s", "; ".join(problems))
     return 3 if problems else 0

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -250,3 +252,8 @@ def test_a_failing_sclite_is_said(files, capsys):
     (files / "sclite").chmod(0o755)
     assert main([str(files), str(files / "hyp"), "--sclite", str(files / "sclite")]) == 0
     assert "sclite: not compared" in capsys.readouterr().out
+
+
+def test_it_starts_without_torch():
+    code = "import sys, espnet_blora.bin.score; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
