@@ -1,4 +1,4 @@
-"""What a user asked for: the folder of a copy, names of sets, values of options."""
+"""What a user asked for: the folder of a copy, names of sets."""
 
 from __future__ import annotations
 
@@ -47,12 +47,32 @@ def check_sets(corpus: str, names: Sequence[str], known: Collection[str]) -> Non
         )
 
 
-def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
-    """Return an option's value, by default the first of those allowed.
+class SetAbsentError(FileNotFoundError):
+    """A set that this copy of a corpus lacks altogether, which may be no fault."""
 
-    Raises: ValueError naming those allowed.
+
+def present(place: Path, remedy: str) -> Path:
+    """Return the file or folder that a set begins with.
+
+    Raises: SetAbsentError if there is none, with the remedy.
     """
-    value = options.get(name, allowed[0])
-    if value not in allowed:
-        raise ValueError(f"option {name}={value!r}; allowed: {', '.join(allowed)}")
-    return value
+    if not place.exists():
+        raise SetAbsentError(f"{place}: not there; {remedy}")
+    return place
+
+
+def language_folder(root: Path, option: str, options: Mapping[str, str]) -> Path:
+    """Return the folder of one language (it holds ``test.tsv``): the option's, or the only one.
+
+    Raises: ValueError naming those there are, if the option is needed; SetAbsentError if the one
+    it names is not there.
+    """
+    there = sorted(table.parent.name for table in root.glob("*/test.tsv"))
+    name = options.get(option) or (there[0] if len(there) == 1 else "")
+    if not name:
+        raise ValueError(f"option {option}=... is needed; {root} has: {', '.join(there)}")
+    if name not in there:
+        raise SetAbsentError(
+            f"{root}/{name}: no such folder with test.tsv; there are: {', '.join(there) or 'none'}"
+        )
+    return root / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from espnet_blora.data.corpora.asked import SetAbsentError
 from espnet_blora.data.records import Expected, Item, Ledger, Utterance
 
 Read = Callable[
@@ -14,7 +15,7 @@ Read = Callable[
 
 
 def inspect_sets(
-    read: Read, root: Path, sets: Mapping[str, Expected], options: Mapping[str, str]
+    read: Read, sets: Mapping[str, Expected], root: Path, options: Mapping[str, str]
 ) -> list[Item]:
     """Read each set by itself and give a line for each; a set that is not there is no fault.
 
@@ -28,24 +29,30 @@ def inspect_sets(
             expected += f"{', ' if expected else ''}{size.hours:g} h"
         ledger = Ledger()
         try:
-            kept = len(read(root, [name], ledger, options)[name])
-        except FileNotFoundError as error:
+            utterances = read(root, [name], ledger, options)[name]
+        except SetAbsentError as error:
             items.append(Item(name, f"not there ({error})", expected, None))
-        except ValueError as error:
+        except (FileNotFoundError, ValueError) as error:
             items.append(Item(name, f"cannot be used: {error}", expected, False))
             there += 1
         else:
             there += 1
-            ok = None if size.utterances is None else kept == size.utterances
-            items.append(Item(name, _found(kept, ledger), expected, ok if kept else False))
+            items.append(_item(name, utterances, ledger, size.utterances, expected))
     if not there:
         items.append(Item("sets", "none", f"one of {', '.join(sets)}", False))
     return items
 
 
-def _found(kept: int, ledger: Ledger) -> str:
+def _item(
+    name: str, utterances: list[Utterance], ledger: Ledger, published: int | None, expected: str
+) -> Item:
+    for utterance in utterances:
+        if not utterance.audio.is_file():
+            ledger.skip(utterance.where, utterance.id, "no audio", str(utterance.audio))
+    kept = len(utterances) - ledger.counts().get("no audio", 0)
     found = f"{kept:,} utterances"
     for what, counts in (("left out", ledger.counts()), ("noted", ledger.note_counts())):
         if counts:
             found += f"; {what}: " + ", ".join(f"{reason} {n}" for reason, n in counts.items())
-    return found
+    ok = None if published is None else kept == published
+    return Item(name, found, expected, ok if kept else False)

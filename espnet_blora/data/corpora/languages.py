@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Whisper's code, then other tags for the same language: ISO 639-3, ISO 639-2/B where it differs,
 # the individual language that corpora name where ISO 639-3 has a macrolanguage, older tags.
 _TABLE = """
@@ -35,3 +37,19 @@ def whisper_code(tag: str) -> str | None:
     """
     tag = tag.strip().lower().replace("_", "-")
     return _REGIONAL.get(tag) or _CODES.get(tag.partition("-")[0])
+
+
+def prompt_code(tag: str, given: str | None = None) -> str:
+    """Return the code a corpus of that tag is prompted with: ``given`` by the user, or Whisper's.
+
+    Raises: ValueError if Whisper lacks the language and none is given, or for a malformed code.
+    """
+    code = given or whisper_code(tag)
+    if not code:
+        raise ValueError(
+            f"Whisper has no language for {tag!r}; give option language=CODE: one of its own "
+            f"({', '.join(WHISPER_CODES)}) or one that you add to its vocabulary"
+        )
+    if not re.fullmatch("[a-z]{2,3}", code):
+        raise ValueError(f"option language={code!r}; expected a code of 2 or 3 letters, as 'rw'")
+    return code

@@ -8,7 +8,8 @@ import re
 _BLANKS = re.compile("[\\s\u200b]+")
 # Marks that are seen in no script: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
 _UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\x00-\x08\x0e-\x1b\x7f]")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._\-]+")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._\-]+")
+_NOT_IN_SPEAKER = re.compile(r"[^A-Za-z0-9._]+")
 # Full-width digits and letters -> ASCII. Full-width punctuation is how Chinese is written.
 _FULL_WIDTH = {
     code: code - 0xFEE0
@@ -31,9 +32,15 @@ def half_width(text: str) -> str:
     return text.translate(_FULL_WIDTH)
 
 
-def join_id(*parts: str) -> str:
-    """Join an utterance's id from its speaker and the rest: ASCII letters, digits and ``._-``.
+def speaker_name(*parts: str) -> str:
+    """Join a speaker's name from ASCII letters, digits and ``._``; anything else becomes ``_``.
 
-    Any other stretch of characters becomes ``_``.
+    A name without ``-`` is what makes ids sort as speakers do, for ``-`` sorts before all of these:
+    ``a-9`` before ``a_b-1``, as ``a`` before ``a_b``.
     """
-    return "-".join(_UNSAFE.sub("_", part) for part in parts)
+    return "_".join(_NOT_IN_SPEAKER.sub("_", part) for part in parts)
+
+
+def utterance_id(speaker: str, rest: str) -> str:
+    """Join an utterance's id from its speaker's name and the rest (ASCII, ``-`` allowed)."""
+    return f"{speaker}-{_NOT_IN_ID.sub('_', rest)}"

@@ -104,9 +104,7 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise ValueError(
-                f"{where}: no proper row of comma-separated values: {error}"
-            ) from error
+            raise ValueError(f"{where}: not comma-separated values: {error}") from error
         if fields is None:
             return
         if columns is None:

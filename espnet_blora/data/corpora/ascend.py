@@ -1,0 +1,109 @@
+"""ASCEND: spontaneous Mandarin-English conversations recorded in Hong Kong, 10.62 h, 23 speakers.
+
+Layout: ``{train,validation,test}_metadata.csv`` and ``waves/``. Every utterance is a wave of its
+own; ``language`` says whether it is ``zh``, ``en`` or ``mixed``.
+
+Whisper's prompt is ``zh`` for all of them, as at a real code-switching test nobody says beforehand
+which utterances are English; ``prompt=utterance`` gives the English ones ``en``, for analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from espnet_blora.data import audio
+from espnet_blora.data.corpora import asked, tables
+from espnet_blora.data.corpora.files import choice
+from espnet_blora.data.corpora.inspection import inspect_sets
+from espnet_blora.data.corpora.kept import keep
+from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
+from espnet_blora.text.spacing import unspaced
+
+_SOURCE = "ASCEND paper (LREC 2022)"
+_SETS = {
+    "train": Expected(9869, None, _SOURCE),
+    "valid": Expected(1130, None, _SOURCE),
+    "test": Expected(1315, None, _SOURCE),
+}
+_FILES = {
+    "train": "train_metadata.csv",
+    "valid": "validation_metadata.csv",
+    "test": "test_metadata.csv",
+}
+_NEEDED = ("file_name", "transcription", "duration", "language", "original_speaker_id")
+_LANGUAGES = ("zh", "en", "mixed")
+_TOLERANCE = 0.1  # s between the table's duration and the wave's
+
+
+def find(path: Path) -> Path:
+    """Return the folder with the metadata tables: ``path`` or ``path/ASCEND``."""
+    hint = "the view as parquet files is not read: fetch the tables and waves.tar.bz2 instead"
+    return asked.find_root(path, list(_FILES.values()), ("", "ASCEND", "main"), hint)
+
+
+def read(
+    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read sets in the order of their tables.
+
+    An utterance without text is left out and listed; a wave whose length differs from the table's
+    by more than 0.1 s is kept and noted.
+
+    Raises: FileNotFoundError; ValueError with file:line for a malformed row or unknown language.
+    """
+    asked.check_sets("ascend", names, _SETS)
+    prompt = choice(options, "prompt", ("zh", "utterance"))
+    if not (root / "waves").is_dir():
+        raise FileNotFoundError(f"{root}/waves: no such directory; unpack waves.tar.bz2 there")
+    return {name: _read_set(root, _FILES[name], ledger, prompt) for name in names}
+
+
+def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Utterance]:
+    utterances = []
+    table = asked.present(root / file, "fetch it from where the waves come from")
+    for where, row in tables.csv_rows(table, _NEEDED):
+        wave = root / row["file_name"]
+        speaker = speaker_name(f"spk{row['original_speaker_id'].strip()}")
+        id = utterance_id(speaker, wave.stem)
+        text = unspaced(single_blanks(row["transcription"]))
+        if row["language"] not in _LANGUAGES:
+            raise ValueError(
+                f"{where}: language {row['language']!r}; expected {', '.join(_LANGUAGES)}"
+            )
+        language = "en" if row["language"] == "en" and prompt == "utterance" else "zh"
+        kept = keep(Utterance(id, speaker, language, text, wave, where=where), ledger)
+        if kept:
+            _compare_durations(where, id, row["duration"], wave, ledger)
+        utterances += kept
+    return utterances
+
+
+def _compare_durations(where: str, id: str, told: str, wave: Path, ledger: Ledger) -> None:
+    try:
+        expected = float(told)
+    except ValueError as error:
+        raise ValueError(f"{where}: duration {told!r}; expected seconds, such as 1.25") from error
+    try:
+        seconds = audio.duration(wave)
+    except (FileNotFoundError, ValueError):
+        return  # whoever cuts the audio will say what is wrong with it
+    if abs(seconds - expected) > _TOLERANCE:
+        ledger.note(where, id, "other duration than told", f"{seconds:.3f} s, told {expected} s")
+
+
+CORPUS = Corpus(
+    name="ascend",
+    title="ASCEND, Mandarin-English conversations, Hong Kong",
+    variable="ASCEND",
+    licence="CC BY-SA 4.0",
+    obtain="huggingface.co/datasets/CAiRE/ASCEND: the metadata tables and waves.tar.bz2, unpacked",
+    sets=_SETS,
+    languages=("zh", "en"),
+    options={"prompt": "zh (default): Whisper's prompt is zh for all; utterance: en for English"},
+    find=find,
+    read=read,
+    inspect=partial(inspect_sets, read, _SETS),
+)

@@ -1,0 +1,120 @@
+"""CS-FLEURS: code-switched sentences in 113 language pairs, read or synthesised.
+
+Layout: folders with a ``metadata.jsonl`` and an ``audio`` folder, ``read/test``, ``xtts/train`` and
+others; a set is named after its folder, ``read_test``. Folders are found by walking, so those that
+a copy has and this module does not know can be read too.
+
+A pair (``ara-eng``) names the language of the sentence, then the one that is switched to; Whisper's
+prompt is the first. Utterances whose first language Whisper lacks are left out and listed. Option
+``pair`` takes one pair; its name then belongs into that of the data directory,
+``cs_fleurs_ara-eng_read_test``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from espnet_blora.data.corpora import asked, tables
+from espnet_blora.data.corpora.inspection import inspect_sets
+from espnet_blora.data.corpora.kept import keep
+from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
+from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+from espnet_blora.text.spacing import unspaced
+
+_SOURCE = "CS-FLEURS paper (arXiv 2509.14161), all pairs"
+_SETS = {
+    "read_test": Expected(None, 17, _SOURCE),
+    "xtts_train": Expected(None, 128, _SOURCE),
+    "xtts_test1": Expected(None, 36, _SOURCE),
+    "xtts_test2": Expected(None, 42, _SOURCE),
+    "mms_test": Expected(None, 56, _SOURCE),
+}
+_TABLE = "metadata.jsonl"
+_NEEDED = ("id", "file_name", "text", "language", "speaker")
+
+
+def find(path: Path) -> Path:
+    """Return the folder below which the sets lie: ``path`` or ``path/cs-fleurs``."""
+    hint = "give the folder with read/ and xtts/, fetched with their metadata.jsonl"
+    return asked.find_root(path, [f"*/*/{_TABLE}"], ("", "cs-fleurs", "cs_fleurs"), hint)
+
+
+def folders(root: Path) -> dict[str, Path]:
+    """Return the folder of every set below ``root``, sorted: ``read/test`` is ``read_test``."""
+    found = {}
+    for folder, below, files in root.walk():
+        below[:] = [name for name in below if name != "audio" and not name.startswith(".")]
+        if _TABLE in files:
+            found["_".join(folder.relative_to(root).parts) or "all"] = folder
+    return dict(sorted(found.items()))
+
+
+def read(
+    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read sets in the order of their tables, all pairs or the one that the options name.
+
+    Left out and listed: utterances without text, and those of a language unknown to Whisper.
+
+    Raises: FileNotFoundError; ValueError with file:line for a line that is no JSON object with the
+    needed keys, or a language that is no pair; ValueError for a pair that a set does not have.
+    """
+    places = folders(root)
+    asked.check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])
+    read_sets = {}
+    for name in names:
+        if name not in places:
+            raise asked.SetAbsentError(
+                f"{root}: no folder of set {name}; there are: {', '.join(places) or 'none'}"
+            )
+        read_sets[name] = _read_set(places[name], options.get("pair"), ledger)
+    return read_sets
+
+
+def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[Utterance]:
+    utterances = []
+    pairs = set()
+    for where, entry in tables.json_lines(folder / _TABLE, _NEEDED):
+        pair = entry["language"]
+        first, dash, second = pair.partition("-")
+        if not (first and dash and second):
+            raise ValueError(f"{where}: language {pair!r}; expected a pair such as ara-eng")
+        pairs.add(pair)
+        if wanted and pair != wanted:
+            continue
+        wave = folder / entry["file_name"]
+        speaker = speaker_name(pair, entry["speaker"])
+        id = utterance_id(speaker, entry["id"])
+        text = unspaced(single_blanks(entry["text"]))
+        language = whisper_code(first)
+        if language is None:
+            ledger.skip(where, id, "language unknown to Whisper", pair)
+            continue
+        utterances += keep(Utterance(id, speaker, language, text, wave, where=where), ledger)
+    if wanted and wanted not in pairs:
+        raise ValueError(
+            f"{folder}: no pair {wanted!r}; there are: {', '.join(sorted(pairs)) or 'none'}"
+        )
+    return utterances
+
+
+def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
+    """Count what can be used of each set that is known or there."""
+    return inspect_sets(read, {**dict.fromkeys(folders(root), Expected()), **_SETS}, root, options)
+
+
+CORPUS = Corpus(
+    name="cs_fleurs",
+    title="CS-FLEURS, code-switched sentences in 113 language pairs",
+    variable="CS_FLEURS",
+    licence="see huggingface.co/datasets/byan/cs-fleurs",
+    obtain="huggingface.co/datasets/byan/cs-fleurs, the files themselves (its viewer fails)",
+    sets=_SETS,
+    languages=WHISPER_CODES,
+    options={"pair": "one pair of languages, as ara-eng (default: all)"},
+    find=find,
+    read=read,
+    inspect=inspect,
+)

@@ -1,0 +1,192 @@
+"""FLEURS: sentences of Wikipedia read in 102 languages, 16 kHz.
+
+Layout: ``data/<lang>/{train,dev,test}.tsv`` without header, and the waves in
+``data/<lang>/audio/<set>/`` or still packed as ``data/<lang>/audio/<set>.tar.gz``, which is then
+unpacked (option ``unpack=DIR`` where the copy cannot be written to).
+
+The first field is the number of a *sentence*, shared by up to three recordings; the wave's name is
+the unique key. Nobody says who speaks: every recording is a speaker of its own, and its id is
+``<wave>-<sentence>``. Some recordings break off within a second although the text is whole:
+``train`` goes without them, ``dev`` and ``test`` keep and note them, as they count in everybody's
+figures (option ``truncated=skip|keep`` for all sets).
+
+Text is the raw transcription, with case and punctuation as Whisper writes them;
+``text=normalised`` takes the other. Odd blanks become plain ones.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from espnet_blora.data import audio
+from espnet_blora.data.corpora import asked, tables
+from espnet_blora.data.corpora.files import choice
+from espnet_blora.data.corpora.inspection import inspect_sets
+from espnet_blora.data.corpora.kept import keep
+from espnet_blora.data.corpora.languages import prompt_code
+from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
+from espnet_blora.text.spacing import unspaced
+from espnet_blora.text.tokens import mixed_tokens
+
+_SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
+_COLUMNS = (
+    "sentence number",
+    "file name",
+    "raw transcription",
+    "transcription",
+    "characters",
+    "number of samples",
+    "gender",
+)
+_TEXTS = {"raw": "raw transcription", "normalised": "transcription"}
+_SHORT, _WORDS = 1.0, 5  # more words (or Han characters) than this in less than so many seconds
+
+
+def find(path: Path) -> Path:
+    """Return the folder that holds those of the languages: ``path`` or ``path/data``."""
+    path = Path(path)
+    if (path / "test.tsv").is_file():
+        return path.resolve().parent
+    hint = "give the folder data of google/fleurs, which holds en_us/test.tsv and the like"
+    return asked.find_root(path, ["*/test.tsv"], ("", "data", "fleurs/data", "fleurs"), hint)
+
+
+def read(
+    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read sets of one language (option ``lang``) in the order of their tables.
+
+    Left out and listed: rows without text, a wave that is listed again, and (``train``) truncated
+    recordings.
+
+    Raises: FileNotFoundError; ValueError with file:line for a row that has not 7 fields, for an
+    option that is missing or unknown, and for a damaged archive.
+    """
+    return _read(root, names, ledger, options, unpack=True)
+
+
+def _read(
+    root: Path,
+    names: Sequence[str],
+    ledger: Ledger,
+    options: Mapping[str, str],
+    unpack: bool = True,
+) -> dict[str, list[Utterance]]:
+    asked.check_sets("fleurs", names, _SETS)
+    folder = asked.language_folder(root, "lang", options)
+    language = prompt_code(folder.name, options.get("language"))
+    column = _TEXTS[choice(options, "text", tuple(_TEXTS))]
+    truncated = choice(options, "truncated", ("by set", "skip", "keep"))
+    read_sets = {}
+    for name in names:
+        table = asked.present(folder / f"{name}.tsv", "fetch it beside the others")
+        waves = _waves(folder, name, options, unpack)
+        skip = truncated == "skip" or (truncated == "by set" and name == "train")
+        read_sets[name] = _utterances(table, waves, language, column, skip, ledger)
+    return read_sets
+
+
+def _utterances(
+    table: Path, waves: Path, language: str, column: str, skip_truncated: bool, ledger: Ledger
+) -> list[Utterance]:
+    utterances = []
+    seen: set[str] = set()
+    for where, row in tables.tsv(table, columns=_COLUMNS):
+        wave = waves / row["file name"]
+        speaker = speaker_name(wave.stem)
+        id = utterance_id(speaker, row["sentence number"])
+        text = unspaced(single_blanks(row[column]))
+        if wave.name in seen:
+            ledger.skip(where, id, "listed twice")
+            continue
+        seen.add(wave.name)
+        for kept in keep(Utterance(id, speaker, language, text, wave, where=where), ledger):
+            if _truncated(kept, skip_truncated, ledger) and skip_truncated:
+                continue
+            utterances.append(kept)
+    return utterances
+
+
+def _truncated(utterance: Utterance, skip: bool, ledger: Ledger) -> bool:
+    text = utterance.text
+    try:
+        seconds = audio.duration(utterance.audio)
+    except (FileNotFoundError, ValueError):
+        return False  # whoever cuts the audio will say what is wrong with it
+    if seconds >= _SHORT or len(mixed_tokens(text)) <= _WORDS:
+        return False
+    record = ledger.skip if skip else ledger.note
+    record(utterance.where, utterance.id, "truncated recording", f"{seconds:.2f} s for {text!r}")
+    return True
+
+
+def _waves(folder: Path, name: str, options: Mapping[str, str], unpack: bool) -> Path:
+    """Return the folder of a set's waves, unpacking them first where need be."""
+    beside = folder / "audio" / name
+    if beside.is_dir():
+        return beside
+    archive = folder / "audio" / f"{name}.tar.gz"
+    if not archive.is_file():
+        raise FileNotFoundError(f"{beside}: no such directory, nor is {archive.name} beside it")
+    target = Path(options["unpack"]) / folder.name / name if options.get("unpack") else beside
+    if not target.is_dir():
+        if not unpack:
+            raise FileNotFoundError(f"{archive}: still packed; it is unpacked when it is read")
+        _unpack(archive, target)
+    return target
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Unpack the waves of an archive, all into one folder, which appears whole or not at all.
+
+    Only plain files are taken, by the last part of their names, so that nothing in an archive can
+    write elsewhere.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        with tarfile.open(archive, "r|gz") as packed:
+            for member in packed:
+                content = packed.extractfile(member) if member.isreg() else None
+                name = Path(member.name).name
+                if content is not None and name.lower().endswith(".wav"):
+                    with (part / name).open("wb") as wave:
+                        shutil.copyfileobj(content, wave)
+        os.replace(part, target)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{archive}: damaged archive ({error}); fetch it again") from error
+    except OSError as error:
+        raise OSError(
+            f"{archive}: could not be unpacked into {target}: {error}; give a folder that can be "
+            "written to, with room for the waves, as option unpack=DIR"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+CORPUS = Corpus(
+    name="fleurs",
+    title="FLEURS, read sentences in 102 languages",
+    variable="FLEURS",
+    licence="CC BY 4.0",
+    obtain="huggingface.co/datasets/google/fleurs: data/<lang>, tables and audio",
+    sets=_SETS,
+    languages=(),  # any: a language may be added to Whisper's
+    options={
+        "lang": "folder of the language, as cmn_hans_cn; needed if there are several",
+        "language": "Whisper's code for the prompt, where the folder does not tell",
+        "text": "raw (default): with case and punctuation; normalised: without",
+        "truncated": "recordings that break off: skip or keep (default: skip in train alone)",
+        "unpack": "folder for the waves, if the audio is packed and cannot be unpacked beside",
+    },
+    find=find,
+    read=read,
+    inspect=partial(inspect_sets, partial(_read, unpack=False), _SETS),
+)
