@@ -1,108 +1,149 @@
 """Named normalisations: what is done to both sides before they are compared.
 
-The name goes beside every figure, so two figures with the same name were treated the same way.
+The name goes beside every figure, so two figures with the same name were treated the same way. A
+name is a preset, or a preset and flags: ``basic+ascii_digits+spell_digits=en``. Equal treatments
+have one name, the *canonical* one: the preset that leaves the fewest flags to add (of two such, the
+earlier in :data:`NORMALISATIONS`), then the flags in the order of :data:`FLAGS`.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from functools import lru_cache
 
-# Signs written for an apostrophe; between two letters all of them become "'" and stay.
-_APOSTROPHES = "'\u2018\u2019\u02bc\uff07\u0060\u00b4\u2032"
-_APOSTROPHE = re.compile(f"[{_APOSTROPHES}]")
-_TAG = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]*\]")
-_ZERO_WIDTH_SPACE = (
-    "\u200b"  # separates words in Thai, Khmer, ...: a blank, unlike the other format signs
-)
+from espnet_blora.text import tags
+from espnet_blora.text.digits import check_language
+from espnet_blora.text.treatment import ASCII, FULL, NOTHING, TURKISH, Normalisation
 
+SPELL_DIGITS = "spell_digits"
 
-@dataclass(frozen=True)
-class Normalisation:
-    """One treatment of text, applied alike to reference and hypothesis.
-
-    Attributes:
-        name: what reports print.
-        form: Unicode normalisation form, ``"NFC"`` or ``"NFKC"`` (wide letters, ligatures,
-            presentation forms become plain ones); "" leaves the text as it is.
-        casefold: full Unicode case folding (``ß`` = ``ss``). Not right for Turkish dotted and
-            dotless i.
-        punctuation: False turns punctuation and symbols (categories P and S) into blanks, except an
-            apostrophe between two letters, and deletes format signs (category Cf: soft hyphen, byte
-            order mark, joiners). Combining marks (category M) stay, so no Indic or Arabic word is
-            cut.
-        tags: False removes ``<noise>`` and ``[laugh]`` whole, before anything else.
-    """
-
-    name: str
-    form: str = ""
-    casefold: bool = False
-    punctuation: bool = True
-    tags: bool = True
-
-    def __call__(self, text: str) -> str:
-        """Return the treated text; unless the treatment is ``none``, blanks are single."""
-        if not self.tags:
-            text = _TAG.sub(" ", text)
-        if not self.punctuation:
-            # before NFKC, which takes a spacing accent apart into a blank and a combining one
-            text = _APOSTROPHE.sub("'", text)
-        if self.form:
-            text = unicodedata.normalize(self.form, text)
-        if self.casefold:
-            text = text.casefold()
-            if self.form:
-                text = unicodedata.normalize(self.form, text)
-        if not self.punctuation:
-            text = _without_punctuation(text)
-        return text if self == NONE else " ".join(text.split())
-
-    def describe(self) -> str:
-        """Say in one line what the treatment does."""
-        parts = [self.form] if self.form else []
-        parts += ["case folded"] if self.casefold else []
-        parts += (
-            [] if self.punctuation else ["punctuation and symbols removed, combining marks kept"]
-        )
-        parts += [] if self.tags else ["<tags> and [tags] removed"]
-        return f"{self.name} ({', '.join(parts) or 'text as it is'})"
+# Flag -> what it sets. ``spell_digits`` takes a value, the language.
+FLAGS: dict[str, tuple[str, object]] = {
+    "nfc": ("form", "NFC"),
+    "nfkc": ("form", "NFKC"),
+    "no_tags": ("tags", tags.REMOVED),
+    "no_seame_tags": ("tags", tags.SEAME),
+    "casefold": ("case", FULL),
+    "ascii_case": ("case", ASCII),
+    "turkish_case": ("case", TURKISH),
+    "no_punctuation": ("punctuation", False),
+    "no_arabic_marks": ("arabic_marks", False),
+    "no_tatweel": ("tatweel", False),
+    "alef": ("alef", True),
+    "alef_maksura": ("alef_maksura", True),
+    "teh_marbuta": ("teh_marbuta", True),
+    "hamza": ("hamza", True),
+    "ascii_digits": ("ascii_digits", True),
+    "simplified": ("simplified", True),
+    SPELL_DIGITS: (SPELL_DIGITS, None),
+}
+_FIELDS = [f.name for f in fields(Normalisation) if f.name != "name"]
 
 
-def _without_punctuation(text: str) -> str:
-    out = []
-    for i, char in enumerate(text):
-        category = unicodedata.category(char)
-        if char == "'":
-            inside = 0 < i < len(text) - 1 and _in_word(text[i - 1]) and _in_word(text[i + 1])
-            out.append(char if inside else " ")
-        elif char == _ZERO_WIDTH_SPACE or category[0] in "PS":
-            out.append(" ")
-        elif category != "Cf":
-            out.append(char)
-    return "".join(out)
+def _presets() -> dict[str, Normalisation]:
+    basic = Normalisation(form="NFKC", case=FULL, punctuation=False)
+    arabic = replace(basic, arabic_marks=False, tatweel=False)
+    presets = {
+        "none": NOTHING,
+        "basic": basic,
+        "basic_without_tags": replace(basic, tags=tags.REMOVED),
+        # the scripts' own
+        "arabic": arabic,
+        "arabic_lenient": replace(
+            arabic, alef=True, alef_maksura=True, teh_marbuta=True, hamza=True, ascii_digits=True
+        ),
+        "mandarin": replace(basic, simplified=True),
+        "turkish": replace(basic, case=TURKISH),
+        # SEAME's two ways
+        "seame": replace(basic, tags=tags.SEAME, simplified=True),
+        "espnet_compatible": Normalisation(case=ASCII),
+    }
+    return {name: replace(treatment, name=name) for name, treatment in presets.items()}
 
 
-def _in_word(char: str) -> bool:
-    return unicodedata.category(char)[0] in "LM"
+NORMALISATIONS: dict[str, Normalisation] = _presets()
 
 
-NONE = Normalisation("none")
-BASIC = Normalisation("basic", form="NFKC", casefold=True, punctuation=False)
-BASIC_WITHOUT_TAGS = Normalisation(
-    "basic_without_tags", form="NFKC", casefold=True, punctuation=False, tags=False
-)
-
-NORMALISATIONS: dict[str, Normalisation] = {n.name: n for n in (NONE, BASIC, BASIC_WITHOUT_TAGS)}
-
-
+@lru_cache(maxsize=256)
 def get_normalisation(name: str) -> Normalisation:
-    """Return the normalisation of that name.
+    """Return the normalisation a name stands for, under its canonical name.
 
-    Raises: ValueError naming those there are.
+    Args:
+        name: ``PRESET`` or ``PRESET+FLAG+FLAG``: a key of :data:`NORMALISATIONS`, then keys of
+            :data:`FLAGS` in any order, ``spell_digits`` with a language: ``basic+spell_digits=en``.
+
+    Raises: ValueError for a preset, flag or language there is not (with the nearest there is), a
+        flag that contradicts the preset or another flag, a value missing or too many.
     """
-    if name not in NORMALISATIONS:
+    preset, *flags = name.split("+")
+    if preset not in NORMALISATIONS:
         raise ValueError(
-            f"normalisation {name!r} is unknown; there are: {', '.join(NORMALISATIONS)}"
+            f"normalisation {name!r} is unknown: there is no preset {preset!r}"
+            f"{_near(preset, NORMALISATIONS)}; there are: {', '.join(NORMALISATIONS)}"
+            " (flags follow a preset, as in basic+simplified)"
         )
-    return NORMALISATIONS[name]
+    treatment = NORMALISATIONS[preset]
+    set_by: dict[str, str] = {}
+    for flag in flags:
+        attribute, value = _parse_flag(flag, name)
+        now, unset = getattr(treatment, attribute), getattr(NOTHING, attribute)
+        if now not in (unset, value):
+            raise ValueError(
+                f"normalisation {name!r}: {flag!r} contradicts {set_by.get(attribute, preset)!r},"
+                f" which has {attribute} = {now!r} already; leave one of them out"
+            )
+        treatment = replace(treatment, **{attribute: value})
+        set_by[attribute] = flag
+    if treatment.spell_digits:  # no digit of any script is left to rewrite
+        treatment = replace(treatment, ascii_digits=False)
+    return replace(treatment, name=_canonical_name(treatment))
+
+
+def _parse_flag(flag: str, name: str) -> tuple[str, object]:
+    key, equals, value = flag.partition("=")
+    if key not in FLAGS:
+        hint = (
+            f"; {key!r} is a preset and goes first" if key in NORMALISATIONS else _near(key, FLAGS)
+        )
+        raise ValueError(
+            f"normalisation {name!r} is unknown: there is no flag {key!r}{hint};"
+            f" there are: {', '.join(FLAGS)}"
+        )
+    attribute, fixed = FLAGS[key]
+    if key == SPELL_DIGITS:
+        if not value:
+            raise ValueError(f"normalisation {name!r}: {key} needs a language, as in {key}=en")
+        return attribute, check_language(value)
+    if equals:
+        raise ValueError(f"normalisation {name!r}: {key} takes no value; write {key}")
+    return attribute, fixed
+
+
+def _canonical_name(treatment: Normalisation) -> str:
+    """Spell a treatment as the preset that needs the fewest flags, and these flags."""
+    best: list[str] | None = None
+    for name, preset in NORMALISATIONS.items():
+        differing = [f for f in _FIELDS if getattr(preset, f) != getattr(treatment, f)]
+        if any(getattr(preset, f) != getattr(NOTHING, f) for f in differing):
+            continue  # it does something that the treatment does not
+        if best is None or len(differing) + 1 < len(best):
+            best = [name, *_flags_setting(differing, treatment)]
+    return "+".join(best or ())
+
+
+def _flags_setting(attributes: Iterable[str], treatment: Normalisation) -> list[str]:
+    wanted = {attribute: getattr(treatment, attribute) for attribute in attributes}
+    flags = []
+    for flag, (attribute, value) in FLAGS.items():
+        if flag == SPELL_DIGITS and wanted.get(attribute):
+            flags.append(f"{flag}={wanted[attribute]}")
+        elif attribute in wanted and wanted[attribute] == value:
+            flags.append(flag)
+    return flags
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -16,11 +16,22 @@ The rules, in full:
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from espnet_blora.text.scripts import COMMON, INHERITED, is_han_kana, script_of
+from espnet_blora.text.scripts import (
+    COMMON,
+    HAN,
+    HIRAGANA,
+    INHERITED,
+    KATAKANA,
+    character_class,
+    script_of,
+)
+
+_ASCII_LETTER = re.compile("[A-Za-z]")
 
 
 def mixed_tokens(text: str) -> list[str]:
@@ -28,33 +39,22 @@ def mixed_tokens(text: str) -> list[str]:
 
     ``" ".join(mixed_tokens(text))`` gives the same tokens again.
     """
-    tokens: list[str] = []
-    for chunk in unicodedata.normalize("NFC", text).split():
-        if chunk.isascii():
-            tokens.append(chunk)
-            continue
-        word: list[str] = []
-        after_han = False
-        for char in chunk:
-            if is_han_kana(char):
-                if word:
-                    tokens.append("".join(word))
-                    word = []
-                tokens.append(char)
-                after_han = True
-            elif after_han and script_of(char) == INHERITED:
-                tokens[-1] += char
-            else:
-                word.append(char)
-                after_han = False
-        if word:
-            tokens.append("".join(word))
-    return tokens
+    if text.isascii():
+        return text.split()
+    return _token_pattern().findall(unicodedata.normalize("NFC", text))
+
+
+@cache
+def _token_pattern() -> re.Pattern[str]:
+    """Rules 2 and 3 as one pattern, from the scripts of all characters."""
+    alone = character_class(HAN, HIRAGANA, KATAKANA)
+    marks = character_class(INHERITED)
+    return re.compile(f"[{alone}][{marks}]*|[^{alone}\\s]+")
 
 
 def words(text: str) -> list[str]:
     """Split a text (NFC) at white space only: the tokens of the plain word error rate."""
-    return unicodedata.normalize("NFC", text).split()
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).split()
 
 
 def characters(text: str) -> list[str]:
@@ -70,7 +70,10 @@ def characters(text: str) -> list[str]:
 def script_of_token(token: str) -> str:
     """Return the script a token counts under (rule 4 of this module's docstring)."""
     if token.isascii():
-        return "Latin" if any(char.isalpha() for char in token) else COMMON
+        return "Latin" if _ASCII_LETTER.search(token) else COMMON
+    if len(token) == 1:
+        script = script_of(token)
+        return COMMON if script == INHERITED else script
     counts = Counter(s for s in map(script_of, token) if s not in (COMMON, INHERITED))
     # most_common keeps the order of first appearance among equals
     return counts.most_common(1)[0][0] if counts else COMMON
