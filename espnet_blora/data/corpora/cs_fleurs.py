@@ -8,10 +8,15 @@ A pair (``ara-eng``) names the language of the sentence, then the one that is sw
 prompt is the first. Utterances whose first language Whisper lacks are left out and listed. Option
 ``pair`` takes one pair; its name then belongs into that of the data directory,
 ``cs_fleurs_ara-eng_read_test``.
+
+``train`` and ``valid`` are ``xtts_train``, the only set to train on, divided by the utterances'
+``id`` (option ``valid``: how many ids, by default 5 %; which ones is settled by their SHA-256), so
+that what is read in several pairs under one id is on one side. ``test`` is ``read_test``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,17 +25,22 @@ from espnet_blora.data.corpora.inspection import inspect_sets
 from espnet_blora.data.corpora.kept import keep
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.corpora.shares import part_size
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.spacing import unspaced
 
 _SOURCE = "CS-FLEURS paper (arXiv 2509.14161), all pairs"
 _SETS = {
+    "train": Expected(),
+    "valid": Expected(),
+    "test": Expected(None, 17, _SOURCE),
     "read_test": Expected(None, 17, _SOURCE),
     "xtts_train": Expected(None, 128, _SOURCE),
     "xtts_test1": Expected(None, 36, _SOURCE),
     "xtts_test2": Expected(None, 42, _SOURCE),
     "mms_test": Expected(None, 56, _SOURCE),
 }
+_OWN = {"train": "xtts_train", "valid": "xtts_train", "test": "read_test"}
 _TABLE = "metadata.jsonl"
 _NEEDED = ("id", "file_name", "text", "language", "speaker")
 
@@ -63,17 +73,27 @@ def read(
     """
     places = folders(root)
     asked.check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])
-    read_sets = {}
-    for name in names:
-        if name not in places:
-            raise asked.SetAbsentError(
-                f"{root}: no folder of set {name}; there are: {', '.join(places) or 'none'}"
-            )
-        read_sets[name] = _read_set(places[name], options.get("pair"), ledger)
-    return read_sets
+    return {name: _read_named(root, places, name, ledger, options) for name in names}
 
 
-def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[Utterance]:
+def _read_named(
+    root: Path, places: Mapping[str, Path], name: str, ledger: Ledger, options: Mapping[str, str]
+) -> list[Utterance]:
+    source = _OWN.get(name, name)
+    if source not in places:
+        raise asked.SetAbsentError(
+            f"{root}: no folder of set {source}; there are: {', '.join(places) or 'none'}"
+        )
+    keyed = _read_set(places[source], options.get("pair"), ledger)
+    if name not in ("train", "valid"):
+        return [utterance for _, utterance in keyed]
+    ids = sorted({key for key, _ in keyed}, key=lambda k: hashlib.sha256(k.encode()).digest())
+    held_out = set(ids[: part_size(options.get("valid", "5%"), len(ids), "option valid")])
+    return [utterance for key, utterance in keyed if (key in held_out) == (name == "valid")]
+
+
+def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[tuple[str, Utterance]]:
+    """Read a folder's utterances with their ids in the table, which pairs may share."""
     utterances = []
     pairs = set()
     for where, entry in tables.json_lines(folder / _TABLE, _NEEDED):
@@ -92,7 +112,8 @@ def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[Utteranc
         if language is None:
             ledger.skip(where, id, "language unknown to Whisper", pair)
             continue
-        utterances += keep(Utterance(id, speaker, language, text, wave, where=where), ledger)
+        utterance = Utterance(id, speaker, language, text, wave, where=where)
+        utterances += [(entry["id"], kept) for kept in keep(utterance, ledger)]
     if wanted and wanted not in pairs:
         raise ValueError(
             f"{folder}: no pair {wanted!r}; there are: {', '.join(sorted(pairs)) or 'none'}"
@@ -102,7 +123,12 @@ def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[Utteranc
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Count what can be used of each set that is known or there."""
-    return inspect_sets(read, {**dict.fromkeys(folders(root), Expected()), **_SETS}, root, options)
+    return inspect_sets(
+        read,
+        {**_SETS, **{name: Expected() for name in folders(root) if name not in _SETS}},
+        root,
+        options,
+    )
 
 
 CORPUS = Corpus(
@@ -113,7 +139,10 @@ CORPUS = Corpus(
     obtain="huggingface.co/datasets/byan/cs-fleurs, the files themselves (its viewer fails)",
     sets=_SETS,
     languages=WHISPER_CODES,
-    options={"pair": "one pair of languages, as ara-eng (default: all)"},
+    options={
+        "pair": "one pair of languages, as ara-eng (default: all)",
+        "valid": "how many ids of xtts_train are valid: a share or a count (default 5%)",
+    },
     find=find,
     read=read,
     inspect=inspect,

@@ -31,7 +31,7 @@ def inspect_sets(
         try:
             utterances = read(root, [name], ledger, options)[name]
         except SetAbsentError as error:
-            items.append(Item(name, f"not there ({error})", expected, None))
+            items.append(Item(name, str(error), expected, None))
         except (FileNotFoundError, ValueError) as error:
             items.append(Item(name, f"cannot be used: {error}", expected, False))
             there += 1

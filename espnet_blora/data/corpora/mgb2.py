@@ -46,7 +46,7 @@ def read(
     """Read sets: ``dev`` and ``test`` in the order of ``text``, ``train`` sorted by XML file.
 
     Left out and listed: segments without text, time or (evaluation sets) entry in ``segments``, and
-    those of ``train`` above the word matching error rate, counted by file.
+    those of ``train`` above the word matching error rate.
 
     Raises: FileNotFoundError; ValueError with file:line for a malformed line, with file and segment
     for a malformed XML file.
@@ -120,7 +120,6 @@ def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
     if not files:
         raise FileNotFoundError(f"{folder / 'xml' / 'utf8'}: holds no *.xml; unpack train again")
     for file in files:
-        above = 0
         ids: Counter[str] = Counter()
         for segment in _segments(file):
             where = f"{file}:{segment.get('id', '?')}"
@@ -130,11 +129,11 @@ def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
                 _number(segment.attrib[name], f"{where} {name}")
                 for name in ("starttime", "endtime", "WMER")
             )
-            if wmer > most:
-                above += 1
-                continue
             recording = segment.attrib["id"].partition("_utt")[0].replace("_", "-")
             speaker, id = _train_names(segment.attrib["who"], recording, start, end)
+            if wmer > most:
+                ledger.skip(where, id, f"WMER above {most:g}", f"{wmer:g}")
+                continue
             ids[id] += 1
             if ids[id] > 1:
                 ledger.skip(where, id, "listed twice")
@@ -143,8 +142,6 @@ def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
             text, wave = single_blanks(" ".join(words)), folder / "wav" / f"{recording}.wav"
             utterance = Utterance(id, speaker, "ar", text, wave, start, end, where=where)
             yield from keep(utterance, ledger)
-        if above:
-            ledger.note(str(file), "", f"segments above WMER {most:g} left out", str(above))
 
 
 def _segments(file: Path) -> Iterator[ET.Element]:

@@ -83,9 +83,8 @@ def test_training_segments_by_error_rate(tmp_path):
     laid = layout.make(tmp_path, 4, sets=("train",))
     utterances, ledger = read(tmp_path, "train")
     assert {u.id: u.text for u in utterances} == laid.texts["train"]
-    assert ledger.counts() == {"empty text": 1, "no time": 1}
-    assert {e.reason: e.detail for e in ledger.notes} == {"segments above WMER 80 left out": "1"}
-    assert len(ledger.notes) == 2
+    assert ledger.counts() == {"WMER above 80": 2, "empty text": 1, "no time": 1}
+    assert {e.detail for e in ledger.skips if e.reason == "WMER above 80"} == {"80.1"}
     assert utterances[0].where.endswith("0A0B-C0D3.xml:0A0B_C0D3_utt_0_align")
     assert len(read(tmp_path, "train", wmer="100")[0]) == len(utterances) + 2
     assert len(read(tmp_path, "train", wmer="50")[0]) == len(utterances) - 2

@@ -53,7 +53,7 @@ def test_utterances_are_exactly_those_laid_out(laid_out):
         lost += len(utterances) - len(there)
         assert {u.id: u.text for u in there} == layout.texts[name]
         assert {u.id: u.language for u in there} == layout.languages[name]
-        assert len(there) == len(layout.texts[name]) >= 4
+        assert len(there) == len(layout.texts[name]) >= 1
         for utterance in utterances:
             assert utterance.id.startswith(f"{utterance.speaker}-")
             assert Path(utterance.where.rpartition(":")[0]).is_file()
@@ -103,9 +103,9 @@ def test_a_set_that_is_unknown_or_absent_is_named(laid_out):
     corpus, layout = laid_out
     with pytest.raises(ValueError, match=f"{corpus.name} has no set moon; there are: .*t"):
         corpus.read(corpus.find(layout.root), ["moon"], Ledger(), layout.options)
-    if absent := sorted(set(corpus.sets) - set(layout.texts)):
-        with pytest.raises(FileNotFoundError, match=absent[0].replace("_", ".")):
-            corpus.read(corpus.find(layout.root), [absent[0]], Ledger(), layout.options)
+    for absent in set(corpus.sets) - set(layout.texts):
+        with pytest.raises(FileNotFoundError, match=absent.replace("_", ".")):
+            corpus.read(corpus.find(layout.root), [absent], Ledger(), layout.options)
 
 
 def test_inspection_counts_what_can_be_used(laid_out):
@@ -114,7 +114,7 @@ def test_inspection_counts_what_can_be_used(laid_out):
     for name in corpus.sets:
         if name not in layout.texts:
             assert items[name].ok is None
-            assert "not there" in items[name].found
+            assert "not there" in items[name].found or "no folder of" in items[name].found
             continue
         assert items[name].found.startswith(f"{len(layout.texts[name])} utterances")
         published = corpus.sets[name].utterances

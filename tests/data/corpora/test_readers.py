@@ -154,6 +154,25 @@ def test_cs_fleurs_reads_folders_it_does_not_know(tmp_path):
     assert items["xtts_test2"].ok is None
 
 
+def test_cs_fleurs_train_and_valid_share_no_id(tmp_path):
+    cs_fleurs_layout.make(tmp_path, 8)
+    both = {u.id: u for u in read(cs_fleurs, tmp_path, "xtts_train", pair="cmn-eng")[0]}
+    sizes = {}
+    for share in ("1", "5%", "0.5"):
+        parts = {
+            name: {u.id: u for u in read(cs_fleurs, tmp_path, name, pair="cmn-eng", valid=share)[0]}
+            for name in ("train", "valid")
+        }
+        assert not parts["train"].keys() & parts["valid"].keys()
+        assert parts["train"] | parts["valid"] == both
+        sizes[share] = len(parts["valid"])
+    assert sizes == {"1": 1, "5%": 1, "0.5": 4}  # of 8 and the one without audio
+    with pytest.raises(ValueError, match="option valid=9: only 9 are there"):
+        read(cs_fleurs, tmp_path, "valid", pair="cmn-eng", valid="9")
+    test = read(cs_fleurs, tmp_path, "test", pair="cmn-eng")[0]
+    assert test == read(cs_fleurs, tmp_path, "read_test", pair="cmn-eng")[0]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -1,6 +1,7 @@
 """CS-FLEURS: two folders with different fields, several pairs, one that Whisper does not know."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 from tests.data.layouts import Layout, sentences, speech
@@ -38,5 +39,12 @@ def make(root: Path, utterances: int = 4, seed: int = 0, pair: str = "cmn-eng") 
         entries.append({**entries[0], "file_name": "audio/lost.wav", "id": "9000"})
         content = "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries)
         (folder / "metadata.jsonl").write_text(content, encoding="utf-8")
+    # `train` and `valid` divide xtts_train by SHA-256 of the ids; the first one is valid
+    every = texts["xtts_train"]
+    first = min((id.rpartition("-")[2] for id in every), key=lambda k: sha256(k.encode()).digest())
+    texts["valid"] = {id: text for id, text in every.items() if id.endswith(f"-{first}")}
+    texts["train"] = {id: text for id, text in every.items() if id not in texts["valid"]}
+    texts["test"] = texts["read_test"]
     languages = {name: dict.fromkeys(ids, language) for name, ids in texts.items()}
-    return Layout(root, texts, languages, {"no audio": len(FOLDERS)}, {"pair": pair})
+    skips = {"no audio": len(FOLDERS) + 2}  # the lost waves of train and test again
+    return Layout(root, texts, languages, skips, {"pair": pair})

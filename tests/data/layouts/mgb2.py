@@ -24,6 +24,7 @@ def make(
     languages = {name: dict.fromkeys(ids, "ar") for name, ids in texts.items()}
     trained, evaluated = "train" in sets, len(set(sets) - {"train"})
     skips = {"empty text": trained + evaluated, "no time": trained, "not in segments": evaluated}
+    skips["WMER above 80"] = 2 * trained
     return Layout(root, texts, languages, {reason: n for reason, n in skips.items() if n})
 
 
