@@ -4,12 +4,17 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from espnet_blora.data import kaldi
 from espnet_blora.data.corpora import seame
+from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
 from espnet_blora.data.registry import get_corpus
 from tests.data.layouts import seame as layout_of
+from tests.data.layouts import speech
 
 SETS = ("train", "valid", "devman", "devsge")
 
@@ -87,13 +92,12 @@ def test_noise_kept_as_espnet_writes_it(layout):
     assert ledger.counts() == layout.skips
 
 
-def test_no_order_of_a_directory_listing_matters(layout, monkeypatch):
+def test_no_order_of_a_directory_listing_matters(layout, shuffled_listings):
     once, ledger = read(layout.root.parent)
-    entries = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(entries(self), reverse=True)))
-    again, other = read(layout.root.parent)
-    assert once == again
-    assert (ledger.skips, ledger.notes) == (other.skips, other.notes)
+    for _ in range(3):
+        again, other = read(layout.root.parent)
+        assert once == again
+        assert (ledger.skips, ledger.notes) == (other.skips, other.notes)
     for name in SETS:
         assert [u.id for u in once[name]] == sorted(u.id for u in once[name])
 
@@ -112,6 +116,37 @@ def test_more_utterances_and_fewer(tmp_path):
         assert texts(made) == small.texts
         assert ledger.counts() == small.skips
         assert ledger.note_counts() == small.notes
+
+
+def test_data_directories_are_kaldis_and_a_second_run_changes_nothing(
+    layout, tmp_path, kaldi_says, tree
+):
+    def run():
+        places = tmp_path / "data", tmp_path / "audio"
+        return prepare(seame.CORPUS, layout.root, SETS, *places, layout.options)
+
+    for done in run().sets:
+        assert kaldi_says(done.directory) == ""
+        assert set(kaldi.read_keyed(done.directory / "wav.scp")) == set(layout.texts[done.name])
+        assert kaldi.validate(done.directory, mono_16k=True).languages == {"zh": done.utterances}
+        assert done.left_out == {}
+    before = tree(tmp_path / "data", tmp_path / "audio")
+    assert all(done.unchanged for done in run().sets)
+    assert tree(tmp_path / "data", tmp_path / "audio") == before
+
+
+def test_audio_is_that_of_the_line(layout, tmp_path):
+    """Also from 44.1 kHz stereo, and past 1000 s of 8 kHz."""
+    prepare(seame.CORPUS, layout.root, SETS, tmp_path, tmp_path / "audio", layout.options)
+    made, _ = read(layout.root.parent)
+    for name in SETS:
+        for u in made[name]:
+            wave, rate = soundfile.read(tmp_path / "audio" / name / f"{u.id}.flac")
+            assert rate == 16000
+            assert abs(len(wave) / rate - (u.end - u.start)) < 0.002
+            spoken = speech.say(u.text, "zh", voice=layout_of.VOICES[u.speaker])
+            size = min(len(wave), len(spoken))
+            assert np.corrcoef(wave[:size], spoken[:size])[0, 1] > 0.9, u.id
 
 
 def test_validation_utterances_by_count(layout):

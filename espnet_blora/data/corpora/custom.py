@@ -1,0 +1,305 @@
+"""Your own speech: a Kaldi directory, a table of files and texts, or text files beside audio files.
+
+* A Kaldi directory: ``wav.scp`` and ``text``; ``segments``, ``utt2spk``, ``utt2lang`` if there are.
+* A table ``transcripts.tsv`` or ``.csv``: ``file, text[, language[, speaker]]``, in that order or
+  with a header, files relative to the table.
+* A folder of audio files, each with ``<stem>.txt`` beside it, folders in it included.
+
+It is split into train, valid and test. Where the speaker of every utterance is known, no speaker
+occurs in two of them. The split depends on names and ``seed`` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_blora.data import audio
+from espnet_blora.data.corpora import asked
+from espnet_blora.data.corpora.custom_forms import TABLES, form_of, read_form
+from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
+from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.corpora.shares import part_size
+from espnet_blora.data.kaldi import c_sorted
+from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+from espnet_blora.text.spacing import unspaced
+
+UNKNOWN = "unknown"  # the speaker where none is named
+_PARTS = ("test", "valid")  # drawn in this order; the rest is train
+_DEFAULT = "10%"
+_MOST_HELD = 0.5  # of all utterances may be in a part before it is said aloud
+
+
+@dataclass(frozen=True)
+class _Settings:
+    language: str
+    valid: str
+    test: str
+    seed: int
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> _Settings:
+        seed = options.get("seed", "0")
+        if not (seed.isascii() and seed.isdecimal()):
+            raise ValueError(f"seed={seed}: a whole number is expected")
+        language = options.get("language", "")
+        return cls(
+            _code(language, "language") if language else "",
+            options.get("valid", _DEFAULT),
+            options.get("test", _DEFAULT),
+            int(seed),
+        )
+
+
+def _code(tag: str, where: str) -> str:
+    code = whisper_code(tag)
+    if code is None:
+        tag = tag.strip().lower()
+        near = dict.fromkeys(
+            [c for c in WHISPER_CODES if c == tag[:2]]
+            + difflib.get_close_matches(tag, WHISPER_CODES, n=3, cutoff=0.5)
+        )
+        meant = f"; did you mean {' or '.join(near)}?" if near else ";"
+        if " " in tag:
+            meant = "; if it belongs to the text, put the text in double quotes."
+        raise ValueError(
+            f"{where}: {tag!r} is no language code of Whisper's{meant} "
+            f"There are: {', '.join(WHISPER_CODES)}"
+        )
+    return code
+
+
+def find(path: Path) -> Path:
+    """Return the path itself if it has one of the forms.
+
+    Raises: FileNotFoundError saying what was looked for.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if not form_of(path):
+        raise FileNotFoundError(
+            f"{path}: holds no speech in a form that is known: a Kaldi directory (wav.scp and "
+            f"text), {' or '.join(TABLES)} (file, text), or audio files with <stem>.txt beside each"
+        )
+    return path
+
+
+def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Utterance]:
+    """All utterances by id."""
+    made: dict[str, Utterance] = {}
+    renamed: list[str] = []
+    raws = read_form(root, ledger)
+    speakers = _ascii({raw.speaker for raw in raws}, speaker_name) | {"": UNKNOWN}
+    names = _ascii(
+        {raw.name for raw in raws}, lambda name: utterance_id("", name.replace("/", "_"))
+    )
+    for raw in raws:
+        text = unspaced(single_blanks(raw.text))
+        if not text:
+            ledger.skip(raw.where, raw.name, "empty text")
+            continue
+        if raw.language:
+            language = _code(raw.language, raw.where)
+        elif settings.language:
+            language = settings.language
+        else:
+            raise ValueError(
+                f"{raw.where}: {raw.name} has no language, and Whisper must be told one: give "
+                "language=<code> (zh, en, ...) for all"
+            )
+        speaker = speakers[raw.speaker]
+        rest = names[raw.name]
+        if raw.speaker and rest.startswith(f"-{raw.speaker}-"):
+            rest = rest.removeprefix(f"-{raw.speaker}")
+        id = speaker + rest
+        if id != raw.name:
+            renamed.append(f"{raw.name} -> {id}")
+        if id in made:
+            raise ValueError(
+                f"{raw.where}: {raw.name!r} gives the id {id!r}, as does {made[id].where}; rename "
+                "one of the two"
+            )
+        made[id] = Utterance(
+            id=id,
+            speaker=speaker,
+            language=language,
+            text=text,
+            audio=raw.audio,
+            start=raw.start,
+            end=raw.end,
+            where=raw.where,
+        )
+    if renamed:
+        ledger.note(str(root), "", "ids renamed to <speaker>-<name> in ASCII", renamed[0])
+    if not made:
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in ledger.counts().items())
+        first = f"; the first: {' '.join(ledger.skips[0])}" if ledger.skips else ""
+        raise ValueError(f"{root}: no utterance can be used: {reasons or 'none is there'}{first}")
+    if not any(u.audio.is_file() for u in made.values()):
+        lost = next(iter(made.values()))
+        raise ValueError(
+            f"{lost.where}: {lost.audio} is not there, nor is any other of {len(made)} audio "
+            "files; paths are relative to the file that names them"
+        )
+    return {id: made[id] for id in c_sorted(made)}
+
+
+def _ascii(names: Iterable[str], plain: Callable[[str], str]) -> dict[str, str]:
+    """Name -> ASCII; names that would become the same, or lose all, get a check sum."""
+    made = {name: plain(name) for name in names}
+    often = Counter(made.values())
+    return {
+        name: text
+        if often[text] == 1 and re.search("[A-Za-z0-9]", text)
+        else f"{text}_{zlib.crc32(name.encode('utf-8', 'surrogateescape')):08x}"
+        for name, text in made.items()
+    }
+
+
+def _split(
+    made: Mapping[str, Utterance], settings: _Settings, root: Path, ledger: Ledger
+) -> dict[str, str]:
+    """Id -> set."""
+    sizes = {}
+    left = len(made)
+    for part in _PARTS:
+        wanted = getattr(settings, part)
+        sizes[part] = part_size(wanted, len(made), part)
+        left -= sizes[part]
+    if left <= 0:
+        raise ValueError(
+            f"valid={settings.valid} and test={settings.test} of {len(made)} utterances leave "
+            "nothing to train on"
+        )
+    parts = [part for part in _PARTS if sizes[part]]
+    counts = Counter(u.speaker for u in made.values())
+    known = UNKNOWN not in counts
+    rng = random.Random(settings.seed)
+    if known and len(counts) > len(parts):
+        where_is = _by_speaker(counts, {part: sizes[part] for part in parts}, rng)
+        owners = {id: where_is.get(u.speaker, "train") for id, u in made.items()}
+    else:
+        ids = c_sorted(made)
+        rng.shuffle(ids)
+        owners = dict.fromkeys(ids, "train")
+        for part in parts:
+            chosen, ids = ids[: sizes[part]], ids[sizes[part] :]
+            owners.update(dict.fromkeys(chosen, part))
+        if parts:
+            why = f"{len(counts)} speakers for {len(parts) + 1} sets" if known else "not all named"
+            ledger.note(str(root), "", "split by utterance: speakers may be in two sets", why)
+    found = Counter(owners.values())
+    for part in parts:
+        if found[part] != sizes[part]:
+            told = f"{part}: {found[part]}, {sizes[part]} asked for"
+            ledger.note(str(root), "", "whole speakers give another size than asked for", told)
+        if found[part] > _MOST_HELD * len(made):
+            told = f"{part}: {found[part]} of {len(made)}; name speakers, or give {part}=<count>"
+            ledger.note(str(root), "", "a set holds more than half of all utterances", told)
+    return owners
+
+
+def _by_speaker(
+    counts: Mapping[str, int], sizes: Mapping[str, int], rng: random.Random
+) -> dict[str, str]:
+    """Speaker -> part: speakers in random order as long as they fit, at least the smallest one."""
+    order = c_sorted(counts)
+    rng.shuffle(order)
+    chosen: dict[str, str] = {}
+    for place, (part, size) in enumerate(sizes.items(), 1):
+        spare = len(sizes) - place + 1  # speakers that the sets still to come need
+        total = 0
+        free = [speaker for speaker in order if speaker not in chosen]
+        for speaker in free:
+            fits = total + counts[speaker] <= size
+            if fits and len(counts) - len(chosen) > spare:
+                chosen[speaker] = part
+                total += counts[speaker]
+        if not total:
+            chosen[min(free, key=lambda speaker: counts[speaker])] = part
+    return chosen
+
+
+def read(
+    root: Path, sets: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read the sets asked for, each sorted by id.
+
+    Raises: ValueError naming file and line, or an option.
+    """
+    asked.check_sets("custom", sets, CORPUS.sets)
+    settings = _Settings.of(options)
+    made = _utterances(root, settings, ledger)
+    owners = _split(made, settings, root, ledger)
+    result = {name: [u for id, u in made.items() if owners[id] == name] for name in sets}
+    for name, utterances in result.items():
+        if not utterances:
+            raise ValueError(f"set {name} is empty: {name}={getattr(settings, name)}")
+    return result
+
+
+def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
+    """Name the form, and count utterances, speakers, languages, hours and what is left out."""
+    forms = {"kaldi": "Kaldi directory", "table": "table", "files": "text beside audio files"}
+    items = [Item("form", forms[form_of(root)], "", None)]
+    ledger = Ledger()
+    try:
+        settings = _Settings.of(options)
+        made = _utterances(root, settings, ledger)
+        owners = Counter(_split(made, settings, root, ledger).values())
+    except ValueError as error:
+        return [*items, Item("utterances", f"cannot be used: {error}", "some", False)]
+    for name in CORPUS.sets:
+        items.append(Item(f"{name}: utterances", f"{owners[name]:,}", "", None))
+    speakers = {u.speaker for u in made.values()} - {UNKNOWN}
+    items.append(Item("speakers", str(len(speakers)) if speakers else "not named", "", None))
+    languages = Counter(u.language for u in made.values())
+    told = ", ".join(f"{code} {n:,}" for code, n in sorted(languages.items()))
+    items.append(Item("languages", told, "", None))
+    items.append(_audio(made))
+    for what, count in (ledger.counts() | ledger.note_counts()).items():
+        items.append(Item(what, f"{count:,}", "", None))
+    return items
+
+
+def _audio(made: Mapping[str, Utterance]) -> Item:
+    """Hours from headers, and the first file that cannot be read."""
+    seconds, bad = 0.0, []
+    lengths: dict[Path, float] = {}
+    for u in made.values():
+        if u.audio not in lengths:
+            try:
+                lengths[u.audio] = audio.duration(u.audio)
+            except (FileNotFoundError, ValueError) as error:
+                bad.append(str(error))
+                lengths[u.audio] = 0.0
+        seconds += lengths[u.audio] if u.start is None else u.end - u.start
+    found = f"{seconds / 3600:.2f}" + (f"; {len(bad)} cannot be read: {bad[0]}" if bad else "")
+    return Item("hours", found, "", False if bad else None)
+
+
+CORPUS = Corpus(
+    name="custom",
+    title="my own data",
+    variable="CUSTOM",
+    licence="yours",
+    obtain="wav.scp and text, transcripts.tsv|csv (file, text), or audio files with <stem>.txt",
+    sets={"train": Expected(), "valid": Expected(), "test": Expected()},
+    languages=WHISPER_CODES,
+    options={
+        "language": "Whisper's code for every utterance that names none (zh, en, ...)",
+        "valid": f"share or count of utterances for validation (default: {_DEFAULT})",
+        "test": f"share or count of utterances for testing (default: {_DEFAULT})",
+        "seed": "another number, another split (default: 0)",
+    },
+    find=find,
+    read=read,
+    inspect=inspect,
+)

@@ -1,0 +1,312 @@
+"""The forms in which people have their own speech: a Kaldi directory, a table, files side by side.
+
+Each reader yields ``Raw`` utterances, in an order that may depend on the files' names but never on
+a directory's listing.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from espnet_blora.data.audio import is_archive_offset
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.records import Ledger
+
+AUDIO = tuple(".wav .flac .mp3 .ogg .opus .sph .aif .aiff .au".split())
+FOREIGN = tuple(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr".split())  # not read by libsndfile
+TABLES = ("transcripts.tsv", "transcripts.csv")
+_TABLE = (".tsv", ".csv")
+_COLUMNS = {
+    "file": "file path audio wav file_name filename audio_path wav_path".split(),
+    "text": "text transcript transcription sentence".split(),
+    "language": "language lang locale".split(),
+    "speaker": "speaker speaker_id spk client_id".split(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One utterance as its owner names it; ``speaker`` and ``language`` are "" where not said."""
+
+    name: str
+    text: str
+    audio: Path
+    where: str
+    speaker: str = ""
+    language: str = ""
+    start: float | None = None
+    end: float | None = None
+
+
+def form_of(root: Path) -> str:
+    """Say which form a path has: ``kaldi``, ``table``, ``files`` or "" for none of them."""
+    if root.is_file():
+        return "table" if root.suffix.lower() in _TABLE else ""
+    if not root.is_dir():
+        return ""
+    if (root / "wav.scp").is_file():
+        return "kaldi"
+    if table_in(root):
+        return "table"
+    has_audio = any(p.suffix.lower() in AUDIO + FOREIGN for p in root.rglob("*"))
+    return "files" if has_audio else ""
+
+
+def table_in(root: Path) -> Path | None:
+    """The table of a folder; a path that is a file is the table."""
+    if root.is_file():
+        return root
+    found = [root / name for name in TABLES if (root / name).is_file()]
+    if len(found) > 1:
+        raise ValueError(f"{root}: holds {' and '.join(TABLES)}; give the one that counts")
+    return found[0] if found else None
+
+
+def read_form(root: Path, ledger: Ledger) -> list[Raw]:
+    """Read a path of any form.
+
+    Raises: ValueError naming file and line, and what to do.
+    """
+    readers = {"kaldi": _kaldi, "table": _table, "files": _files}
+    raws = list(readers[form_of(root)](root, ledger))
+    foreign = [raw for raw in raws if raw.audio.suffix.lower() in FOREIGN]
+    if foreign:
+        old = foreign[0].audio
+        raise ValueError(
+            f"{foreign[0].where}: {old.name} cannot be read, nor can {len(foreign) - 1} more "
+            f"{', '.join(sorted({raw.audio.suffix for raw in foreign}))} files; convert them: "
+            f"ffmpeg -i {old.name} -ar 16000 -ac 1 {old.stem}.wav"
+        )
+    return raws
+
+
+def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
+    """Audio files anywhere below a folder, each with ``<stem>.txt`` beside it."""
+    audio: dict[Path, Path] = {}
+    texts: dict[Path, Path] = {}
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name[0] != "."):
+        stem, suffix = path.with_suffix(""), path.suffix.lower()
+        if suffix == ".txt":
+            texts[stem] = path
+        elif suffix in AUDIO + FOREIGN:
+            if stem in audio:
+                raise ValueError(
+                    f"{path}: {audio[stem].name} is there too, and which of them "
+                    f"{path.stem}.txt belongs to is not clear; keep one of them"
+                )
+            audio[stem] = path
+    for stem, path in audio.items():
+        name = stem.relative_to(root).as_posix()
+        if stem not in texts:
+            ledger.skip(str(path), name, "no transcript", f"{path.stem}.txt is not beside it")
+            continue
+        text = " ".join(line for _, line in tables.lines(_utf8(texts[stem])))
+        yield Raw(name, text, path, f"{texts[stem]}:1")
+    for stem in sorted(texts.keys() - audio.keys()):
+        name = stem.relative_to(root).as_posix()
+        ledger.skip(f"{texts[stem]}:1", name, "text without audio", "no audio file beside it")
+
+
+def _utf8(path: Path) -> Path:
+    """Raise ValueError for UTF-16, which some programs call "Unicode"."""
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(
+                f"{path}:1: UTF-16; save the file as UTF-8 (in Excel: 'CSV UTF-8'), or: "
+                f"iconv -f UTF-16 -t UTF-8 {path.name} > new_{path.name}"
+            )
+    return path
+
+
+def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
+    """Rows of a table with where they stand; TSV is never quoted, CSV as Excel writes it."""
+    with _utf8(path).open("rb") as file:
+        if file.read(3) == b"\xef\xbb\xbf":
+            ledger.note(f"{path}:1", "", "byte order mark at the beginning passed over")
+    if path.suffix.lower() == ".tsv":
+        for number, line in tables.lines(path):
+            if line.strip():
+                yield f"{path}:{number}", line.split("\t")
+        return
+    first = next((line for _, line in tables.lines(path)), "")
+    delimiter = ";" if ";" in first and "," not in first else ","
+    if delimiter == ";":
+        ledger.note(f"{path}:1", "", "fields separated by semicolons, as some Excels write")
+    lines = (f"{line}\n" for _, line in tables.lines(path))
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{where}: quotes do not pair up ({error}); a text with quotes or commas stands in "
+                'double quotes, and a quote in it is doubled: "he said ""yes"", then left"'
+            ) from error
+        if fields is None:
+            return
+        if any(field.strip() for field in fields):
+            yield where, fields
+
+
+def _header(fields: Sequence[str]) -> dict[str, int] | None:
+    """Column -> place if a row is a header, else None."""
+    names = [field.strip().lower() for field in fields]
+    places = {
+        column: names.index(name)
+        for column, known in _COLUMNS.items()
+        for name in reversed(known)  # of two, the one named first counts
+        if name in names
+    }
+    return places if {"file", "text"} <= places.keys() else None
+
+
+def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
+    """Rows ``file, text[, language[, speaker]]``, or columns that a header names."""
+    path = table_in(root)
+    if path is None:
+        raise FileNotFoundError(f"{root}: holds no {' or '.join(TABLES)}")
+    places: dict[str, int] = {}
+    width = 0
+    first: dict[str, str] = {}
+    for where, fields in _rows(path, ledger):
+        if not places:
+            header = _header(fields)
+            width = len(fields)
+            places = header or {c: i for i, c in enumerate(_COLUMNS) if i < width}
+            if not header and not 2 <= width <= len(_COLUMNS):
+                raise ValueError(f"{where}: {_misfit(path, width)}")
+            if header:
+                continue
+        if len(fields) != width:
+            raise ValueError(f"{where}: {_misfit(path, len(fields), width)}")
+        row = {column: fields[place].strip() for column, place in places.items()}
+        place = Path(_posix(row["file"]))
+        if not place.name:
+            raise ValueError(f"{where}: {row['file']!r} names no audio file")
+        name = place.with_suffix("").as_posix()
+        if name in first:
+            raise ValueError(
+                f"{where}: {row['file']!r} is there already, at {first[name]}; one row an audio "
+                "file (for parts of recordings give a Kaldi directory with segments)"
+            )
+        first[name] = where
+        audio, text = _locate(path.parent, row["file"], where, ledger), row["text"]
+        if path.suffix.lower() == ".tsv" and len(text) > 1 and text[0] == text[-1] == '"':
+            ledger.note(where, name, "text in quotes, which count as text in a TSV", text)
+        yield Raw(name, text, audio, where, row.get("speaker", ""), row.get("language", ""))
+
+
+def _misfit(path: Path, found: int, wanted: int | None = None) -> str:
+    columns = (
+        f"{wanted} as in the first row" if wanted else "2 to 4 (file, text[, language[, speaker]])"
+    )
+    if path.suffix.lower() == ".csv":
+        remedy = (
+            "a text with a comma stands in double quotes"
+            if found > 1
+            else "are they separated by commas?"
+        )
+    else:
+        remedy = "they are separated by one TAB each, not by blanks"
+    return f"{found} fields, expected {columns}; {remedy}"
+
+
+def _posix(text: str) -> str:
+    return PureWindowsPath(text).as_posix() if "\\" in text else text
+
+
+def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
+    """Where an audio file lies, relative to ``folder``; backslashes are tried as slashes.
+
+    Raises: ValueError for a path with a drive, which can only be right on another machine.
+    """
+    plain = folder / text
+    if plain.is_file():
+        return plain
+    if re.match(r"^[A-Za-z]:[\\/]", text) or text.startswith("\\\\"):
+        raise ValueError(
+            f"{where}: {text!r} is a path of a Windows machine; write paths relative to {folder}, "
+            "such as 'clips/one.wav'"
+        )
+    if "\\" in text and (folder / _posix(text)).is_file():
+        ledger.note(where, text, "backslashes in a path taken for slashes")
+        return folder / _posix(text)
+    return plain
+
+
+def _kaldi(root: Path, ledger: Ledger) -> Iterator[Raw]:
+    """``wav.scp`` and ``text``; ``segments``, ``utt2spk`` and ``utt2lang`` where there are any."""
+    if not (root / "text").is_file():
+        raise FileNotFoundError(f"{root / 'text'}: no such file; wav.scp is there, its text is not")
+    audio = {row.key: _place(root, row) for row in tables.keyed(root / "wav.scp")}
+    speakers, languages = _optional(root / "utt2spk"), _optional(root / "utt2lang")
+    cuts = dict(_segments(root / "segments", audio))
+    texts = {row.key: row for row in tables.keyed(root / "text")}
+    for name, row in texts.items():
+        recording, start, end = cuts.get(name, (name, None, None))
+        if (cuts and name not in cuts) or recording not in audio:
+            ledger.skip(
+                row.where, name, "no audio", "not in segments" if cuts else "not in wav.scp"
+            )
+            continue
+        speaker = speakers.get(name, "")
+        yield Raw(
+            name,
+            row.value,
+            audio[recording],
+            row.where,
+            "" if speaker == name else speaker,  # Kaldi's way of saying: not known
+            languages.get(name, ""),
+            start,
+            end,
+        )
+    for name in sorted((cuts or audio).keys() - texts.keys()):
+        ledger.skip(str(root / ("segments" if cuts else "wav.scp")), name, "no transcript")
+
+
+def _place(root: Path, row: tables.Keyed) -> Path:
+    if row.value.endswith("|") or row.value.startswith("|"):
+        raise ValueError(
+            f"{row.where}: {row.key} is a command ({row.value!r}), and none is run here; write the "
+            "audio to files and name them in wav.scp. ESPnet's scripts/audio/format_wav_scp.sh "
+            "does that"
+        )
+    if is_archive_offset(row.value):
+        raise ValueError(
+            f"{row.where}: {row.key} lies in an archive ({row.value}); write the audio to files "
+            "and name them in wav.scp"
+        )
+    if not row.value:
+        raise ValueError(f"{row.where}: {row.key} names no audio file")
+    beside = root / row.value
+    # Kaldi's paths are relative to where its scripts run
+    return beside if beside.is_file() or not Path(row.value).is_file() else Path(row.value)
+
+
+def _optional(path: Path) -> dict[str, str]:
+    return {row.key: row.value for row in tables.keyed(path)} if path.is_file() else {}
+
+
+def _segments(
+    path: Path, audio: Mapping[str, Path]
+) -> Iterator[tuple[str, tuple[str, float, float]]]:
+    if not path.is_file():
+        return
+    for row in tables.keyed(path):
+        fields = row.value.split()
+        try:
+            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"{row.where}: {row.key} {row.value!r}; expected '<recording> <start s> <end s>'"
+            ) from error
+        if not 0 <= start < end:
+            raise ValueError(f"{row.where}: {row.key} goes from {start} to {end} s")
+        if recording not in audio:
+            raise ValueError(f"{row.where}: {row.key} is cut from {recording!r}, not in wav.scp")
+        yield row.key, (recording, start, end)

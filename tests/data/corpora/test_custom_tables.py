@@ -1,0 +1,166 @@
+"""Tables of a user's own speech: what spreadsheets make of them, and what their owner is told."""
+
+import re
+import zlib
+
+import pytest
+
+from espnet_blora.data.corpora import custom
+from espnet_blora.data.prepare import prepare
+from espnet_blora.data.records import Ledger
+from tests.data.layouts import custom as layout_of
+from tests.data.layouts import speech
+
+SETS = ("train", "valid", "test")
+
+
+def read(root, **options):
+    """All utterances by id, and the ledger."""
+    ledger = Ledger()
+    made = custom.read(custom.find(root), SETS, ledger, options)
+    return {u.id: u for some in made.values() for u in some}, ledger
+
+
+@pytest.fixture
+def clips(tmp_path):
+    return layout_of.tones(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (["clips/a0.wav,yes, of course", "clips/a1.wav,ok"], r"csv:2: 2 fields, expected 3 as in"),
+        (["clips/a0.wav,yes, of course"], r"csv:1: 'of course' is no .* put the text in double"),
+        (
+            ["clips/a0.wav,ok", "clips/a1.wav,yes, of course"],
+            r"csv:2: 3 fields, expected 2 as in .*; a text",
+        ),
+        (
+            ["file,text", "clips/a0.wav,a,b,c,d"],
+            r"csv:2: 5 fields, expected 2 as .*; a text with a comma",
+        ),
+        (["clips/a0.wav\tok"], r"csv:1: 1 fields, .*are they separated by commas"),
+        (['clips/a0.wav,"yes'], r"csv:1: quotes do not pair up"),
+        (['clips/a0.wav,"he said "no" twice"'], r"csv:1: quotes do not pair up .*doubled"),
+        (["clips/a0.wav,a", "clips/a0.wav,b"], r"csv:2: .*is there already, at .*csv:1"),
+        ([",a"], r"csv:1: '' names no audio file"),
+        (["C:\\Users\\me\\a.wav,a"], r"csv:1: .*path of a Windows machine; write paths relative"),
+        (["\\\\server\\a.wav,a"], r"csv:1: .*path of a Windows machine"),
+        (["clips/x0.wav,a", "clips/x1.wav,b"], r"csv:1: .*x0.wav is not there, nor is any other"),
+        (["clips/a0.wav,a,xx"], r"csv:1: 'xx' is no language code of Whisper's"),
+        (["clips/a0.wav,a,english"], r"csv:1: 'english' .*did you mean en"),
+        (["clips/a0.wav, "], r"no utterance can be used: empty text \(1\); the first: .*csv:1"),
+        ([""], r"no utterance can be used: none is there"),
+        (["clips/a.m4a,a", "clips/b.M4A,b"], r"csv:1: a.m4a cannot .* 1 more .*ffmpeg -i a.m4a"),
+    ],
+)
+def test_wrong_tables(clips, rows, says):
+    layout_of.table(clips, rows)
+    with pytest.raises(ValueError, match=says):
+        read(clips, language="en")
+
+
+def test_wrong_tsv(clips):
+    layout_of.table(clips, ["clips/a0.wav  some text"], "transcripts.tsv")
+    with pytest.raises(
+        ValueError, match=r"tsv:1: 1 fields.*separated by one TAB each, not by blank"
+    ):
+        read(clips, language="en")
+
+
+def test_encodings_of_excel(clips):
+    rows = [f"clips/a{i}.wav;caf\u00e9 {i}" for i in range(10)]
+    layout_of.table(clips, rows, encoding="utf-8-sig", newline="\r\n")
+    made, ledger = read(clips, language="fr")
+    assert {u.text for u in made.values()} == {f"café {i}" for i in range(10)}
+    assert ledger.note_counts() == {
+        "byte order mark at the beginning passed over": 1,
+        "fields separated by semicolons, as some Excels write": 1,
+        "ids renamed to <speaker>-<name> in ASCII": 1,
+        "split by utterance: speakers may be in two sets": 1,
+    }
+    layout_of.table(clips, rows, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"csv:1: UTF-16; save the file as UTF-8 .*iconv"):
+        read(clips, language="fr")
+    layout_of.table(clips, rows, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"csv:1: not UTF-8 \(byte 0xe9"):
+        read(clips, language="fr")
+
+
+def test_texts_with_quotes_commas_and_line_breaks(clips):
+    rows = [f"clips/a{i}.wav,t{i}" for i in range(3, 10)]
+    rows += [
+        'clips/a0.wav,"yes, ""of course"""',
+        'clips/a1.wav,"two',
+        'lines"',
+        "clips/a2.wav,x\\y",
+    ]
+    layout_of.table(clips, rows)
+    found = {u.id: u for u in read(clips, language="en")[0].values()}
+    assert found["unknown-clips_a0"].text == 'yes, "of course"'
+    assert found["unknown-clips_a1"].text == "two lines"
+    assert found["unknown-clips_a1"].where.endswith("csv:9")
+    layout_of.table(clips, [f'clips/a{i}.wav\t"t{i}"' for i in range(10)], "transcripts.tsv")
+    (clips / "transcripts.csv").unlink()
+    made, ledger = read(clips, language="en")
+    assert made["unknown-clips_a0"].text == '"t0"'
+    assert ledger.note_counts()["text in quotes, which count as text in a TSV"] == 10
+
+
+def test_a_header_in_any_order_and_another_name_for_the_table(clips):
+    rows = ["Speaker\tage\tSentence\tPath", *(f"s{i}\t9\tt{i}\tclips/a{i}.wav" for i in range(10))]
+    path = layout_of.table(clips, rows, "mine.TSV")
+    made, _ = read(path, language="en")
+    assert made["s3-clips_a3"].text == "t3"
+    with pytest.raises(ValueError, match="mine.TSV:2: clips/a0 has no language.*language=<code>"):
+        read(path)
+
+
+def test_missing_files_are_prepares_to_judge(clips, tmp_path):
+    rows = [f"clips/a{i}.wav,t{i}" for i in range(10)] + ["clips/gone.wav,t"]
+    layout_of.table(clips, rows)
+    made, _ = read(clips, language="en")
+    assert len(made) == 11
+    rows += [f"clips/gone{i}.wav,t" for i in range(20)]
+    layout_of.table(clips, rows)
+    with pytest.raises(ValueError, match="no audio"):
+        prepare(custom.CORPUS, clips, SETS, tmp_path / "d", tmp_path / "w", {"language": "en"})
+
+
+def test_two_tables_are_one_too_many(clips):
+    layout_of.table(clips, ["clips/a0.wav,a"])
+    layout_of.table(clips, ["clips/a0.wav\ta"], "transcripts.tsv")
+    with pytest.raises(ValueError, match="give the one that counts"):
+        read(clips, language="en")
+
+
+def _sum(name):
+    return f"_{zlib.crc32(name.encode()):08x}"
+
+
+def test_names_that_are_no_ids(clips):
+    speakers = ("张三", "李四", "Zoë B-C", "anna", "anna", "annabel")
+    names = ("录音 (1)", "甲", "乙", "a1", "anna-2", "a3")
+    for name in names:
+        speech.write(clips / "clips" / f"{name}.wav", speech.tone(0.2, 300))
+    rows = [f"clips/{n}.wav,{n},,{s}" for n, s in zip(names, speakers, strict=True)]
+    layout_of.table(clips, rows)
+    made, ledger = read(clips, language="zh")
+    assert len(made) == 6
+    assert len({u.speaker for u in made.values()}) == 5
+    assert all(re.fullmatch(r"[\w.]+-[\w.\-]+", id, re.ASCII) for id in made)
+    assert f"Zo_B_C-clips__{_sum('clips/乙')}" in made
+    assert f"_{_sum('张三')}" in {u.speaker for u in made.values()}
+    assert {"anna-clips_a1", "annabel-clips_a3", "anna-clips_anna-2"} <= set(made)
+    assert ledger.note_counts()["ids renamed to <speaker>-<name> in ASCII"] == 1
+
+
+def test_names_that_begin_with_their_speaker_stay(tmp_path):
+    for name in ("anna-1", "annabel-1", "x-y-1", "ben_1"):
+        speech.write(tmp_path / f"{name}.wav", speech.tone(0.2, 300))
+    names = {"anna-1": "anna", "annabel-1": "anna", "x-y-1": "x-y", "ben_1": "ben"}
+    layout_of.table(
+        tmp_path, [f"{n}.wav\t{n}\ten\t{s}" for n, s in names.items()], "transcripts.tsv"
+    )
+    found = read(tmp_path)[0]
+    assert set(found) == {"anna-1", "anna-annabel-1", "x_y-1", "ben-ben_1"}
