@@ -35,8 +35,15 @@ def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str
     return value
 
 
-def found_of(found: int, expected: int | None) -> tuple[str, str, bool | None]:
-    """Found and expected counts as ``check_corpus`` shows them, and whether they agree."""
+def found_of(
+    found: int, expected: int | None, *, sure: bool = True
+) -> tuple[str, str, bool | None]:
+    """Found and expected counts as ``check_corpus`` shows them, and whether they agree.
+
+    Where the expectation is not ``sure`` (second-hand, or made with other tools), another count is
+    no fault: None instead of False, unless there is nothing at all.
+    """
     if expected is None:
         return f"{found:,}", "-", None
-    return f"{found:,}", f"{expected:,}", found == expected
+    agrees = found == expected
+    return f"{found:,}", f"{expected:,}", agrees if agrees or sure or not found else None

@@ -1,0 +1,247 @@
+"""ArzEn (``ArzEn_SpeechCorpus_1.0``): Egyptian Arabic-English interviews, in a Kaldi-like layout.
+
+``ASR_files`` holds ``segments``, ``text``, ``utt2spk`` and a ``wav.scp`` with paths of the authors'
+machine; the audio is in ``recordings``, the lists of recordings per set in ``splits``. How a
+recording is spelt is taken from ``segments`` and never assembled from parts of an id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from espnet_blora.data.corpora import arzen_text, asked
+from espnet_blora.data.corpora.files import by_stem, choice, found_of
+from espnet_blora.data.corpora.tables import lines
+from espnet_blora.data.keyed import KeyedText, read_keyed
+from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+
+_INSIDE = "ArzEn_SpeechCorpus_1.0"
+_NEEDED = ("recordings", "ASR_files", "splits")
+_FILE = re.compile(r"([^/\\\s]+)\.(?:wav|flac|sph)\b", re.IGNORECASE)  # in a line of wav.scp
+_SOURCE = "summary of the ArzEn-ST paper (LREC 2022)"
+SETS = {
+    "train": Expected(3344, None, _SOURCE),
+    "dev": Expected(1402, None, _SOURCE),
+    "test": Expected(1470, None, _SOURCE),
+}
+
+
+def find(root: Path) -> Path:
+    """The folder with ``recordings``, ``ASR_files`` and ``splits``: the user's or one in it.
+
+    Raises: FileNotFoundError naming what each place lacks.
+    """
+    looked = []
+    for folder in (root, root / _INSIDE):
+        lacking = [name for name in _NEEDED if not (folder / name).is_dir()]
+        if not lacking:
+            return folder
+        looked.append(f"{folder} (lacks {', '.join(lacking)})")
+    raise FileNotFoundError(
+        f"no ArzEn there: looked for the folders {', '.join(_NEEDED)} in {'; '.join(looked)}. "
+        f"Give the unpacked {_INSIDE}"
+    )
+
+
+def read(
+    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read the sets ``names``, each in the order of ``segments``.
+
+    Raises: FileNotFoundError for a missing table; ValueError with file and line or id for a
+    malformed one, or for a recording that two sets claim.
+    """
+    asked.check_sets("arzen", names, SETS)
+    keep_punctuation = choice(options, "punctuation", ("keep", "remove")) == "keep"
+    keep_diacritics = choice(options, "diacritics", ("remove", "keep")) == "keep"
+    keep_fillers = choice(options, "fillers", ("remove", "keep")) == "keep"
+    tables = root / "ASR_files"
+    texts, speakers = KeyedText(tables / "text"), read_keyed(tables / "utt2spk")
+    segments = _segments(tables / "segments")
+    recordings = list(dict.fromkeys(segment.recording for segment in segments.values()))
+    owner = _owners(root, recordings, ledger)
+    audio = _audio(root, recordings)
+    result: dict[str, list[Utterance]] = {name: [] for name in names}
+    for key in texts:
+        if key not in segments:
+            ledger.skip(texts.where(key), key, "no segment")
+    for key, (recording, start, end, where) in segments.items():
+        name = owner.get(recording)
+        if name is None:
+            ledger.skip(where, key, "recording in no split", recording)
+        if name not in result:
+            continue
+        if key not in texts:
+            ledger.skip(where, key, "no text")
+            continue
+        if not 0 <= start < end:
+            ledger.skip(where, key, "no time between start and end", f"{start}-{end} s")
+            continue
+        raw = texts[key]
+        text = arzen_text.clean(
+            raw, punctuation=keep_punctuation, diacritics=keep_diacritics, fillers=keep_fillers
+        )
+        if not text:
+            ledger.skip(where, key, "empty after cleaning", raw)
+            continue
+        if marks := arzen_text.unknown_marks(raw):
+            ledger.note(where, key, "unknown mark left out", " ".join(marks))
+        speaker = speakers.get(key)
+        if not speaker:
+            speaker = key.partition("-")[0]
+            ledger.note(where, key, "speaker taken from the id", speaker)
+        whole = key if key.startswith(f"{speaker}-") else f"{speaker}-{key}"
+        path = audio.get(recording, root / "recordings" / f"{recording}.WAV")
+        result[name].append(Utterance(whole, speaker, "ar", text, path, start, end, where=where))
+    if "st_dir" in options:
+        for item in _compare_st(Path(options["st_dir"]), segments, owner):
+            if not item.ok:
+                ledger.note(options["st_dir"], item.what, item.found, item.expected)
+    return result
+
+
+class Segment(NamedTuple):
+    """One line of ``segments``, times in seconds."""
+
+    recording: str
+    start: float
+    end: float
+    where: str
+
+
+def _segments(path: Path) -> dict[str, Segment]:
+    table = KeyedText(path)
+    segments: dict[str, Segment] = {}
+    for key in table:
+        try:
+            recording, start, end = table[key].split()
+            segments[key] = Segment(recording, float(start), float(end), table.where(key))
+        except ValueError as error:
+            raise ValueError(
+                f"{table.where(key)}: {key} has {table[key]!r}; expected "
+                "'<recording> <start s> <end s>'"
+            ) from error
+    return segments
+
+
+def _core(recording: str) -> str:
+    """``C09-R90`` of ``S90-C09-R90``: by this a list and ``segments`` that differ still meet."""
+    match = re.search(r"C\d+-R\d+", recording)
+    return match[0] if match else recording
+
+
+def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, str]:
+    """Recording as ``segments`` spells it -> set."""
+    cores: dict[str, list[str]] = {}
+    for recording in recordings:
+        cores.setdefault(_core(recording), []).append(recording)
+    known, owner = set(recordings), {}
+    for name in SETS:
+        path = root / "splits" / name
+        for number, line in lines(path):
+            listed = re.sub(r"\.wav$", "", line.strip(), flags=re.IGNORECASE)
+            if not listed:
+                continue
+            if len(listed.split()) > 1:
+                raise ValueError(f"{path}:{number}: {line!r}; expected one recording id a line")
+            meant = [listed] if listed in known else cores.get(_core(listed), [])
+            if not meant:
+                ledger.note(f"{path}:{number}", listed, "recording without utterances")
+            elif meant != [listed]:
+                spelt = " ".join(meant)
+                ledger.note(f"{path}:{number}", listed, "segments spells it otherwise", spelt)
+            for recording in meant:
+                if owner.setdefault(recording, name) != name:
+                    raise ValueError(
+                        f"{path}:{number}: recording {listed} is also in splits/{owner[recording]};"
+                        " a recording belongs to one set"
+                    )
+    return owner
+
+
+def _audio(root: Path, recordings: Sequence[str]) -> dict[str, Path]:
+    """Recording -> file in ``recordings``, by the last path in ``wav.scp`` or by its own name."""
+    files = by_stem([root / "recordings"], (".wav", ".flac", ".sph"))
+    listed = root / "ASR_files" / "wav.scp"
+    wav_scp = read_keyed(listed) if listed.is_file() else {}
+    result = {}
+    for recording in recordings:
+        named = _FILE.findall(wav_scp.get(recording, ""))
+        for stem in (*reversed(named), recording, _core(recording)):
+            if stem in files:
+                result[recording] = files[stem]
+                break
+    return result
+
+
+def _compare_st(
+    folder: Path, segments: Mapping[str, Segment], owner: Mapping[str, str]
+) -> list[Item]:
+    """One line a set: how many of ArzEn-ST's ids are in the set of that name here."""
+    items = []
+    for name in SETS:
+        path = folder / "data" / "transcriptions" / f"{name}.src"
+        ids = set()
+        for number, line in lines(path):
+            key, tab, _ = line.partition("\t")
+            if not tab or not key.strip():
+                raise ValueError(f"{path}:{number}: {line!r}; expected '<id> TAB <text>'")
+            ids.add(key.strip())
+        here = {key for key, found in segments.items() if owner.get(found.recording) == name}
+        only = len(ids - here), len(here - ids)
+        found = f"{len(ids & here):,} ids in both, {only[0]:,} only there, {only[1]:,} only here"
+        items.append(Item(f"{name} against ArzEn-ST", found, f"{len(ids):,} in both", ids == here))
+    return items
+
+
+def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
+    """Recordings, tables and the size of each set; names dev's and test's usual mix-up."""
+    segments = _segments(root / "ASR_files" / "segments")
+    recordings = list(dict.fromkeys(segment.recording for segment in segments.values()))
+    owner = _owners(root, recordings, Ledger())
+    audio = _audio(root, recordings)
+    there = len(audio)
+    items = [Item("recordings", f"{there:,}", f"{len(recordings):,}", there == len(recordings))]
+    counts = dict.fromkeys(SETS, 0)
+    for segment in segments.values():
+        if segment.recording in owner:
+            counts[owner[segment.recording]] += 1
+    items += [
+        Item(f"{name} utterances", *found_of(counts[name], expected.utterances, sure=False))
+        for name, expected in SETS.items()
+    ]
+    items.append(Item("all utterances", *found_of(len(segments), 6216)))
+    items.append(
+        Item(
+            "dev / test",
+            f"{counts['dev']:,} / {counts['test']:,}",
+            "a later paper gives its test set dev's 1,402: say with results which list was used",
+            None,
+        )
+    )
+    if "st_dir" in options:
+        items += _compare_st(Path(options["st_dir"]), segments, owner)
+    return items
+
+
+CORPUS = Corpus(
+    name="arzen",
+    title="ArzEn, Egyptian Arabic-English interviews, Cairo",
+    variable="ARZEN",
+    licence="its own terms, to be accepted on the corpus's site",
+    obtain="https://arzen.camel-lab.com (request and download)",
+    sets=SETS,
+    languages=("ar",),
+    find=find,
+    read=read,
+    inspect=inspect,
+    options={
+        "diacritics": "remove (default, as the corpus's own systems and BLoRA's) or keep",
+        "punctuation": "keep (default) or remove",
+        "fillers": "remove (default) or keep the word of %word and %#word",
+        "st_dir": "clone of ArzEn-ST: its ids are compared with the sets read here",
+    },
+)
