@@ -1,0 +1,275 @@
+"""Fisher Spanish (LDC2010S01, LDC2010T04): telephone calls, and the code-switched ones among them.
+
+Sets of the translations (``train``, ``dev``, ``dev2``, ``test``) and of the code-switching work
+(``cs_train``, ``cs_valid``, ``cs_eval``, ``mono_train``, ``mono_train_lid``, ``mono_eval``) are
+lines of the same four mapping files. An utterance has the same id in all of them: speaker, part and
+line, as ``...-fisher_train-utt000123`` for line 123 of ``fisher_train``.
+
+Which utterances switch is read from the tags as that work did it, and its random split is drawn
+again with its seed. With ``fisher_mapping.csv`` the file decides, and what it says is compared with
+what was computed. Utterances that cannot be used are left out after the split, so they change it
+for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from espnet_blora.data.corpora import asked, fisher_calls, fisher_split, fisher_text
+from espnet_blora.data.corpora.files import found_of
+from espnet_blora.data.corpora.fisher_split import EVALUATION, PARTS, Draw, Entry, Line
+from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+
+_POST = "Post et al. 2013, mapping files"
+_WELLER = "Weller et al. 2022"
+SETS = {
+    "cs_train": Expected(7398, None, _WELLER),
+    "cs_valid": Expected(822, None, _WELLER),
+    "cs_eval": Expected(986, None, _WELLER),
+    "mono_train": Expected(130599, None, _WELLER),
+    "mono_train_lid": Expected(7398, None, _WELLER),
+    "mono_eval": Expected(10595, None, _WELLER),
+    "train": Expected(138819, None, _POST),
+    "dev": Expected(3979, None, _POST),
+    "dev2": Expected(3961, None, _POST),
+    "test": Expected(3641, None, _POST),
+}
+_DRAWN = ("cs_train", "cs_valid", "mono_train_lid")
+_CALLS = 819
+_SHOWN = 5
+
+
+class _Read(NamedTuple):
+    """One line of a mapping file with what the transcript says; None without a transcript."""
+
+    line: Line
+    joined: fisher_calls.Joined | None
+    spans: list[str]
+
+
+class _Place(NamedTuple):
+    """A line of a part, from 0."""
+
+    part: str
+    index: int
+
+
+def read(
+    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
+) -> dict[str, list[Utterance]]:
+    """Read the sets ``names``, each in the order of the mapping files.
+
+    Raises: FileNotFoundError for missing mapping files; ValueError with file and line for a
+    malformed mapping file or transcript, and when a split has to be drawn but transcripts of its
+    calls are missing.
+    """
+    asked.check_sets("fisher", names, SETS)
+    calls = fisher_calls.Calls(root, ledger)
+    parts, places = _select(root, names, calls, ledger, options)
+    built: dict[_Place, Utterance | None] = {}
+    result: dict[str, list[Utterance]] = {}
+    for name in names:
+        result[name] = []
+        for place in places[name]:
+            if place not in built:
+                built[place] = _utterance(place, parts[place.part][place.index], calls, ledger)
+            if (utterance := built[place]) is not None:
+                result[name].append(utterance)
+    return result
+
+
+def _utterance(
+    place: _Place, read: _Read, calls: fisher_calls.Calls, ledger: Ledger
+) -> Utterance | None:
+    line, joined = read.line, read.joined
+    name = f"fisher_{place.part}-utt{place.index + 1:06d}"
+    if joined is None:
+        ledger.skip(line.where, name, "no transcript", line.call)
+        return None
+    raw = " ".join(joined.texts)
+    text = fisher_text.clean(raw)
+    if not joined.start < joined.end:
+        times = f"{joined.start}-{joined.end} s"
+        ledger.skip(joined.where, name, "no time between start and end", times)
+    elif not text:
+        ledger.skip(joined.where, name, "empty after cleaning", raw)
+    else:
+        speaker = calls.speaker(line.call, joined.channel)
+        key = f"{speaker}-{name}"
+        if joined.sides > 1:
+            ledger.note(joined.where, key, "segments of both channels joined", raw)
+        if not read.spans and fisher_text.has_foreign_mark(raw):
+            ledger.note(joined.where, key, "foreign tag empty or misspelt: monolingual", raw)
+        return Utterance(
+            key,
+            speaker,
+            "es",
+            text,
+            calls.audio(line.call),
+            joined.start,
+            joined.end,
+            joined.channel,
+            joined.where,
+        )
+    return None
+
+
+def _select(
+    root: Path,
+    names: Collection[str],
+    calls: fisher_calls.Calls,
+    ledger: Ledger,
+    options: Mapping[str, str],
+) -> tuple[dict[str, list[_Read]], dict[str, list[_Place]]]:
+    """Read the parts that ``names`` need, and find each set's lines in them."""
+    drawn = any(name in _DRAWN for name in names)
+    wanted = set()
+    for name in names:
+        wanted |= {name} if name in PARTS else set(EVALUATION if "eval" in name else ("train",))
+    if drawn:  # what is drawn depends on all parts
+        wanted |= set(PARTS)
+    folder = fisher_split.find_mapping(root, options.get("mapping_dir"))
+    mapping = {p: fisher_split.read_mapping(folder, p) for p in PARTS if p in wanted}
+    published = None
+    if "cs_mapping" in options:
+        published = fisher_split.read_published(Path(options["cs_mapping"]), mapping)
+    parts = {part: [_read_line(line, calls) for line in mapping[part]] for part in mapping}
+    switched = {
+        part: [
+            published[part][i].switched if published else bool(read.spans)
+            for i, read in enumerate(reads)
+        ]
+        for part, reads in parts.items()
+    }
+
+    def lines_of(which: Sequence[str], kind: bool) -> list[_Place]:
+        return [_Place(p, i) for p in which for i, cs in enumerate(switched[p]) if cs == kind]
+
+    places: dict[str, list[_Place]] = {
+        part: [_Place(part, i) for i in range(len(parts[part]))] for part in parts
+    }
+    if parts.keys() >= set(EVALUATION):
+        places["cs_eval"] = lines_of(EVALUATION, True)
+        places["mono_eval"] = lines_of(EVALUATION, False)
+    if "train" in parts:
+        places["mono_train"] = lines_of(["train"], False)
+    if drawn:
+        complete = _check_transcripts(parts, ledger, needed=published is None)
+        draw = _draw(parts, published)
+        train = lines_of(["train"], True)
+        chosen = {train[i] for i in draw.validation if i < len(train)}
+        if published:
+            theirs = {place for place in train if published["train"][place.index].validation}
+            _compare_kinds(parts, published, ledger)
+            if complete and theirs != chosen:
+                same = f"{len(theirs & chosen)} of {len(theirs)} lines are the same"
+                what = "published validation set, used here, is not the drawn one"
+                ledger.note(options["cs_mapping"], "cs_valid", what, same)
+            chosen = theirs
+        places["cs_valid"] = [place for place in train if place in chosen]
+        places["cs_train"] = [place for place in train if place not in chosen]
+        mono = places["mono_train"]
+        places["mono_train_lid"] = [mono[i] for i in draw.mono_sample if i < len(mono)]
+    return parts, places
+
+
+def _read_line(line: Line, calls: fisher_calls.Calls) -> _Read:
+    joined = calls.join(line)
+    spans = fisher_text.foreign_spans(" ".join(joined.texts)) if joined else []
+    return _Read(line, joined, spans)
+
+
+def _check_transcripts(
+    parts: Mapping[str, Sequence[_Read]], ledger: Ledger, *, needed: bool
+) -> bool:
+    """Whether all calls have a transcript; without all of them the draw is another one."""
+    missing = {read.line.call for reads in parts.values() for read in reads if read.joined is None}
+    if not missing:
+        return True
+    shown = ", ".join(sorted(missing)[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    if needed:
+        raise ValueError(
+            f"{len(missing)} calls of the mapping files have no transcript ({shown}), and the "
+            "code-switching split is drawn from all of them; complete LDC2010T04/data/transcripts, "
+            "or give the published split: cs_mapping=fisher_mapping.csv"
+        )
+    ledger.note("", "", "split not compared with the computed one: transcripts missing", shown)
+    return False
+
+
+def _draw(
+    parts: Mapping[str, Sequence[_Read]], published: Mapping[str, Mapping[int, Entry]] | None
+) -> Draw:
+    def ties(which: Sequence[str]) -> int:
+        return sum(
+            fisher_text.half_foreign(read.joined.texts, read.spans)
+            for part in which
+            for read in parts[part]
+            if read.joined is not None and read.spans
+        )
+
+    total = len(parts["train"])
+    if published:
+        switched = sum(entry.switched for entry in published["train"].values())
+    else:
+        switched = sum(bool(read.spans) for read in parts["train"])
+    return fisher_split.draw(switched, total - switched, ties(EVALUATION), ties(["train"]))
+
+
+def _compare_kinds(
+    parts: Mapping[str, Sequence[_Read]],
+    published: Mapping[str, Mapping[int, Entry]],
+    ledger: Ledger,
+) -> None:
+    """Note the lines whose tags say otherwise than the published split."""
+    for part, entries in published.items():
+        for index, entry in sorted(entries.items()):
+            read = parts[part][index]
+            if read.joined is not None and entry.switched != bool(read.spans):
+                kind = "cs" if entry.switched else "mono"
+                name = f"fisher_{part}-utt{index + 1:06d}"
+                ledger.note(entry.where, name, "published kind differs from the tags", kind)
+
+
+def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
+    """Calls, recordings, and the size of each set before anything is left out."""
+    ledger = Ledger()
+    calls = fisher_calls.Calls(root, ledger)
+    both = calls.transcripts.keys() & calls.speech.keys()
+    items = [
+        Item("transcripts (.tdf)", *found_of(len(calls.transcripts), _CALLS)),
+        Item("recordings (.sph)", *found_of(len(calls.speech), _CALLS)),
+        Item("calls with both", *found_of(len(both), _CALLS)),
+    ]
+    try:
+        _, places = _select(root, list(SETS), calls, ledger, options)
+    except (FileNotFoundError, ValueError) as error:
+        return [*items, Item("sets", f"cannot be made: {error}", "mapping files", False)]
+    for name, size in SETS.items():
+        sure = name in PARTS  # the others depend on reading tags as somebody else's tools did
+        found = found_of(len(places[name]), size.utterances, sure=sure)
+        items.append(Item(f"{name} lines", *found))
+    for what, count in ledger.note_counts().items():
+        items.append(Item(what, f"{count:,}", "-", None))
+    return items
+
+
+CORPUS = Corpus(
+    name="fisher",
+    title="Fisher Spanish (LDC2010S01, LDC2010T04), Spanish-English telephone calls, United States",
+    variable="FISHER_CALLHOME_SPANISH",
+    licence="LDC user agreements",
+    obtain="https://catalog.ldc.upenn.edu/LDC2010S01 and LDC2010T04",
+    sets=SETS,
+    languages=("es",),
+    find=fisher_calls.find,
+    read=read,
+    inspect=inspect,
+    options={
+        "mapping_dir": "clone of github.com/joshua-decoder/fisher-callhome-corpus, or its mapping/",
+        "cs_mapping": "fisher_mapping.csv of github.com/apple/ml-code-switched-speech-translation: "
+        "the published code-switching split instead of the computed one",
+    },
+)

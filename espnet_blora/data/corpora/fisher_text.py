@@ -1,0 +1,132 @@
+"""Fisher Spanish transcripts: the words in them, and which utterances switch language.
+
+Two readings of the same marks are kept apart. ``foreign_spans`` reads them as the published
+code-switching split did (Weller et al. 2022: an HTML parser, after repairs of single tags), so that
+the same utterances are found; ``clean`` reads them as a person would, so that no tag becomes a
+word.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from html.parser import HTMLParser
+
+# Signs that mark uncertain, mispronounced or invented words: the sign goes, the word stays. What
+# braces and square brackets hold is a remark.
+_REMARKS = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+_SIGNS = re.compile(r"[()+*/#{}\[\]]")
+_TAG = re.compile(r"<[^<>]*>")
+# A tag that lost a sign: foreing, lang+"English", /foreign>, <foreign lang="English" without >,
+# langengullís. What follows such a tag is a word again.
+_FOREIGN = "for(?:eign|eing|egin|iegn|ein|ign)"
+_NAMES = rf"(?:{_FOREIGN}|lname|laugh|cough|sneeze|breath|lipsmack|background)"
+_LANGUAGE = r"lang?(?:engull?[íi]s\b|\s*[+=]\s*(?:\"[^\"<>]*\"|\w*))"
+_BROKEN = re.compile(
+    rf"<\s*/?\s*{_NAMES}\b(?:\s*{_LANGUAGE})?\s*/?"
+    rf"|(?<![\w<])/\s*{_NAMES}\s*>"
+    rf"|\b{_LANGUAGE}\s*>?",
+    re.IGNORECASE,
+)
+_FOREIGN_MARK = re.compile(rf"<\s*/?\s*{_FOREIGN}\b|\b{_LANGUAGE}", re.IGNORECASE)
+_LEFT_OVER = re.compile(r"[<>]")
+_STRAY_BLANK = re.compile(r"\s+([.,?!:;])(?=\s|$)")
+_REPAIRS = (
+    (" /foreign>", "</foreign>"),
+    (
+        '<foreign lang="English"> meeting <foreign lang="English">',
+        '<foreign lang="English"> meeting </foreign>',
+    ),
+)
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def clean(transcript: str) -> str:
+    """Return the words of a transcript: tags out, words inside them kept.
+
+    ``<foreign lang="English"> mall </foreign>`` gives "mall", ``(( no sé ))`` "no sé", ``<laugh>
+    ajá </laugh>`` "ajá", ``<breath/>``, ``{...}``, ``[...]`` and ``()`` nothing. Case, accents, ñ
+    and punctuation stay as they are.
+    """
+    text = _TAG.sub(" ", transcript)
+    text = _LEFT_OVER.sub(" ", _BROKEN.sub(" ", text))
+    text = _SIGNS.sub(" ", _REMARKS.sub(" ", text))
+    text = _STRAY_BLANK.sub(r"\1", " ".join(text.split()))
+    return text if any(char.isalnum() for char in text) else ""
+
+
+class _Foreign(HTMLParser):
+    """Collects the text inside each ``foreign`` element, as a tree builder sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, int | None]] = []  # name, index in spans
+        self.spans: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        number = None
+        if tag == "foreign":
+            number = len(self.spans)
+            self.spans.append("")
+        self.open.append((tag, number))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "foreign":
+            self.spans.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        # an end closes the last element of that name and all opened since; else it is ignored
+        names = [name for name, _ in self.open]
+        if tag in names:
+            del self.open[len(names) - 1 - names[::-1].index(tag) :]
+
+    def handle_data(self, data: str) -> None:
+        for _, number in self.open:
+            if number is not None:
+                self.spans[number] += data
+
+
+def foreign_spans(transcript: str) -> list[str]:
+    """The texts of ``<foreign>`` spans, in any language, that are not empty and not ``(())``.
+
+    Any span makes an utterance code-switched. The reading is that of the published split: tags that
+    it could not read (``<foreing ...>``) are none; an unclosed span reaches to the end.
+    """
+    if "<foreign" not in transcript:
+        return []
+    # declarations and instructions are none in speech, and the parser chokes on half of one
+    text = transcript.strip().replace("<!", "< !").replace("<?", "< ?")
+    for wrong, right in _REPAIRS:
+        text = text.replace(wrong, right)
+    parser = _Foreign()
+    parser.feed(text)
+    parser.close()
+    return [span.strip() for span in parser.spans if span.strip() not in ("", "(())")]
+
+
+def has_foreign_mark(transcript: str) -> bool:
+    """Whether there is any ``foreign`` tag, however it is spelt and whatever it holds."""
+    return _FOREIGN_MARK.search(transcript) is not None
+
+
+def half_foreign(segments: list[str], spans: list[str]) -> bool:
+    """Whether exactly half of an utterance's words are foreign, as the published split counted.
+
+    That split drew a random number for each such utterance (to label its main language) between
+    its seed and its samples, so the number of them decides which utterances were sampled. Counted
+    are words between single blanks once ASCII punctuation is deleted, of the spans and of the
+    ``segments`` of the utterance without marks.
+    """
+    whole = " ".join(_published_text(segment) for segment in segments)
+    return 2 * _count(" ".join(spans)) == _count(whole)
+
+
+def _published_text(transcript: str) -> str:
+    """A segment's text as the translations' authors wrote it: signs out first, then tags."""
+    text = re.sub(r"[()+*/#]", "", transcript)
+    text = re.sub(r"<[^>]*>|\{[^}]*\}|\[[^\]]*\]", "", text)
+    return " ".join(text.split())
+
+
+def _count(text: str) -> int:
+    return len(text.strip().translate(_NO_PUNCTUATION).strip().split(" "))
