@@ -50,12 +50,19 @@ class Training:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One set decoded with the adapter's update multiplied by ``scale``."""
+    """One set decoded with the adapter's update multiplied by ``scale``, or with the weights of a
+    fully fine-tuned model interpolated with the base's.
+
+    ``counts``, ``unit`` and ``normalisation`` are None and "" where an old file has none.
+    """
 
     scale: float
     set: str
     rate: float
     utterances: int
+    counts: Counts | None = None
+    unit: str = ""
+    normalisation: str = ""
 
 
 @dataclass
@@ -70,6 +77,9 @@ class Experiment:
         scores: set -> our score.
         sclite: (set, ``wer`` | ``cer``) -> the eight cells of sclite's Sum/Avg row.
         compared: set -> sclite's totals on our tokens, as ``score.json`` has them.
+        groups: set -> ``by_speaker`` | ``by_language`` -> name -> counts and rate, as
+            ``score.json`` has them.
+        decoded: set -> the folder of its hypotheses and scores.
         places: set -> its folder under the decoding's, where that has another name.
         checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
         adapter_bytes: all factors, means and scales: what ``Adapter.save`` writes, but for its
@@ -92,6 +102,8 @@ class Experiment:
     means_bytes: int | None = None
     sparsity: dict[str, sparsity.Sparsity] = field(default_factory=dict)
     sweep: list[SweepRow] = field(default_factory=list)
+    groups: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)
+    decoded: dict[str, Path] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -105,7 +117,13 @@ class Experiment:
         """Whether this is not the base."""
         return self.role != "base"
 
+    @property
+    def full(self) -> bool:
+        """Whether all weights were trained: there is no adapter to turn down."""
+        return self.adapted and self.config.get("use_adapter") is False
 
+
+GROUPS = ("by_language", "by_speaker")
 LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
 
 
@@ -126,13 +144,21 @@ def collect(
         if not where.is_dir() and (folder / inference_tag / "org" / name).is_dir():
             found.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
             where = folder / inference_tag / "org" / name
+        found.decoded[name] = where
         path = where / "score_blora" / "score.json"
         try:
             found.scores[name] = SetScore.load(path)
         except (FileNotFoundError, ValueError) as error:
             found.notes.append(f"no score of {name}: {error}")
         else:
-            found.compared[name] = json.loads(path.read_text("utf-8")).get("sclite") or {}
+            document = json.loads(path.read_text("utf-8"))
+            found.compared[name] = document.get("sclite") or {}
+            if document.get("resampled") == "speaker":
+                found.notes.append(
+                    f"{name}: the interval of score.json draws whole speakers, those here draw "
+                    "utterances and are narrower"
+                )
+            found.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
         for kind in ("wer", "cer"):
             result = where / f"score_{kind}" / "result.txt"
             if result.is_file():
@@ -208,8 +234,8 @@ def _adapter(found: Experiment) -> None:
     found.checkpoint_bytes = found.checkpoint.stat().st_size
     method = str(found.config.get("adapter", found.role))
     conf = found.config.get("adapter_conf") or {}
-    if found.config.get("use_adapter") is False:
-        return  # full fine-tuning: no factors to look at
+    if found.full:
+        return  # no factors to look at
     try:
         found.adapter_bytes, found.means_bytes = sparsity.sizes(found.checkpoint)
         found.sparsity = sparsity.of_checkpoint(found.checkpoint, method, conf)
@@ -230,14 +256,25 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
     try:
         for entry in json.loads(path.read_text("utf-8")):
             counts = entry.get("counts", entry)
+            told = None
             if "hits" in counts:
                 keys = ("hits", "substitutions", "deletions", "insertions")
-                rate = Counts(*(int(counts[k]) for k in keys)).rate
+                told = Counts(*(int(counts[k]) for k in keys))
+                rate = told.rate
             else:
                 rate = int(counts["errors"]) / int(counts["tokens"])
-            number = int(entry.get("num_utterances", 0))
             if rate is not None:
-                rows.append(SweepRow(float(entry["scale"]), str(entry["set"]), rate, number))
+                rows.append(
+                    SweepRow(
+                        float(entry["scale"]),
+                        str(entry["set"]),
+                        rate,
+                        int(entry.get("num_utterances", 0)),
+                        told,
+                        str(entry.get("unit", "")),
+                        str(entry.get("normalisation", "")),
+                    )
+                )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         notes.append(f"{path} cannot be read ({error!r}): the rival is not shown")
         return []

@@ -1,90 +1,156 @@
-"""Plots: gained against forgotten, error rates by set, sparsity of the update.
-
-Colours are Okabe and Ito's, told apart by colour-blind readers; every series has its own marker or
-hatch too.
-"""
+"""Plots: gained against forgotten, error rates by set, sparsity of the update."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")  # files only: no display is needed
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from espnet_blora.report.analysis import Analysis
-from espnet_blora.report.collect import Experiment
+from espnet_blora.report.blocks import Picture
+from espnet_blora.report.figures import Figure
+from espnet_blora.report.looks import (
+    GRID,
+    INK,
+    MUTED,
+    NARROW,
+    PAPER,
+    draw,
+    looks,
+    wrapped,
+)
+from espnet_blora.report.sparsity import mean_over
+from espnet_blora.report.systems import System
 from espnet_blora.scoring.retention import Point, frontier
 
-_COLOURS = {"base": "#555555", "lora": "#D55E00", "blora": "#0072B2"}
-_OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = {"base": "*", "lora": "s", "blora": "o"}
-_OTHER_MARKERS = ("^", "D", "v", "P")
-_HATCHES = {"base": "", "lora": "//", "blora": ""}
-_STYLE = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "axes.axisbelow": True,
-    "figure.dpi": 150,
-    "savefig.bbox": "tight",
-}
+PLOTS = ("retention_scatter.png", "retention_bars.png", "retention_sparsity.png")
+_MOST_LABELLED = 3  # curves whose scales are written beside their points
 
 
-def looks(experiments: Sequence[Experiment]) -> dict[str, tuple[str, str]]:
-    """Return the colour and marker of each experiment, by name."""
-    result, others = {}, 0
-    for e in experiments:
-        if e.role in _COLOURS:
-            result[e.name] = (_COLOURS[e.role], _MARKERS[e.role])
-        else:
-            result[e.name] = (_OTHERS[others % 4], _OTHER_MARKERS[others % 4])
-            others += 1
-    return result
+def plot_scatter(path: Path, found: Analysis) -> Picture | None:
+    """Draw new-domain error against retention error: every seed and mean, with each adapter's
+    scale turned down (or weights interpolated), and the frontier of all points.
 
-
-def plot_scatter(path: Path, experiments: Sequence[Experiment], found: Analysis) -> bool:
-    """Draw new-domain error against retention error, with each adapter's scale turned down.
-
-    Returns: False, and no file, if fewer than two systems have a place.
+    Returns: None, and no file, if fewer than two systems have a place.
     """
-    placed = [e for e in experiments if found.points.get(e.name)]
+    placed = [s for s in found.systems if found.points.get(s.name)]
     if len(placed) < 2:
-        return False
-    look = looks(experiments)
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 5.4))
-        for e in placed:
-            _curve(axes, e, found.points[e.name], *look[e.name])
-        axes.set_xlabel(f"error on the new domain ({', '.join(found.test_sets)}), %")
-        axes.set_ylabel(f"error on what it could do before\n({', '.join(found.retention_sets)}), %")
+        return None
+    look = looks(found.systems)
+
+    def build(width: float) -> Canvas:
+        narrow = width <= NARROW
+        canvas, axes = plt.subplots(figsize=(width, 4.6 if narrow else 5.6))
+        _frontier(axes, found)
+        for system in placed:
+            _curve(axes, found, system, *look[system.name])
+        axes.set_xlabel(_axis("error on the new domain, %", found.test_sets, narrow))
+        axes.set_ylabel(_axis("error on what it could do before, %", found.retention_sets, narrow))
         axes.set_title("Gained against forgotten", loc="left", weight="bold")
-        axes.margins(0.12)
-        axes.set_ylim(bottom=0)
-        axes.annotate(
-            "better",
-            xy=(0.015, 0.02),
-            xytext=(0.11, 0.12),
-            xycoords="axes fraction",
-            color="#777777",
-            ha="center",
-            arrowprops={"arrowstyle": "->", "color": "#777777"},
-        )
-        _label_scales(axes, [(e, found.points[e.name], look[e.name][0]) for e in placed])
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-        figure.savefig(path)
-        plt.close(figure)
-    return True
+        axes.margins(0.09)
+        if axes.get_ylim()[0] < 0:
+            axes.set_ylim(bottom=0)
+        axes.set_title("better: down and left", loc="right", color=MUTED, fontsize=9)
+        curves = [(s, found.points[s.name], look[s.name][0]) for s in placed]
+        swept = [c for c in curves if len(c[1]) > 1]
+        if len(swept) <= _MOST_LABELLED:
+            _label_scales(axes, curves)
+        handles = _legend(found, placed, look, 30 if narrow else 24)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+        if narrow:
+            place = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.2)}
+        axes.legend(handles=handles, frameon=False, labelspacing=0.7, **place)
+        return canvas
+
+    alt = f"gained against forgotten, {len(placed)} systems"
+    return draw(path, alt, build)
 
 
-def _label_scales(axes: Axes, curves: Sequence[tuple[Experiment, list[Point], str]]) -> None:
+def _axis(what: str, sets: Sequence[str], narrow: bool) -> str:
+    names = sets[0] if len(sets) == 1 else f"mean over {', '.join(sets)}"
+    if len(names) > (34 if narrow else 50):
+        names = f"mean over {len(sets)} sets"
+    return f"{what}\n({names})"
+
+
+def _frontier(axes: Axes, found: Analysis) -> None:
+    """Draw the line through the points that no other one beats on both axes."""
+    best = frontier([p for points in found.points.values() for p in points])
+    if len(best) > 1:
+        x, y = [[100 * getattr(p, axis) for p in best] for axis in ("new", "kept")]
+        axes.plot(x, y, color=INK, lw=6, alpha=0.13, solid_capstyle="round", zorder=1)
+
+
+def _curve(axes: Axes, found: Analysis, system: System, colour: str, marker: str) -> None:
+    """One system: the line of its scales, its seeds, and its mean with intervals."""
+    points = found.points[system.name]
+    full = next((p for p in points if p.name in ("1", "base")), points[-1])
+    rest = [p for p in points if p is not full and p.name != "0"]
+    if len(points) > 1:
+        dashes = "--" if system.full else "-"
+        x, y = _places(points)
+        axes.plot(x, y, dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
+        axes.plot(*_places(rest), marker, ms=5, mfc=PAPER, mec=colour, zorder=3)
+    seeds = found.seed_points.get(system.name, [])
+    axes.plot(*_places(seeds), marker, ms=5, mfc=colour, mec="none", alpha=0.45, zorder=3)
+    new, kept = found.new.get(system.name), found.kept.get(system.name)
+    if new and kept and abs(new.value - full.new) + abs(kept.value - full.kept) < 2e-3:
+        spans = [_span(new), _span(kept)]
+        if None not in spans:  # lines, not caps: they must not hide a point
+            at = {"color": colour, "lw": 0.9, "alpha": 0.4, "zorder": 2}
+            axes.plot(spans[0], [100 * full.kept] * 2, **at)
+            axes.plot([100 * full.new] * 2, spans[1], **at)
+    axes.plot(
+        *_places([full]),
+        marker,
+        ms=15 if marker == "*" else 9,
+        color=colour,
+        mec=PAPER,
+        mew=0.8,
+        zorder=4,
+        clip_on=False,  # a system without an error lies on the axis
+    )
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [100 * p.new for p in points], [100 * p.kept for p in points]
+
+
+def _span(one: Figure) -> list[float] | None:
+    return None if one.interval is None else [100 * one.interval.low, 100 * one.interval.high]
+
+
+def _legend(found: Analysis, placed: Sequence[System], look: dict, width: int) -> list[Line2D]:
+    handles = []
+    for s in placed:
+        colour, marker = look[s.name]
+        size = 12 if marker == "*" else 8
+        label = wrapped(s.label, width)
+        if len(s.runs) > 1:
+            label += f"\n(mean of {len(s.runs)} seeds)"
+        handles.append(Line2D([], [], color=colour, marker=marker, ls="", ms=size, label=label))
+    grey = {"color": MUTED, "marker": "o", "ms": 5}
+    swept = [s for s in placed if len(found.points[s.name]) > 1]
+    if any(not s.full for s in swept):
+        handles.append(Line2D([], [], mfc=PAPER, **grey, label="scale turned down (×)"))
+    if any(s.full for s in swept):
+        label = "weights interpolated\nbase–adapted (×)"
+        handles.append(Line2D([], [], ls="--", mfc=PAPER, **grey, label=label))
+    if any(found.seed_points.values()):
+        handles.append(Line2D([], [], ls="", mec="none", alpha=0.5, **grey, label="one seed"))
+    handles.append(
+        Line2D([], [], color=INK, lw=6, alpha=0.13, label="frontier: none is\nbetter on both")
+    )
+    return handles
+
+
+def _label_scales(axes: Axes, curves: Sequence[tuple[System, list[Point], str]]) -> None:
     """Write the scale beside each point of a curve that is not too near to others' labels."""
     axes.figure.canvas.draw()  # fixes the limits
     unit = axes.figure.dpi / 72
@@ -92,12 +158,11 @@ def _label_scales(axes: Axes, curves: Sequence[tuple[Experiment, list[Point], st
     for _, points, _ in curves:  # the big markers first: no label may lie on them
         full = [p for p in points if p.name in ("1", "base")]
         taken += [axes.transData.transform((100 * p.new, 100 * p.kept)) for p in full]
-    for e, points, colour in curves:
+    for number, (_, points, colour) in enumerate(curves):
         for p in points:
             if p.name in ("0", "1", "base"):
                 continue
-            down = e.role == "blora"
-            offset = np.array([-24.0, -13.0]) if down else np.array([5.0, 5.0])
+            offset = np.array([-24.0, -13.0]) if number % 2 else np.array([5.0, 5.0])
             place = axes.transData.transform((100 * p.new, 100 * p.kept)) + offset * unit
             centre = place + np.array([10.0, 4.0]) * unit
             if any(
@@ -115,138 +180,132 @@ def _label_scales(axes: Axes, curves: Sequence[tuple[Experiment, list[Point], st
             )
 
 
-def _curve(axes: Axes, e: Experiment, points: list[Point], colour: str, marker: str) -> None:
-    """One system: its point, and the line of its scales if they were decoded."""
-    full = next((p for p in points if p.name in ("1", "base")), points[-1])
-    rest = [p for p in points if p is not full and p.name != "0"]
-    if len(points) > 1:
-        x, y = [[100 * getattr(p, axis) for p in points] for axis in ("new", "kept")]
-        axes.plot(x, y, color=colour, lw=1.2, alpha=0.6, zorder=2)
-        axes.plot(
-            [100 * p.new for p in rest],
-            [100 * p.kept for p in rest],
-            marker,
-            ms=5,
-            mfc="white",
-            mec=colour,
-            zorder=3,
-            label=f"{e.label}, scale turned down",
-        )
-    size = 15 if marker == "*" else 9
-    axes.plot(
-        100 * full.new,
-        100 * full.kept,
-        marker,
-        ms=size,
-        color=colour,
-        zorder=4,
-        clip_on=False,  # a system without an error lies on the axis
-        label=e.label,
-    )
+@dataclass(frozen=True)
+class Panel:
+    """A title and, by system, a figure in per cent; ``line`` is drawn across (the base)."""
+
+    title: str
+    figures: dict[str, Figure]
+    line: float | None = None
 
 
-def plot_bars(path: Path, experiments: Sequence[Experiment], found: Analysis) -> bool:
+def plot_bars(path: Path, found: Analysis) -> Picture | None:
     """Draw the error rate of every system on every set with its 95 % interval.
 
-    Returns: False, and no file, if there is no score at all.
+    Returns: None, and no file, if there is no score at all.
     """
-    sets = [*found.test_sets, *found.retention_sets]
-    scored = [e for e in experiments if any(n in e.scores for n in sets)]
-    if not scored:
-        return False
-    look = looks(experiments)
-    width = 0.8 / len(scored)
-    top = 0.0
-    with plt.rc_context({**_STYLE, "axes.grid.axis": "y"}):
-        figure, axes = plt.subplots(figsize=(max(6.5, 1.1 * len(sets) * len(scored) + 1), 4.4))
-        for n, e in enumerate(scored):
-            for place, name in enumerate(sets):
-                score = e.scores.get(name)
-                if score is None or score.rate is None:
-                    continue
-                x, height = place + (n - (len(scored) - 1) / 2) * width, 100 * score.rate
-                axes.bar(
-                    x,
-                    height,
-                    width * 0.92,
-                    color=look[e.name][0],
-                    hatch=_HATCHES.get(e.role, ".."),
-                    edgecolor="white",
-                    label=e.label,
-                )
-                found_interval = score.interval()
-                end = height
-                if found_interval:
-                    low, end = 100 * found_interval.low, 100 * found_interval.high
-                    spread = [[max(0, height - low)], [max(0, end - height)]]
-                    axes.errorbar(x, height, spread, color="black", capsize=3, lw=1)
-                axes.annotate(
-                    f"{height:.1f}",
-                    (x, end),
-                    xytext=(0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
-                top = max(top, end)
-        kinds = ["new domain"] * len(found.test_sets) + ["retention"] * len(found.retention_sets)
-        ticks = [f"{n}\n({kind})" for n, kind in zip(sets, kinds, strict=True)]
-        axes.set_xticks(range(len(sets)), ticks)
-        axes.set_ylim(0, top * 1.12 if top else 1)
-        unit = next(s.unit for e in scored for s in e.scores.values()).upper()
-        axes.set_ylabel(f"{unit}, %")
-        axes.set_title("Errors by set, with 95 % intervals", loc="left", weight="bold")
-        handles, labels = axes.get_legend_handles_labels()
-        unique = dict(zip(labels, handles, strict=True))
-        axes.legend(
-            unique.values(), unique, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False
-        )
-        figure.savefig(path)
-        plt.close(figure)
-    return True
+    panels = []
+    for name in found.sets:
+        figures = {s.name: one for s in found.systems if (one := found.rates.get((s.name, name)))}
+        if figures:
+            role = "new domain" if name in found.test_sets else "retention"
+            base = found.rates.get((found.base.name, name)) if found.base else None
+            title = f"{name} ({role})\n{found.treated[name].unit.upper()}, %"
+            panels.append(Panel(title, figures, base.value if base else None))
+    return _panels(
+        path,
+        "errors by set, with 95 % intervals over utterances (dotted: base; circles: seeds)",
+        found.systems,
+        panels,
+    )
 
 
-def plot_sparsity(path: Path, experiments: Sequence[Experiment]) -> bool:
+def plot_sparsity(path: Path, systems: Sequence[System]) -> Picture | None:
     """Draw how concentrated each adapter's delta W is.
 
-    Returns: False, and no file, if no experiment has factors.
+    Returns: None, and no file, if no system has factors.
     """
-    shown = [e for e in experiments if e.sparsity]
-    if not shown:
-        return False
-    look = looks(experiments)
     measures = (
-        ("below", "share of |w| < 0.001"),
-        ("top_energy", "energy in the\nlargest 1 %"),
+        ("below", "share of\n|w| < 0.001, %"),
+        ("top_energy", "energy in the\nlargest 1 %, %"),
         ("hoyer", "Hoyer index\n(times 100)"),
     )
-    width = 0.7 / len(shown)
-    with plt.rc_context({**_STYLE, "axes.grid.axis": "y"}):
-        figure, axes = plt.subplots(figsize=(7, 4))
-        for n, e in enumerate(shown):
-            x = np.arange(len(measures)) + (n - (len(shown) - 1) / 2) * width
-            heights = [100 * getattr(e.sparsity["delta W"], key) for key, _ in measures]
-            bars = axes.bar(
-                x,
-                heights,
-                width * 0.92,
-                color=look[e.name][0],
-                hatch=_HATCHES.get(e.role, ".."),
-                edgecolor="white",
-                label=e.label,
+    means = {s.name: mean_over(run.sparsity for run in s.runs).get("delta W") for s in systems}
+    panels = []
+    for key, title in measures:
+        figures = {}
+        for s in systems:
+            if means[s.name] is not None:
+                each = [getattr(r.sparsity["delta W"], key) for r in s.runs if r.sparsity]
+                figures[s.name] = Figure(getattr(means[s.name], key), None, tuple(each))
+        if figures:
+            panels.append(Panel(title, figures))
+    shown = [s for s in systems if means[s.name] is not None]
+    return _panels(path, "how concentrated the update ΔW is", shown, panels)
+
+
+def _panels(
+    path: Path, title: str, systems: Sequence[System], panels: Sequence[Panel]
+) -> Picture | None:
+    """Draw horizontal bars, a row a system, a panel a set: names stay readable however many."""
+    shown = [s for s in systems if any(s.name in p.figures for p in panels)]
+    if not shown:
+        return None
+    look = looks(systems)
+
+    def build(width: float) -> Canvas:
+        columns = 1 if width <= NARROW else min(3, len(panels))
+        rows = -(-len(panels) // columns)
+        labels = [wrapped(s.label, 22 if columns > 1 else 18) for s in shown]
+        lines = sum(max(1.5, 1.15 * (label.count("\n") + 1)) for label in labels)
+        height = 0.5 + rows * (0.85 + 0.24 * lines)
+        canvas, grid = plt.subplots(
+            rows, columns, figsize=(width, height), sharey=True, squeeze=False
+        )
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _bars(axes, panel, shown, labels, look)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        canvas.tight_layout()
+        head = wrapped(title[0].upper() + title[1:], 40 if width <= NARROW else 90)
+        canvas.suptitle(head, x=0.01, y=1.0, ha="left", va="bottom", weight="bold")
+        return canvas
+
+    return draw(path, title, build)
+
+
+def _bars(
+    axes: Axes, panel: Panel, shown: Sequence[System], labels: Sequence[str], look: dict
+) -> None:
+    ends = []
+    for place, system in enumerate(shown):
+        one = panel.figures.get(system.name)
+        if one is None:
+            axes.annotate("not there", (0, place), color=MUTED, va="center", fontsize=9)
+            continue
+        length, end = 100 * one.value, 100 * one.value
+        axes.barh(place, length, 0.62, color=look[system.name][0], alpha=0.85)
+        if one.interval:
+            low, end = 100 * one.interval.low, 100 * one.interval.high
+            spread = [[max(0, length - low)], [max(0, end - length)]]
+            axes.errorbar(length, place, xerr=spread, color=INK, capsize=3, lw=1)
+        if len(one.seeds) > 1:
+            axes.plot(
+                [100 * x for x in one.seeds],
+                [place] * len(one.seeds),
+                *("o",),
+                ms=3.5,
+                mfc=PAPER,
+                mec=INK,
+                mew=0.7,
+                zorder=5,
             )
-            axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
-        axes.set_xticks(range(len(measures)), [title for _, title in measures])
-        axes.set_ylim(0, 110)
-        axes.set_yticks(range(0, 101, 20))
-        axes.set_ylabel("%")
-        axes.set_title("How concentrated the update ΔW is", loc="left", weight="bold")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-        figure.savefig(path)
-        plt.close(figure)
-    return True
-
-
-def frontier_names(points: Sequence[Point]) -> list[str]:
-    """Return the names of the points no other one beats on both axes."""
-    return [p.name for p in frontier(points)]
+        end = max([end, *(100 * x for x in one.seeds)])
+        ends.append(end)
+        axes.annotate(
+            f"{length:.1f}",
+            (end, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    if panel.line is not None:
+        axes.axvline(100 * panel.line, color=MUTED, lw=1, ls=":", zorder=0.5)
+    axes.set_yticks(range(len(shown)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlim(0, max(ends, default=1) * 1.22 or 1)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=GRID)
+    axes.set_title(panel.title, loc="left", fontsize=10)

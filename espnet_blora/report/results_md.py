@@ -9,7 +9,7 @@ from pathlib import Path
 from espnet_blora.report.collect import Experiment
 from espnet_blora.report.conditions import now, revision, version
 from espnet_blora.report.tables import ABSENT, ESPNET_HEAD, counts_rate, espnet_row, markdown, rate
-from espnet_blora.scoring import describe_normalisation
+from espnet_blora.report.treatments import Treatment
 
 
 def results(
@@ -55,11 +55,19 @@ def results(
 def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
     if not e.scores:
         return ["### MER (espnet_blora)", "", "not scored", ""]
-    treatments = sorted({s.normalisation for s in e.scores.values()})
-    units = sorted({s.unit for s in e.scores.values()})
-    treated = "; ".join(map(describe_normalisation, treatments))
-    title = f"### {'/'.join(u.upper() for u in units)} (espnet_blora, normalisation {treated})"
-    names = [n for n in sets if n in e.scores]
+    treated: dict[Treatment, list[str]] = {}
+    for name in (n for n in sets if n in e.scores):
+        score = e.scores[name]
+        treated.setdefault(Treatment(score.unit, score.normalisation), []).append(name)
+    lines = []
+    for treatment, names in treated.items():  # figures with different treatments never in one table
+        lines += _table(e, names, treatment, inference_tag)
+    return lines
+
+
+def _table(
+    e: Experiment, names: Sequence[str], treatment: Treatment, inference_tag: str
+) -> list[str]:
     scored = [(f"{inference_tag}/{e.places.get(n, n)}", e.scores[n]) for n in names]
     parts = [
         [
@@ -85,7 +93,7 @@ def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
         "sclite on our tokens",
     )
     return [
-        title,
+        f"### {treatment.describe()} (espnet_blora)",
         "",
         markdown(ESPNET_HEAD, [espnet_row(*pair) for pair in scored]),
         "",
@@ -99,6 +107,6 @@ def _agreement(compared: dict) -> str:
     if "errors" not in compared:
         return f"not compared: {compared.get('not_compared', 'not in score.json')}"
     if compared["problems"]:
-        return f"**differs**: {'; '.join(compared['problems'])}"
+        return f"DIFFERS: {'; '.join(compared['problems'])}"
     more = compared["extra_errors"]
     return "same errors, same tokens" if not more else f"same tokens, {more} errors more"

@@ -18,8 +18,9 @@ likely what it measured.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -154,3 +155,16 @@ def sizes(path: str | Path) -> tuple[int, int]:
     means = sum(t.nbytes for pair in layers.values() for t in pair)
     scales = [f"{layer}.{name}" for layer in layers for name in ("rho_A", "rho_B")]
     return means + sum(state[key].nbytes for key in scales if key in state), means
+
+
+def mean_over(runs: Iterable[Mapping[str, Sparsity]]) -> dict[str, Sparsity]:
+    """Return part -> the mean of each measure over the runs that have it."""
+    found: dict[str, list[Sparsity]] = {}
+    for run in runs:
+        for part, one in run.items():
+            found.setdefault(part, []).append(one)
+    names = [f.name for f in fields(Sparsity)]
+    return {
+        part: Sparsity(**{n: statistics.fmean(getattr(s, n) for s in those) for n in names})
+        for part, those in found.items()
+    }

@@ -2,12 +2,17 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from espnet_blora.report.collect import Experiment, SweepRow
+from espnet_blora.report.systems import grouped
+from espnet_blora.scoring import grouped as taken_apart
 from espnet_blora.scoring import score
+from espnet_blora.scoring.breakdown import as_json
 
 SETS = {"test_cs": "mixed", "ret_en": "english", "ret_zh": "han"}
 HAN = "我你他们要去买东西看电影今天很好"
@@ -57,7 +62,7 @@ def make_tree(root, number=60):
             where = folder / "decode" / name
             write_text(where / "text", hyp)
             ref = {k: " ".join(w) for k, w in words.items()}
-            score(ref, hyp).save(where / "score_blora" / "score.json")
+            save(score(ref, hyp), where)
         config = {"seed": 0, "max_epoch": 3, "optim_conf": {"lr": 1e-3}}
         if experiment != "asr_none":
             adapt(folder, experiment.removeprefix("asr_"), config)
@@ -71,6 +76,44 @@ def make_tree(root, number=60):
                 rows.append({"scale": scale, "set": name, **score(ref, hyp).summary()})
         (exp / experiment / "scale_sweep.json").write_text(json.dumps(rows))
     return exp, dump
+
+
+def save(scored, where):
+    """Write score.json with rates by speaker (three) and by language (two)."""
+    ids = [u.id for u in scored.utterances]
+    by_speaker = taken_apart(scored, {k: f"spk{n % 3}" for n, k in enumerate(ids)})
+    by_language = taken_apart(scored, {k: ("en", "zh")[n % 2] for n, k in enumerate(ids)})
+    groups = {"by_speaker": as_json(by_speaker), "by_language": as_json(by_language)}
+    scored.save(where / "score_blora" / "score.json", **groups)
+
+
+def experiment(role, rates, sweep=(), name="", extra=0):
+    """An experiment that makes `rates[set]` errors in every utterance of 10 words (and one more in
+    every other one); `extra` more in the first utterance of all."""
+    name = name or f"asr_{role}"
+    label = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}.get(role, name)
+    found = Experiment(name, Path(name), role, label)
+    for key, wrong in rates.items():
+        ref = {f"{key}-{n:02d}": "a b c d e f g h i j" for n in range(20)}
+        # 0 or 1 more wrong word from utterance to utterance, so that draws differ
+        hyp = {}
+        for n, (k, t) in enumerate(ref.items()):
+            bad = max(0, wrong + n % 2) + (extra if n == 0 else 0)
+            hyp[k] = " ".join(["x"] * bad + t.split()[bad:])
+        found.scores[key] = score(ref, hyp)
+    for scale, new, kept in sweep:
+        found.sweep += [SweepRow(scale, "new", new, 20), SweepRow(scale, "old", kept, 20)]
+    return found
+
+
+def trio(lora, blora, lora_sweep=()):
+    """Systems: base 65 % on the new set, 5 % on the old; LoRA and BLoRA given in tenths."""
+    runs = [
+        experiment("base", {"new": 6, "old": 0}),
+        experiment("lora", dict(zip(("new", "old"), lora, strict=True)), lora_sweep),
+        experiment("blora", dict(zip(("new", "old"), blora, strict=True))),
+    ]
+    return grouped(runs)
 
 
 def adapt(folder, method, config):

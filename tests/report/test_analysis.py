@@ -1,106 +1,118 @@
-"""Figures and verdicts from scores whose outcome is known."""
-
-from pathlib import Path
+"""Figures from scores whose outcome is known."""
 
 import pytest
 
-from espnet_blora.report.analysis import Figure, analyse, verdict
-from espnet_blora.report.collect import Experiment, SweepRow
-from espnet_blora.scoring import Interval, score
+from espnet_blora.report.analysis import ALL_SETS, analyse
+from espnet_blora.report.collect import SweepRow
+from espnet_blora.report.systems import grouped
+from espnet_blora.scoring import score
 
-
-def experiment(role, rates, sweep=()):
-    """An experiment that makes `rates[set]` errors in every utterance of 10 words."""
-    found = Experiment(f"asr_{role}", Path(f"asr_{role}"), role, role)
-    for name, wrong in rates.items():
-        ref = {f"{name}-{n}": "a b c d e f g h i j" for n in range(20)}
-        # 0 or 1 more wrong word from utterance to utterance, so that draws differ
-        hyp = {
-            k: " ".join(["x"] * (wrong + n % 2) + t.split()[wrong + n % 2 :])
-            for n, (k, t) in enumerate(ref.items())
-        }
-        found.scores[name] = score(ref, hyp)
-    for scale, new, kept in sweep:
-        found.sweep += [SweepRow(scale, "new", new, 20), SweepRow(scale, "old", kept, 20)]
-    return found
-
-
-def trio(lora, blora, lora_sweep=()):
-    """Base 65 % on the new set, 5 % on the old; LoRA and BLoRA given as (new, old) in tenths."""
-    base = experiment("base", {"new": 6, "old": 0})
-    return [
-        base,
-        experiment("lora", dict(zip(("new", "old"), lora, strict=True)), lora_sweep),
-        experiment("blora", dict(zip(("new", "old"), blora, strict=True))),
-    ]
+from .conftest import experiment, trio
 
 
 def test_figures_by_hand():
-    experiments = trio((2, 2), (3, 1))  # LoRA 25 / 25 %, BLoRA 35 / 15 %, base 65 / 5 %
-    found = analyse(experiments, ["new"], ["old"], kappa=0.2)
+    systems = trio((2, 2), (3, 1))  # LoRA 25 / 25 %, BLoRA 35 / 15 %, base 65 / 5 %
+    found = analyse(systems, ["new"], ["old"], kappa=0.2)
     assert found.degradation["asr_lora", "old"].value == pytest.approx(4)
     assert found.degradation["asr_blora", "old"].value == pytest.approx(2)
     assert found.new_gain["asr_blora"].value == pytest.approx(30 / 65)
     assert found.gate == {"asr_lora": pytest.approx(0.0), "asr_blora": pytest.approx(0.5)}
-    compared = found.compared
-    assert compared["backward gain"]["old"].value == pytest.approx(0.4)
-    assert compared["backward gain on degradations"]["mean over sets"].value == pytest.approx(0.5)
-    assert compared["new-domain change"]["new"].value == pytest.approx(-0.4)
-    gain = compared["backward gain"]["old"].interval
-    assert gain.low < 0.4 < gain.high and found.better == {"new": 0.0, "old": 1.0}
+    assert found.rise(systems[2], "old") == pytest.approx(0.1)
+    (made,) = found.comparisons
+    assert made.figures["backward gain"]["old"].value == pytest.approx(0.4)
+    assert made.figures["backward gain on degradations"][ALL_SETS].value == pytest.approx(0.5)
+    assert made.figures["new-domain change"]["new"].value == pytest.approx(-0.4)
+    gain = made.figures["backward gain"]["old"].interval
+    assert gain.low < 0.4 < gain.high and made.better == {"new": 0.0, "old": 1.0}
 
 
-SWEEP = [(0.0, 0.65, 0.05), (0.5, 0.45, 0.08), (0.8, 0.35, 0.12), (1.0, 0.25, 0.25)]
+def test_any_pair_is_compared():
+    others = [experiment("other", {"new": n, "old": 1}, name=f"asr_{n}") for n in (2, 3, 4)]
+    systems = grouped([experiment("base", {"new": 6, "old": 0}), *others])
 
+    def compared(*compare):
+        made = analyse(systems, ["new"], ["old"], compare=compare).comparisons
+        return [(c.a.name, c.b.name) for c in made]
 
-def test_a_rival_that_does_better_is_said():
-    experiments = trio((2, 2), (3, 1), SWEEP)
-    found = analyse(experiments, ["new"], ["old"])
-    said = " ".join(verdict(found, *experiments[1:]))
-    assert "LoRA with its scale turned down makes 12.0 % errors on the retention sets" in said
-    assert "BLoRA 15.0 %: LoRA turned down keeps more than BLoRA" in said
-    assert "BLoRA's edge does not show in this run" in said
-
-
-def test_an_edge_is_said_too():
-    weak = [(0.0, 0.65, 0.05), (0.5, 0.45, 0.18), (0.8, 0.35, 0.21), (1.0, 0.25, 0.25)]
-    experiments = trio((2, 2), (3, 1), weak)
-    said = " ".join(verdict(analyse(experiments, ["new"], ["old"]), *experiments[1:]))
-    assert "keeps less than BLoRA" in said and "BLoRA's edge shows in this run" in said
-
-
-def test_no_gain_is_no_edge():
-    experiments = trio((2, 1), (3, 1), SWEEP)
-    said = " ".join(verdict(analyse(experiments, ["new"], ["old"]), *experiments[1:]))
-    assert "not clearly above zero" in said and "does not show" in said
-
-
-def test_without_a_sweep_no_edge_is_claimed():
-    experiments = trio((2, 2), (3, 1))
-    said = " ".join(verdict(analyse(experiments, ["new"], ["old"]), *experiments[1:]))
-    assert "could not be compared with LoRA's scale" in said and "does not show" in said
+    assert compared() == [("asr_3", "asr_2"), ("asr_4", "asr_2")]
+    assert compared("asr_4:asr_3", "asr_2:base") == [("asr_4", "asr_3"), ("asr_2", "asr_base")]
+    for text, said in (
+        ("asr_4", "give pairs A:B"),
+        ("asr_4:asr_9", "asr_9: no such experiment here; there are: asr_2"),
+        ("asr_4:asr_4", "cannot be compared with itself"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            compared(text)
 
 
 def test_missing_pieces_leave_no_figure():
     base, lora, blora = trio((2, 2), (3, 1))
-    del blora.scores["old"]
+    del blora.runs[0].scores["old"]
     found = analyse([base, lora, blora], ["new"], ["old"])
     assert ("asr_blora", "old") not in found.degradation and "asr_blora" not in found.gate
-    assert found.compared["backward gain"] == {}
+    assert found.comparisons[0].figures["backward gain"] == {}
     assert analyse([lora, blora], ["new"], ["old"]).degradation == {}
-    assert "no verdict" in verdict(analyse([base, lora], ["new"], ["old"]), lora, None)[0]
 
 
 def test_different_references_are_noted_and_give_no_interval():
     base, lora, blora = trio((2, 2), (3, 1))
-    lora.scores["old"] = score({"other": "a b", "another": "c"}, {"other": "a", "another": "c"})
+    lora.runs[0].scores["old"] = score(
+        {"other": "a b", "another": "c"}, {"other": "a", "another": "c"}
+    )
     found = analyse([base, lora, blora], ["new"], ["old"])
     assert found.degradation["asr_lora", "old"].interval is None
     assert any("different references" in note for note in found.notes)
 
 
-def test_sign_of_a_figure():
-    assert Figure(0.1, Interval(0.05, 0.2)).sign == 1
-    assert Figure(-0.1, Interval(-0.2, -0.05)).sign == -1
-    assert Figure(0.1, Interval(-0.1, 0.2)).sign == 0
-    assert Figure(0.1).sign == 0
+def test_seeds_have_points_of_their_own_and_a_mean():
+    base = experiment("base", {"new": 6, "old": 0})
+    sweep = [(0.5, 0.45, 0.08)]
+    runs = [
+        experiment("lora", {"new": n, "old": 1}, s, name=f"asr_lora_seed{n}")
+        for n, s in ((1, [*sweep, (0.7, 0.3, 0.1)]), (2, sweep))
+    ]
+    found = analyse(grouped([base, *runs]), ["new"], ["old"])
+    names = [p.name for p in found.points["asr_lora"]]
+    assert names == ["0", "0.5", "1"]  # only what all seeds have is averaged
+    full = found.points["asr_lora"][-1]
+    assert (full.new, full.kept) == (pytest.approx(0.2), pytest.approx(0.15))
+    assert [p.new for p in found.seed_points["asr_lora"]] == pytest.approx([0.15, 0.25])
+    assert "asr_base" not in found.seed_points
+
+
+def test_a_seed_without_score_is_said():
+    base = experiment("base", {"new": 6, "old": 0})
+    runs = [experiment("lora", {"new": 1, "old": 1}, name=f"asr_lora_seed{n}") for n in (1, 2)]
+    del runs[1].scores["old"]
+    for run in runs:
+        run.folder = base.folder.cwd()
+    found = analyse(grouped([base, *runs]), ["new"], ["old"])
+    assert any("1 of 2 seeds have no score (asr_lora_seed2)" in note for note in found.notes)
+
+
+def rescored(run, name, **how):
+    ref = {u.id: "a b c d e f g h i j" for u in run.scores[name].utterances}
+    run.scores[name] = score(ref, dict.fromkeys(ref, "a b C d e f g h i j"), **how)
+
+
+def test_other_treatments_are_set_aside_loudly():
+    systems = trio((2, 2), (3, 1))
+    rescored(systems[2].runs[0], "old", normalisation="none")
+    systems[1].runs[0].sweep = [SweepRow(0.5, "new", 0.3, 20, None, "wer", "basic")]
+    found = analyse(systems, ["new"], ["old"])
+    assert len(found.warnings) == 2
+    assert "BLoRA, old: its decoding was scored as MER, none, the others as MER, basic" in str(
+        found.warnings
+    )
+    assert "LoRA, new: its sweep was scored as WER, basic" in str(found.warnings)
+    assert ("asr_blora", "old") not in found.rates and "asr_blora" not in found.gate
+    assert systems[1].runs[0].sweep == [] and "asr_lora" in found.gate
+
+
+def test_sets_that_are_not_treated_alike_are_warned_of():
+    systems = trio((2, 2), (3, 1))
+    for system in systems:
+        rescored(system.runs[0], "old", normalisation="none")
+    found = analyse(systems, ["new"], ["old"])
+    assert len(found.warnings) == 1 and "not treated alike" in found.warnings[0]
+    assert "asr_blora" in found.gate and found.treated["old"].normalisation == "none"

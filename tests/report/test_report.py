@@ -6,8 +6,9 @@ import shutil
 import matplotlib.image
 import pytest
 
-from espnet_blora.bin.report import main, parse_kappa
+from espnet_blora.bin.report import main
 from espnet_blora.report.tables import espnet_row, markdown
+from espnet_blora.report.write import parse_kappa
 from espnet_blora.scoring import score
 
 SETS = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
@@ -24,15 +25,18 @@ def tables_are_whole(text):
 
 def test_the_page(finished_tree):
     text = (finished_tree / "retention.md").read_text(encoding="utf-8")
-    assert tables_are_whole(text) == 7
+    assert tables_are_whole(text) == 19
     for said in (
         "(E_adapted - E_base) / E_base",
-        "Utterances: test_cs 60, ret_en 60, ret_zh 60.",
+        "|test_cs|new|60|540|MER, normalisation basic (",
         "(E_LoRA - E_BLoRA) / E_LoRA",
         "basic (NFKC, case folded",
         "1,024 of 102,400|1.00 %|0.250",
         "BLoRA's step takes 1.08 times LoRA's",
-        "|LoRA|0.7|",
+        "|LoRA|adapter's scale|0.7|",
+        "|ret_en|spk1|",
+        "LoRA, ret_en: ",
+        "|backward gain of BLoRA over LoRA|",
         "|BLoRA|delta W|",
         "asr_none`): not trained\n",
         "lr 0.001, adapter lora, alpha 8, rank 4, target_modules ['query'], command: first line",
@@ -55,10 +59,20 @@ def test_results_have_espnets_form(finished_tree):
 
 
 def test_plots_are_pictures(finished_tree):
-    names = ("retention_scatter.png", "retention_bars.png", "retention_sparsity.png")
-    for name in names:
+    for name in ("retention_scatter.png", "retention_bars.png", "retention_sparsity.png"):
         picture = matplotlib.image.imread(finished_tree / name)
-        assert min(picture.shape[:2]) > 400 and picture[..., :3].std() > 0.05
+        assert min(picture.shape[:2]) > 250 and picture[..., :3].std() > 0.05
+
+
+def test_the_html_page_stands_alone_and_says_the_same(finished_tree):
+    text = (finished_tree / "retention.html").read_text(encoding="utf-8")
+    page = (finished_tree / "retention.md").read_text(encoding="utf-8")
+    assert text.count("<svg role=") == 6 and len(text) < 1_000_000
+    assert not re.search(r'(?:src|href)="(?!#)', text)
+    for title in re.findall(r"^## (.*)$", page, re.MULTILINE):
+        assert f"<h2>{title}</h2>" in text
+    rate = re.search(r"\|LoRA\|([\d.]+ \([\d.]+ to [\d.]+\))", page)[1]
+    assert f">{rate}</td>" in text and "<mark>" in text
 
 
 def test_what_is_missing_is_said(finished_tree, tmp_path):
@@ -70,7 +84,6 @@ def test_what_is_missing_is_said(finished_tree, tmp_path):
     assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 0
     text = (exp / "retention.md").read_text(encoding="utf-8")
     for said in (
-        "There is no verdict",
         "asr_blora does not exist",
         "no scale_sweep.json",
         "**not shown**",
@@ -88,12 +101,55 @@ def test_a_tag_names_the_three_experiments(finished_tree, tmp_path):
         (tmp_path / f"asr_{name}_turbo").symlink_to(finished_tree / f"asr_{name}")
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), "--tag", "turbo", *SETS]) == 0
     text = (tmp_path / "retention.md").read_text(encoding="utf-8")
-    assert "asr_blora_turbo" in text and "There is no verdict" not in text
+    assert "asr_blora_turbo" in text and "BLoRA's edge over LoRA" in text
+
+
+def test_any_experiments_with_labels_seeds_and_pairs(finished_tree, tmp_path):
+    for name, source in (("none", "none"), ("a_seed1", "lora"), ("a_seed2", "blora")):
+        (tmp_path / f"asr_{name}").symlink_to(finished_tree / f"asr_{source}")
+    (tmp_path / "asr_b").symlink_to(finished_tree / "asr_blora")
+    words = ["asr_a", "asr_b", "--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]
+    # the same folder twice, behind two links, is read once: b and a_seed2 are one
+    assert main([*words, "--labels", "asr_a=A <x>", "--compare", "asr_a:asr_none"]) == 0
+    page = (tmp_path / "retention.md").read_text(encoding="utf-8")
+    assert "(mean of 2 seeds)" in page and "## A &lt;x&gt; against base" in page
+    assert "training seeds: A \\<x> 2. Rates are means over seeds" in page
+    assert "<x>" not in (tmp_path / "retention.html").read_text(encoding="utf-8")
+    assert main([*words, "--compare", "asr_a:asr_q"]) == 2
+
+
+def test_another_treatment_is_a_warning_at_the_head(finished_tree, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    ref = {f"s-ret_en-{n:03d}": "a b" for n in range(60)}
+    score(ref, ref, normalisation="none").save(
+        exp / "asr_lora" / "decode" / "ret_en" / "score_blora" / "score.json"
+    )
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 0
+    for name in ("retention.md", "retention.html"):
+        text = (exp / name).read_text(encoding="utf-8")
+        warning = text.index("LoRA, ret_en: its decoding was scored as MER, none")
+        assert warning < text.index("At a glance")
+    rows = (exp / "retention.csv").read_text(encoding="utf-8").splitlines()
+    assert [r for r in rows if r.endswith(",no")] == [
+        r for r in rows if ",asr_lora,lora,ret_en,retention,recipe," in r
+    ]
+    results = (exp / "RESULTS.md").read_text(encoding="utf-8")
+    assert "MER, normalisation none" in results  # each treatment has its own table there
 
 
 def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
-    assert "There is no verdict" in (tmp_path / "retention.md").read_text(encoding="utf-8")
+    for name in ("retention.md", "retention.html"):
+        assert "Nothing can be said yet" in (tmp_path / name).read_text(encoding="utf-8")
+    assert not list(tmp_path.glob("*.png")) and (tmp_path / "retention.csv").stat().st_size < 300
+
+
+def test_a_tree_with_only_the_base(finished_tree, tmp_path):
+    (tmp_path / "asr_none").symlink_to(finished_tree / "asr_none")
+    assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
+    text = (tmp_path / "retention.html").read_text(encoding="utf-8")
+    assert "Scored here: base." in text and "retention_bars" in text
 
 
 @pytest.mark.parametrize(
@@ -102,6 +158,10 @@ def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
         (["--exp", "nowhere", *SETS], "nowhere: no such folder"),
         (["--exp", ".", "--test_sets", "a", "--retention_sets", "a"], "none twice"),
         (["--exp", ".", *SETS, "--kappa", "x"], "give one number"),
+        (["--exp", ".", *SETS, "--kappa", "nan"], "must be > 0 and finite"),
+        (["--exp", ".", *SETS, "--compare", "a"], "give pairs A:B"),
+        (["--exp", ".", *SETS, "--labels", "x"], "give NAME=LABEL; there are: asr_blora"),
+        (["--exp", ".", *SETS, "--group", "x=y"], "y: no such experiment here"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, caplog, tmp_path, monkeypatch):
@@ -119,7 +179,7 @@ def test_kappa():
 
 
 def test_tables():
-    assert markdown(["a|b", "c"], [["1", "|"]]) == "|a\\|b|c|\n|---|---|\n|1|\\||"
+    assert markdown(["a|b", "c"], [["1", "<|"]]) == "|a\\|b|c|\n|---|---|\n|1|&lt;\\||"
     with pytest.raises(ValueError, match="row of 1 cells"):
         markdown(["a", "b"], [["1"]])
     row = espnet_row("x", score({"1": "a b c d", "2": "e"}, {"1": "a b x", "2": "e"}))

@@ -226,8 +226,11 @@ def demo(scale: str, logs: Path) -> None:
         display.line(f"{head}: {clock(display.spent[step.name])}")
     display.line(f"demo: finished in {clock(time.monotonic() - display.began)}")
     page = RECIPE / exp / "retention.md"
-    display.line(page.read_text(encoding="utf-8"))
-    display.line(f"The report: {page}\nThe scores: {RECIPE / exp / 'RESULTS.md'}")
+    display.line(page.read_text(encoding="utf-8").partition("\n![")[0])  # up to the first plot
+    display.line(
+        f"The report, to look at: {page.with_suffix('.html')}\nThe same to read: {page}\n"
+        f"Its figures: {page.with_suffix('.csv')}\nThe scores: {RECIPE / exp / 'RESULTS.md'}"
+    )
 
 
 def stop(_signal: int, _frame: object) -> None:

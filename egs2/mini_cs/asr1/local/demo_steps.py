@@ -145,7 +145,10 @@ def plan(scale: str) -> list[Step]:
             ),
             {"full": 20, "ci": 10},
             after=done,
-            leaves=[f"{exp}/RESULTS.md", f"{exp}/retention.md"],
+            leaves=[
+                f"{exp}/RESULTS.md",
+                *(f"{exp}/retention.{kind}" for kind in ("md", "html", "csv")),
+            ],
         )
     )
     return steps

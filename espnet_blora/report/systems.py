@@ -1,0 +1,194 @@
+r"""From experiments to systems: several training seeds of one method are one system.
+
+The rate of a system with seeds :math:`s = 1..n` on a set of utterances u is the mean over its
+seeds,
+
+.. math:: E = \frac1n \sum_s \frac{\sum_u e_{s,u}}{\sum_u t_u}
+
+(e errors, t reference tokens). Its bootstrap interval draws *utterances*; in every draw all seeds
+are recomputed on the same utterances, as are the systems compared with it. Seeds are never counted
+as further utterances: three seeds on 200 utterances are 200 draws, not 600. So an interval says how
+far a figure would move with other utterances, **for these seeds**; how far it moves from seed to
+seed is the spread (standard deviation, n - 1) and the list of the seeds' own figures beside it.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import statistics
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_blora.report.collect import LABELS, Experiment
+from espnet_blora.scoring import SetScore
+
+SEED = re.compile(r"_seed(\d+)$")
+
+
+@dataclass
+class System:
+    """One method: an experiment, or the experiments of its seeds.
+
+    Attributes:
+        name: the experiment's name, without ``_seedN`` if there are several.
+        label: what figures and tables call it.
+        role: ``base``, ``lora``, ``blora`` or ``other``.
+        runs: its experiments, one a seed.
+    """
+
+    name: str
+    label: str
+    role: str
+    runs: list[Experiment]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether this is not the base."""
+        return self.role != "base"
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights were trained, so that its sweep interpolates weights."""
+        return all(run.full for run in self.runs)
+
+    def with_score(self, name: str) -> list[Experiment]:
+        """Return the runs that have a rate on a set."""
+        return [r for r in self.runs if name in r.scores and r.scores[name].rate is not None]
+
+    def rates(self, name: str) -> list[float]:
+        """Return the rate of each seed on a set."""
+        return [run.scores[name].rate for run in self.with_score(name)]
+
+    def rate(self, name: str) -> float | None:
+        """Return the mean rate over seeds on a set; None without any."""
+        rates = self.rates(name)
+        return statistics.fmean(rates) if rates else None
+
+    def shape(self, name: str) -> tuple[tuple[str, int], ...] | None:
+        """Return ids and reference tokens of a set; None if the seeds' differ, or without score."""
+        shapes = {shape(run.scores[name]) for run in self.with_score(name)}
+        return shapes.pop() if len(shapes) == 1 else None
+
+    def errors(self, name: str) -> tuple[np.ndarray, int]:
+        """Return errors by utterance, summed over seeds, and the number of seeds.
+
+        Raises: ValueError where :meth:`shape` is None.
+        """
+        if self.shape(name) is None:
+            raise ValueError(f"{self.label}: its seeds do not share the references of {name}")
+        runs = self.with_score(name)
+        table = [[u.errors for u in run.scores[name].utterances] for run in runs]
+        return np.array(table, dtype=np.int64).sum(axis=0), len(runs)
+
+
+def shape(score: SetScore) -> tuple[tuple[str, int], ...]:
+    """Return what two scores must share to be compared utterance by utterance."""
+    return tuple((u.id, u.tokens) for u in score.utterances)
+
+
+def folders_of(exp: Path, word: str) -> list[Path]:
+    """Return what a name stands for: that folder (in ``exp``, or as a path), else its seeds.
+
+    ``asr_x`` is ``asr_x`` where there is one, else ``asr_x_seed1``, ``asr_x_seed2``, ... A name
+    that stands for nothing is returned as a folder of ``exp``, which is then said to be missing.
+    """
+    for place in (exp / word, Path(word)):
+        if place.is_dir():
+            return [place]
+    seeds = [p for p in exp.glob(f"{glob.escape(word)}_seed*") if p.is_dir()]
+    return sorted((p for p in seeds if SEED.search(p.name)), key=_by_seed) or [exp / word]
+
+
+def _by_seed(path: Path) -> tuple[str, int]:
+    return SEED.sub("", path.name), int(SEED.search(path.name)[1])
+
+
+def grouped(
+    experiments: Iterable[Experiment], groups: Sequence[str] = (), labels: Sequence[str] = ()
+) -> list[System]:
+    """Make systems of experiments: ``NAME_seedN`` belong together, and whatever is said to.
+
+    Args:
+        experiments: of one role each; the order is kept.
+        groups: ``"NAME=asr_a asr_b"``: these experiments are the seeds of NAME.
+        labels: ``"NAME=what to call it"``, NAME a system or an experiment.
+
+    Raises: ValueError for a group or label that names nothing, or an experiment in two groups.
+    """
+    experiments = list(experiments)
+    homes, names = _homes(experiments, groups), {e.name for e in experiments}
+    systems: dict[str, System] = {}
+    for e in experiments:
+        name = homes.get(e.name) or _stem(e.name, names)
+        systems.setdefault(name, System(name, e.label, e.role, [])).runs.append(e)
+    found = list(systems.values())
+    for system in found:
+        if len(system.runs) == 1 and system.runs[0].name not in homes:
+            system.name = system.runs[0].name
+        elif system.label not in LABELS.values():
+            system.label = system.name.removeprefix("asr_")
+    _relabel(found, labels)
+    for label in {s.label for s in found}:
+        if len(same := [s for s in found if s.label == label]) > 1:
+            for system in same:
+                system.label = f"{label} ({system.name})"
+    for system in found:
+        for run in system.runs:
+            run.label = system.label
+            if len(system.runs) > 1:
+                run.label += f" ({run.name.removeprefix(system.name).strip('_') or run.name})"
+    return found
+
+
+def _stem(name: str, names: Container[str]) -> str:
+    """Return a name without its seed; ``NAME_seed*`` where an experiment is called NAME alone."""
+    stem = SEED.sub("", name)
+    return f"{stem}_seed*" if stem != name and stem in names else stem
+
+
+def _homes(experiments: Sequence[Experiment], groups: Sequence[str]) -> dict[str, str]:
+    known, homes = {e.name for e in experiments}, {}
+    for text in groups:
+        name, _, members = text.partition("=")
+        unknown = [m for m in members.split() if m not in known]
+        if not name.strip() or not members.split() or unknown:
+            raise ValueError(
+                f"--group {text!r}: give NAME=EXPERIMENT EXPERIMENT ...; "
+                f"{_known(unknown, known) if unknown else 'a name and its seeds are needed'}"
+            )
+        if name.strip() in known - set(members.split()):
+            raise ValueError(f"--group {text!r}: {name.strip()} is an experiment outside the group")
+        for member in members.split():
+            if homes.setdefault(member, name.strip()) != name.strip():
+                raise ValueError(f"--group: {member} is in {homes[member]} and in {name}")
+    return homes
+
+
+def _relabel(systems: Sequence[System], labels: Sequence[str]) -> None:
+    names = {run.name: s for s in systems for run in s.runs} | {s.name: s for s in systems}
+    for text in labels:
+        fits = [n for n in names if text.startswith(f"{n}=") and text[len(n) + 1 :].strip()]
+        if not fits:
+            raise ValueError(f"--labels {text!r}: give NAME=LABEL; {_known([], names)}")
+        name = max(fits, key=len)  # names may hold "=" too
+        names[name].label = " ".join(text[len(name) + 1 :].split())
+
+
+def find(systems: Sequence[System], word: str) -> System:
+    """Return the system that a name, a label or one of its experiments' names means.
+
+    Raises: ValueError naming those there are.
+    """
+    for system in systems:
+        if word in (system.name, system.label, *(run.name for run in system.runs)):
+            return system
+    raise ValueError(_known([word], [s.name for s in systems]))
+
+
+def _known(unknown: Sequence[str], names: Iterable[str]) -> str:
+    found = f"{', '.join(unknown)}: no such experiment here; " if unknown else ""
+    return f"{found}there are: {', '.join(sorted(names))}"

@@ -1,0 +1,76 @@
+"""Figures are only put side by side where both sides of all of them were treated alike.
+
+What was scored in another unit or with another normalisation than the base (the first system that
+has the set) is set aside, with a warning at the head of the page; it is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from espnet_blora.report.systems import System
+from espnet_blora.scoring import describe_normalisation
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What a token is and what was done to both sides before counting."""
+
+    unit: str
+    normalisation: str
+
+    def __str__(self) -> str:
+        return f"{self.unit.upper()}, {self.normalisation}"
+
+    def describe(self) -> str:
+        """Say the unit, and what the normalisation does."""
+        return f"{self.unit.upper()}, normalisation {describe_normalisation(self.normalisation)}"
+
+
+def of_sets(systems: Sequence[System], sets: Sequence[str]) -> dict[str, Treatment]:
+    """Return the treatment that counts for each set: that of the base, else of the first scored."""
+    found = {}
+    for system in sorted(systems, key=lambda s: s.adapted):
+        for run in system.runs:
+            for name in sets:
+                if name in run.scores:
+                    score = run.scores[name]
+                    found.setdefault(name, Treatment(score.unit, score.normalisation))
+    return found
+
+
+def set_aside(systems: Sequence[System], treated: dict[str, Treatment]) -> list[str]:
+    """Take scores and sweeps with another treatment out of the systems; return the warnings."""
+    warnings = []
+    for run in (run for system in systems for run in system.runs):
+        for name, wanted in treated.items():
+            score = run.scores.get(name)
+            if score is not None and (has := Treatment(score.unit, score.normalisation)) != wanted:
+                del run.scores[name]
+                warnings.append(_warning(run.label, name, "its decoding", has, wanted))
+            rows = [row for row in run.sweep if row.set == name and row.unit]
+            odd = {t for row in rows if (t := Treatment(row.unit, row.normalisation)) != wanted}
+            if odd:
+                run.sweep = [row for row in run.sweep if row.set != name]
+                warnings.append(_warning(run.label, name, "its sweep", min(odd, key=str), wanted))
+    return warnings
+
+
+def _warning(label: str, name: str, what: str, has: Treatment, wanted: Treatment) -> str:
+    return (
+        f"{label}, {name}: {what} was scored as {has}, the others as {wanted}. Different "
+        "treatments cannot be compared, so it is left out here; score it again like the others "
+        f"(--unit {wanted.unit} --normalisation {wanted.normalisation})."
+    )
+
+
+def unlike(treated: dict[str, Treatment]) -> list[str]:
+    """Return a warning where the sets differ in treatment."""
+    if len(set(treated.values())) < 2:
+        return []
+    said = "; ".join(f"{name}: {treatment}" for name, treatment in treated.items())
+    return [
+        f"The sets are not treated alike ({said}). Compare systems within a set, not one set with "
+        "another; a mean over sets that differ mixes their treatments."
+    ]

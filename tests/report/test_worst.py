@@ -1,0 +1,82 @@
+"""Utterances that changed most."""
+
+import pytest
+
+from espnet_blora.report.analysis import analyse
+from espnet_blora.report.systems import grouped
+from espnet_blora.report.worst import Words, change_table, changed, wrong_tokens
+from espnet_blora.scoring import score
+
+from .conftest import experiment, trio
+
+
+def test_the_most_changed_come_first():
+    base, lora, _ = trio((2, 2), (3, 1))
+    run = lora.runs[0]
+    ref = {u.id: "a b c d e f g h i j" for u in run.scores["old"].utterances}
+    hyp = dict.fromkeys(ref, "a b c d e f g h i j") | {"old-07": "", "old-03": "a b"}
+    run.scores["old"] = score(ref, hyp)
+    found = changed(base, lora, "old", 3, worse=True)
+    assert [(c.id, c.before, c.after) for c in found.most] == [("old-07", 1, 10), ("old-03", 1, 8)]
+    assert (found.worse, found.better, found.same) == (2, 8, 10)
+    better = changed(base, lora, "old", 3, worse=False)
+    assert [c.id for c in better.most] == ["old-01", "old-05", "old-09"]
+
+
+def test_of_several_seeds_the_mean_counts_and_the_worst_is_shown():
+    base = experiment("base", {"old": 0})
+    runs = [experiment("lora", {"old": 0}, name=f"asr_lora_seed{n}", extra=n * 2) for n in (1, 2)]
+    base, lora = grouped([base, *runs])
+    (one,) = changed(base, lora, "old", worse=True).most
+    assert (one.id, one.before, one.after) == ("old-00", 0, 3)
+    assert one.run.name == "asr_lora_seed2"
+
+
+def test_other_references_are_not_compared():
+    base, lora, _ = trio((2, 2), (3, 1))
+    lora.runs[0].scores["old"] = score({"x": "a", "y": "b"}, {"x": "a", "y": "b"})
+    with pytest.raises(ValueError, match="differ in references"):
+        changed(base, lora, "old", worse=True)
+
+
+def read(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.split(" ")[0]: line.partition(" ")[2] for line in lines}
+
+
+def test_words_are_shown_and_the_wrong_ones_marked(tmp_path):
+    base, lora, _ = systems = trio((2, 2), (3, 1))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "text").write_text("old-01 One two\nold-03 <b>\n")
+    for system, words in ((base, "one two"), (lora, "One, TOO"), (systems[2], "x")):
+        place = tmp_path / system.name
+        place.mkdir()
+        (place / "text").write_text(f"old-01 {words}\n")
+        system.runs[0].decoded["old"] = place
+    found = analyse(systems, ["new"], ["old"])
+    words = Words(tmp_path, read)
+    change = changed(base, lora, "old", 2, worse=True)
+    first, second = change_table(found, lora, "old", change, words).rows
+    said = ["old-01", "One two", "one two", "One, TOO", "1 → 3 of 10"]
+    assert [cell.text for cell in first] == said
+    assert first[3].marks == (("One", False), (", ", False), ("TOO", True))
+    assert [cell.text for cell in second] == ["old-03", "<b>", "–", "–", "1 → 3 of 10"]
+    assert not words.notes
+
+
+def test_texts_that_are_gone_are_noted_once(tmp_path):
+    base, lora, _ = systems = trio((2, 2), (3, 1))
+    words = Words(tmp_path, read)
+    found = analyse(systems, ["new"], ["old"])
+    for name in ("old", "new"):
+        change = changed(base, lora, name, worse=name == "old")
+        table = change_table(found, lora, name, change, words)
+        assert {cell.text for row in table.rows for cell in row[1:4]} == {"–"}
+        words.reference(name)
+    assert len(words.notes) == 2 and "is not there any more" in words.notes[0]
+
+
+def test_wrong_tokens():
+    assert wrong_tokens(["a", "b", "c"], ["x", "b", "c", "d"]) == [
+        *(("x", True), ("b", False), ("c", False), ("d", True)),
+    ]
