@@ -2,7 +2,7 @@ r"""The bridge to NIST's sclite: its totals read back and compared with ours, ex
 
 sclite aligns with costs 4 for a substitution S and 3 for an insertion I or deletion D, we with
 1/1/1. So its errors S + D + I may be more than ours, never fewer: none at the error rates of a
-recogniser where the wrong words stand alone, up to 1 in 10,000 tokens where several neighbours are
+recogniser where the wrong words stand alone, 1 to 60 in 100,000 tokens where several neighbours are
 wrong at once, in one utterance of a hundred where hypothesis and reference have little to do with
 each other. Which of the alignments of the same cost it takes is its own affair, but the cost is
 not:

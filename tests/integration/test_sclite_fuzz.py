@@ -1,0 +1,277 @@
+"""Our totals and sclite's on thousands of texts: realistic, random and hostile ones."""
+
+import random
+import re
+
+import pytest
+
+from espnet_blora.scoring import score
+from espnet_blora.scoring.errors import tokens_of
+from espnet_blora.scoring.sclite import Agreement, cross_check, parse_totals
+from tests.scoring.real import HAZARDS, SCLITE, not_scored, real_sclite, stage
+from tests.scoring.textbook import distance
+
+pytestmark = real_sclite
+
+
+def zipf(words):
+    return words, [1 / (n + 2) for n in range(len(words))]
+
+
+def latin(generator, size, letters="abdefgiklmnoprstu"):
+    return ["".join(generator.choices(letters, k=generator.randrange(2, 9))) for _ in range(size)]
+
+
+HAN = [chr(0x4E00 + 37 * n) for n in range(500)]
+ARABIC = "ابتثجحخدذرزسشصضطظعغفقكلمنهوي"
+# name -> (vocabulary of a generator, longest utterance, text instead of words between blanks)
+REALISTIC = {
+    "20 words": (lambda g: latin(g, 20), 15),
+    "2,000 words": (lambda g: latin(g, 2000), 15),
+    "utterances of 40 words": (lambda g: latin(g, 2000), 80),
+    "Mandarin and English": (lambda g: sorted(HAN + latin(g, 500), key=lambda w: g.random()), 20),
+    "accents": (lambda g: latin(g, 800, "aeiouñçüéèßøåłšğıœ'"), 15),
+    "Arabic, some of it vowelled": (lambda g: latin(g, 800, ARABIC + "\u064e\u0650\u0640"), 15),
+    "cased, with signs": (lambda g: latin(g, 300, "aAbBeE.,?!-'%<>()[]/\"&#"), 15),
+}
+
+
+def misheard(generator, words, vocabulary, weights, longest=1):
+    """Return the words with some 15 % of errors, each a run of up to ``longest`` words."""
+    heard, n = [], 0
+    while n < len(words):
+        kind = generator.random()
+        run = generator.randrange(1, longest + 1)
+        if kind < 0.85:
+            heard.append(words[n])
+            n += 1
+            continue
+        if kind < 0.97:
+            heard += generator.choices(vocabulary, weights, k=generator.randrange(1, longest + 1))
+        n += run if kind < 0.94 or kind > 0.97 else 0
+    return heard
+
+
+def recognised(generator, name, utterances=3000, longest=1):
+    make, length = REALISTIC[name]
+    vocabulary, weights = zipf(make(generator))
+    ref, hyp = {}, {}
+    for n in range(utterances):
+        said = generator.choices(vocabulary, weights, k=generator.randrange(length + 1))
+        key = f"speaker{n % 9}-{n}"
+        ref[key] = " ".join(said)
+        hyp[key] = " ".join(misheard(generator, said, vocabulary, weights, longest))
+    return ref, hyp
+
+
+def compared(ref, hyp, unit="mer", normalisation="none"):
+    ours = score(ref, hyp, unit, normalisation)
+    tokens = (tokens_of(side, unit, normalisation) for side in (ref, hyp))
+    return (ours.total, *cross_check(SCLITE, *tokens, ours.total))
+
+
+@pytest.mark.parametrize("normalisation", ["none", "basic"])
+@pytest.mark.parametrize("name", REALISTIC)
+def test_no_total_differs_on_realistic_text(name, normalisation):
+    ours, theirs, found = compared(
+        *recognised(random.Random(f"{name} 1"), name), normalisation=normalisation
+    )
+    assert found == Agreement((), 0), str(found)
+    assert ours.errors == theirs.counts.errors and theirs.utterances == 3000
+    assert 0.08 < ours.rate < 0.25
+
+
+def test_where_neighbours_are_wrong_at_once_few_more_errors_are_all_explained():
+    generator = random.Random(2)
+    ref, hyp = recognised(generator, "2,000 words", utterances=5000, longest=4)
+    ours, _, found = compared(ref, hyp)
+    assert found.agrees and 0 < found.extra_errors < ours.tokens / 1000
+
+
+@pytest.mark.parametrize(("vocabulary", "longest"), [(2, 20), (5, 12), (30, 40), (500, 25)])
+def test_random_text_differs_only_as_costs_explain(vocabulary, longest):
+    generator = random.Random(vocabulary)
+    words = [f"w{n}" for n in range(vocabulary)]
+    ref, hyp = (
+        {
+            f"u{n}": " ".join(generator.choices(words, k=generator.randrange(longest)))
+            for n in range(3000)
+        }
+        for _ in range(2)
+    )
+    ours, _, found = compared(ref, hyp, "wer")
+    assert found.agrees, str(found)
+    assert found.extra_errors <= ours.errors / 100
+    assert found.extra_errors > 0  # else this would check nothing
+
+
+def test_error_rates_above_100_percent():
+    generator = random.Random(3)
+    words = [f"w{n}" for n in range(9)]
+    ref = {f"u{n}": " ".join(generator.choices(words, k=n % 4)) for n in range(3000)}
+    hyp = {key: " ".join(generator.choices(words, k=generator.randrange(5, 40))) for key in ref}
+    ours, _, found = compared(ref, hyp, "wer")
+    assert ours.rate > 10 and found.agrees
+
+
+# ---- hostile text --------------------------------------------------------------------------------
+
+PIECES = [
+    *"{};@*\\/%<>()[]#~-_'\"`&|$^=+:,.?!aBÉé我去😀Kıÿ",
+    *["{ a / b }", ";;", "**", "***", "(x)", "<lbrace>", "<AT>", "<at>", "<lt>", "<u00a0>", "%hes"],
+    *["\u00a0", "\u3000", "\u2028", "\u200b", "\x85", "\x00", "\x01", "\x1b", "\x1c", "\x7f"],
+    *[
+        "x" * 600,
+        "é" * 300,
+        "e\u0301",
+        "\U0010ffff",
+        "Sum",
+        "Avg",
+        "SPKR",
+        "REF:",
+        "NULL",
+        "| Sum |",
+    ],
+]
+BYTES = ["\udcff", "\udce4\udcbd", "\r", "\v", "\f", "\t"]  # what only a file that is no text holds
+IDS = [*"aA-_()é1{;*\\@</|%.# ", "Sum", "sum", "avg", "\u00a0", "\x01", "\udcff", "x" * 60]
+
+
+def hostile(generator, pieces):
+    words = range(generator.randrange(7))
+    return " ".join(
+        "".join(generator.choices(pieces, k=generator.choice((1, 1, 2, 3)))) for _ in words
+    )
+
+
+def hostile_sides(generator, utterances, pieces):
+    ref = {}
+    while len(ref) < utterances:
+        key = "".join(generator.choices(IDS, k=generator.randrange(1, 5)))
+        key = f"s{generator.randrange(3)}-{key}" if generator.random() < 0.5 else key
+        if key == key.strip():
+            ref[key] = hostile(generator, pieces)
+    hyp = {k: t if generator.random() < 0.4 else hostile(generator, pieces) for k, t in ref.items()}
+    return ref, hyp
+
+
+@pytest.mark.parametrize("unit", ["mer", "wer", "cer"])
+def test_hostile_text_is_scored_exactly(unit):
+    """Nothing is told apart that is the same, nothing is lost, and no id stops the comparison."""
+    for seed in range(8):
+        generator = random.Random(seed)
+        ours, theirs, found = compared(*hostile_sides(generator, 250, PIECES), unit)
+        assert found.agrees, (seed, str(found))
+        assert theirs.counts.tokens == ours.tokens > 500
+
+
+@pytest.mark.parametrize("tokens", HAZARDS, ids=lambda t: " ".join(t)[:20].encode("unicode_escape"))
+def test_every_known_hazard_is_scored_exactly(tokens):
+    text = " ".join(tokens)
+    ref = {"s-1": text, "(s-2)": f"p {text} q", "S-1": f"p{text}q", "s 4": text}
+    hyp = {**ref, "s-1": f"{text} more", "S-1": f"p{text} q", "s 4": text.replace("a", "b")}
+    for unit in ("mer", "wer"):
+        assert compared(ref, hyp, unit)[2].agrees
+
+
+SPLIT = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def words_of(text, opts):
+    """What sclite would read if nothing had a meaning of its own."""
+    words = [word for word in re.split("[ \t\r\v\f]+", text) if word]
+    if opts == "-e utf-8 -c NOASCII":
+        words = [piece for word in words for piece in SPLIT.findall(word)]
+    return words if "-s" in opts.split() else [word.translate(FOLD) for word in words]
+
+
+def is_right(report, ref, hyp, opts):
+    """Whether a report's figures are those of these texts, by a count that shares no code."""
+    totals = parse_totals(report)
+    sides = [[words_of(text, opts) for text in side.values()] for side in (ref, hyp)]
+    counts = totals.counts
+    return (
+        totals.utterances == len(ref)
+        and totals.wrong_utterances == sum(a != b for a, b in zip(*sides, strict=True))
+        and counts.tokens == sum(map(len, sides[0]))
+        and counts.hits + counts.substitutions + counts.insertions == sum(map(len, sides[1]))
+        and 4 * counts.substitutions + 3 * counts.deletions + 3 * counts.insertions
+        == sum(distance(a, b, 3, 3, 4) for a, b in zip(*sides, strict=True))
+    )
+
+
+OPTIONS = ["", "-e utf-8", "-e utf-8 -c NOASCII", "-s", "-e utf-8 -s", "-c NOASCII"]
+
+
+@pytest.mark.parametrize("opts", OPTIONS)
+def test_hostile_text_through_the_guard_is_right_or_not_scored(tmp_path, opts):
+    scored = 0
+    for seed in range(10):
+        generator = random.Random(f"{opts} {seed}")
+        ref, hyp = hostile_sides(generator, 12, PIECES + BYTES)
+        done, report = stage(tmp_path, ref.items(), hyp.items(), opts)
+        assert done.returncode == 0, (seed, done.stderr)
+        if not not_scored(report):
+            assert is_right(report, ref, hyp, opts), seed
+            scored += 1
+    assert scored >= 9
+
+
+@pytest.mark.parametrize("opts", OPTIONS)
+def test_every_known_hazard_through_the_guard_is_right(tmp_path, opts):
+    ref = {f"s-{n}": " ".join(tokens) for n, tokens in enumerate(HAZARDS)}
+    ref |= {f"t-{n}": f"x{text}y" for n, text in enumerate(ref.values())}
+    hyp = {key: text if n % 2 else f"{text} more" for n, (key, text) in enumerate(ref.items())}
+    done, report = stage(tmp_path, ref.items(), hyp.items(), opts)
+    assert done.returncode == 0 and is_right(report, ref, hyp, opts), done.stderr
+
+
+def spoil(kind, generator, lines):
+    """Do to (id, text) lines what goes wrong between decoding and scoring."""
+    place = generator.randrange(len(lines) - 1)
+    match kind:
+        case "missing":
+            return lines[:place] + lines[place + 1 :]
+        case "double":
+            return [*lines, lines[place]]
+        case "unknown":
+            return [*lines, ("s-new", "a b")]
+        case "shifted":
+            texts = [text for _, text in lines]
+            texts = texts[:place] + texts[place + 1 :] + [""]
+            return [(key, text) for (key, _), text in zip(lines, texts, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["missing", "double", "unknown", "shifted"])
+def test_utterances_that_do_not_match_are_never_scored(tmp_path, kind):
+    folder = tmp_path / "decode" / "set" / "score_wer"
+    folder.mkdir(parents=True)
+    for seed in range(5):
+        generator = random.Random(f"{kind} {seed}")
+        ref = [(f"s{n % 3}-u{n}", hostile(generator, ["a", "b", "我"])) for n in range(20)]
+        wrong = spoil(kind, generator, ref)
+        # what was decoded: a shift is a text that is missing there, pasted beside all the ids
+        texts = (
+            wrong if kind != "shifted" else spoil("missing", random.Random(f"{kind} {seed}"), ref)
+        )
+        decoded = "".join(f"{key.partition('-')[2]} {text}\n" for key, text in texts)
+        (folder.parent / "text").write_text(decoded, encoding="utf-8")
+        for sides in ((ref, wrong), (wrong, ref)):
+            done, report = stage(folder, *sides)
+            assert done.returncode == 0 and not_scored(report), (seed, report)
+
+
+def test_long_utterances_and_many_of_them(tmp_path):
+    """Two of 3,000 words and 4,000 short ones, as they stand and through ESPnet's call."""
+    generator = random.Random(4)
+    vocabulary, weights = zipf(latin(generator, 3000))
+    ref, hyp = {}, {}
+    for n, size in enumerate([3000] * 2 + [3] * 4000):
+        said = generator.choices(vocabulary, weights, k=size)
+        ref[f"s-{n}"] = " ".join(said)
+        hyp[f"s-{n}"] = " ".join(misheard(generator, said, vocabulary, weights))
+    ours, theirs, found = compared(ref, hyp, "wer")
+    assert found == Agreement((), 0) and theirs.counts.tokens == 18_000
+    _, report = stage(tmp_path, ref.items(), hyp.items())
+    assert parse_totals(report).counts == theirs.counts and ours.errors == theirs.counts.errors
