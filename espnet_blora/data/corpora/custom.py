@@ -33,6 +33,7 @@ from espnet_blora.text.spacing import unspaced
 UNKNOWN = "unknown"  # the speaker where none is named
 _PARTS = ("test", "valid")  # drawn in this order; the rest is train
 _DEFAULT = "10%"
+_NAMES = {"chinese": "zh", "mandarin": "zh", "spanish": "es", "german": "de", "deutsch": "de"}
 _MOST_HELD = 0.5  # of all utterances may be in a part before it is said aloud
 
 
@@ -61,11 +62,9 @@ def _code(tag: str, where: str) -> str:
     code = whisper_code(tag)
     if code is None:
         tag = tag.strip().lower()
-        near = dict.fromkeys(
-            [c for c in WHISPER_CODES if c == tag[:2]]
-            + difflib.get_close_matches(tag, WHISPER_CODES, n=3, cutoff=0.5)
-        )
-        meant = f"; did you mean {' or '.join(near)}?" if near else ";"
+        likely = [_NAMES.get(tag, tag[:2]), *difflib.get_close_matches(tag, WHISPER_CODES, n=2)]
+        near = dict.fromkeys(code for code in likely if code in WHISPER_CODES)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "."
         if " " in tag:
             meant = "; if it belongs to the text, put the text in double quotes."
         raise ValueError(
@@ -92,7 +91,7 @@ def find(path: Path) -> Path:
 
 
 def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Utterance]:
-    """All utterances by id."""
+    """All utterances by id, sorted."""
     made: dict[str, Utterance] = {}
     renamed: list[str] = []
     raws = read_form(root, ledger)
@@ -186,7 +185,7 @@ def _split(
         where_is = _by_speaker(counts, {part: sizes[part] for part in parts}, rng)
         owners = {id: where_is.get(u.speaker, "train") for id, u in made.items()}
     else:
-        ids = c_sorted(made)
+        ids = list(made)
         rng.shuffle(ids)
         owners = dict.fromkeys(ids, "train")
         for part in parts:

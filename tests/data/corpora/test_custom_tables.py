@@ -49,6 +49,7 @@ def clips(tmp_path):
         (["clips/x0.wav,a", "clips/x1.wav,b"], r"csv:1: .*x0.wav is not there, nor is any other"),
         (["clips/a0.wav,a,xx"], r"csv:1: 'xx' is no language code of Whisper's"),
         (["clips/a0.wav,a,english"], r"csv:1: 'english' .*did you mean en"),
+        (["clips/a0.wav,a,Mandarin"], r"csv:1: 'mandarin' .*did you mean zh\? There are: en, zh"),
         (["clips/a0.wav, "], r"no utterance can be used: empty text \(1\); the first: .*csv:1"),
         ([""], r"no utterance can be used: none is there"),
         (["clips/a.m4a,a", "clips/b.M4A,b"], r"csv:1: a.m4a cannot .* 1 more .*ffmpeg -i a.m4a"),

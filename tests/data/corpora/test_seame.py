@@ -253,13 +253,23 @@ def test_speaker_of_a_test_set_in_train_is_noted(copy):
     assert [(entry.id, entry.detail) for entry in noted] == [("nc93f", "devman")]
 
 
-def test_second_file_of_a_recording_and_missing_training_recording(copy):
+def test_no_line_of_a_test_set_is_trained_on(copy):
+    path = copy / "SEAME-dev-set" / "train" / "wav_file.txt"
+    path.write_text(path.read_text() + "./x/93nc93fbx_0101/93nc93fbx_0101.wav\n")
+    made, ledger = read(copy)
+    trained = [u for u in made["train"] + made["valid"] if u.speaker == "nc93f"]
+    assert [u.text for u in trained] == [layout_of.filler(28).clean]  # in no official list
+    assert ledger.note_counts()["speaker of a test set is also in train"] == 1
+
+
+def test_second_file_of_a_recording_and_missing_training_recording(copy, shuffled_listings):
     audio = copy / "LDC2015S04" / "data" / "interview" / "audio"
     (audio / "ni97mbp_0101.WAV").touch()
     (audio / "UI96FAZ_0105.flac").unlink()
     made, ledger = read(copy)
     counts = ledger.counts()
-    assert counts["second audio file of a recording"] == 1
+    second = [e for e in ledger.skips if e.reason == "second audio file of a recording"]
+    assert [Path(entry.where).name for entry in second] == ["ni97mbp_0101.WAV"]
     assert counts["no audio"] == 2
     assert counts["training recording without audio or transcript"] == 1
     assert not any(u.speaker == "ui96f" for u in made["train"] + made["valid"])

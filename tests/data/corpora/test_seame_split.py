@@ -45,6 +45,9 @@ def test_the_nearest_line_is_taken_and_each_only_once():
     hits, lost = match(
         [listed(100, 200), listed(100, 201), listed(99, 200), listed(1, 2, "c")], lines
     )
+    assert match([listed(101, 200)], {"a": [(102, 201), (101, 199), (101, 200)]})[0] == {
+        "s-a-00101-00200": ("a", 2)
+    }
     assert hits["s-a-00099-00200"] == ("a", 1)
     assert hits["s-a-00100-00200"] == ("a", 0)
     assert [one.id for one in lost] == ["s-c-00001-00002", "s-a-00100-00201"][::-1]
