@@ -42,5 +42,5 @@ def test_the_folder_is_that_of_the_variable_or_it_is_said_why_not(tmp_path):
     said = set_names.folder_of(corpus, {"AISHELL": str(tmp_path / "nosuch")})
     assert said.startswith("AISHELL=") and "nosuch" in said
     (tmp_path / "data_aishell" / "transcript").mkdir(parents=True)
-    (tmp_path / "data_aishell" / "wav").mkdir()
+    (tmp_path / "data_aishell" / "transcript" / "aishell_transcript_v0.8.txt").touch()
     assert set_names.folder_of(corpus, {"AISHELL": str(tmp_path)}) == tmp_path

@@ -1,0 +1,100 @@
+"""The recipes of licensed corpora on layout-exact copies: stages 1-13, and in ESPnet's own tree."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from espnet_blora.data import kaldi
+from tests.data.layouts import arzen, custom, fisher, librispeech, seame
+from tests.integration.conftest import ROOT, TINY, Checkout, copy_recipe
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+LAYOUTS = {"seame": seame, "arzen": arzen, "fisher_cs": fisher, "custom": custom}
+# recipe: its variable, sets of the new domain, language of the prompts, adapter
+CASES = {
+    "seame": ("SEAME", ("devman", "devsge"), "zh", "blora"),
+    "arzen": ("ARZEN", ("test",), "ar", "lora"),
+    "fisher_cs": ("FISHER_CALLHOME_SPANISH", ("cs_eval", "mono_eval"), "es", "blora"),
+    "custom": ("CUSTOM", ("test",), "en", "full"),
+}
+SHORT = "--set max_epoch=1 --set batch_size=4 --set num_workers=0 --set accum_grad=1".split()
+
+
+def options_of(layout):
+    return [
+        word
+        for key, value in layout.options.items()
+        for word in ("--corpus_option", f"{key}={value}")
+    ]
+
+
+def digest(folder):
+    """Of every file under a folder, by name and content."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_stages(name, tmp_path):
+    variable, new, language, adapter = CASES[name]
+    checkout = Checkout(tmp_path / "checkout", name)
+    layout = LAYOUTS[name].make(tmp_path / "corpus")
+    english = librispeech.make(tmp_path / "librispeech", utterances=2, sets=("test_clean",))
+    where = {variable: str(layout.root), "LIBRISPEECH": str(english.root)}
+    own = ["--whisper", str(TINY), "--adapter", adapter, "--tag", "short", *options_of(layout)]
+    done = checkout.run("./run.sh", *own, "--stage", "1", "--stop-stage", "13", *SHORT, **where)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "retention sets left out" in done.stdout and "commonvoice_" in done.stdout
+
+    recipe = checkout.recipe
+    experiment = recipe / "exp" / f"asr_{adapter}_short"
+    assert (experiment / "valid.acc.best.pth").is_file()
+    for dset, code in (*((d, language) for d in new), ("librispeech_test_clean", "en")):
+        reference = kaldi.read_keyed(recipe / "dump" / "raw" / dset / "text")
+        assert reference
+        assert set(kaldi.read_keyed(recipe / "data" / dset / "utt2lang").values()) <= {code, "en"}
+        scored = experiment / "decode" / dset / "score_blora" / "score.json"
+        score = json.loads(scored.read_text())
+        assert score["num_utterances"] == len(reference)
+        assert not score["sclite"].get("problems")
+        assert score["by_speaker"] and score["by_language"]
+    for dset, texts in layout.texts.items():
+        if (recipe / "data" / dset).is_dir():
+            assert kaldi.read_keyed(recipe / "data" / dset / "text") == dict(texts)
+
+    before = digest(recipe / "data")
+    again = checkout.run("./run.sh", *own, "--stop_stage", "1", **where)
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert digest(recipe / "data") == before
+
+
+def test_a_recipe_copied_into_espnets_tree_runs_there_unchanged(tmp_path):
+    tree = tmp_path / "espnet"
+    shutil.copytree(ROOT / "tools" / "espnet", tree, symlinks=True)
+    # what ESPnet's setup_venv.sh writes, for an environment that has espnet_blora
+    (tree / "tools" / "activate_python.sh").write_text(
+        f". {ROOT}/tools/venv/bin/activate\nexport PYTHONPATH={ROOT}:${{PYTHONPATH:-}}\n"
+    )
+    recipe = copy_recipe("seame", tree)
+    layout = seame.make(tmp_path / "corpus")
+    options = ["--whisper", str(TINY), *options_of(layout), "--stage", "1", "--stop_stage", "5"]
+    done = subprocess.run(
+        ["./run.sh", *options, "--corpus_dir", str(layout.root)],
+        cwd=recipe,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert (recipe / "data/token_list/whisper_multilingual/tokens.txt").stat().st_size
+    for dset in ("train", "valid", "devman", "devsge"):
+        check = ["utils/validate_data_dir.sh", "--no-feats", f"data/{dset}"]
+        checked = subprocess.run(check, cwd=recipe, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+        assert (recipe / "dump" / "raw" / dset / "wav.scp").is_file()
