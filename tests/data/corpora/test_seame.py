@@ -256,7 +256,7 @@ def test_speaker_of_a_test_set_in_train_is_noted(copy):
 def test_no_line_of_a_test_set_is_trained_on(copy):
     path = copy / "SEAME-dev-set" / "train" / "wav_file.txt"
     path.write_text(path.read_text() + "./x/93nc93fbx_0101/93nc93fbx_0101.wav\n")
-    made, ledger = read(copy)
+    made, ledger = read(copy, ["train", "valid"])
     trained = [u for u in made["train"] + made["valid"] if u.speaker == "nc93f"]
     assert [u.text for u in trained] == [layout_of.filler(28).clean]  # in no official list
     assert ledger.note_counts()["speaker of a test set is also in train"] == 1
