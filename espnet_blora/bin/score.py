@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     given = [args.ref, args.hyp] if args.ref and args.hyp else args.paths
     if len(given) != 2 or (args.paths and (args.ref or args.hyp)):
-        parser.error("give REF and HYP, or --ref and --hyp")
+        parser.error("give REF and HYP before all options, or --ref and --hyp")
     if args.alignments and not args.out:
         parser.error("--alignments needs --out, the folder to write them to")
     ref, hyp = map(_text, given)

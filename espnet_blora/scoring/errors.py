@@ -52,7 +52,7 @@ from espnet_blora.scoring.remarks import check_ids, ids_by_case, look_at, place_
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.scoring.units import UNITS
 from espnet_blora.text import script_of_token
-from espnet_blora.text.normalise import NORMALISATIONS, get_normalisation
+from espnet_blora.text.normalise import get_normalisation
 
 
 def score(
@@ -148,7 +148,10 @@ def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> Tokens
 
 def describe_normalisation(name: str) -> str:
     """Say what a normalisation does; of one that is not ours (an old file), give the name alone."""
-    return NORMALISATIONS[name].describe() if name in NORMALISATIONS else name
+    try:
+        return get_normalisation(name).describe()
+    except ValueError:
+        return name
 
 
 class _Scripts(dict):

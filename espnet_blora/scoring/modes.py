@@ -30,10 +30,12 @@ class Mode:
 
 MODES = {
     "default": Mode("mer", "basic", REST, "mixed error rate: Han and Kana by character"),
-    "tags_removed": Mode("mer", "basic_without_tags", REST, "SEAME without <noise> and the like"),
+    "tags_removed": Mode(
+        "mer", "seame", REST, "SEAME without <noise> and the like, simplified characters"
+    ),
     "espnet_compatible": Mode(
         "espnet",
-        "none",
+        "espnet_compatible",
         REST,
         "as ESPnet's recipes score with sclite -c NOASCII (SEAME: 16.6 and 23.3 %): <noise> is a "
         "token, A-Z are folded, every character outside ASCII is a token",
@@ -51,7 +53,8 @@ def combinations(
 
     Normalisations have their canonical names; equal combinations come once.
 
-    Raises: ValueError for an unknown mode, unit, normalisation or kind of points.
+    Raises: ValueError for an unknown mode, unit, normalisation or kind of points, and for a
+        normalisation whose library is not installed.
     """
     if name not in MODES:
         raise ValueError(f"mode {name!r} is unknown; there are: {', '.join(MODES)}")
@@ -63,6 +66,7 @@ def combinations(
     ):
         unit_of(unit)
         treat = get_normalisation(normalisation)
+        treat("")  # a library that is missing is missed before anything is scored
         found.append(replace(mode, unit=unit, normalisation=treat.name))
     points_of(mode.poi)
     return list(dict.fromkeys(found))

@@ -31,7 +31,8 @@ def lines_of(result: Result) -> list[str]:
     if found.unit == "mer":
         lines.append(f"  CER on Han and Kana {percent(found.han_kana)}")
         lines.append(f"  WER on the rest     {percent(found.rest)}")
-        lines.append(f"  PIER                {percent(found.pier)}")
+        switched = percent(found.pier) if found.pier.tokens else "undefined: no switched utterance"
+        lines.append(f"  {f'PIER ({found.poi})':19} {switched}")
     for name, rows in result.groups.items():
         lines += _group_lines(name.removeprefix("by_"), rows)
     if result.comparison:

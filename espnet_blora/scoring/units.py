@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable
 
 from espnet_blora.text import characters, mixed_tokens, words
 
-_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _RUN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
 
 
 def espnet_tokens(text: str) -> list[str]:
     """Split a text as ESPnet's stage 13 and ``sclite -e utf-8 -c NOASCII`` do.
 
-    White space separates, every character outside ASCII is a token (so ``über`` is two: ``ü ber``),
-    and A-Z are folded to a-z. Right for Chinese beside English, and meant for comparison with what
-    ESPnet's recipes publish; elsewhere ``mer`` is the better unit.
+    White space separates, and every character outside ASCII is a token (so ``über`` is two: ``ü
+    ber``). Right for Chinese beside English, and meant for comparison with what ESPnet's recipes
+    publish; elsewhere ``mer`` is the better unit. sclite also folds A-Z to a-z: that is the
+    normalisation ``espnet_compatible``.
     """
-    folded = text.translate(_FOLD)
-    if folded.isascii():
-        return folded.split()
-    return [token for word in folded.split() for token in _RUN.findall(word)]
+    if text.isascii():
+        return text.split()
+    return [token for word in text.split() for token in _RUN.findall(word)]
 
 
 UNITS: dict[str, Callable[[str], list[str]]] = {

@@ -144,6 +144,7 @@ PIER = {
     "a word of two scripts belongs to one": ("انا الmeeting", "انا meeting", "Latin", (0, 1, 0, 0)),
     "no point in the utterance": ("我 买 了", "他 了", "rest", (0, 0, 0, 0)),
     "nothing but points": ("the red apple", "red pear", "rest", (0, 0, 0, 0)),
+    "nothing but points of two scripts": ("open 3 doors", "open 4 doors", "rest", (0, 0, 0, 0)),
     "an empty reference": ("", "apple 我", "rest", (0, 0, 0, 0)),
 }  # fmt: skip
 

@@ -22,6 +22,8 @@ WORDS = [
 
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_can_be_scored_with(name):
+    if name == "tags_removed":
+        pytest.importorskip("opencc")
     mode = MODES[name]
     assert mode.unit in UNITS and get_normalisation(mode.normalisation).name == mode.normalisation
     found = score({"u": "我 go <noise>"}, {"u": "我 go"}, mode.unit, mode.normalisation)
@@ -29,21 +31,22 @@ def test_every_mode_can_be_scored_with(name):
 
 
 def test_seame_in_both_modes():
+    pytest.importorskip("opencc")
     ref = {"u": "<noise> 然后 Then 我 走 了 <noise>"}
-    hyp = {"u": "然后 then 我走了"}
+    hyp = {"u": "然後 then 我走了"}
     plain, espnet = (MODES[n] for n in ("tags_removed", "espnet_compatible"))
     assert score(ref, hyp, plain.unit, plain.normalisation).total == Counts(hits=6)
-    assert score(ref, hyp, espnet.unit, espnet.normalisation).total == Counts(6, 0, 2, 0)
+    assert score(ref, hyp, espnet.unit, espnet.normalisation).total == Counts(5, 1, 2, 0)
 
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
-        ("über ALLES gut", "ü ber alles gut"),
+        ("über ALLES gut", "ü ber ALLES gut"),
         ("çok güzel day", "ç ok g ü zel day"),
         ("mañana voy to work", "ma ñ ana voy to work"),
-        ("我IPhone手 <NOISE>", "我 iphone 手 <noise>"),
-        ("ÉCOLE", "É cole"),
+        ("我IPhone手 <NOISE>", "我 IPhone 手 <NOISE>"),
+        ("ÉCOLE", "É COLE"),
         (" \t ", ""),
     ],
 )
@@ -100,3 +103,12 @@ def test_combinations():
 def test_unknown_names(arguments, says):
     with pytest.raises(ValueError, match=says):
         combinations(*arguments)
+
+
+def test_a_missing_library_is_missed_before_anything_is_scored(monkeypatch):
+    def absent(_text):
+        raise ValueError("OpenCC, which is not installed")
+
+    monkeypatch.setattr("espnet_blora.scoring.modes.get_normalisation", lambda _name: absent)
+    with pytest.raises(ValueError, match="not installed"):
+        combinations("tags_removed")

@@ -70,7 +70,7 @@ def test_it_equals_the_function(files, capsys):
     assert document["hypothesis"] == str(files / "hyp") and document["by_speaker"] == {}
     out = capsys.readouterr().out
     assert "MER 40.00 % of 5 tokens (S 1, D 1, I 0)" in out and "basic (NFKC" in out
-    assert "PIER                100.00 %" in out and "language zh: 33.33 %" in out
+    assert "PIER (rest)         100.00 % of 1 " in out and "language zh: 33.33 %" in out
     assert "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|" in out
     assert f"|{files.name}/mer_basic|2|5|60.0|20.0|20.0|0.0|40.0|100.0|" in out
 
@@ -101,7 +101,7 @@ def test_a_mode_sets_all_that_is_not_given(files):
     (files / "hyp").write_text("u1 我要 APPLE <noise>\nu2 über\n", encoding="utf-8")
     assert run(files, files / "hyp", "--out", files / "o", "--mode", "espnet_compatible") == 0
     found = SetScore.load(files / "o" / "score.json")
-    assert (found.unit, found.normalisation) == ("espnet", "none")
+    assert (found.unit, found.normalisation) == ("espnet", "espnet_compatible")
     assert found.total == score({"u1": "a b c", "u2": "d e"}, {"u1": "a b c x", "u2": "x y"}).total
     more = ["--mode", "espnet_compatible", "--normalisation", "basic_without_tags", "--poi", "Han"]
     assert run(files, files / "hyp", "--out", files / "o", *more) == 0
