@@ -1,15 +1,18 @@
 """What the removal of punctuation does to each character, and to apostrophes.
 
-Punctuation and symbols (categories P and S) become blanks, except an apostrophe between two letters
-or marks; format signs (category Cf: soft hyphen, byte order mark, joiners) are deleted. Combining
-marks (category M) stay, so no Indic or Arabic word is cut.
+Punctuation and symbols (categories P and S) become blanks, except an apostrophe inside a word;
+format signs (category Cf: soft hyphen, byte order mark, joiners) are deleted. Combining marks
+(category M) stay, so no Indic or Arabic word is cut.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from itertools import pairwise
+
+from espnet_blora.text.scripts import INHERITED, is_han_kana, script_of
 
 # Signs written for an apostrophe; the last two are other code points of ` and of the acute.
 APOSTROPHES = frozenset("'\u2018\u2019\u02bc\uff07\u0060\u00b4\u2032\u1fef\u1ffd")
@@ -33,7 +36,10 @@ def plain(char: str) -> str:
 
 
 def settle_apostrophes(text: str) -> str:
-    """Blank each apostrophe that does not stand between two letters or marks."""
+    """Blank each apostrophe that does not stand between two letters or marks of one word.
+
+    Han and Kana, with the marks on them, are tokens of their own and no part of a word.
+    """
     if "'" not in text:
         return text
     if text.isascii():
@@ -41,10 +47,18 @@ def settle_apostrophes(text: str) -> str:
     pieces = text.split("'")
     out = [pieces[0]]
     for before, after in pairwise(pieces):
-        inside = before and after and _in_word(before[-1]) and _in_word(after[0])
+        inside = _in_word(reversed(before)) and _in_word(after)
         out += ["'" if inside else " ", after]
     return "".join(out)
 
 
-def _in_word(char: str) -> bool:
-    return unicodedata.category(char)[0] in "LM"
+def _in_word(outwards: Iterable[str]) -> bool:
+    """Tell whether what stands beside an apostrophe, read away from it, is of its word."""
+    first = True
+    for char in outwards:
+        if first and unicodedata.category(char)[0] not in "LM":
+            return False
+        first = False
+        if script_of(char) != INHERITED:
+            return not is_han_kana(char)
+    return not first

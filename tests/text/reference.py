@@ -84,7 +84,11 @@ def _character(treatment, char):
 def _apostrophe(text, i):
     around = text[i - 1 : i] + text[i + 1 : i + 2] if i else ""
     inside = len(around) == 2 and all(unicodedata.category(c)[0] in "LM" for c in around)
-    return "'" if inside else " "
+    bases = [
+        next((c for c in side if script_of(c) != INHERITED), "")
+        for side in (text[:i][::-1], text[i + 1 :])
+    ]
+    return "'" if inside and not any(map(is_han_kana, filter(None, bases))) else " "
 
 
 def mixed_tokens(text):

@@ -29,6 +29,9 @@ BASIC = NORMALISATIONS["basic"]
         ("100 %", "100"),
         ("<noise> a", "noise a"),
         ("l\u00adʼami ŉ", "l'ami n"),
+        ("ता'की 'ता", "ता'की ता"),
+        ("我'm カ\u309a'm I'm", "我 m カ\u309a m i'm"),
+        ("a'\u0301b e\u0301't 5's '\u0301", "a'\u0301b é't 5 s \u0301"),
     ],
 )
 def test_basic(text, result):

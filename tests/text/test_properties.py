@@ -61,6 +61,7 @@ def test_every_character_is_settled_by_one_pass_and_equals_the_reference(name):
 @given(TEXTS | st.text())
 def test_letters_marks_and_digits_are_never_lost(text):
     treatment = NORMALISATIONS["basic"]
+    text = text.replace("\u00b4", "'").replace("\u1ffd", "'")
     form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     assert _kept(treatment(text)) == _kept(form)
     without = NORMALISATIONS["arabic"](text)
@@ -68,9 +69,9 @@ def test_letters_marks_and_digits_are_never_lost(text):
 
 
 def _kept(text: str) -> str:
-    """Letters, marks and digits, fully apart; the acute and apostrophes are what basic rewrites."""
-    text = unicodedata.normalize("NFD", text.replace(" \u0301", " ").replace("ʼ", "'"))
-    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN")
+    """Letters, marks and digits, fully apart, but for the letter that is an apostrophe."""
+    kept = (c for c in text if unicodedata.category(c)[0] in "LMN" and c != "ʼ")
+    return unicodedata.normalize("NFD", "".join(kept))
 
 
 @given(TEXTS)
