@@ -7,7 +7,8 @@ from pathlib import Path
 
 from espnet_blora.data.records import Corpus, Item
 
-_COLUMNS = ("what", "found", "expected", "")
+_COLUMNS = ("", "what", "found", "expected")
+_WIDEST = 50  # a longer cell must not push the others off the screen
 
 
 def check(corpus: Corpus, path: str | Path, options: Mapping[str, str]) -> list[Item]:
@@ -55,11 +56,10 @@ def complete(items: Sequence[Item]) -> bool:
 
 def table(corpus: Corpus, items: Sequence[Item]) -> str:
     """The report for a person: found beside expected, and where to get what is missing."""
-    marks = {True: "ok", False: "MISSING", None: ""}
-    rows = [_COLUMNS] + [(i.what, i.found, i.expected, marks[i.ok]) for i in items]
+    marks = {True: "ok", False: "PROBLEM", None: ""}
+    rows = [_COLUMNS] + [(marks[i.ok], i.what, i.found, i.expected) for i in items]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    # a long path in one line must not push the others' columns off the screen
-    widths = [min(width, 60) for width in widths]
+    widths = [min(width, _WIDEST) for width in widths]
     lines = [corpus.title, ""]
     lines += [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -69,6 +69,8 @@ def table(corpus: Corpus, items: Sequence[Item]) -> str:
     if complete(items):
         lines.append(f"{corpus.name}: nothing that is needed is missing")
     else:
-        lines.append(f"{corpus.name}: something is missing. Where to get it: {corpus.obtain}")
+        lines.append(
+            f"{corpus.name}: something is missing or differs. Where to get it: {corpus.obtain}"
+        )
         lines.append(f"licence: {corpus.licence}")
     return "\n".join(lines)

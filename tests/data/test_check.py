@@ -22,14 +22,14 @@ def test_whole_broken_and_absent(tmp_path, monkeypatch, capsys):
     lines = out.splitlines()
     assert lines[0] == "Toy, tones"
     assert lines[2].split() == ["what", "found", "expected"]
-    assert lines[4].split() == ["recordings", "3", "3", "ok"]
+    assert lines[4].split() == ["ok", "recordings", "3", "3"]
     assert lines[-1] == "toy: nothing that is needed is missing"
 
     (tmp_path / "audio" / "sph.sph").unlink()
     status, out, _ = program(monkeypatch, capsys, layout.root)
     assert status == 1
     assert "recordings  2" in out
-    assert "MISSING" in out
+    assert "PROBLEM  recordings" in out
     assert "Where to get it: made by the tests" in out
 
     status, out, _ = program(monkeypatch, capsys, tmp_path / "nosuch")
@@ -54,7 +54,7 @@ def test_only_what_is_needed_makes_a_copy_incomplete():
 def test_columns_stand_below_each_other_except_after_a_long_cell():
     items = [Item("a", "x" * 100, "1", True), Item("bb", "2", "2", None)]
     lines = table(toy.CORPUS, items).splitlines()
-    assert lines[4].startswith("bb    2 ")
+    assert lines[4].startswith("    bb    2 ")
     assert lines[2].index("expected") == lines[4].rindex("2")
     assert max(map(len, lines)) <= 120
 
