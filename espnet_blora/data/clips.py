@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ import numpy as np
 import soundfile
 
 from espnet_blora.data import audio
+from espnet_blora.data.whole import write_whole
 
 MIN_SECONDS = 0.1  # shorter ones ESPnet drops from training and Whisper hears nothing in
 OVERHANG = 0.1  # an end this far beyond the recording's is a rounding error of the transcript
@@ -172,14 +172,7 @@ def _write_flac(target: str, pieces: Iterator[np.ndarray]) -> int:
         for piece in pieces:
             out.write(np.clip(np.rint(piece * _FULL_SCALE), -32768, 32767).astype(np.int16))
             samples += len(piece)
-    path = Path(target)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(encoded.getbuffer())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"could not write ({error.strerror})", target) from error
+    write_whole(target, encoded.getbuffer())
     return samples
 
 

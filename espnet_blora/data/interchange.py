@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_blora.data import audio, journal, kaldi, parts
+from espnet_blora.data import audio, kaldi, parts
 from espnet_blora.data.records import Ledger
+from espnet_blora.data.whole import write_whole
 
 MIN_MS, MAX_MS = 500, 20_000
 _FIELDS = 6
@@ -88,7 +89,7 @@ def export_directory(
     """
     lines = list(export_lines(directory, ledger, training))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    journal.write_whole(Path(path), "".join(line + "\n" for line in lines))
+    write_whole(Path(path), "".join(line + "\n" for line in lines))
     return len(lines)
 
 

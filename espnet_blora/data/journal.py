@@ -12,22 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from espnet_blora.data.clips import Cut
+from espnet_blora.data.whole import write_whole
 
 _NAME = "cuts.jsonl"
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises: OSError naming the file.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from error
 
 
 class Journal:

@@ -8,7 +8,6 @@ bytes (``LC_ALL=C``): ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, in th
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from espnet_blora.data import audio
 from espnet_blora.data.keyed import check_key, read_keyed
+from espnet_blora.data.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,7 @@ def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
         if "\n" in value or "\r" in value:
             raise ValueError(f"{path}: value of {key!r} holds a line break: {value!r}")
         lines.append(f"{key} {value}\n" if value else f"{key}\n")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text("".join(lines), encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from error
+    write_whole(path, "".join(lines))
 
 
 def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from espnet_blora.data import audio, clips, journal, kaldi
 from espnet_blora.data.check import check_options
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.data.summary import SetSummary, Summary
+from espnet_blora.data.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class _Set:
             "notes": own.note_counts(),
         }
         content = json.dumps({"fingerprint": fingerprint, **marker}, indent=1)
-        journal.write_whole(self.directory / _MARKER, content + "\n")
+        write_whole(self.directory / _MARKER, content + "\n")
         return SetSummary(self.name, self.directory, **marker, expected=expected, unchanged=False)
 
     def _texts(self, own: Ledger) -> dict[str, str]:

@@ -6,12 +6,13 @@ A corpus module reads transcripts into ``Utterance`` records and touches no audi
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from espnet_blora.data.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +81,12 @@ class Ledger:
         TABs, line breaks and control characters inside a field become blanks; lone surrogates are
         written with ``backslashreplace``.
         """
-        path = Path(path)
         lines = sorted(
             "\t".join(" ".join("".join(map(_visible, f)).split()) for f in entry)
             for entry in self.skips + self.notes
         )
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            text = "".join(f"{line}\n" for line in lines)
-            part.write_bytes(text.encode("utf-8", "backslashreplace"))
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from error
+        text = "".join(f"{line}\n" for line in lines)
+        write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _visible(char: str) -> str:
