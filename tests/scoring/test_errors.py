@@ -250,14 +250,6 @@ def test_nothing_to_score_and_unknown_names():
         score({"a": "x"}, {"a": "x"}, "mer", "x")
 
 
-def test_scores_that_do_not_belong_together():
-    one = score({"a": "x"}, {"a": "x"})
-    with pytest.raises(ValueError, match="share utterances.*a"):
-        one + one
-    with pytest.raises(ValueError, match="different unit"):
-        one + score({"b": "x"}, {"b": "x"}, "wer")
-
-
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_text_can_be_scored(ref, hyp):
     result = score({"u": ref}, {"u": hyp}, normalisation="none")

@@ -186,6 +186,7 @@ def test_what_is_odd_is_printed_with_its_place(files, capsys):
     (files / "hyp").write_text("u1 uh\nu2 hello\nU2\n")
     assert run(files / "text", files / "hyp") == 0
     out = capsys.readouterr().out
+    assert "PIER (rest)         undefined: no switched utterance" in out
     assert f"empty reference: 1, everything heard there counts as inserted: {files}/text:1" in out
     assert f"empty hypothesis: 1, every reference token counts as deleted: {files}/hyp:3" in out
     assert f"{files}/text:2 (u2): 1 control characters (U+0007)" in out
