@@ -10,14 +10,20 @@ applied here, and monolingual utterances are divided by conversation: of the nam
 first, third, ... go to ``mono_test``, the others to ``mono_train`` (theirs are divided at random
 by utterance, so speakers of one are in the other).
 
+No set of theirs is switched speech to train on. ``train`` and ``valid`` are ``mono_train`` divided
+by conversation: in the order of the SHA-256 of their names, ``valid`` takes whole conversations
+until it holds a tenth of the utterances.
+
 Whisper's prompt is the language of an utterance's unmarked words: ``[- spa]`` in it, else the
 first that the file names. So one set holds ``en`` and ``es``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +39,10 @@ SETS = {
     "cs_test": Expected(3296, 2.82, _SOURCE),
     "mono_test": Expected(6490, 3.61, _SOURCE),
     "mono_train": Expected(6489, 3.60, _SOURCE),
+    "train": Expected(),
+    "valid": Expected(),
 }
+_VALID = 0.1  # of mono_train
 _CONVERSATIONS = 56
 _SHORTEST = 300  # ms
 _OFF = 2  # ms between the published times and the transcript's
@@ -80,12 +89,43 @@ def read(
     asked.check_sets("miami", names, SETS)
     recordings = _recordings(root)
     result: dict[str, list[Utterance]] = {name: [] for name in names}
-    for place in _places(root, ledger, options):
+    places = _places(root, ledger, options)
+    held_out = _held_out(places) if {"train", "valid"} & result.keys() else frozenset()
+    for place in places:
         name = place.conversation.name
         path = recordings.get(name, root / "audio" / f"{name}.mp3")
-        if place.set in result and (utterance := _utterance(place, path, ledger)):
-            result[place.set].append(utterance)
+        wanted = [one for one in _sets_of(place, held_out) if one in result]
+        if wanted and (utterance := _utterance(place, path, ledger)):
+            for one in wanted:
+                result[one].append(utterance)
     return result
+
+
+def _sets_of(place: _Place, held_out: frozenset[str]) -> tuple[str, ...]:
+    """The sets a place belongs to: those of ``mono_train`` are in ``train`` or ``valid`` too."""
+    if place.set != "mono_train":
+        return (place.set,)
+    return place.set, "valid" if place.conversation.name in held_out else "train"
+
+
+def _held_out(places: Iterable[_Place]) -> frozenset[str]:
+    """The conversations of ``valid``.
+
+    Raises: ValueError if ``mono_train`` lies in fewer than two conversations.
+    """
+    sizes = Counter(p.conversation.name for p in places if p.set == "mono_train")
+    if len(sizes) < 2:
+        raise ValueError(
+            f"miami: mono_train lies in {len(sizes)} conversation ({', '.join(sizes) or 'none'}), "
+            "and train and valid need two at least; is the copy whole? See check_corpus"
+        )
+    order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())
+    chosen: set[str] = set()
+    for name in order[:-1]:
+        if sum(sizes[one] for one in chosen) >= _VALID * sizes.total():
+            break
+        chosen.add(name)
+    return frozenset(chosen)
 
 
 def _id(conversation: str, line: miami_chat.Line) -> tuple[str, str]:
@@ -235,10 +275,17 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     ]
     ledger = Ledger()
     places = _places(root, ledger, options)
+    try:
+        held_out = _held_out(places)
+    except ValueError as error:
+        items.append(Item("train and valid", "cannot be made", str(error), False))
+        held_out = frozenset()
+    counts = Counter(name for place in places for name in _sets_of(place, held_out))
     for name, size in SETS.items():
-        count = sum(place.set == name for place in places)
         sure = "miami_mapping" in options  # without it, close to the published sets, but not they
-        items.append(Item(f"{name} utterances", *found_of(count, size.utterances, sure=sure)))
+        items.append(
+            Item(f"{name} utterances", *found_of(counts[name], size.utterances, sure=sure))
+        )
     for reason, count in ledger.counts().items():
         items.append(Item(f"in no set: {reason}", f"{count:,}", "-", None))
     return items

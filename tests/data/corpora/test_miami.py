@@ -153,7 +153,59 @@ def test_the_published_table_decides(layout):
     layout.mapping.write_text("\n".join(swapped) + "\n")
     records, _ = read(layout, miami_mapping=str(layout.mapping))
     assert not records["mono_test"]
-    assert {u.id.split("_")[0] for u in records["mono_train"]} == {"fixture1", "fixture2"}
+    assert conversations(records["mono_train"]) == {"fixture1", "fixture2", "fixture4"}
+
+
+def conversations(utterances):
+    return {u.id.split("_")[0] for u in utterances}
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_train_and_valid_divide_mono_train_by_conversation(layout, published):
+    options = {"miami_mapping": str(layout.mapping)} if published else {}
+    names = ("train", "valid", "mono_train")
+    records, ledger = read(layout, names, **options)
+    train, valid = (conversations(records[name]) for name in names[:2])
+    assert train and valid and not train & valid
+    both = sorted(records["train"] + records["valid"], key=lambda u: u.id)
+    assert both == sorted(records["mono_train"], key=lambda u: u.id)
+    for name in names:
+        alone, of_it = read(layout, [name], **options)
+        assert alone[name] == records[name]
+        assert of_it.skips == ledger.skips
+
+
+def places(**sizes):
+    lines = miami_chat.Line(0, "ABC", "hola", "a.cha:1")
+    return [
+        corpus._Place("mono_train", lines, corpus._Conversation(name, miami_chat.Chat([], [])))
+        for name, size in sizes.items()
+        for _ in range(size)
+    ]
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.integers(1, 99), min_size=2, max_size=4))
+def test_valid_is_the_fewest_conversations_that_hold_a_tenth(sizes):
+    held_out = corpus._held_out(places(**sizes))
+    assert held_out == corpus._held_out(reversed(places(**sizes)))
+    of = sum(sizes[name] for name in held_out)
+    total = sum(sizes.values())
+    assert 0 < len(held_out) < len(sizes)
+    assert of >= total / 10 or len(held_out) == len(sizes) - 1
+    # a tenth is not held without one of them
+    assert any(of - sizes[name] < total / 10 for name in held_out)
+
+
+def test_one_conversation_alone_gives_no_training_sets(layout):
+    for path in (layout.root / "beta").glob("fixture[34].cha"):
+        path.unlink()
+    assert read(layout)[0]["mono_train"]
+    with pytest.raises(
+        ValueError, match=r"in 1 conversation \(fixture2\), and train and valid need"
+    ):
+        read(layout, ["valid"])
+    items = {i.what: i for i in corpus.inspect(corpus.find(layout.root), {})}
+    assert items["train and valid"].ok is False
 
 
 def test_shifted_line_numbers_are_found_by_their_times(layout):

@@ -1,7 +1,8 @@
 """Bangor Miami laid out as its repository and audio are. All names and words are invented.
 
-``fixture1`` is mainly English, with a WAV file; ``fixture2`` mainly Spanish, with an MP3 file.
-Monolingual utterances of the first are ``mono_test``, of the second ``mono_train``.
+``fixture1`` is mainly English, with a WAV file; the others are mainly Spanish, ``fixture2`` with an
+MP3 file. Monolingual utterances of the first are ``mono_test``; those of the second and fourth are
+``mono_train``, and ``train`` and ``valid``.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ SECOND = (
         "bueno la la vecina llegó ayer.",
     ),
 )
+THIRD = (Said(CS, "MNO", "el parking@s:eng está lleno .", "el parking está lleno."),)
+FOURTH = (Said(TRAIN, "PQR", "mañana vamos a la playa .", "mañana vamos a la playa."),)
 NUMBERS = "uno dos tres cuatro cinco seis siete ocho nueve diez".split()
 
 
@@ -109,8 +112,10 @@ def make(root: Path, utterances: int = 4, seed: int = 0) -> MiamiLayout:
     skips: dict[str, int] = {}
     rows = ["global_idx,split,file,file_line_num,offset,duration,cs_type"]
     plan = (
-        ("fixture1", "eng, spa", "en", FIRST, "wav"),
-        ("fixture2", "spa, eng", "es", SECOND, "mp3"),
+        ("fixture1", "eng, spa", "en", _filled(FIRST, utterances), "wav"),
+        ("fixture2", "spa, eng", "es", _filled(SECOND, utterances), "mp3"),
+        ("fixture3", "spa, eng", "es", THIRD, "wav"),
+        ("fixture4", "spa, eng", "es", FOURTH, "wav"),
     )
     for name, header, language, lines, suffix in plan:
         people = sorted({line.speaker for line in lines})
@@ -123,7 +128,7 @@ def make(root: Path, utterances: int = 4, seed: int = 0) -> MiamiLayout:
             "@Comment:\ta comment that is\n\tcontinued",
         ]
         pieces, now = [], 1234 + seed
-        for number, line in enumerate(_filled(lines, utterances)):
+        for number, line in enumerate(lines):
             code = line.language or language
             voice = speech.VOICES[people.index(line.speaker)]
             wave = speech.say(line.clean or "mm", code, line.seconds, voice=voice)
@@ -151,6 +156,9 @@ def make(root: Path, utterances: int = 4, seed: int = 0) -> MiamiLayout:
         text = "".join(f"{line}\n" for line in [*chat, "@End"])
         (root / "beta" / f"{name}.cha").write_text(text, encoding="utf-8")
         speech.write(root / "audio" / f"{name}.{suffix}", speech.recording(pieces, now / 1000 + 1))
+    for keyed in (texts, languages):
+        for part, file in (("train", "fixture2_"), ("valid", "fixture4_")):
+            keyed[part] = {id: v for id, v in keyed[TRAIN].items() if id.startswith(file)}
     mapping = root / "miami_mapping.csv"
     mapping.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     return MiamiLayout(root, texts, languages, skips, mapping=mapping)

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Stage 1: CS-FLEURS and the retention sets that are at hand, as Kaldi directories of 16 kHz mono audio.
+# Options: see espnet_blora/recipes/data.sh; run.sh gives them.
+set -euo pipefail
+
+corpus=cs_fleurs
+sets="train valid test"
+. ./path.sh
+. "$(python3 -m espnet_blora.bin.recipe data.sh)" "$@"
