@@ -26,12 +26,18 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["espnet_blora", "espnet_blora.*"]),
+    package_data={
+        "espnet_blora": ["recipes/*.sh", "recipes/conf/*.yaml"],
+        "espnet_blora.report": ["*.jinja", "*.css", "*.js"],
+    },
     python_requires=">=3.12,<3.14",
     install_requires=[
         ESPNET,
         "editdistance",
         "espnet_model_zoo",
+        "Jinja2>=3",
         "jiwer>=4",
+        "MarkupSafe>=2",
         "matplotlib",
         "numpy>=2",
         "openai-whisper>=20250625",

@@ -87,3 +87,17 @@ def test_each_direct_dependency_has_its_reason(metadata):
 def test_version_stands_in_one_place(metadata):
     assert metadata["version"] == espnet_blora.__version__
     assert f"version: {espnet_blora.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_files_that_are_no_python_are_shipped(metadata):
+    """Shell files and configurations of recipes, the report's page."""
+    package = ROOT / "espnet_blora"
+    shipped = {
+        path
+        for name, patterns in metadata["package_data"].items()
+        for pattern in patterns
+        for path in (ROOT / name.replace(".", "/")).glob(pattern)
+    }
+    others = {p for p in package.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}}
+    assert len(others) > 10
+    assert others == shipped
