@@ -8,8 +8,9 @@ from pathlib import Path
 
 from espnet_blora.report.collect import Experiment
 from espnet_blora.report.conditions import now, revision, version
-from espnet_blora.report.tables import ABSENT, ESPNET_HEAD, counts_rate, espnet_row, markdown, rate
+from espnet_blora.report.tables import ABSENT, counts_rate, markdown, rate
 from espnet_blora.report.treatments import Treatment
+from espnet_blora.scoring.table import ESPNET_HEAD, espnet_row
 
 
 def results(

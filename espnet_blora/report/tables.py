@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from espnet_blora.report.figures import Figure
 from espnet_blora.scoring import Counts, Interval, SetScore
 
-ESPNET_HEAD = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 ABSENT = "–"
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
@@ -138,15 +137,6 @@ def level(one: Figure | None) -> str:
 def rate(score: SetScore | None) -> str:
     """Write a score's rate with its interval."""
     return ABSENT if score is None else with_interval(score.rate, score.interval())
-
-
-def espnet_row(name: str, score: SetScore) -> list[str]:
-    """Return a row of ESPnet's results table from our counts (per cent, one digit)."""
-    counts, number = score.total, len(score.utterances)
-    cells = [counts.hits, counts.substitutions, counts.deletions, counts.insertions, counts.errors]
-    shares = [percent(c / counts.tokens) if counts.tokens else ABSENT for c in cells]
-    wrong = percent(score.wrong_utterances / number) if number else ABSENT
-    return [name, str(number), str(counts.tokens), *shares, wrong]
 
 
 def size(number: int | None) -> str:

@@ -11,7 +11,7 @@ of seeds of training or recording conditions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,22 +131,3 @@ def probability_better(
         [difference[i].sum(axis=1) for i in draws(len(difference), samples, seed)]
     )
     return float(((sums < 0) + 0.5 * (sums == 0)).mean())
-
-
-def derived_interval(
-    formula: Callable[..., np.ndarray],
-    errors: Sequence[tuple[np.ndarray, np.ndarray]],
-    samples: int = 1000,
-    seed: int = 0,
-) -> Interval | None:
-    """Return the interval of a formula of several systems' rates over several sets.
-
-    ``errors`` holds, for each set, (errors (systems, utterances), tokens (utterances,)); each set
-    is drawn on its own. ``formula`` gets one array (systems, samples) a set and returns (samples,).
-    None where it is undefined in some draw.
-    """
-    if any(tokens.shape[0] < 2 for _, tokens in errors):
-        return None
-    rates = [resampled_rates(e, t, samples, seed + n) for n, (e, t) in enumerate(errors)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return quantiles(np.asarray(formula(*rates)))

@@ -7,7 +7,7 @@ import matplotlib.image
 import pytest
 
 from espnet_blora.bin.report import main
-from espnet_blora.report.tables import espnet_row, markdown
+from espnet_blora.report.tables import markdown
 from espnet_blora.report.write import parse_kappa
 from espnet_blora.scoring import score
 
@@ -182,5 +182,3 @@ def test_tables():
     assert markdown(["a|b", "c"], [["1", "<|"]]) == "|a\\|b|c|\n|---|---|\n|1|&lt;\\||"
     with pytest.raises(ValueError, match="row of 1 cells"):
         markdown(["a", "b"], [["1"]])
-    row = espnet_row("x", score({"1": "a b c d", "2": "e"}, {"1": "a b x", "2": "e"}))
-    assert row == ["x", "2", "5", "60.0", "20.0", "20.0", "0.0", "40.0", "50.0"]
