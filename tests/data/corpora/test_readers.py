@@ -105,6 +105,11 @@ def test_a_complete_copy_is_told_from_an_incomplete_one(tmp_path):
     next(layout.root.rglob("61-*-0000.flac")).unlink()
     items = librispeech.inspect_sets(librispeech.read, sets, librispeech.find(tmp_path), {})
     assert items[0].ok is False
+    for file in layout.root.rglob("*.flac"):
+        file.unlink()
+    unpublished = {"test_clean": librispeech.Expected()}
+    items = librispeech.inspect_sets(librispeech.read, unpublished, tmp_path / "LibriSpeech", {})
+    assert (items[0].ok, items[0].found[:12]) == (False, "0 utterances")
     shutil.rmtree(tmp_path / "LibriSpeech" / "test-clean")
     items = librispeech.inspect_sets(librispeech.read, sets, tmp_path / "LibriSpeech", {})
     assert [(i.what, i.ok) for i in items][-1] == ("sets", False)
