@@ -18,7 +18,7 @@ CASES = {
     "seame": ("SEAME", ("devman", "devsge"), "zh", "blora"),
     "arzen": ("ARZEN", ("test",), "ar", "lora"),
     "fisher_cs": ("FISHER_CALLHOME_SPANISH", ("cs_eval", "mono_eval"), "es", "blora"),
-    "custom": ("CUSTOM", ("test",), "en", "full"),
+    "custom": ("CUSTOM", ("test",), "zh", "full"),
 }
 SHORT = "--set max_epoch=1 --set batch_size=4 --set num_workers=0 --set accum_grad=1".split()
 
