@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from espnet_blora.adapters.bases import prepare_layers
 from espnet_blora.adapters.checks import number
-from espnet_blora.adapters.config import BloraConfig, LoraConfig
+from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.kl import kl_terms
 from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
+from espnet_blora.adapters.registry import METHODS, Method
 from espnet_blora.adapters.report import SMALL, Report, report, statistics
 from espnet_blora.adapters.schedule import beta_at
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
@@ -33,7 +35,7 @@ class Adapter:
         return self.state.method
 
     @property
-    def config(self) -> LoraConfig:
+    def config(self) -> AdapterConfig:
         """The checked options."""
         return self.state.config
 
@@ -50,7 +52,11 @@ class Adapter:
     @property
     def bayesian(self) -> bool:
         """Whether there is a posterior, and so a KL."""
-        return isinstance(self.config, BloraConfig)
+        return self._registered.bayesian
+
+    @property
+    def _registered(self) -> Method:
+        return METHODS[self.method]
 
     def advance(self) -> None:
         """Count one micro-batch, in a loop that never calls the adapted model itself."""
@@ -63,6 +69,42 @@ class Adapter:
     def report(self) -> Report:
         """Return the counts of trainable parameters; its str() is fit to print."""
         return report(self.model, self.method, self.layers, self.config.target_modules)
+
+    def prepare(self) -> None:
+        """Compute the bases that come from the base weights, unless they are there already.
+
+        Every rank of torch.distributed calls it, with the model on its device and the base loaded:
+        rank 0 computes, the others take its values. The first training forward of the model does
+        all of this by itself.
+
+        Raises ValueError, naming the layer, when a weight holds NaN or inf.
+        """
+        prepare_layers(self.layers)
+        self.state.bases_agreed = True
+
+    # ---- what the training loop adds ----
+
+    @property
+    def has_loss_term(self) -> bool:
+        """Whether `loss_terms` has something to add to the loss."""
+        return self.bayesian or self._registered.loss_term is not None
+
+    def loss_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what to add to a per-token loss in training (0-dim) and detached values to log.
+
+        The method's own term, or the KL of the ELBO.
+        """
+        own = self._registered.loss_term
+        return self.elbo_terms() if own is None else own(self)
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let every step of `optimizer` run the method's `after_step`, where it has one."""
+        if self._registered.after_step is not None:
+            optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, *_) -> None:
+        self.state.context.updates += 1
+        self._registered.after_step(self, self.state.context.updates)
 
     # ---- the ELBO ----
 
@@ -114,7 +156,7 @@ class Adapter:
     def statistics(self) -> dict[str, Tensor]:
         """Return `report.statistics` of all layers; warns, once, when every mean is near zero."""
         values = statistics(list(self.layers.values()))
-        if float(values["largest_mean"]) < SMALL and self.state.warn_once("collapse"):
+        if float(values.get("largest_mean", SMALL)) < SMALL and self.state.warn_once("collapse"):
             logger.warning(
                 "adapter '%s' has collapsed: every mean of lora_A and lora_B is below %g at step "
                 "%d, so the model is its base and gets no gradient back. Lower beta, raise "
@@ -194,7 +236,15 @@ class Adapter:
         return any(layer.merged for layer in self.layers.values())
 
     def merge(self) -> None:
-        """Let forward read W0 + delta; idempotent; ValueError on NaN or inf, naming the layer."""
+        """Let forward read W0 + delta; idempotent.
+
+        Raises ValueError on NaN or inf, naming the layer, and when the method cannot be merged.
+        """
+        if not self._registered.merges:
+            raise ValueError(
+                f"adapter '{self.method}' cannot be merged: its forward is no single weight; "
+                "run it factored"
+            )
         merge_layers(self.layers)
 
     def unmerge(self) -> None:

@@ -5,24 +5,30 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-MEANS = ("lora_A", "lora_B")
+from espnet_blora.adapters.registry import METHODS
+from espnet_blora.adapters.state import STATE_NAME, decode_signature
 
 
 def average_states(
     states: Sequence[Mapping[str, Tensor]], best: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return `best` with its posterior means replaced by their average over `states`.
+    """Return `best` with its means replaced by their average over `states`.
 
-    Scales (rho), step, signature, fingerprint and base weights are those of `best`: an average of
-    scales belongs to no posterior, and integers and frozen weights are not to be averaged.
+    Means are what the method's layer calls so (`mean_names`): the factors of a LoRA. Scales (rho),
+    step, signature, fingerprint and base weights are those of `best`: an average of scales belongs
+    to no posterior, and integers and frozen weights are not to be averaged. What is the same in
+    all states, such as a basis, stays as it is, bit for bit.
 
     Raises ValueError when there is no state, no mean to average, or keys or shapes differ.
     """
     if not states:
         raise ValueError("no state to average; give at least one")
-    means = [key for key in best if key.rpartition(".")[2] in MEANS]
+    names = _mean_names(best)
+    means = [key for key in best if not names.isdisjoint(key.split("."))]
     if not means:
-        raise ValueError("the best state holds no lora_A / lora_B: it is of no adapter we average")
+        raise ValueError(
+            f"the best state holds no {' / '.join(sorted(names))}: it is of no adapter we average"
+        )
     for number, state in enumerate(states):
         if state.keys() != best.keys():
             odd = sorted(state.keys() ^ best.keys())
@@ -38,6 +44,18 @@ def average_states(
                 )
     result = dict(best)
     for key in means:
+        if all(torch.equal(state[key], best[key]) for state in states):
+            continue
         total = torch.stack([state[key].double() for state in states]).mean(0)
         result[key] = total.to(best[key].dtype)
     return result
+
+
+def _mean_names(state: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the components that mark a mean in a state of the method it says it is of."""
+    for key, value in state.items():
+        if key.endswith(f"{STATE_NAME}.signature"):
+            method = decode_signature(value)["method"]
+            if method in METHODS:
+                return frozenset(METHODS[method].layer.mean_names)
+    return frozenset(METHODS["lora"].layer.mean_names)

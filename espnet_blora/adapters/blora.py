@@ -60,9 +60,9 @@ class BloraLayer(LoraLayer):
             if rho is not None:
                 rho._no_weight_decay = True  # decay would pull sigma towards softplus(0) = 0.69
 
-    def sigma_A(self) -> Tensor:
-        """Return the posterior scale of lora_A, (r, d_in)."""
-        return softplus_sigma(self.rho_A)
+    def sigma_A(self) -> Tensor | None:
+        """Return the posterior scale of lora_A, (r, d_in); None when lora_A has none."""
+        return None if self.rho_A is None else softplus_sigma(self.rho_A)
 
     def sigma_B(self) -> Tensor | None:
         """Return the posterior scale of lora_B, (d_out, r); None when lora_B has none."""
@@ -77,7 +77,11 @@ class BloraLayer(LoraLayer):
         else:
             return super().update(x)
         generator = noise_generator(self.context, self.index, x.device)
-        low = draw(self._dropout(x), self.lora_A, self.sigma_A(), generator)
+        x = self._dropout(x)
+        if self.rho_A is None:
+            low = F.linear(x, self.lora_A.to(x.dtype))
+        else:
+            low = draw(x, self.lora_A, self.sigma_A(), generator)
         if self.noisy_B:
             return draw(low, self.lora_B, self.sigma_B(), generator)
         return F.linear(low, self.lora_B.to(low.dtype))

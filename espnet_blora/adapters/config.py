@@ -36,8 +36,64 @@ _CODE = {**_PAPER, "target_modules": ["query", "value"], "dropout_rate": 0.05}
 PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "code": _CODE}
 
 
+# For a field that is no option of the user: Method.plan sets it, for single layers.
+PER_LAYER = {"per_layer": True}
+
+
 @dataclass(frozen=True)
-class LoraConfig:
+class AdapterConfig:
+    """What the options of all methods share. A subclass adds fields, and checks in __post_init__.
+
+    Layers read `rank`, `scaling` and `dropout_rate` from it; `Method.plan` may give each layer its
+    own copy (`dataclasses.replace`), in which fields made with `metadata=PER_LAYER` may differ too.
+
+    target_modules: ends of module names, in whole dotted components.
+    """
+
+    method: ClassVar[str]
+    # Options that a checkpoint must agree in: with another value it computes another function.
+    structural: ClassVar[tuple[str, ...]] = ()
+    rank: ClassVar[int] = 0
+    dropout_rate: ClassVar[float] = 0.0
+
+    target_modules: tuple[str, ...] = ("query", "value")
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> "AdapterConfig":
+        """Build the options from `adapter_conf`; ValueError for an unknown key or a bad value."""
+        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
+        return cls(**conf)
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """Return the names of all options."""
+        return tuple(f.name for f in fields(cls) if "per_layer" not in f.metadata)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as plain JSON values."""
+        values = {key: asdict(self)[key] for key in self.options()}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+    def scaling_at(self, rank: int) -> float:
+        """Return what the update of a layer of this rank is multiplied by."""
+        return 1.0
+
+    @property
+    def scaling(self) -> float:
+        """`scaling_at` the rank of this configuration."""
+        return self.scaling_at(self.rank)
+
+    def _set(self, key: str, value) -> None:
+        object.__setattr__(self, key, value)
+
+    def __post_init__(self) -> None:
+        where = f"adapter_conf of {self.method}"
+        targets = checks.names(where, "target_modules", self.target_modules)
+        self._set("target_modules", targets)
+
+
+@dataclass(frozen=True)
+class LoraConfig(AdapterConfig):
     """Options of `lora`: W = W0 + (alpha / rank) * lora_B @ lora_A, with W0 frozen.
 
     rank: r, number of rows of lora_A and of columns of lora_B.
@@ -47,44 +103,23 @@ class LoraConfig:
     """
 
     method: ClassVar[str] = "lora"
+    structural: ClassVar[tuple[str, ...]] = ("rank", "alpha")
 
     rank: int = 32
     alpha: float = 64.0
     dropout_rate: float = 0.0
-    target_modules: tuple[str, ...] = ("query", "value")
 
-    @classmethod
-    def parse(cls, conf: Mapping[str, Any]) -> "LoraConfig":
-        """Build the options from `adapter_conf`; ValueError for an unknown key or a bad value."""
-        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
-        return cls(**conf)
-
-    @classmethod
-    def options(cls) -> tuple[str, ...]:
-        """Return the names of all options."""
-        return tuple(field.name for field in fields(cls))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the options as plain JSON values."""
-        values = asdict(self)
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
-
-    @property
-    def scaling(self) -> float:
-        """alpha / rank."""
-        return self.alpha / self.rank
-
-    def _set(self, key: str, value) -> None:
-        object.__setattr__(self, key, value)
+    def scaling_at(self, rank: int) -> float:
+        """Return alpha / rank."""
+        return self.alpha / rank
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         where = f"adapter_conf of {self.method}"
         checks.integer(where, "rank", self.rank, 1)
         self._set("alpha", checks.number(where, "alpha", self.alpha, 0.0, open_low=True))
         rate = checks.number(where, "dropout_rate", self.dropout_rate, 0.0, 1.0, open_high=True)
         self._set("dropout_rate", rate)
-        targets = checks.names(where, "target_modules", self.target_modules)
-        self._set("target_modules", targets)
 
 
 @dataclass(frozen=True)
@@ -112,6 +147,7 @@ class BloraConfig(LoraConfig):
     """
 
     method: ClassVar[str] = "blora"
+    structural: ClassVar[tuple[str, ...]] = (*LoraConfig.structural, "bayesian_factors")
 
     preset: str | None = None
     bayesian_factors: str = "AB"

@@ -16,12 +16,14 @@ import torch
 class Context:
     """Shared by the layers of one adapter; plain values, so that reading them never syncs a GPU.
 
-    seed: of the training noise. step: micro-batches trained on. factor: scale put on the update
-    at decoding. disabled: the update is left out. sample_seed: set inside `sampling()`.
+    seed: of the training noise. step: micro-batches trained on. updates: steps of the optimiser,
+    for methods that work after each. factor: scale put on the update at decoding. disabled: the
+    update is left out. sample_seed: set inside `sampling()`.
     """
 
     seed: int = 0
     step: int = 0
+    updates: int = 0
     factor: float = 1.0
     disabled: bool = False
     sample_seed: int | None = None

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 import espnet_blora
 from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.adapters.adapter import Adapter, get_adapter
-from espnet_blora.adapters.inject import inject
+from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.inject import inject, plan_layers
+from espnet_blora.adapters.layer import AdapterLayer, extend
 from espnet_blora.adapters.loading import wrong_base
-from espnet_blora.adapters.registry import parse_config
-from espnet_blora.adapters.targets import find_targets
+from espnet_blora.adapters.registry import METHODS, parse_config
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +44,11 @@ class AdapterFile:
 
 
 def factors(adapter: Adapter) -> dict[str, Tensor]:
-    """Return {layer.factor: tensor} of all factors, trained or frozen, on the CPU."""
+    """Return {layer.factor: tensor} of all factors, trained or frozen, as they are."""
     return {
-        f"{name}.{factor}": getattr(layer, factor).detach().cpu().contiguous()
+        f"{name}.{factor}": tensor
         for name, layer in adapter.layers.items()
-        for factor in layer.parameter_names
-        if getattr(layer, factor) is not None
+        for factor, tensor in layer.factors().items()
     }
 
 
@@ -57,7 +59,9 @@ def save_adapter(adapter: Adapter, path: str | Path) -> None:
     (disk full, no permission) with the path in its message.
     """
     rows = adapter.state.current_fingerprint(adapter.model)
-    tensors = {} if rows is None else factors(adapter)
+    adapter.prepare()
+    own = {} if rows is None else factors(adapter)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}
     if rows is None or any(t.is_meta for t in tensors.values()):
         raise ValueError(
             f"cannot save the adapter to {path}: the model is on the meta device and has no "
@@ -92,22 +96,20 @@ def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
     config = parse_config(method, file.description["config"])
     present = get_adapter(model)
     if present is None:
-        linears = find_targets(model, config.target_modules)
+        plan = plan_layers(model, method, config)
+        layers = _templates(method, plan)
     else:
         _check_same(present, method, config, path)
-        linears = present.layers
-    _check_layers(file, linears, config.rank)
+        layers = present.layers
+    _check_layers(file, layers)
     _check_base(file, model)
-    adapter = inject(model, method, config, linears) if present is None else present
-    own = {
-        f"{name}.{factor}": getattr(layer, factor)
-        for name, layer in adapter.layers.items()
-        for factor in layer.parameter_names
-        if getattr(layer, factor) is not None
-    }
+    adapter = inject(model, method, config, plan) if present is None else present
+    own = factors(adapter)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(file.tensors[name])
+    for layer in adapter.layers.values():
+        layer.read_ready()
     adapter.state.context.step = int(file.description["step"])
     logger.info("loaded adapter '%s' from %s: %d tensors", method, path, len(own))
     return adapter
@@ -192,7 +194,7 @@ def _check_same(present: Adapter, method: str, config, path) -> None:
     if present.merged:
         raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
     theirs, ours = config.as_dict(), present.config.as_dict()
-    for key in ("rank", "alpha", "bayesian_factors", "target_modules"):
+    for key in (*config.structural, "target_modules"):
         if theirs.get(key) != ours.get(key):
             raise ValueError(
                 f"{path} was trained with {key} {theirs.get(key)}, the model's adapter has {key} "
@@ -200,27 +202,43 @@ def _check_same(present: Adapter, method: str, config, path) -> None:
             )
 
 
-def _check_layers(file: AdapterFile, linears: dict[str, nn.Linear], rank: int) -> None:
+def _templates(
+    method: str, plan: Mapping[str, tuple[nn.Linear, AdapterConfig]]
+) -> dict[str, AdapterLayer]:
+    """Return what `inject` would put on the planned Linears, on the meta device: sizes only."""
+    return {
+        name: extend(
+            nn.Linear(linear.in_features, linear.out_features, device="meta"),
+            METHODS[method].layer,
+            config,
+            Context(),
+            index,
+        )
+        for index, (name, (linear, config)) in enumerate(plan.items())
+    }
+
+
+def _check_layers(file: AdapterFile, layers: Mapping[str, AdapterLayer]) -> None:
     """The file's layers must be the model's targets, and its factors fit their sizes."""
-    layers = file.description["layers"]
-    odd = [name for name in layers if name not in linears]
-    odd += [name for name in linears if name not in set(layers)]
+    named = file.description["layers"]
+    odd = [name for name in named if name not in layers]
+    odd += [name for name in layers if name not in set(named)]
     if odd:
         raise ValueError(
-            f"{file.path} has factors for {len(layers)} Linears, this model has {len(linears)} "
+            f"{file.path} has factors for {len(named)} Linears, this model has {len(layers)} "
             f"targets; they differ in {len(odd)}, such as {odd[0]}. Load it on the base it was "
             "trained on"
         )
-    for name, linear in linears.items():
-        sizes = {"A": (rank, linear.in_features), "B": (linear.out_features, rank)}
-        for letter, size in sizes.items():
-            mean = file.tensors.get(f"{name}.lora_{letter}")
-            if mean is None:
-                raise ValueError(f"{file.path}: {name}.lora_{letter} is missing; save it again")
-            if tuple(mean.shape) != size:
+    for name, layer in layers.items():
+        for factor, tensor in layer.factors().items():
+            found = file.tensors.get(f"{name}.{factor}")
+            if found is None:
+                raise ValueError(f"{file.path}: {name}.{factor} is missing; save it again")
+            if found.shape != tensor.shape:
                 raise ValueError(
-                    f"{file.path}: {name}.lora_{letter} has shape {tuple(mean.shape)}, rank {rank} "
-                    f"on this model needs {size}; load it on the base it was trained on"
+                    f"{file.path}: {name}.{factor} has shape {tuple(found.shape)}, rank "
+                    f"{layer.rank} on this model needs {tuple(tensor.shape)}; load it on the base "
+                    "it was trained on"
                 )
 
 

@@ -1,12 +1,12 @@
 """Put an adapter on a model: freeze it, extend its target Linears, register the state and hooks."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from torch import nn
 
 from espnet_blora.adapters.adapter import Adapter, get_adapter
-from espnet_blora.adapters.config import LoraConfig
+from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fingerprint import base_names
 from espnet_blora.adapters.layer import AdapterLayer, extend
@@ -22,8 +22,8 @@ def add_adapter(model: nn.Module, method: str, **conf) -> Adapter:
     """Put a fresh adapter on `model`, in place, and freeze everything else.
 
     The model computes what it computed before, bit for bit, until the adapter is trained. `conf`
-    takes the keys of the yaml's adapter_conf: rank, alpha, dropout_rate, target_modules, and for
-    `blora` those of `espnet_blora.adapters.config.BloraConfig`.
+    takes the keys of the yaml's adapter_conf: for `lora` rank, alpha, dropout_rate and
+    target_modules; of any method, the fields of its `METHODS[method].config`.
 
     Call the wrapped model itself in training (`model(...)`), once per micro-batch: that is what
     moves the noise and the schedule on. A loop that calls parts of the model instead calls
@@ -34,8 +34,19 @@ def add_adapter(model: nn.Module, method: str, **conf) -> Adapter:
     """
     config = parse_config(method, conf)
     check_fresh(model)
+    return inject(model, method, config, plan_layers(model, method, config))
+
+
+def plan_layers(
+    model: nn.Module, method: str, config: AdapterConfig
+) -> dict[str, tuple[nn.Linear, AdapterConfig]]:
+    """Return {name: (target Linear, its own options)} in model order.
+
+    Raises ValueError when a target names nothing, or the method finds no place for the layers.
+    """
     linears = find_targets(model, config.target_modules)
-    return inject(model, method, config, linears)
+    configs = METHODS[method].plan(model, linears, config)
+    return {name: (linear, configs[name]) for name, linear in linears.items() if name in configs}
 
 
 def check_fresh(model: nn.Module) -> None:
@@ -56,16 +67,19 @@ def check_fresh(model: nn.Module) -> None:
 
 
 def inject(
-    model: nn.Module, method: str, config: LoraConfig, linears: dict[str, nn.Linear]
+    model: nn.Module,
+    method: str,
+    config: AdapterConfig,
+    plan: Mapping[str, tuple[nn.Linear, AdapterConfig]],
 ) -> Adapter:
-    """Extend the given Linears of `model`; all checks are done by the caller."""
+    """Extend the Linears of `plan_layers`; all checks are done by the caller."""
     context = Context(seed=getattr(config, "seed", 0))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     layer_class = METHODS[method].layer
     layers = {
-        name: extend(linear, layer_class, config, context, index)
-        for index, (name, linear) in enumerate(linears.items())
+        name: extend(linear, layer_class, own, context, index)
+        for index, (name, (linear, own)) in enumerate(plan.items())
     }
     state = AdapterState(method, config, context, layers)
     first = next(iter(layers.values())).weight.device
@@ -83,14 +97,16 @@ def inject(
     return adapter
 
 
-def _ignore_in_ddp(model: nn.Module, layers: Sequence[str]) -> None:
-    """Keep the adapter's buffers, equal on every rank, out of DDP's broadcast at every forward."""
-    buffers = {f"{name}.{kind}" for name in layers for kind in ("rho_B", "merged_weight")}
-    own = [
-        name
-        for name, _ in model.named_buffers(remove_duplicate=False)
-        if name in buffers or name.startswith(f"{STATE_NAME}.")
-    ]
+def _ignore_in_ddp(model: nn.Module, layers: Mapping[str, AdapterLayer]) -> None:
+    """Keep the adapter's buffers, equal on every rank, out of DDP's broadcast at every forward.
+
+    DDP then leaves them alone when it starts, too: `prepare_layers` makes ranks agree on bases.
+    """
+    own = [f"{STATE_NAME}.{name}" for name, _ in getattr(model, STATE_NAME).named_buffers()]
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, AdapterLayer):
+            buffers = dict(module.named_buffers()).keys() - module.base_names
+            own += [f"{name}.{kind}" for kind in sorted(buffers)]
     merged = [f"{name}.merged_weight" for name in layers]
     before = list(getattr(model, "_ddp_params_and_buffers_to_ignore", []))
     names = dict.fromkeys([*before, *own, *merged])

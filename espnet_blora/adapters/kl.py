@@ -49,24 +49,25 @@ def kl_terms(
     """Return {"kl_A", "kl_B"}: 0-dim, nats, reduced as configured, differentiable.
 
     constants: also count what no parameter can change, the scale part of a frozen sigma_B
-    (infinite in the limit of a point; here log p + 50 an element at the default rho). With
-    `bayesian_factors: A`, kl_B is 0.
+    (infinite in the limit of a point; here log p + 50 an element at the default rho). A factor
+    without a scale (lora_B with `bayesian_factors: A`, a frozen basis) is no part of the posterior.
     """
     dtype = torch.float64 if config.kl_dtype == "float64" else torch.float32
-    downs = [layer.lora_A for layer in layers]
-    ups = [layer.lora_B for layer in layers] if config.bayesian_factors == "AB" else []
-    scales_a = [layer.rho_A for layer in layers]
-    scales_b = [layer.rho_B for layer in layers] if ups else []
-    if not (config.train_sigma_B or constants):
-        scales_b = []
-    total = sum(m.numel() for m in (*downs, *ups))
-    kl_a = _reduced(downs, mean_part, config.prior_std_A, config, total, dtype)
-    kl_a = kl_a + _reduced(scales_a, scale_part, config.prior_std_A, config, total, dtype)
-    kl_b = torch.zeros((), dtype=dtype, device=kl_a.device)
-    for matrices, part in ((ups, mean_part), (scales_b, scale_part)):
-        if matrices:
-            kl_b = kl_b + _reduced(matrices, part, config.prior_std_B, config, total, dtype)
-    return {"kl_A": kl_a, "kl_B": kl_b}
+    means, scales = {}, {}
+    for letter in ("A", "B"):
+        bayesian = [layer for layer in layers if getattr(layer, f"rho_{letter}") is not None]
+        means[letter] = [getattr(layer, f"lora_{letter}") for layer in bayesian]
+        counted = [la for la in bayesian if constants or f"rho_{letter}" in la._parameters]
+        scales[letter] = [getattr(layer, f"rho_{letter}") for layer in counted]
+    total = sum(mean.numel() for group in means.values() for mean in group)
+    terms = {}
+    for letter, prior_std in (("A", config.prior_std_A), ("B", config.prior_std_B)):
+        term = torch.zeros((), dtype=dtype, device=layers[0].weight.device)
+        for matrices, part in ((means[letter], mean_part), (scales[letter], scale_part)):
+            if matrices:
+                term = term + _reduced(matrices, part, prior_std, config, total, dtype)
+        terms[f"kl_{letter}"] = term
+    return terms
 
 
 def _reduced(matrices, part, prior_std: float, config: BloraConfig, total: int, dtype) -> Tensor:

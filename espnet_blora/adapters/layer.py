@@ -14,14 +14,25 @@ from espnet_blora.adapters.context import Context
 
 
 class AdapterLayer(nn.Linear):
-    """A Linear with a low-rank update: y = base(x) + scaling * factor * update(x).
+    """A Linear with an update: y = base(x) + scaling * factor * update(x).
 
     x: (..., d_in); y: (..., d_out). The forward is always factored; nothing in here writes to
     `weight`. In merged state the sum W0 + delta is kept beside `weight` and used instead of it.
+
+    What trains is a parameter, what is frozen a buffer: all of it is in the state dict, and there
+    is nothing else to save. Tensors computed from the base weight (bases) are declared in `start`
+    with `declare_bases` and come from `compute_basis`: not at injection, when the base may not be
+    loaded yet, but before the first forward, and never again once they are loaded or computed.
     """
 
     base_class: type[nn.Linear]
+    base_names: frozenset[str]
+    # All components that a key of this layer can end in, of whatever options.
     parameter_names: tuple[str, ...] = ()
+    # Those whose values are averaged over checkpoints; everything else is the best one's.
+    mean_names: tuple[str, ...] = ()
+    basis_names: tuple[str, ...] = ()
+    ready: bool = True
 
     rank: int
     scaling: float
@@ -38,6 +49,51 @@ class AdapterLayer(nn.Linear):
         self.context = context
         self.index = index
         self.register_buffer("merged_weight", None, persistent=False)
+
+    def factors(self) -> dict[str, Tensor]:
+        """Return what the adapter added to this Linear's state dict, trained or frozen, by name."""
+        own = self.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in own.items() if name not in self.base_names}
+
+    # ---- bases ----
+
+    def declare_bases(self, *names: str) -> None:
+        """Say which tensors (buffers; parameters that go on training) `compute_basis` fills."""
+        self.basis_names = names
+        self.ready = False
+        flag = torch.zeros((), dtype=torch.uint8, device=self.weight.device)
+        self.register_buffer("basis_ready", flag)
+
+    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return {basis name: value} from the base weight (d_out, d_in)."""
+        raise TypeError(f"{type(self).__name__} computes no basis")
+
+    @torch.no_grad()
+    def prepare(self) -> bool:
+        """Compute the bases from the weight as it is now; False when there is nothing to do.
+
+        Raises ValueError when they cannot be computed (NaN in the weight).
+        """
+        if self.ready or self.weight.is_meta:
+            return False
+        with torch.autocast(self.weight.device.type, enabled=False):
+            values = self.compute_basis(self.weight.detach())
+        for name in self.basis_names:
+            getattr(self, name).copy_(values[name])
+        self.basis_ready.fill_(1)
+        self.ready = True
+        return True
+
+    def read_ready(self) -> None:
+        """Take over what a load has put into `basis_ready`."""
+        if self.basis_names and not self.basis_ready.is_meta:
+            self.ready = bool(self.basis_ready)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.read_ready()
+
+    # ---- the update ----
 
     def update(self, x: Tensor) -> Tensor:
         """Return the unscaled update of the output, (..., d_in) -> (..., d_out)."""
@@ -62,6 +118,8 @@ class AdapterLayer(nn.Linear):
             return super().forward(x)
         if self.merged_weight is not None:
             return self._merged_forward(x)
+        if not self.ready:
+            self.prepare()
         base = super().forward(x)
         scale = self.scaling * context.factor
         if scale == 0.0:
@@ -124,6 +182,8 @@ def extend(
     linear: nn.Linear, layer_class: type[AdapterLayer], config, context: Context, index: int
 ) -> AdapterLayer:
     """Turn `linear` itself into an adapter layer and return it."""
+    base_names = frozenset(linear.state_dict(keep_vars=True))
     linear.__class__ = extended_class(layer_class, type(linear))
+    linear.base_names = base_names
     linear.start(config, context, index)
     return linear

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import fingerprint as fp
+from espnet_blora.adapters.bases import prepare_layers
+from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.registry import factor_names
 from espnet_blora.adapters.state import STATE_NAME, AdapterState, decode_signature
 
 logger = logging.getLogger(__name__)
-
-# A checkpoint with another value of these computes another function.
-STRUCTURAL = ("rank", "alpha")
 
 
 def refresh_state(model: nn.Module, prefix: str, keep_vars: bool) -> None:
@@ -24,9 +23,13 @@ def refresh_state(model: nn.Module, prefix: str, keep_vars: bool) -> None:
 
 
 def advance_step(model: nn.Module, args: tuple) -> None:
-    """Forward pre-hook of the model: one more micro-batch in training."""
+    """Forward pre-hook of the model: one more micro-batch in training, bases before the first."""
     if model.training:
-        getattr(model, STATE_NAME).advance()
+        state = getattr(model, STATE_NAME)
+        state.advance()
+        if not state.bases_agreed:
+            prepare_layers(state.layers)
+            state.bases_agreed = True
 
 
 def check_load(
@@ -48,7 +51,8 @@ def check_load(
     state: AdapterState = getattr(model, STATE_NAME)
     if any(layer.merged for layer in state.layers.values()):
         raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
-    expected = adapter_keys(model, prefix)
+    own = adapter_tensors(model, prefix)
+    expected = own.keys()
     given = {key for key in state_dict if key.startswith(prefix) and is_adapter_key(key, prefix)}
     matched = expected & given
     missing, unexpected = sorted(expected - given), sorted(given - expected)
@@ -80,26 +84,28 @@ def check_load(
             f"unexpected ({_some(unexpected) or '-'}). Use the target_modules and options that "
             "it was trained with"
         )
-    _check_factors(model, state_dict, prefix, sorted(expected))
+    _check_factors(own, state_dict, prefix)
     _check_base(model, state, state_dict, prefix, description)
 
 
-def adapter_keys(model: nn.Module, prefix: str = "") -> set[str]:
-    """Return the state-dict keys that belong to the adapter of `model`."""
-    own = set()
+def adapter_tensors(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Return what the adapter of `model` has in its state dict, by key."""
+    own = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, AdapterState):
-            own.update(f"{prefix}{name}.{key}" for key, _ in module.named_buffers())
-        for factor in getattr(module, "parameter_names", ()):
-            if getattr(module, factor, None) is not None:
-                own.add(f"{prefix}{name}.{factor}")
+            tensors = dict(module.named_buffers())
+        elif isinstance(module, AdapterLayer):
+            tensors = module.factors()
+        else:
+            continue
+        own.update((f"{prefix}{name}.{key}", tensor) for key, tensor in tensors.items())
     return own
 
 
 def is_adapter_key(key: str, prefix: str = "") -> bool:
     """Whether a state-dict key looks like an adapter's, of whatever method."""
     inner = key[len(prefix) :]
-    return inner.startswith(f"{STATE_NAME}.") or inner.rpartition(".")[2] in factor_names()
+    return inner.startswith(f"{STATE_NAME}.") or not factor_names().isdisjoint(inner.split("."))
 
 
 def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict:
@@ -114,12 +120,12 @@ def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict
             f"'{state.method}'; use the same adapter for both"
         )
     theirs, ours = description["config"], state.config.as_dict()
-    for option in STRUCTURAL:
+    for option in state.config.structural:
         if option in theirs and theirs[option] != ours.get(option):
+            there, here = (_plain(value) for value in (theirs[option], ours.get(option)))
             raise ValueError(
-                f"this state dict was trained with {option} {theirs[option]:g}, the model's "
-                f"adapter has {option} {ours.get(option):g}; set {option}: {theirs[option]:g} "
-                "in adapter_conf"
+                f"this state dict was trained with {option} {there}, the model's adapter has "
+                f"{option} {here}; set {option}: {there} in adapter_conf"
             )
     changed = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
     if changed:
@@ -138,20 +144,18 @@ def _check_ranks(model: nn.Module, state_dict: dict, prefix: str) -> None:
         if isinstance(factor, Tensor) and factor.dim() == 2 and factor.shape[0] != layer.rank:
             raise ValueError(
                 f"{name}: this state dict has rank {factor.shape[0]}, the model's adapter has rank "
-                f"{layer.rank}; set rank: {factor.shape[0]} in adapter_conf"
+                f"{layer.rank}; give adapter_conf the ranks that it was trained with"
             )
 
 
-def _check_factors(model: nn.Module, state_dict: dict, prefix: str, keys: list[str]) -> None:
-    for key in keys:
+def _check_factors(own: dict[str, Tensor], state_dict: dict, prefix: str) -> None:
+    for key in sorted(own):
         if key.startswith(f"{prefix}{STATE_NAME}."):
             continue
-        found = state_dict[key]
-        path, _, factor = key[len(prefix) :].rpartition(".")
-        own = getattr(model.get_submodule(path), factor)
-        if found.shape != own.shape:
+        found, shape = state_dict[key], own[key].shape
+        if found.shape != shape:
             raise ValueError(
-                f"{key} has shape {tuple(found.shape)} in this state dict, {tuple(own.shape)} in "
+                f"{key} has shape {tuple(found.shape)} in this state dict, {tuple(shape)} in "
                 "the model: it was trained on a base of another size"
             )
         if not found.is_meta and not bool(torch.isfinite(found).all()):
@@ -210,6 +214,10 @@ def wrong_base(distance: float, where: str) -> str:
 def _rows(names: list[str], weight_of) -> dict[str, Tensor]:
     rows = fp.fingerprint(weight_of(name) for name in names)
     return {} if rows is None else dict(zip(names, rows, strict=True))
+
+
+def _plain(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _some(keys: list[str], count: int = 3) -> str:

@@ -20,6 +20,7 @@ class LoraLayer(AdapterLayer):
     """
 
     parameter_names = ("lora_A", "lora_B")
+    mean_names = ("lora_A", "lora_B")
 
     def start(self, config: LoraConfig, context: Context, index: int) -> None:
         """Add the factors, in fp32 (fp64 on an fp64 base)."""

@@ -24,6 +24,7 @@ def merge_layers(layers: Mapping[str, AdapterLayer]) -> None:
     for name, layer in layers.items():
         if layer.merged:
             continue
+        layer.prepare()
         delta = layer.delta_weight()
         total = (layer.weight.to(delta.dtype) + delta).to(layer.weight.dtype)
         if not total.is_meta and not bool(torch.isfinite(total).all()):

@@ -1,31 +1,63 @@
-"""The adapter methods this package knows: their options and their layer."""
+"""The adapter methods this package knows: their options, their layer and their hooks."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.blora import BloraLayer
-from espnet_blora.adapters.config import BloraConfig, LoraConfig
+from espnet_blora.adapters.config import AdapterConfig, BloraConfig, LoraConfig
 from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.lora import LoraLayer
+
+if TYPE_CHECKING:
+    from espnet_blora.adapters.adapter import Adapter
+
+
+def alike(
+    model: nn.Module, linears: Mapping[str, nn.Linear], config: AdapterConfig
+) -> dict[str, AdapterConfig]:
+    """Give every target Linear the options as they are."""
+    return dict.fromkeys(linears, config)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One adapter method: its checked options and the layer put on each target."""
+    """One adapter method.
 
-    config: type[LoraConfig]
+    config: its checked options. layer: what each target Linear becomes.
+    bayesian: there is a posterior over the factors, and so a KL (the layer is a BloraLayer).
+    identity: a fresh adapter in eval() computes what its base computes, bit for bit.
+    merges: W0 + `delta_weight()` computes what the factored forward computes.
+    plan: (model, {name: target Linear}, config) -> {name: that layer's own config}; a Linear left
+        out of the result gets no adapter. It reads names and sizes only, never weights.
+    after_step: (adapter, count of steps) -> None, run after each step of the optimiser, while
+        gradients are still there; see `Adapter.follow`.
+    loss_term: adapter -> (term, logs): what is added to a loss per token in training, and what is
+        logged. Without one it is the ELBO's KL where the method is Bayesian, else nothing.
+    """
+
+    config: type[AdapterConfig]
     layer: type[AdapterLayer]
+    bayesian: bool = False
+    identity: bool = True
+    merges: bool = True
+    plan: Callable[[nn.Module, Mapping[str, nn.Linear], Any], dict[str, Any]] = alike
+    after_step: Callable[[Adapter, int], None] | None = None
+    loss_term: Callable[[Adapter], tuple[Tensor, dict[str, Tensor]]] | None = None
 
 
 METHODS: dict[str, Method] = {
     "lora": Method(LoraConfig, LoraLayer),
-    "blora": Method(BloraConfig, BloraLayer),
+    "blora": Method(BloraConfig, BloraLayer, bayesian=True),
 }
 
 
-def parse_config(method: str, conf: Mapping[str, Any]) -> LoraConfig:
+def parse_config(method: str, conf: Mapping[str, Any]) -> AdapterConfig:
     """Return the checked options of `method`.
 
     Raises ValueError for an unknown method or key (naming near misses) and for a bad value.
@@ -40,5 +72,6 @@ def parse_config(method: str, conf: Mapping[str, Any]) -> LoraConfig:
 
 
 def factor_names() -> frozenset[str]:
-    """Return the last components of all keys that an adapter layer may add to a state dict."""
-    return frozenset(name for m in METHODS.values() for name in m.layer.parameter_names)
+    """Return the components by which keys of an adapter layer in a state dict are known."""
+    names = {name for m in METHODS.values() for name in m.layer.parameter_names}
+    return frozenset(names | {"basis_ready"})

@@ -21,13 +21,21 @@ class Report(dict):
             f"adapter '{self['method']}' on {self['layers']} Linears: trainable parameters "
             f"{self['trainable']:,} of {self['total']:,} ({100 * self['share']:.3f} %)"
         ]
+        if self["stored"]:
+            lines.append(f"  stored beside them, frozen: {self['stored']:,} numbers")
+        if len(set(self["ranks"])) > 1:
+            lines.append("  ranks {} to {}".format(*self["ranks"]))
         for target, counts in self["targets"].items():
             lines.append(f"  {target}: {counts['layers']} Linears, {counts['trainable']:,}")
         return "\n".join(lines)
 
 
 def report(model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], targets) -> Report:
-    """Count parameters of `model`: trainable, total, share, and trainable per target."""
+    """Count parameters of `model`: trainable, total, share, and trainable per target.
+
+    stored: how many frozen numbers the adapter adds to a checkpoint (bases, fixed scales).
+    ranks: the lowest and the highest rank of a layer.
+    """
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     per_target = {}
@@ -35,10 +43,19 @@ def report(model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], ta
         hits = [layer for name, layer in layers.items() if name_matches(name, target)]
         count = sum(p.numel() for hit in hits for p in hit.parameters() if p.requires_grad)
         per_target[target] = {"layers": len(hits), "trainable": count}
+    frozen = [
+        tensor
+        for layer in layers.values()
+        for tensor in layer.factors().values()
+        if not tensor.requires_grad and tensor.is_floating_point()
+    ]
+    ranks = [layer.rank for layer in layers.values()]
     return Report(
         method=method,
         layers=len(layers),
         trainable=trainable,
+        stored=sum(tensor.numel() for tensor in frozen),
+        ranks=(min(ranks), max(ranks)),
         total=total,
         share=trainable / total,
         targets=per_target,
@@ -47,7 +64,7 @@ def report(model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], ta
 
 @torch.no_grad()
 def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
-    """Return detached 0-dim fp32 tensors describing the factors over all layers.
+    """Return detached 0-dim fp32 tensors describing the trained factors over all layers.
 
     mean_norm_A / _B: root mean square of the means. small_share_A / _B: share of |mean| < 1e-3.
     sigma_A_q05, _q50, _q95 (and _B when it is trained): quantiles of the posterior scale.
@@ -56,17 +73,27 @@ def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     largest = []
     for letter in ("A", "B"):
-        means = torch.cat([getattr(layer, f"lora_{letter}").flatten() for layer in layers]).float()
+        trained = _parameters(layers, f"lora_{letter}")
+        if not trained:
+            continue
+        means = torch.cat([mean.flatten() for mean in trained]).float()
         size = means.abs()
         largest.append(size.max())
         result[f"mean_norm_{letter}"] = means.square().mean().sqrt()
         result[f"small_share_{letter}"] = (size < SMALL).float().mean()
-        rhos = [layer._parameters.get(f"rho_{letter}") for layer in layers]
-        if all(rho is not None for rho in rhos):
+        rhos = _parameters(layers, f"rho_{letter}")
+        if rhos:
             sigma = nn.functional.softplus(torch.cat([rho.flatten() for rho in rhos]).float())
             sigma = sigma[:: -(-sigma.numel() // _QUANTILE_SAMPLE)]
             marks = torch.quantile(sigma, torch.tensor(QUANTILES, device=sigma.device))
             for quantile, mark in zip(QUANTILES, marks, strict=True):
                 result[f"sigma_{letter}_q{round(100 * quantile):02d}"] = mark
-    result["largest_mean"] = torch.maximum(*largest)
+    if largest:
+        result["largest_mean"] = torch.stack(largest).max()
     return result
+
+
+def _parameters(layers: Sequence[AdapterLayer], name: str) -> list[Tensor]:
+    """Return the parameters of this name, of the layers in which it is trained."""
+    found = (layer._parameters.get(name) for layer in layers)
+    return [parameter for parameter in found if parameter is not None]

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import fingerprint as fp
-from espnet_blora.adapters.config import LoraConfig
+from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.registry import METHODS
 
 STATE_NAME = "adapter_state"
 
 
 class AdapterState(nn.Module):
     """Buffers `step` (0-dim int64), `signature` (JSON bytes), `fingerprint` (n, 17) int64.
+
+    A method with an `after_step` has `updates` too, a count as `step` is.
 
     All integers: a cast of the model leaves them alone. The values in use are plain Python
     (`context.step`, `config`), so that reading them never waits for a GPU; the buffers are
@@ -30,7 +33,7 @@ class AdapterState(nn.Module):
     fingerprint: Tensor
 
     def __init__(
-        self, method: str, config: LoraConfig, context: Context, layers: dict[str, AdapterLayer]
+        self, method: str, config: AdapterConfig, context: Context, layers: dict[str, AdapterLayer]
     ) -> None:
         super().__init__()
         self.method = method
@@ -40,9 +43,12 @@ class AdapterState(nn.Module):
         self.base_names: list[str] = []
         self.warned: set[str] = set()
         self.elbo_step = -1
+        self.bases_agreed = not any(layer.basis_names for layer in layers.values())
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("signature", torch.zeros(0, dtype=torch.uint8))
         self.register_buffer("fingerprint", torch.zeros(0, fp.WIDTH, dtype=torch.int64))
+        if METHODS[method].after_step is not None:
+            self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def describe(self) -> dict:
         """Return what `signature` holds: method, options, and the weights fingerprinted."""
@@ -60,7 +66,9 @@ class AdapterState(nn.Module):
         fingerprint stays zero.
         """
         device = self.step.device
-        self.step = torch.tensor(self.context.step, dtype=torch.int64, device=device)
+        for name in self._counts():
+            value = getattr(self.context, name)
+            setattr(self, name, torch.tensor(value, dtype=torch.int64, device=device))
         self.signature = encode_signature(self.describe()).to(device)
         rows = self.current_fingerprint(model)
         if rows is None:
@@ -70,6 +78,9 @@ class AdapterState(nn.Module):
     def current_fingerprint(self, model: nn.Module) -> Tensor | None:
         """Return the fingerprint (n, 17) of `model`'s weights, None on the meta device."""
         return fp.fingerprint(model.get_parameter(name) for name in self.base_names)
+
+    def _counts(self) -> list[str]:
+        return [name for name in ("step", "updates") if name in self._buffers]
 
     def advance(self) -> None:
         """Count one more micro-batch."""
@@ -88,9 +99,11 @@ class AdapterState(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if prefix + "step" in state_dict and not self.step.is_meta:
-            self.context.step = int(self.step)
-            self.elbo_step = -1
+        for name in self._counts():
+            if prefix + name in state_dict and not self.step.is_meta:
+                setattr(self.context, name, int(getattr(self, name)))
+                self.elbo_step = -1
+        self.bases_agreed = not any(layer.basis_names for layer in self.layers.values())
 
 
 def encode_signature(description: dict) -> Tensor:
