@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_blora.scoring import Counts, score
+from espnet_blora.scoring import Counts, sclite, score
 from espnet_blora.scoring.sclite import (
     Agreement,
     Expected,
@@ -92,6 +92,21 @@ def test_missing_hypotheses_are_empty_and_sides_are_asked_once():
     assert found.agrees and theirs.counts == Counts(1, 0, 2, 0)
     with pytest.raises(ValueError, match="no reference utterance"):
         cross_check(SCLITE, {}, {}, Counts())
+
+
+@real_sclite
+@pytest.mark.parametrize("size", [1, 7, 8, 1000])
+def test_sclite_is_called_for_a_few_tokens_at_a_time(monkeypatch, size):
+    monkeypatch.setattr(sclite, "_BATCH", size)
+    ref = {str(n): "a b c d".split()[: n % 5] for n in range(23)}
+    hyp = {str(n): "a x c d e".split()[: n % 6] for n in range(23)}
+    ours = score(*({k: " ".join(t) for k, t in side.items()} for side in (ref, hyp)), "wer", "none")
+    theirs, found = cross_check(SCLITE, ref, hyp, ours.total)
+    assert found == Agreement((), 0) and theirs.utterances == 23
+    assert (theirs.counts.errors, theirs.wrong_utterances) == (
+        ours.total.errors,
+        ours.wrong_utterances,
+    )
 
 
 def test_sclite_that_fails_is_named(tmp_path):
