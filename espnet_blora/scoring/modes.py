@@ -20,16 +20,29 @@ class Mode:
         normalisation: a name ``text.normalise.get_normalisation`` knows.
         poi: the points of interest of PIER.
         note: what it is for.
+        also: further normalisations, scored beside it.
     """
 
     unit: str
     normalisation: str
     poi: str
     note: str
+    also: tuple[str, ...] = ()
 
 
 MODES = {
     "default": Mode("mer", "basic", REST, "mixed error rate: Han and Kana by character"),
+    "mandarin": Mode(
+        "mer", "mandarin", REST, "the same, traditional characters as simplified ones"
+    ),
+    "arabic": Mode(
+        "mer",
+        "arabic",
+        "Latin",
+        "Arabic with words in Latin letters: without vowel marks and tatweel; beside it strictly "
+        "(basic), and with like letters as one (arabic_lenient)",
+        ("basic", "arabic_lenient"),
+    ),
     "tags_removed": Mode(
         "mer", "seame", REST, "SEAME without <noise> and the like, simplified characters"
     ),
@@ -49,7 +62,7 @@ def combinations(
     normalisations: Sequence[str] | None = None,
     poi: str | None = None,
 ) -> list[Mode]:
-    """Return a mode, or each combination of what is given instead of its own settings.
+    """Return a mode's combinations of unit and normalisation; what is given replaces its own.
 
     Normalisations have their canonical names; equal combinations come once.
 
@@ -62,11 +75,11 @@ def combinations(
     mode = replace(mode, poi=mode.poi if poi is None else poi)
     found = []
     for unit, normalisation in product(
-        units or [mode.unit], normalisations or [mode.normalisation]
+        units or [mode.unit], normalisations or [mode.normalisation, *mode.also]
     ):
         unit_of(unit)
         treat = get_normalisation(normalisation)
         treat("")  # a library that is missing is missed before anything is scored
-        found.append(replace(mode, unit=unit, normalisation=treat.name))
+        found.append(replace(mode, unit=unit, normalisation=treat.name, also=()))
     points_of(mode.poi)
     return list(dict.fromkeys(found))

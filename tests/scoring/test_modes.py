@@ -22,7 +22,7 @@ WORDS = [
 
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_can_be_scored_with(name):
-    if name == "tags_removed":
+    if name in ("tags_removed", "mandarin"):
         pytest.importorskip("opencc")
     mode = MODES[name]
     assert mode.unit in UNITS and get_normalisation(mode.normalisation).name == mode.normalisation
@@ -77,6 +77,15 @@ def test_espnets_mode_counts_what_its_sclite_counts(tmp_path, seed):
     assert theirs.counts.errors == ours.total.errors > 50
 
 
+def test_arabic_is_scored_three_ways():
+    names = [mode.normalisation for mode in combinations("arabic")]
+    assert names == ["arabic", "basic", "arabic_lenient"]
+    ref, hyp = {"u": "\u0643\u064e\u062a\u0628 \u0623 go"}, {"u": "\u0643\u062a\u0628 \u0627 go"}
+    found = [score(ref, hyp, m.unit, m.normalisation, poi=m.poi) for m in combinations("arabic")]
+    assert [one.total.errors for one in found] == [1, 2, 0]
+    assert found[0].pier == Counts(hits=1)
+
+
 def test_combinations():
     found = combinations("default", ["mer", "wer"], ["basic", "none"])
     assert [(m.unit, m.normalisation) for m in found] == [
@@ -91,7 +100,7 @@ def test_combinations():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("seame",), "mode 'seame' is unknown; there are: default, tags_removed"),
+        (("seame",), "mode 'seame' is unknown; there are: default, mandarin"),
         (("default", ["ter"]), "unit 'ter' is unknown; there are: mer, wer, cer"),
         (("default", None, ["x"]), "'x' is unknown"),
         (

@@ -15,6 +15,7 @@ test_sets="test" # the new domain
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="mgb2_test commonvoice_ar_test fleurs_ar_eg_test librispeech_test_clean commonvoice_en_test"
 whisper=large-v3-turbo
+score_mode=arabic # without vowel marks; beside it strictly, and with like letters as one
 
 . ./path.sh
 . "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"
