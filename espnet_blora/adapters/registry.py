@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from espnet_blora.adapters import checks
+from espnet_blora.adapters import checks, lora_xs, ssvd, sumra, svft
 from espnet_blora.adapters.blora import BloraLayer
 from espnet_blora.adapters.config import AdapterConfig, BloraConfig, LoraConfig
 from espnet_blora.adapters.layer import AdapterLayer
@@ -54,6 +54,10 @@ class Method:
 METHODS: dict[str, Method] = {
     "lora": Method(LoraConfig, LoraLayer),
     "blora": Method(BloraConfig, BloraLayer, bayesian=True),
+    "ssvd": Method(ssvd.SsvdConfig, ssvd.SsvdLayer, plan=ssvd.plan, loss_term=ssvd.log_gap),
+    "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
+    "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=lora_xs.plan),
+    "sumra": Method(sumra.SumraConfig, sumra.SumraLayer, plan=sumra.plan),
 }
 
 

@@ -1,0 +1,103 @@
+"""SumRA (Kwok et al., ICLR 2026): LoRA whose A is frozen, each row a sum of singular vectors.
+
+Rows made of many right singular vectors of the base let the update see far more of the inputs than
+as many leading ones. Only the paper's abstract was at hand: how the vectors are shared out (evenly,
+none twice, strong with weak) and the scale of the rows (orthonormal) are choices made here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.adapters import checks
+from espnet_blora.adapters.bases import svd
+from espnet_blora.adapters.config import LoraConfig
+from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.lora import LoraLayer
+
+
+@dataclass(frozen=True)
+class SumraConfig(LoraConfig):
+    """Options of `sumra`: W = W0 + (alpha / rank) * lora_B @ lora_A, lora_A frozen.
+
+    rank, alpha, dropout_rate, target_modules: as of `lora`.
+    vectors: right singular vectors summed in each row of lora_A; by default as many as there are.
+    skip: leading singular vectors left out.
+    """
+
+    method: ClassVar[str] = "sumra"
+    structural: ClassVar[tuple[str, ...]] = (*LoraConfig.structural, "vectors", "skip")
+
+    vectors: int | None = None
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"adapter_conf of {self.method}"
+        checks.integer(where, "skip", self.skip, 0)
+        if self.vectors is not None:
+            checks.integer(where, "vectors", self.vectors, 1)
+
+
+def plan(
+    model: nn.Module, linears: Mapping[str, nn.Linear], config: SumraConfig
+) -> dict[str, SumraConfig]:
+    """Return each Linear's own options: how many vectors a row is the sum of.
+
+    Raises ValueError, naming the Linear, when it has too few singular vectors.
+    """
+    plans = {}
+    for name, linear in linears.items():
+        size = min(linear.out_features, linear.in_features)
+        most = (size - config.skip) // config.rank
+        vectors = most if config.vectors is None else config.vectors
+        if not 1 <= vectors <= most:
+            raise ValueError(
+                f"adapter_conf of {config.method}: skip {config.skip} and rank {config.rank} "
+                f"rows of {max(vectors, 1)} singular vectors are more than the {size} of {name} "
+                f"({linear.out_features} x {linear.in_features}); allowed: skip + rank * vectors "
+                f"<= {size}"
+            )
+        plans[name] = replace(config, vectors=vectors)
+    return plans
+
+
+def summed_rows(vh: Tensor, rank: int, vectors: int, skip: int) -> Tensor:
+    """Return (rank, d_in), orthonormal: row i is the sum of `vectors` rows of vh / sqrt(vectors).
+
+    vh: (n, d_in), in order of descending singular values. Taken from `skip` on in blocks of `rank`,
+    forwards and backwards in turn, so that a row with a strong vector of one block gets a weak one
+    of the next.
+    """
+    blocks = vh[skip : skip + rank * vectors].view(vectors, rank, -1).clone()
+    blocks[1::2] = blocks[1::2].flip(1)
+    return blocks.sum(0) / vectors**0.5
+
+
+class SumraLayer(LoraLayer):
+    """y = base(x) + (alpha / r) * (x lora_A^T) lora_B^T; lora_B (d_out, r) is trained, from zero.
+
+    lora_A: (r, d_in), a buffer: `summed_rows` of the base's right singular vectors.
+    """
+
+    mean_names = ("lora_B",)
+
+    vectors: int
+    skip: int
+
+    def start(self, config: SumraConfig, context: Context, index: int) -> None:
+        """Add lora_B and room for lora_A."""
+        super().start(config, context, index)
+        self.vectors, self.skip = config.vectors, config.skip
+        room = torch.zeros_like(self.lora_A, requires_grad=False)
+        del self.lora_A
+        self.register_buffer("lora_A", room)
+        self.declare_bases("lora_A")
+
+    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the summed rows."""
+        _, _, vh = svd(weight)
+        return {"lora_A": summed_rows(vh, self.rank, self.vectors, self.skip)}

@@ -1,0 +1,155 @@
+"""SVFT (arXiv 2405.19597): a sparse matrix between all singular vectors of the base weight.
+
+W' = U (S + M) V^T = W0 + U M V^T; U and V are frozen, M has few trained entries. The update is
+cheap in parameters but not in storage: U and V together are larger than the weight.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import PER_LAYER, AdapterConfig
+from espnet_blora.adapters.context import Context, mix
+from espnet_blora.adapters.svd_layer import SvdLayer, singular_triplets, wide_enough
+from espnet_blora.adapters.svft_patterns import (
+    PATTERNS,
+    band_count,
+    banded,
+    best_aligned,
+    random_places,
+    scattered,
+)
+
+
+@dataclass(frozen=True)
+class SvftConfig(AdapterConfig):
+    """Options of `svft`: W = U (S + M) V^T, n = min(d_out, d_in) singular vectors a side.
+
+    pattern: which entries of M are trained: `banded` (|i - j| <= width), `random` (drawn by seed)
+        or `top_k` (the largest |u_i . v_j|; square weights only).
+    width: diagonals on each side of the main one; 0 trains the singular values alone.
+    entries: trained entries of each matrix, for random and top_k; by default as many as the band of
+        this width has.
+    gate: M is multiplied by the sigmoid of a trained number, 0 at the start, as in the published
+        program.
+    seed: of the random places.
+    """
+
+    method: ClassVar[str] = "svft"
+    structural: ClassVar[tuple[str, ...]] = ("width", "pattern", "entries", "gate")
+
+    pattern: str = "banded"
+    width: int = 0
+    entries: int | None = None
+    gate: bool = False
+    seed: int = 0
+    rank: int = field(default=1, metadata=PER_LAYER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"adapter_conf of {self.method}"
+        checks.one_of(where, "pattern", self.pattern, PATTERNS)
+        checks.integer(where, "width", self.width, 0)
+        checks.flag(where, "gate", self.gate)
+        checks.integer(where, "seed", self.seed, 0)
+        if self.entries is None:
+            return
+        checks.integer(where, "entries", self.entries, 1)
+        if self.pattern == "banded":
+            raise ValueError(
+                f"{where}: entries is {self.entries}, but pattern is 'banded', whose entries are "
+                "set by width; allowed with pattern: random or top_k"
+            )
+
+
+def plan(
+    model: nn.Module, linears: Mapping[str, nn.Linear], config: SvftConfig
+) -> dict[str, SvftConfig]:
+    """Return each Linear's own options: rank is its n, all singular vectors.
+
+    Raises ValueError, naming the Linear, when there are too few entries or, for top_k, it is not
+    square.
+    """
+    where = f"adapter_conf of {config.method}"
+    plans = {}
+    for name, linear in linears.items():
+        shape = f"{linear.out_features} x {linear.in_features}"
+        n = min(linear.out_features, linear.in_features)
+        if config.pattern == "top_k" and linear.out_features != linear.in_features:
+            raise ValueError(
+                f"{where}: pattern top_k compares left with right singular vectors, so the weight "
+                f"must be square; {name} is {shape}. Leave it out of target_modules, or use "
+                "pattern: banded or random"
+            )
+        if config.entries is not None and config.entries > n * n:
+            raise ValueError(
+                f"{where}: entries is {config.entries}, but M of {name} ({shape}) has {n * n}; "
+                f"allowed: 1 to {n * n}"
+            )
+        plans[name] = replace(config, rank=n)
+    return plans
+
+
+class SvftLayer(SvdLayer):
+    """y = base(x) + U M V^T x.
+
+    svft_M: the trained entries of M, (count,). svft_gate: (). Frozen: svd_U (d_out, n), svd_Vh
+    (n, d_in), svft_places (count,) int64, i * n + j of each entry; None when M is diagonal.
+    """
+
+    parameter_names = ("svft_M", "svft_gate", "svd_U", "svd_Vh", "svft_places")
+    mean_names = ("svft_M", "svft_gate")
+
+    pattern: str
+    width: int
+    seed: int
+
+    def start(self, config: SvftConfig, context: Context, index: int) -> None:
+        """Add the entries of M and room for the singular vectors."""
+        super().start(config, context, index)
+        self.pattern, self.width, self.seed = config.pattern, config.width, config.seed
+        count = config.entries
+        if count is None:
+            count = band_count(self.rank, self.width)
+        self.add_frame(self.rank)
+        if self.pattern == "banded" and self.width == 0:
+            self.register_buffer("svft_places", None)
+            self.declare_bases("svd_U", "svd_Vh")
+        else:
+            places = torch.zeros(count, dtype=torch.int64, device=self.weight.device)
+            self.register_buffer("svft_places", places)
+            self.declare_bases("svd_U", "svd_Vh", "svft_places")
+        self.add_zeros("svft_M", count)
+        if config.gate:
+            self.add_zeros("svft_gate")
+        else:
+            self.register_parameter("svft_gate", None)
+
+    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return all singular vectors of the base, and the places of M's entries."""
+        u, _, vh = singular_triplets(weight, self.rank)
+        values = {"svd_U": u, "svd_Vh": vh}
+        if self.svft_places is not None:
+            values["svft_places"] = self._places(u, vh)
+        return values
+
+    def _places(self, u: Tensor, vh: Tensor) -> Tensor:
+        count = len(self.svft_places)
+        if self.pattern == "banded":
+            return banded(self.rank, self.width)
+        if self.pattern == "random":
+            return random_places(self.rank, count, mix(self.seed, self.index))
+        return best_aligned(u, vh, count)
+
+    def core(self) -> Tensor:
+        """Return M, (n, n), or its diagonal, (n,)."""
+        entries = wide_enough(self.svft_M)
+        if self.svft_gate is not None:
+            entries = entries * torch.sigmoid(wide_enough(self.svft_gate))
+        if self.svft_places is None:
+            return entries
+        return scattered(entries, self.svft_places, self.rank)
