@@ -1,0 +1,141 @@
+"""AdaLoRA (arXiv 2303.10512) through PEFT: its layer, its rank allocator, its penalty.
+
+PEFT wants a call after each step of the optimiser, while gradients are there, and adds the penalty
+in the forward of a model of its own; here both are hooks of the method. What the allocator has to
+remember lies in buffers, so that a resumed run chooses as the uninterrupted one would have.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.hf import ADAPTER, HfLayer, peft_package
+from espnet_blora.adapters.hf_config import AdaLoraConfig
+
+logger = logging.getLogger(__name__)
+
+# What PEFT's allocator remembers, by our name and by its own.
+MEMORY = {"importance": "exp_avg_ipt", "uncertainty": "exp_avg_unc"}
+
+
+def peft_config(config: AdaLoraConfig):
+    """Return PEFT's config, in its names."""
+    return peft_package().AdaLoraConfig(
+        init_r=config.rank,
+        target_r=config.target_rank,
+        lora_alpha=config.alpha,
+        total_step=config.total_steps,
+        tinit=config.warmup_steps,
+        tfinal=config.final_steps,
+        deltaT=config.interval,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        orth_reg_weight=config.orth_weight,
+        target_modules=["linear"],
+    )
+
+
+class AdaLoraLayer(HfLayer):
+    """y = base(x) + alpha / r * B diag(E) A x; what is pruned has a 0 in E.
+
+    lora_A: (r, d_in), lora_B: (d_out, r), N(0, 0.02^2); lora_E: (r, 1), zeros. ranknum: (1,), r.
+    lora_kept: (r, 1) uint8, the triplets not pruned. The running means `<factor>_importance` and
+    `<factor>_uncertainty` serve training alone: they are in checkpoints, but in no adapter file.
+    """
+
+    trained: ClassVar = {name: f"{name}.default" for name in ("lora_A", "lora_B", "lora_E")}
+    frozen: ClassVar = {"ranknum": "ranknum.default"}
+    own_names = ("lora_kept",)
+
+    config: AdaLoraConfig
+
+    def peft_config(self, from_weight: bool):
+        """Return PEFT's config for AdaLoRA."""
+        return peft_config(self.config)
+
+    def start(self, config: AdaLoraConfig, context: Context, index: int) -> None:
+        """Add the factors and what the allocator remembers of them."""
+        super().start(config, context, index)
+        kept = torch.ones(self.lora_E.shape, dtype=torch.uint8, device=self.weight.device)
+        self.register_buffer("lora_kept", kept)
+        for name in self.trained:
+            for kind in MEMORY:
+                self.register_buffer(f"{name}_{kind}", torch.zeros_like(getattr(self, name)))
+
+    def factors(self) -> dict[str, Tensor]:
+        """Return what the update needs."""
+        memory = {f"{name}_{kind}" for name in self.trained for kind in MEMORY}
+        return {name: t for name, t in super().factors().items() if name not in memory}
+
+
+class _Factors:
+    """What PEFT's allocator asks of a model: its parameters, under PEFT's names."""
+
+    def __init__(self, layers: Mapping[str, AdaLoraLayer]) -> None:
+        self.layers = layers
+
+    def owners(self) -> Iterator[tuple[str, AdaLoraLayer, str]]:
+        """Yield (PEFT's name, layer, our name)."""
+        for prefix, layer in self.layers.items():
+            for name, path in layer.trained.items():
+                yield f"{prefix}.{path}", layer, name
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield (PEFT's name, parameter)."""
+        for path, layer, name in self.owners():
+            yield path, getattr(layer, name)
+
+
+@torch.no_grad()
+def allocate(adapter, step: int) -> None:
+    """Update importances and put the least important triplets to 0: `Method.after_step`.
+
+    step: steps of the optimiser so far. Until total_steps - final_steps the budget shrinks; from
+    then on what was pruned stays so. A factor that got no gradient counts as unimportant.
+    """
+    config: AdaLoraConfig = adapter.config
+    model = _Factors(adapter.layers)
+    last = config.total_steps - config.final_steps
+    if step <= last:
+        allocator = peft_package().tuners.adalora.RankAllocator(model, peft_config(config), ADAPTER)
+        for path, layer, name in model.owners():
+            parameter = getattr(layer, name)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            allocator.ipt[path] = parameter
+            for kind, attribute in MEMORY.items():
+                getattr(allocator, attribute)[path] = getattr(layer, f"{name}_{kind}")
+        budget, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
+        for path, layer, name in model.owners():
+            for kind, attribute in MEMORY.items():
+                getattr(layer, f"{name}_{kind}").copy_(getattr(allocator, attribute)[path])
+        if pattern is None:
+            return
+        for path, kept in pattern.items():
+            layer = adapter.layers[path.removesuffix(f".{AdaLoraLayer.trained['lora_E']}")]
+            layer.lora_kept.copy_(torch.tensor(kept, dtype=torch.uint8).unsqueeze(1))
+        if step == last:
+            logger.info("adalora: step %d, the budget is final: %d triplets", step, budget)
+    else:
+        for layer in adapter.layers.values():
+            layer.lora_E.masked_fill_(layer.lora_kept == 0, 0.0)
+
+
+def penalty(adapter) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return orth_weight * mean over factors of |A A^T - I|_F, |B^T B - I|_F: `Method.loss_term`.
+
+    Logged: orthogonality, that mean; kept_rank, triplets not pruned, a layer on average.
+    """
+    gaps, kept = [], []
+    for layer in adapter.layers.values():
+        for gram in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):
+            identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+            gaps.append(torch.linalg.norm(gram - identity))
+        kept.append(layer.lora_kept.sum())
+    mean = torch.stack(gaps).mean()
+    logs = {"orthogonality": mean.detach(), "kept_rank": torch.stack(kept).float().mean()}
+    return adapter.config.orth_weight * mean, logs
