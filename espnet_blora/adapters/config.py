@@ -224,22 +224,14 @@ class BloraConfig(LoraConfig):
                 f"{where}: train_sigma_B and rho_init_B need bayesian_factors: AB; "
                 "with A, lora_B has no sigma: remove them"
             )
-        self._set("rho_init_A", _rho(where, "rho_init_A", self.rho_init_A))
+        self._set("rho_init_A", trained_rho(where, "rho_init_A", self.rho_init_A))
         rho_b = self.rho_init_B
         if rho_b is None:
             rho_b = RHO_INIT if self.train_sigma_B else RHO_POINT
+        if self.train_sigma_B:
+            rho_b = trained_rho(where, "rho_init_B", rho_b, ", or train_sigma_B: false")
         rho_b = _rho(where, "rho_init_B", rho_b)
         self._set("rho_init_B", None if self.bayesian_factors == "A" else rho_b)
-        for key, rho, trained in (
-            ("rho_init_A", self.rho_init_A, True),
-            ("rho_init_B", rho_b, self.train_sigma_B),
-        ):
-            if trained and _low(rho) < RHO_TRAINABLE:
-                raise ValueError(
-                    f"{where}: {key} is {rho!r} and trained, but there d sigma / d rho vanishes; "
-                    f"allowed: >= {RHO_TRAINABLE:g}"
-                    + (", or train_sigma_B: false" if key == "rho_init_B" else "")
-                )
 
     @property
     def noisy_B(self) -> bool:
@@ -250,8 +242,15 @@ class BloraConfig(LoraConfig):
         return self.train_sigma_B or high > -27.6
 
 
-def _low(rho: float | tuple[float, float]) -> float:
-    return rho if isinstance(rho, float) else rho[0]
+def trained_rho(where: str, key: str, value, otherwise: str = "") -> float | tuple[float, float]:
+    """Return the start of a trained rho, checked: where sigma stands still it is refused."""
+    rho = _rho(where, key, value)
+    if (rho if isinstance(rho, float) else rho[0]) < RHO_TRAINABLE:
+        raise ValueError(
+            f"{where}: {key} is {rho!r} and trained, but there d sigma / d rho vanishes; "
+            f"allowed: >= {RHO_TRAINABLE:g}{otherwise}"
+        )
+    return rho
 
 
 def _rho(where: str, key: str, value) -> float | tuple[float, float]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from espnet_blora.adapters import checks, lora_xs, ssvd, sumra, svft
 from espnet_blora.adapters.blora import BloraLayer
+from espnet_blora.adapters.blora_dama import BloraDamaConfig, BloraDamaLayer
 from espnet_blora.adapters.config import AdapterConfig, BloraConfig, LoraConfig
+from espnet_blora.adapters.dama import DamaConfig, DamaLayer, plan_by_depth
 from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.lora import LoraLayer
 
@@ -54,6 +56,8 @@ class Method:
 METHODS: dict[str, Method] = {
     "lora": Method(LoraConfig, LoraLayer),
     "blora": Method(BloraConfig, BloraLayer, bayesian=True),
+    "dama": Method(DamaConfig, DamaLayer, plan=plan_by_depth),
+    "blora_dama": Method(BloraDamaConfig, BloraDamaLayer, bayesian=True, plan=plan_by_depth),
     "ssvd": Method(ssvd.SsvdConfig, ssvd.SsvdLayer, plan=ssvd.plan, loss_term=ssvd.log_gap),
     "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
     "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=lora_xs.plan),

@@ -40,6 +40,21 @@ def build(seed=0, linear=nn.Linear, blocks=2, width=WIDTH, dtype=torch.float32, 
     return model.to(dtype)
 
 
+def build_stack(seed=0, linear=nn.Linear, dtype=torch.float32, device="cpu", depth=3):
+    """A model with an encoder of one layer and a decoder of `depth`, named as in openai-whisper."""
+    torch.manual_seed(seed)
+    with torch.device(device):
+        sides = OrderedDict(
+            (side, nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks))))
+            for side, blocks in (
+                ("encoder", [_block(linear, WIDTH)]),
+                ("decoder", [_block(linear, WIDTH) for _ in range(depth)]),
+            )
+        )
+        model = nn.Sequential(OrderedDict(**sides, head=nn.Linear(WIDTH, 5)))
+    return model.to(dtype)
+
+
 def trained_state(model):
     """What a checkpoint of ESPnet's `required_grad_only` holds."""
     state = model.state_dict()
@@ -63,6 +78,11 @@ def shake(adapter, scale=0.1, seed=7):
 @pytest.fixture(name="build")
 def build_fixture():
     return build
+
+
+@pytest.fixture(name="build_stack")
+def build_stack_fixture():
+    return build_stack
 
 
 @pytest.fixture(name="shake")

@@ -104,11 +104,15 @@ def test_unknown_method_names_near_misses():
         parse_config("lora", ["rank"])
 
 
-def test_every_method_documents_every_option():
-    for method in METHODS.values():
-        documented = " ".join(c.__doc__ or "" for c in method.config.__mro__[:-1])
-        described = set(re.findall(r"\w+", documented))
-        assert [key for key in method.config.options() if key not in described] == []
-    assert "beta" in METHODS["blora"].config.options()
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_documents_every_option(method):
+    config = METHODS[method].config
+    documented = " ".join(cls.__doc__ or "" for cls in config.__mro__[:-1])
+    described = set(re.findall(r"\w+", documented))
+    assert [key for key in config.options() if key not in described] == []
+    assert config.method == method and set(config.structural) <= set(config.options())
+
+
+def test_presets_are_options():
     for preset in PRESETS.values():
         assert preset.keys() <= set(BloraConfig.options())

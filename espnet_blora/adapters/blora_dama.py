@@ -1,0 +1,56 @@
+"""BLoRA with DAMA's ranks by depth: a posterior over all that is trained, and nothing else.
+
+Early and late layers are those of `blora`: Gaussians over lora_A and lora_B. In the middle layers
+lora_A is a frozen basis, a point without a prior, and the posterior is over lora_B alone, whose
+scale is trained there: it is the only place where that layer can be uncertain. The KL is reduced
+over what has a posterior, so with `per_matrix_mean` a middle layer adds the mean over its lora_B.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from torch import nn
+
+from espnet_blora.adapters.blora import BloraLayer
+from espnet_blora.adapters.config import PER_LAYER, RHO_INIT, BloraConfig, trained_rho
+from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.dama import DamaConfig, DamaLayer
+
+
+@dataclass(frozen=True)
+class BloraDamaConfig(DamaConfig, BloraConfig):
+    """Options of `blora_dama`: those of `dama` and those of `blora`, without its rank and presets.
+
+    bayesian_factors, train_sigma_B, rho_init_B: of early and late layers.
+    rho_init_mid: start of the trained scale of lora_B in the middle layers, as rho_init_A.
+    """
+
+    method: ClassVar[str] = "blora_dama"
+    structural: ClassVar[tuple[str, ...]] = (*DamaConfig.structural, "bayesian_factors")
+
+    preset: str | None = field(default=None, metadata=PER_LAYER)
+    rho_init_mid: float | tuple[float, float] = RHO_INIT
+
+    def at(self, rank: int, middle: bool) -> "BloraDamaConfig":
+        """Return the options of one Linear; on a frozen lora_A, a scale of lora_B is trained."""
+        own = super().at(rank, middle)
+        if not middle or self.train_mid_A:
+            return own
+        posterior = {"bayesian_factors": "AB", "train_sigma_B": True}
+        return replace(own, **posterior, rho_init_B=self.rho_init_mid)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"adapter_conf of {self.method}"
+        self._set("rho_init_mid", trained_rho(where, "rho_init_mid", self.rho_init_mid))
+
+
+class BloraDamaLayer(DamaLayer, BloraLayer):
+    """A BLoRA layer; on a frozen lora_A the posterior is over lora_B alone."""
+
+    def start(self, config: BloraDamaConfig, context: Context, index: int) -> None:
+        """Add the factors with their scales."""
+        super().start(config, context, index)
+        if not isinstance(self.lora_A, nn.Parameter):
+            del self.rho_A
+            self.register_buffer("rho_A", None)

@@ -1,0 +1,188 @@
+"""DAMA (arXiv 2602.01008): LoRA with ranks by depth, its middle layers on protected bases.
+
+Ranks form a U over the layers of the decoder (`ranks.u_shape`). In the middle layers lora_A holds
+right singular vectors of the base weight, from the tail of its spectrum, and is frozen: the update
+reads only directions that the base hardly uses. Early and late layers are ordinary LoRA.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from espnet_blora.adapters import checks
+from espnet_blora.adapters.bases import svd
+from espnet_blora.adapters.config import PER_LAYER, LoraConfig
+from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.ranks import LayerRank, Place, places, u_shape
+
+logger = logging.getLogger(__name__)
+
+SCALINGS = ("alpha_over_r", "alpha_over_rhigh", "rslora", "none")
+SCOPES = {"decoder": ("decoder",), "encoder": ("encoder",), "both": ("encoder", "decoder")}
+_CHOICES = {
+    "scaling_rule": SCALINGS,
+    "scope": tuple(SCOPES),
+    "init": ("svd", "random"),
+    "tail": ("last", "next"),
+    "svd": ("thin", "full"),
+}
+
+
+@dataclass(frozen=True)
+class DamaConfig(LoraConfig):
+    """Options of `dama`; defaults are the paper's where it prints one.
+
+    r_high, r_low: ranks at both ends and in the middle of the stack, never above a weight's sizes.
+    theta1, theta2: the layers up to floor(theta1 L) are early, those from floor(theta2 L) on late.
+    alpha, scaling_rule: the update is scaled by `alpha_over_r` (alpha / r of that layer),
+        `alpha_over_rhigh` (alpha / r_high), `rslora` (alpha / sqrt(r)) or `none` (1).
+    dropout_rate: dropout on the adapter's input, in training.
+    scope: `decoder` (the paper's), `encoder` or `both`, each stack with its own U.
+    init: lora_A of the middle layers: `svd`, or `random` as elsewhere.
+    tail: which right singular vectors: the `last` r, or the `next` v_{r+1} to v_{2r}.
+    svd: `thin`, or `full`: of weights wider than high the null space counts as the tail.
+    train_mid_A: whether lora_A of the middle layers is trained, too (no protected basis).
+    target_modules: ends of module names, in whole dotted components.
+    """
+
+    method: ClassVar[str] = "dama"
+    structural: ClassVar[tuple[str, ...]] = (
+        "r_high", "r_low", "theta1", "theta2", "alpha", "scaling_rule", "scope", "train_mid_A",
+    )  # fmt: skip
+
+    rank: int | None = field(default=None, metadata=PER_LAYER)
+    middle: bool = field(default=False, metadata=PER_LAYER)
+    r_high: int = 32
+    r_low: int = 8
+    theta1: float = 0.3
+    theta2: float = 0.7
+    alpha: float = 32.0
+    scaling_rule: str = "alpha_over_r"
+    scope: str = "decoder"
+    init: str = "svd"
+    tail: str = "last"
+    svd: str = "thin"
+    train_mid_A: bool = False
+    target_modules: tuple[str, ...] = ("query", "key", "value", "out", "mlp.0", "mlp.2")
+
+    def scaling_at(self, rank: int) -> float:
+        """Return the scale of the update of a layer of this rank, by `scaling_rule`."""
+        if self.scaling_rule == "none":
+            return 1.0
+        if self.scaling_rule == "rslora":
+            return self.alpha / rank**0.5
+        return self.alpha / (self.r_high if self.scaling_rule == "alpha_over_rhigh" else rank)
+
+    def at(self, rank: int, middle: bool) -> "DamaConfig":
+        """Return the options of one Linear."""
+        return replace(self, rank=rank, middle=middle)
+
+    def __post_init__(self) -> None:
+        where = f"adapter_conf of {self.method}"
+        for key in ("r_high", "r_low"):
+            checks.integer(where, key, getattr(self, key), 1)
+        if self.r_low > self.r_high:
+            raise ValueError(f"{where}: r_low is {self.r_low}; allowed: 1 to r_high {self.r_high}")
+        for key, low in (("theta1", 0.0), ("theta2", None)):
+            low = self.theta1 if low is None else low
+            self._set(key, checks.number(where, key, getattr(self, key), low, 1.0))
+        for key, allowed in _CHOICES.items():
+            checks.one_of(where, key, getattr(self, key), allowed)
+        checks.flag(where, "train_mid_A", self.train_mid_A)
+        if self.rank is None:
+            self._set("rank", self.r_high)
+        super().__post_init__()
+
+
+class DamaLayer(LoraLayer):
+    """A LoRA layer; in the middle, lora_A is computed from the base weight and frozen.
+
+    lora_A: (r, d_in), there a buffer with orthonormal rows, unless `train_mid_A`.
+    """
+
+    choice: tuple[str, str, str]
+
+    def start(self, config: DamaConfig, context: Context, index: int) -> None:
+        """Add the factors."""
+        super().start(config, context, index)
+        if not config.middle:
+            return
+        self.choice = (config.init, config.tail, config.svd)
+        if not config.train_mid_A:
+            start = self.lora_A.detach()
+            del self.lora_A
+            self.register_buffer("lora_A", start)
+        if config.init == "svd" or not config.train_mid_A:
+            self.declare_bases("lora_A")
+
+    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the rows of lora_A: the chosen right singular vectors, or the random start."""
+        init, tail, kind = self.choice
+        if init == "random":
+            return {"lora_A": self.lora_A}
+        _, _, vh = svd(weight, full=kind == "full" and weight.shape[0] < weight.shape[1])
+        last = len(vh) - self.rank
+        first = last if tail == "last" else min(self.rank, last)
+        return {"lora_A": vh[first : first + self.rank]}
+
+
+def plan_by_depth(
+    model: nn.Module, linears: Mapping[str, nn.Linear], config: DamaConfig
+) -> dict[str, DamaConfig]:
+    """Return the options of every target Linear in scope, with the rank of its layer.
+
+    Raises ValueError when no target is in scope, or one is in no numbered layer.
+    """
+    sides = SCOPES[config.scope]
+    plan, stacks = {}, {}
+    for name, place in places(model, linears).items():
+        if isinstance(place, Place) and place.side in sides:
+            if place.stack not in stacks:
+                stacks[place.stack] = _ranks(place, config)
+            own = stacks[place.stack][place.index]
+            linear = linears[name]
+            rank = min(own.rank, linear.in_features, linear.out_features)
+            plan[name] = config.at(rank, own.middle)
+        elif place in sides:
+            raise ValueError(
+                f"target_modules: {name} is in no numbered layer of the {place}, and "
+                f"{config.method} takes ranks from the number of the layer; leave it out"
+            )
+    if not plan:
+        raise ValueError(
+            f"adapter {config.method}: none of the {len(linears)} targets, such as "
+            f"{next(iter(linears))}, is in a layer of scope: {config.scope}. Expected are names "
+            "such as decoder.decoders.blocks.0.attn.query or decoder.decoders.0.self_attn.linear_q"
+        )
+    left_out = len(linears) - len(plan)
+    if left_out:
+        logger.info(
+            "adapter '%s': scope: %s leaves out %d of %d targets",
+            config.method, config.scope, left_out, len(linears),
+        )  # fmt: skip
+    return plan
+
+
+def _ranks(place: Place, config: DamaConfig) -> list[LayerRank]:
+    """Return the ranks of a stack, and log them."""
+    ranks = u_shape(place.depth, config.r_high, config.r_low, config.theta1, config.theta2)
+    middle = [number for number, own in enumerate(ranks, 1) if own.middle]
+    logger.info(
+        "adapter '%s': ranks of the %d layers of %s: %s; middle layers: %s",
+        config.method,
+        place.depth,
+        place.stack,
+        " ".join(str(own.rank) for own in ranks),
+        f"{middle[0]} to {middle[-1]}" if middle else "none",
+    )
+    if not middle:
+        logger.warning(
+            "adapter '%s': %s has %d layers, so with theta1 %g and theta2 %g none is in the "
+            "middle: every layer is an ordinary LoRA. Move them apart for a protected basis",
+            config.method, place.stack, place.depth, config.theta1, config.theta2,
+        )  # fmt: skip
+    return ranks

@@ -1,0 +1,53 @@
+"""A rank of two: train every method a step under DDP, and compare what the ranks hold.
+
+python two_ranks.py STORE RANK; prints "checked METHOD COUNT_OF_BASES" a method.
+"""
+
+import sys
+
+import torch
+from conftest import build_stack
+from test_battery import bases, options, same, tensors, train
+from torch import distributed, nn
+
+import espnet_blora
+from espnet_blora.adapters import METHODS
+
+
+def differ_from_rank_0() -> None:
+    """Let this process find other singular vectors, as another machine would."""
+    svd = torch.linalg.svd
+
+    def other(matrix, **kwargs):
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.randn(matrix.shape, generator=generator, dtype=matrix.dtype)
+        return svd(matrix + noise, **kwargs)
+
+    torch.linalg.svd = other
+
+
+def main(store: str, rank: int) -> None:
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    if rank == 1:
+        differ_from_rank_0()
+    for method in METHODS:
+        model = build_stack()
+        torch.manual_seed(rank)
+        adapter = espnet_blora.add_adapter(model, method, **options(method))
+        wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        optimiser = torch.optim.SGD(adapter.trainable_parameters(), lr=0.1)
+        adapter.follow(optimiser)
+        batch = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(rank))
+        train(wrapped, adapter, optimiser, [batch, batch])
+        mine = {key: value.detach().clone() for key, value in tensors(adapter).items()}
+        found: list = [None, None]
+        distributed.all_gather_object(found, mine)
+        if not same(*found):
+            differing = [key for key in mine if not torch.equal(found[0][key], found[1][key])]
+            raise SystemExit(f"{method}: ranks differ in {differing}")
+        sys.stdout.write(f"checked {method} {len(bases(adapter))}\n")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
