@@ -19,7 +19,7 @@ score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
 score_mode=${score_mode:-}                    # of our own score, there too (bin/score.py --mode)
 recipe_whisper=${whisper}
 
-adapter=blora # none lora blora full
+adapter=blora # any with a conf/adapter_<name>.yaml
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 adapter_scale= # of the adapter's update at decoding
@@ -38,10 +38,21 @@ corpus_options=()
 own_retention= # 1: --retention_sets was given, so a missing one is a mistake
 rest=()
 
+# What --adapter may be: each stands in the recipe's conf/.
+adapters() {
+    local config
+    for config in conf/adapter_*.yaml; do
+        config=${config#conf/adapter_}
+        printf ' %s' "${config%.yaml}"
+    done
+}
+
 usage() {
     cat <<USAGE
 Usage: $0 [options]
-  --adapter none|lora|blora|full  what is trained (default: ${adapter}); none decodes the base model
+  --adapter NAME                  what is trained (default: ${adapter}), of conf/adapter_NAME.yaml:
+$(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ *$//')
+                                  (none decodes the base model, full trains every weight)
   --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
                                   for example --set adapter_conf.beta=0.1
   --tag TAG                       name of the experiment: exp/asr_<adapter>_<tag>
@@ -102,11 +113,14 @@ read_options() {
 
 check_options() {
     local name dset
-    case ${adapter} in
-    none) inference_asr_model=base.pth ;;
-    lora | blora | full) inference_asr_model=valid.acc.best.pth ;;
-    *) die "--adapter ${adapter}: allowed are none, lora, blora, full" ;;
-    esac
+    if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f conf/adapter_${adapter}.yaml ]]; then
+        [ ! -f "${recipes}/conf/adapter_${adapter}.yaml" ] ||
+            die "--adapter ${adapter}: this recipe has no conf/adapter_${adapter}.yaml; write one with the line" \
+                "'include: adapter_${adapter}.yaml', and below it what shall differ"
+        die "--adapter ${adapter}: allowed are the names of conf/adapter_*.yaml:$(adapters)"
+    fi
+    inference_asr_model=valid.acc.best.pth
+    [ "${adapter}" != none ] || inference_asr_model=base.pth
     for name in stage stop_stage nj inference_nj ngpu; do
         [[ -z ${!name} && ${name} != *stage || ${!name} =~ ^[0-9]+$ ]] || die "--${name} '${!name}': a number is needed"
     done

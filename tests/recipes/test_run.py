@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from espnet_blora.adapters import METHODS
 from espnet_blora.data import kaldi
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +221,10 @@ def test_other_options_go_to_asr(recipe):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--adapter", "nosuch"], "allowed are none, lora, blora, full"),
+        (["--adapter", "nosuch"], "allowed are the names of conf/adapter_*.yaml: "),
+        (["--adapter", "blora blora_dama"], "--adapter blora blora_dama: allowed"),
+        (["--adapter", "../conf/adapter_lora"], "allowed are the names"),
+        (["--adapter", ""], "allowed are the names"),
         (["--adapter"], "--adapter needs a value"),
         (["--adapter=lora"], "options have the form --name value"),
         (["lora"], "unknown argument 'lora'"),
@@ -241,6 +246,29 @@ def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert says in run(recipe, *options, code=2)
     assert not (recipe / "calls").exists()
     assert not (recipe / "hacked").exists()
+
+
+def test_an_adapter_without_a_configuration_here_says_how_to_write_one(recipe):
+    config = recipe / "conf" / "adapter_dama.yaml"
+    config.unlink()
+    said = run(recipe, "--adapter", "dama", "--stage", "11", code=2)
+    assert "this recipe has no conf/adapter_dama.yaml; write one with the line" in said
+    config.write_text(re.search("'(include: .*)'", said)[1])
+    run(recipe, "--adapter", "dama", "--stage", "11", "--stop_stage", "11")
+    assert "r_high: 32" in (recipe / "exp" / "asr_dama" / "train.yaml").read_text()
+
+
+def test_the_help_names_every_adapter(recipe):
+    said = subprocess.run(
+        ["./run.sh", "--help"],
+        cwd=recipe,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    ).stdout
+    assert {"none", "full", *METHODS} <= set(said.split())
+    assert max(map(len, said.splitlines())) <= 130
 
 
 def test_a_bad_setting_is_refused(recipe):
