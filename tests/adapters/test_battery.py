@@ -24,7 +24,10 @@ SMALL = {
     "target_modules": ["query", "mlp.0", "mlp.2"],  # square, high and wide weights
 }
 # What a method needs beside, or instead.
-OWN = {}
+OWN = {
+    "adalora": {"target_rank": 2, "total_steps": 1000},
+    "vblora": {"num_vectors": 6},
+}
 FACTORISE = ("svd", "qr", "eigh", "eig", "svdvals", "lstsq", "pinv")
 
 
@@ -173,6 +176,7 @@ def test_a_file_is_all_that_a_reload_needs(trained, make, build_stack, tmp_path,
             assert torch.equal(other.eval()(x), model(x))
         assert (loaded.method, loaded.config, loaded.step) == (adapter.method, adapter.config, 6)
         assert same(tensors(loaded), tensors(adapter))
+        assert not other.head.weight.requires_grad
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(make, batches, trained_state):
@@ -235,11 +239,15 @@ def test_merged_is_factored_and_unmerging_is_exact(trained, method, x):
         with pytest.raises(ValueError, match="cannot be merged"):
             adapter.merge()
         return
-    factored = model(x)
+    factored, state = model(x), copy.deepcopy(model.state_dict())
     with adapter.disabled():
         assert (model(x) - factored).abs().max() > 1e-3  # the update matters
     adapter.merge()
-    assert (model(x) - factored).abs().max() <= 1e-5
+    merged = model(x)
+    assert (merged - factored).abs().max() <= 1e-5
+    adapter.merge()
+    assert torch.equal(model(x), merged)  # twice is once
+    assert same(model.state_dict(), state)
     adapter.unmerge()
     assert torch.equal(model(x), factored)
 

@@ -19,19 +19,6 @@ def saved(adapted, tmp_path, x):
     return model.eval(), adapter, path
 
 
-def test_a_round_trip_onto_a_bare_model(saved, build, x):
-    model, adapter, path = saved
-    other = build()
-    loaded = espnet_blora.load_adapter(other, path)
-    assert torch.equal(other.eval()(x), model(x))
-    assert (loaded.method, loaded.config, loaded.step) == (adapter.method, adapter.config, 1)
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(loaded.trainable_parameters(), adapter.trainable_parameters(), strict=True)
-    )
-    assert not other.head.weight.requires_grad
-
-
 def test_into_an_adapter_already_there(saved, build, method, x):
     model, _adapter, path = saved
     other = build()
@@ -66,10 +53,6 @@ def refused(model, path, message, x):
         espnet_blora.load_adapter(model, path)
     assert get_adapter(model) is None and torch.equal(model(x), before)
     assert all(p.requires_grad for p in model.parameters())
-
-
-def test_another_base(saved, build, x):
-    refused(build(seed=1), saved[2], "wrong base.*load the adapter on the base", x)
 
 
 def test_a_base_of_another_size_or_depth(saved, build, x):
