@@ -21,6 +21,7 @@ from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import AdapterLayer
 
 ADAPTER = "default"  # PEFT's name for the one adapter in a form
+_SHAPES: dict[tuple, dict[str, torch.Size]] = {}
 
 
 def peft_package():
@@ -116,20 +117,19 @@ class HfLayer(AdapterLayer):
         if shared is not None and index == 0:
             shared.owner = self
         own = [n for n in self.names if n not in self.shared_names or shared.owner is self]
-        with own_random_numbers(torch.device("cpu")):
-            shapes = self.initial("meta")
+        shapes = self._shapes(shared is not None and shared.owner is self)
         kind = {
             "device": self.weight.device,
             "dtype": torch.float64 if self.weight.dtype == torch.float64 else torch.float32,
         }
         for name in own:
-            value = torch.zeros(shapes[name].shape, **kind)
+            value = torch.zeros(shapes[name], **kind)
             if name in self.trained:
                 setattr(self, name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
         for name, of in self.start_names.items():
-            self.register_buffer(name, torch.zeros(shapes[of].shape, **kind))
+            self.register_buffer(name, torch.zeros(shapes[of], **kind))
         free = [name for name in own if name not in self.from_weight]
         if free and not self.weight.is_meta:
             values = self.initial("cpu")
@@ -138,6 +138,14 @@ class HfLayer(AdapterLayer):
                     getattr(self, name).copy_(values[name])
         if self.from_weight:
             self.declare_bases(*(n for n in own if n in self.from_weight), *self.start_names)
+
+    def _shapes(self, owner: bool) -> dict[str, torch.Size]:
+        """Return the shapes of all tensors; layers of one size need PEFT only once for them."""
+        key = (type(self).__mro__[1], self.config, self.in_features, self.out_features, owner)
+        if key not in _SHAPES:
+            with own_random_numbers(torch.device("cpu")):
+                _SHAPES[key] = {n: value.shape for n, value in self.initial("meta").items()}
+        return _SHAPES[key]
 
     @torch.no_grad()
     def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:

@@ -240,8 +240,8 @@ class VbLoraConfig(HfConfig):
 class OsfConfig(HfConfig):
     """Options of `osf` (arXiv 2504.07097): all but the largest singular triplets of W0 are trained.
 
-    Gradients are projected off the span of those that are kept. Not small: the triplets of half
-    the ranks are about half of a square matrix on either side.
+    Gradients are projected off the span of those that are kept. Not small: with half of the
+    triplets of a square weight, as many numbers are trained as the weight has, and stored twice.
 
     rank: triplets that are trained, the smallest; by default half of the smaller width.
     """

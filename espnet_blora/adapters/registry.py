@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from espnet_blora.adapters import checks, lora_xs, ssvd, sumra, svft
+from espnet_blora.adapters import (
+    checks,
+    hf_adalora,
+    hf_config,
+    hf_methods,
+    hf_plans,
+    lora_xs,
+    ssvd,
+    sumra,
+    svft,
+)
 from espnet_blora.adapters.blora import BloraLayer
 from espnet_blora.adapters.blora_dama import BloraDamaConfig, BloraDamaLayer
 from espnet_blora.adapters.config import AdapterConfig, BloraConfig, LoraConfig
@@ -62,6 +72,22 @@ METHODS: dict[str, Method] = {
     "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
     "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=lora_xs.plan),
     "sumra": Method(sumra.SumraConfig, sumra.SumraLayer, plan=sumra.plan),
+    # From Hugging Face PEFT, which the extra `peft` installs.
+    "dora": Method(hf_config.DoraConfig, hf_methods.DoraLayer),
+    "pissa": Method(hf_config.PissaConfig, hf_methods.PissaLayer, plan=hf_plans.plan_svd),
+    "lora_fa": Method(hf_config.LoraFaConfig, hf_methods.LoraFaLayer),
+    "mica": Method(hf_config.MicaConfig, hf_methods.MicaLayer, plan=hf_plans.plan_svd),
+    "vera": Method(hf_config.VeraConfig, hf_methods.VeraLayer, plan=hf_plans.plan_vera),
+    "vblora": Method(
+        hf_config.VbLoraConfig, hf_methods.VbLoraLayer, identity=False, plan=hf_plans.plan_vblora
+    ),
+    "osf": Method(hf_config.OsfConfig, hf_methods.OsfLayer, plan=hf_plans.plan_osf),
+    "adalora": Method(
+        hf_config.AdaLoraConfig,
+        hf_adalora.AdaLoraLayer,
+        after_step=hf_adalora.allocate,
+        loss_term=hf_adalora.penalty,
+    ),
 }
 
 
