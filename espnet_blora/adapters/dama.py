@@ -87,9 +87,8 @@ class DamaConfig(LoraConfig):
             checks.integer(where, key, getattr(self, key), 1)
         if self.r_low > self.r_high:
             raise ValueError(f"{where}: r_low is {self.r_low}; allowed: 1 to r_high {self.r_high}")
-        for key, low in (("theta1", 0.0), ("theta2", None)):
-            low = self.theta1 if low is None else low
-            self._set(key, checks.number(where, key, getattr(self, key), low, 1.0))
+        self._set("theta1", checks.number(where, "theta1", self.theta1, 0.0, 1.0))
+        self._set("theta2", checks.number(where, "theta2", self.theta2, self.theta1, 1.0))
         for key, allowed in _CHOICES.items():
             checks.one_of(where, key, getattr(self, key), allowed)
         checks.flag(where, "train_mid_A", self.train_mid_A)
