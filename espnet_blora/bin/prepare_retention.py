@@ -27,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", default="data", help="where the Kaldi directories go")
     parser.add_argument("--clips_dir", default="downloads", help="where the audio goes")
     parser.add_argument("--nj", type=int, default=1, help="processes")
+    parser.add_argument("--check", action="store_true", help="only see whether such sets exist")
     return parser
 
 
@@ -36,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     try:
         wanted = [set_names.parse(name) for name in args.sets]
-        for one in wanted:
+        for one in [] if args.check else wanted:
             folder = set_names.folder_of(one.corpus)
             if isinstance(folder, str):
-                logging.warning("left out: %s: %s", one.name, folder)
+                kept = (Path(args.data_dir) / one.name / "wav.scp").is_file()
+                outcome = "kept as it was prepared before" if kept else "left out"
+                logging.warning("%s: %s: %s", outcome, one.name, folder)
                 continue
             prefix = one.name.removesuffix(one.set)
             audio = Path(args.clips_dir) / one.corpus.name

@@ -14,15 +14,19 @@ log() {
     echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) $*"
 }
 
+foreign=() # retention sets that are not the corpus's own
+for name in ${retention_sets//,/ }; do
+    [[ " ${sets} " == *" ${name} "* ]] || foreign+=("${name}")
+done
+if [ ${#foreign[@]} -gt 0 ]; then # hours before they are prepared
+    python3 -m espnet_blora.bin.prepare_retention --check "${foreign[@]}"
+fi
+
 read_options=()
 for option in ${corpus_options//,/ }; do read_options+=(--option "${option}"); done
 log "${corpus}: ${sets}"
 python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "${sets}" \
     --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
-foreign=() # retention sets that are not the corpus's own
-for name in ${retention_sets//,/ }; do
-    [[ " ${sets} " == *" ${name} "* ]] || foreign+=("${name}")
-done
 if [ ${#foreign[@]} -gt 0 ]; then
     log "retention sets: ${foreign[*]}"
     python3 -m espnet_blora.bin.prepare_retention "${foreign[@]}" \

@@ -48,7 +48,10 @@ fi
 if [ "${stage}" -le 10 ]; then
     lock data/.prepare.lock
     first=1
-    if [ -n "${corpus}" ]; then run_stages 1 1 && first=2; fi
+    if [ -n "${corpus}" ]; then # not in one line with &&, which would let a failure pass
+        run_stages 1 1
+        first=2
+    fi
     leave_out_absent_sets
     if [ "${stage}" -gt 1 ] && [ "${stage}" -le 4 ]; then check_data; fi # stage 1 checks what it makes
     run_stages "${first}" 4

@@ -1,12 +1,14 @@
 """Your own speech: a Kaldi directory, a table of files and texts, or text files beside audio files.
 
 * A Kaldi directory: ``wav.scp`` and ``text``; ``segments``, ``utt2spk``, ``utt2lang`` if there are.
+* A folder with such directories ``train``, ``valid`` (or ``dev``) and ``test`` (or ``eval``): these
+  are the sets.
 * A table ``transcripts.tsv`` or ``.csv``: ``file, text[, language[, speaker]]``, in that order or
   with a header, files relative to the table.
 * A folder of audio files, each with ``<stem>.txt`` beside it, folders in it included.
 
-It is split into train, valid and test. Where the speaker of every utterance is known, no speaker
-occurs in two of them. The split depends on names and ``seed`` alone.
+What is not split yet is split into train, valid and test. Where the speaker of every utterance is
+known, no speaker occurs in two of them. The split depends on names and ``seed`` alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from pathlib import Path
 
 from espnet_blora.data import audio
 from espnet_blora.data.corpora import asked
-from espnet_blora.data.corpora.custom_forms import TABLES, form_of, read_form
+from espnet_blora.data.corpora.custom_forms import (
+    TABLES,
+    form_of,
+    other_tables,
+    read_form,
+    split_folders,
+)
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
 from espnet_blora.data.corpora.shares import part_size
@@ -82,10 +90,14 @@ def find(path: Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    if not form_of(path):
+    form = form_of(path)
+    named = other_tables(path) if form in ("", "files") else []
+    if not form or (named and next(path.rglob("*.txt"), None) is None):
+        meant = f"; if {named[0]} is the table, give its path or rename it" if named else ""
         raise FileNotFoundError(
             f"{path}: holds no speech in a form that is known: a Kaldi directory (wav.scp and "
-            f"text), {' or '.join(TABLES)} (file, text), or audio files with <stem>.txt beside each"
+            "text), three of them called train, valid and test, "
+            f"{' or '.join(TABLES)} (file, text), or audio files with <stem>.txt beside each{meant}"
         )
     return path
 
@@ -226,6 +238,34 @@ def _by_speaker(
     return chosen
 
 
+def _divided(
+    root: Path, settings: _Settings, ledger: Ledger
+) -> tuple[dict[str, Utterance], dict[str, str]]:
+    """All utterances by id, and the set of each: the folder it is in, or drawn."""
+    folders = split_folders(root)
+    if form_of(root) != "splits":
+        made = _utterances(root, settings, ledger)
+        return made, _split(made, settings, root, ledger)
+    made, owners = {}, {}
+    for part, folder in folders.items():
+        for id, utterance in _utterances(folder, settings, ledger).items():
+            if id in made:
+                raise ValueError(
+                    f"{utterance.where}: {id!r} is in {owners[id]} too ({made[id].where}); an "
+                    "utterance that is trained on must not be tested"
+                )
+            made[id], owners[id] = utterance, part
+    speakers = {
+        part: {u.speaker for id, u in made.items() if owners[id] == part} for part in folders
+    }
+    for part in _PARTS:
+        both = (speakers["train"] & speakers[part]) - {UNKNOWN}
+        if both:
+            told = f"{part}: {len(both)}, {c_sorted(both)[0]} among them"
+            ledger.note(str(root), "", "speakers of train are in another set too", told)
+    return made, owners
+
+
 def read(
     root: Path, sets: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
@@ -235,8 +275,7 @@ def read(
     """
     asked.check_sets("custom", sets, CORPUS.sets)
     settings = _Settings.of(options)
-    made = _utterances(root, settings, ledger)
-    owners = _split(made, settings, root, ledger)
+    made, owners = _divided(root, settings, ledger)
     result = {name: [u for id, u in made.items() if owners[id] == name] for name in sets}
     for name, utterances in result.items():
         if not utterances:
@@ -247,12 +286,13 @@ def read(
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Name the form, and count utterances, speakers, languages, hours and what is left out."""
     forms = {"kaldi": "Kaldi directory", "table": "table", "files": "text beside audio files"}
+    forms["splits"] = "Kaldi directories train, valid, test"
     items = [Item("form", forms[form_of(root)], "", None)]
     ledger = Ledger()
     try:
         settings = _Settings.of(options)
-        made = _utterances(root, settings, ledger)
-        owners = Counter(_split(made, settings, root, ledger).values())
+        made, divided = _divided(root, settings, ledger)
+        owners = Counter(divided.values())
     except ValueError as error:
         return [*items, Item("utterances", f"cannot be used: {error}", "some", False)]
     for name in CORPUS.sets:

@@ -28,6 +28,9 @@ _COLUMNS = {
 }
 
 
+_SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test", "eval")}
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """One utterance as its owner names it; ``speaker`` and ``language`` are "" where not said."""
@@ -43,17 +46,41 @@ class Raw:
 
 
 def form_of(root: Path) -> str:
-    """Say which form a path has: ``kaldi``, ``table``, ``files`` or "" for none of them."""
+    """Say which form a path has: ``kaldi``, ``splits``, ``table``, ``files`` or "" for none."""
     if root.is_file():
         return "table" if root.suffix.lower() in _TABLE else ""
     if not root.is_dir():
         return ""
     if (root / "wav.scp").is_file():
         return "kaldi"
+    if split_folders(root):
+        return "splits"
     if table_in(root):
         return "table"
     has_audio = any(p.suffix.lower() in AUDIO + FOREIGN for p in root.rglob("*"))
     return "files" if has_audio else ""
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Set -> Kaldi directory, where a folder holds one each for train, valid (dev), test (eval)."""
+    found = {}
+    for part, names in _SPLITS.items():
+        there = [root / name for name in names if (root / name / "wav.scp").is_file()]
+        if len(there) > 1:
+            both = " and ".join(path.name for path in there)
+            raise ValueError(f"{root}: holds {both}; which is the {part} set? rename the other")
+        if there:
+            found[part] = there[0]
+    return found if len(found) == len(_SPLITS) else {}
+
+
+def other_tables(root: Path) -> list[str]:
+    """Names of tables in a folder that are not called as tables must be."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        p.name for p in root.iterdir() if p.suffix.lower() in _TABLE and p.name not in TABLES
+    )
 
 
 def table_in(root: Path) -> Path | None:
