@@ -14,6 +14,8 @@ from espnet_blora.adapters import (
     hf_config,
     hf_methods,
     hf_plans,
+    lora_ewc,
+    lora_l2sp,
     lora_xs,
     ssvd,
     sumra,
@@ -72,6 +74,8 @@ METHODS: dict[str, Method] = {
     "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
     "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=lora_xs.plan),
     "sumra": Method(sumra.SumraConfig, sumra.SumraLayer, plan=sumra.plan),
+    "lora_l2sp": Method(lora_l2sp.LoraL2spConfig, LoraLayer, loss_term=lora_l2sp.l2sp_term),
+    "lora_ewc": Method(lora_ewc.LoraEwcConfig, lora_ewc.LoraEwcLayer, loss_term=lora_ewc.ewc_term),
     # From Hugging Face PEFT, which the extra `peft` installs.
     "dora": Method(hf_config.DoraConfig, hf_methods.DoraLayer),
     "pissa": Method(hf_config.PissaConfig, hf_methods.PissaLayer, plan=hf_plans.plan_svd),

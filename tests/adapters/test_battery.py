@@ -12,6 +12,7 @@ import torch
 
 import espnet_blora
 from espnet_blora.adapters import METHODS, average_states, get_adapter
+from espnet_blora.adapters.fisher import Fisher, save_fisher
 
 # Small values of the options that methods have in common; the rest are a method's defaults.
 SMALL = {
@@ -29,6 +30,20 @@ OWN = {
     "vblora": {"num_vectors": 6},
 }
 FACTORISE = ("svd", "qr", "eigh", "eig", "svdvals", "lstsq", "pinv")
+
+
+def write_fisher(base, path):
+    """Write a file that lora_ewc reads, of every matrix of `base`; give it to OWN."""
+    weights = {name: weight for name, weight in base.named_parameters() if weight.dim() == 2}
+    values = {name: weight.detach().square() for name, weight in weights.items()}
+    save_fisher(path, Fisher(values, 1, 1), weights, {})
+    OWN["lora_ewc"] = {"fisher_file": str(path)}
+
+
+@pytest.fixture(autouse=True)
+def old_data(build_stack, tmp_path_factory):
+    if "lora_ewc" not in OWN:
+        write_fisher(build_stack(), tmp_path_factory.mktemp("fisher") / "fisher")
 
 
 @pytest.fixture(params=list(METHODS))

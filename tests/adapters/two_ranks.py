@@ -7,7 +7,7 @@ import sys
 
 import torch
 from conftest import build_stack
-from test_battery import bases, options, same, tensors, train
+from test_battery import bases, options, same, tensors, train, write_fisher
 from torch import distributed, nn
 
 import espnet_blora
@@ -30,6 +30,7 @@ def main(store: str, rank: int) -> None:
     distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     if rank == 1:
         differ_from_rank_0()
+    write_fisher(build_stack(), f"{store}.fisher{rank}")
     for method in METHODS:
         model = build_stack()
         torch.manual_seed(rank)

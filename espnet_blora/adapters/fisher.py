@@ -1,0 +1,196 @@
+"""How much a model's data depends on each of its weights: the diagonal of the Fisher information.
+
+F_ij = sum over utterances u of (d log p(y_u | x_u) / d W_ij)^2 / (number of tokens in all)
+
+with one gradient an utterance (of the sum over its tokens), squared entry by entry: the diagonal of
+the Fisher information per token, in nats. With y_u drawn from the model, cross terms of different
+tokens vanish in expectation (the score of an autoregressive model is a martingale), so that this is
+the mean over tokens of their squared gradients; with y_u from the transcripts it is the empirical
+Fisher, which is common, but not the same (Kunstner et al. 2019, arXiv 1905.12558).
+Source of its use: Kirkpatrick et al. 2017, arXiv 1612.00796.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from espnet_blora.adapters import fingerprint as fp
+
+logger = logging.getLogger(__name__)
+
+METADATA_KEY = "espnet_blora_fisher"
+FORMAT = 1
+REMEDY = "make it with python -m espnet_blora.bin.fisher"
+
+
+class Fisher(NamedTuple):
+    """values: {weight name: F, of its shape, fp32}; utterances, tokens: what it was taken from."""
+
+    values: dict[str, Tensor]
+    utterances: int
+    tokens: int
+
+
+def diagonal_fisher[Utterance](
+    weights: Mapping[str, Tensor],
+    utterances: Iterable[Utterance],
+    nll: Callable[[Utterance], tuple[Tensor, int]],
+) -> Fisher:
+    """Return the diagonal Fisher information per token of `weights`.
+
+    weights: {name: parameter}; memory is two more copies of them. nll: utterance -> (negative log
+    likelihood of its tokens, a sum in nats, 0-dim; how many they are).
+
+    Raises ValueError when there is no utterance, a gradient is NaN or inf, or a weight has none.
+    """
+    parameters = list(weights.values())
+    before = [p.requires_grad for p in parameters]
+    sums = [torch.zeros_like(p, dtype=torch.float32, requires_grad=False) for p in parameters]
+    count, tokens, touched = 0, 0, [False] * len(parameters)
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for utterance in utterances:
+            with torch.enable_grad():
+                loss, length = nll(utterance)
+            value = -float(loss.detach())
+            if not math.isfinite(value):
+                raise ValueError(f"utterance {count + 1}: its log likelihood is {value}")
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for index, gradient in enumerate(gradients):
+                if gradient is not None:
+                    sums[index].addcmul_(gradient.float(), gradient.float())
+                    touched[index] = True
+            count, tokens = count + 1, tokens + length
+            if count % 100 == 0:
+                logger.info("%d utterances, %d tokens", count, tokens)
+    finally:
+        for parameter, flag in zip(parameters, before, strict=True):
+            parameter.requires_grad_(flag)
+    if not count or not tokens:
+        raise ValueError(f"{count} utterances with {tokens} tokens: there is nothing to learn from")
+    values = {name: total / tokens for name, total in zip(weights, sums, strict=True)}
+    for name, used in zip(weights, touched, strict=True):
+        if not used or not bool(torch.isfinite(values[name]).all()):
+            what = "is not used by the likelihood" if not used else "has gradients with NaN or inf"
+            raise ValueError(f"{name} {what}; leave it out of the targets, or compute in float32")
+    return Fisher(values, count, tokens)
+
+
+def save_fisher(
+    path: str | Path,
+    fisher: Fisher,
+    base: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Write a safetensors file, atomically; return its size in bytes.
+
+    base: {name: weight} to know the base by again (`fingerprint.base_names`). about: plain values
+    kept beside, such as the sets. dtype: float32, or bfloat16 for half the size at 3 digits.
+    """
+    from espnet_blora.adapters.files import write_atomically
+
+    rows = fp.fingerprint(base.values())
+    description = {
+        "format": FORMAT,
+        "utterances": fisher.utterances,
+        "tokens": fisher.tokens,
+        "base": {name: row.tolist() for name, row in zip(base, rows, strict=True)},
+        "about": dict(about),
+    }
+    tensors = {name: value.to(dtype).cpu().contiguous() for name, value in fisher.values.items()}
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
+    data = to_bytes(tensors, metadata=metadata)
+    write_atomically(Path(path), data)
+    return len(data)
+
+
+def read_fisher(
+    path: str | Path, weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return {name: F} for every one of `targets`, in their order, each on its weight's device.
+
+    weights: {name: parameter} of the whole model, to compare the base with the file's.
+
+    Raises FileNotFoundError, and ValueError when the file is damaged or none of ours, was made
+    from another base, or lacks a target.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"fisher_file {path} does not exist; {REMEDY}")
+    values = {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            description = _description(path, file.metadata() or {})
+            _check_base(path, description["base"], weights)
+            present = set(file.keys())
+            missing = [name for name in targets if name not in present]
+            if missing:
+                raise ValueError(
+                    f"{path} lacks {len(missing)} of {len(targets)} targets, such as {missing[0]}; "
+                    "make it again with --target_modules as in adapter_conf"
+                )
+            for name, weight in targets.items():
+                values[name] = _checked(path, name, file.get_tensor(name), weight)
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is truncated, damaged or no safetensors file ({error}); {REMEDY}"
+        ) from error
+    size = sum(v.numel() * v.element_size() for v in values.values())
+    logger.info(
+        "Fisher information of %d matrices from %s: %d utterances, %d tokens; %.1f MB in memory; "
+        "mean %.3g per weight",
+        len(values), path, description["utterances"], description["tokens"], size / 1e6,
+        sum(float(v.double().sum()) for v in values.values())
+        / sum(v.numel() for v in values.values()),
+    )  # fmt: skip
+    return values
+
+
+def _description(path: Path, metadata: Mapping[str, str]) -> dict:
+    if METADATA_KEY not in metadata:
+        raise ValueError(f"{path} holds no Fisher information of espnet_blora; {REMEDY}")
+    description = json.loads(metadata[METADATA_KEY])
+    if description.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has format {description.get('format')!r}, this version of espnet_blora reads "
+            f"{FORMAT}; {REMEDY}"
+        )
+    return description
+
+
+def _check_base(path: Path, base: Mapping[str, list], weights: Mapping[str, Tensor]) -> None:
+    rows = {name: torch.tensor(row, dtype=torch.float64) for name, row in base.items()}
+    known = [name for name in rows if name in weights]
+    if not known:
+        raise ValueError(
+            f"{path} is of a model with weights such as {next(iter(rows), '(none)')}, which this "
+            f"one lacks; {REMEDY}, from this model's base"
+        )
+    current = fp.fingerprint(weights[name] for name in known)
+    distance, where = fp.worst_difference(rows, dict(zip(known, current, strict=True)))
+    if not distance <= fp.TOLERANCE:
+        raise ValueError(
+            f"{path}: wrong base: {where} differs by {distance:.2g} (relative; allowed: "
+            f"{fp.TOLERANCE:g}) from the model it was made from; {REMEDY}, from this model's base"
+        )
+
+
+def _checked(path: Path, name: str, value: Tensor, weight: Tensor) -> Tensor:
+    if value.shape != weight.shape:
+        raise ValueError(
+            f"{path}: {name} has shape {tuple(value.shape)}, the weight {tuple(weight.shape)}; "
+            f"{REMEDY}, from this model's base"
+        )
+    if not bool((torch.isfinite(value) & (value >= 0)).all()):
+        raise ValueError(f"{path}: {name} holds NaN, inf or a negative number; {REMEDY}")
+    return value.to(weight.device)

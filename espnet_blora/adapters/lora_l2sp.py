@@ -1,0 +1,52 @@
+"""LoRA with L2-SP (Li et al. 2018, arXiv 1802.01483): a pull back to the weights it starts from.
+
+loss = loss per token + strength / 2 * sum over matrices of ||W - W0||_F^2, and W - W0 is delta W.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import LoraConfig
+from espnet_blora.adapters.penalty import logged, squared_norm
+
+if TYPE_CHECKING:
+    from espnet_blora.adapters.adapter import Adapter
+
+REDUCTIONS = ("sum", "per_matrix_mean")
+
+
+@dataclass(frozen=True)
+class LoraL2spConfig(LoraConfig):
+    """Options of `lora_l2sp`: those of `lora`, and a penalty on the update.
+
+    strength: weight of the penalty against a loss per token; 0 is plain LoRA.
+    reduction: `sum` of the squares of all entries of delta W (L2-SP), or `per_matrix_mean`: their
+        mean over each matrix, summed over matrices, so that large matrices count no more.
+    """
+
+    method: ClassVar[str] = "lora_l2sp"
+
+    strength: float = 0.01
+    reduction: str = "sum"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"adapter_conf of {self.method}"
+        self._set("strength", checks.number(where, "strength", self.strength, 0.0))
+        checks.one_of(where, "reduction", self.reduction, REDUCTIONS)
+
+
+def l2sp_term(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:
+    """Return strength / 2 * ||delta W||^2, reduced, and what to log: `Method.loss_term`."""
+    config: LoraL2spConfig = adapter.config
+    layers = list(adapter.layers.values())
+    mean = config.reduction == "per_matrix_mean"
+    total = torch.stack(
+        [squared_norm(layer) / (layer.weight.numel() if mean else 1) for layer in layers]
+    ).sum()
+    term = 0.5 * config.strength * total
+    return term, logged(term, layers)
