@@ -39,6 +39,17 @@ def test_one_state_is_itself(build, shake, trained_state):
     assert all(torch.equal(average[key], state[key]) for key in state)
 
 
+def test_what_is_the_same_in_all_stays_bit_for_bit(build, trained_state):
+    """The mean of three 0.1 is 0.10000000000000002."""
+    model = build(dtype=torch.float64)
+    adapter = espnet_blora.add_adapter(model, "lora", rank=4)
+    with torch.no_grad():
+        adapter.layers["blocks.0.attn.query"].lora_A.fill_(0.1)
+    state = trained_state(model)
+    average = average_states([state] * 3, state)
+    assert all(torch.equal(average[key], state[key]) for key in state)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -73,5 +73,6 @@ def test_a_state_without_bases_makes_them_due_again(build_stack, x):
     basis = layer.lora_A.clone()
     model.load_state_dict(early)
     assert not layer.ready and not torch.equal(layer.lora_A, basis)
+    assert not model.adapter_state.bases_agreed  # with the other ranks
     model.train()(x)
     assert layer.ready and torch.equal(layer.lora_A, basis)
