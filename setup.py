@@ -13,9 +13,9 @@ ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/re
 
 demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
 digits = ["num2words>=0.5.14"]
-peft = ["peft>=0.18"]
+peft = ["peft>=0.21.2,<0.22"]  # its layers' inner names are used
 zh = ["OpenCC>=1.1.9"]
-test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff", *digits, *zh]
+test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff", *digits, *peft, *zh]
 
 setup(
     name="espnet_blora",

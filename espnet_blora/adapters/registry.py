@@ -53,6 +53,7 @@ class Method:
         gradients are still there; see `Adapter.follow`.
     loss_term: adapter -> (term, logs): what is added to a loss per token in training, and what is
         logged. Without one it is the ELBO's KL where the method is Bayesian, else nothing.
+    logs_only: the term is always zero, so any loss will do, not only one per token.
     """
 
     config: type[AdapterConfig]
@@ -63,6 +64,12 @@ class Method:
     plan: Callable[[nn.Module, Mapping[str, nn.Linear], Any], dict[str, Any]] = alike
     after_step: Callable[[Adapter, int], None] | None = None
     loss_term: Callable[[Adapter], tuple[Tensor, dict[str, Tensor]]] | None = None
+    logs_only: bool = False
+
+    @property
+    def adds_to_loss(self) -> bool:
+        """Whether training descends more than the model's own loss."""
+        return not self.logs_only and (self.bayesian or self.loss_term is not None)
 
 
 METHODS: dict[str, Method] = {
@@ -70,7 +77,9 @@ METHODS: dict[str, Method] = {
     "blora": Method(BloraConfig, BloraLayer, bayesian=True),
     "dama": Method(DamaConfig, DamaLayer, plan=plan_by_depth),
     "blora_dama": Method(BloraDamaConfig, BloraDamaLayer, bayesian=True, plan=plan_by_depth),
-    "ssvd": Method(ssvd.SsvdConfig, ssvd.SsvdLayer, plan=ssvd.plan, loss_term=ssvd.log_gap),
+    "ssvd": Method(
+        ssvd.SsvdConfig, ssvd.SsvdLayer, plan=ssvd.plan, loss_term=ssvd.log_gap, logs_only=True
+    ),
     "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
     "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=lora_xs.plan),
     "sumra": Method(sumra.SumraConfig, sumra.SumraLayer, plan=sumra.plan),

@@ -1,15 +1,14 @@
-"""Adapters under ESPnet: names, the checks of a configuration, and the ELBO in the loss."""
+"""Adapters under ESPnet: names, the checks of a configuration, and what they add to the loss."""
 
 import argparse
 import difflib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter, parse_config
-from espnet_blora.adapters.config import BloraConfig
 
 logger = logging.getLogger(__name__)
 
@@ -17,15 +16,15 @@ logger = logging.getLogger(__name__)
 def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
     """Put adapter `method` into an ESPnet model: what `adapter:` and `adapter_conf:` ask for.
 
-    Everything else is frozen, later loads are checked, and a Bayesian adapter adds its KL to the
-    loss by itself.
+    Everything else is frozen, later loads are checked, and an adapter that has a term of the loss
+    (the KL of a Bayesian one, a penalty) adds it by itself.
 
     Raises:
         ValueError: An option or a target is unknown, or out of range.
     """
     adapter = add_adapter(model, method, **conf)
-    if adapter.bayesian:
-        model.register_forward_hook(add_kl)
+    if adapter.has_loss_term:
+        model.register_forward_hook(add_loss_terms)
 
 
 def create_functions() -> dict[str, Callable]:
@@ -37,17 +36,26 @@ def create_functions() -> dict[str, Callable]:
     return {method: creator(method) for method in METHODS}
 
 
-def is_bayesian(method: str | None) -> bool:
-    """Tell whether a method of ours has a posterior, and so a KL to be added to the loss."""
-    return method in METHODS and issubclass(METHODS[method].config, BloraConfig)
+def follow(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Let the adapter on a model do what its method does after each step of an optimiser."""
+    adapter = get_adapter(model)
+    if adapter is not None:
+        for optimizer in optimizers:
+            adapter.follow(optimizer)
 
 
-def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
-    """Forward hook: loss + beta_t KL(q || p), in training only, once per micro-batch.
+def adds_to_loss(method: str | None) -> bool:
+    """Tell whether a method of ours adds a term to the loss: a KL or a penalty."""
+    return method in METHODS and METHODS[method].adds_to_loss
 
-    ESPnet divides the sum by accum_grad, so that a step sees the mean of both terms. As a hook of
-    the model it is inside DistributedDataParallel, and is copied and pickled with the model. The
-    stats keep ESPnet's `loss`, which is the cross entropy; `elbo` is the sum that is descended.
+
+def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
+    """Forward hook: loss + beta_t KL(q || p), or the method's penalty, once per micro-batch.
+
+    In training only. ESPnet divides the sum by accum_grad, so that a step sees the mean of both
+    terms. As a hook of the model it is inside DistributedDataParallel, and is copied and pickled
+    with the model. The stats keep ESPnet's `loss`, which is the cross entropy; the sum that is
+    descended is `elbo` for a Bayesian method, `objective` for another.
 
     Args:
         model: The model, with an adapter.
@@ -61,13 +69,14 @@ def add_kl(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     if not (model.training and torch.is_grad_enabled()):
         return None
     adapter = get_adapter(model)
-    term, terms = adapter.elbo_terms()
+    term, terms = adapter.loss_terms()
     as_dict = isinstance(output, dict)
     loss, stats, weight = (output["loss"], output["stats"], output["weight"]) if as_dict else output
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
     # A copy: the trainer divides the loss by accum_grad in place.
-    stats["elbo"] = total.detach().clone().reshape(1)
+    name = "elbo" if adapter.bayesian else "objective"
+    stats[name] = total.detach().clone().reshape(1)
     for name, value in terms.items():
         value = torch.as_tensor(value, device=loss.device).detach()
         stats[name] = value.to(torch.float32).reshape(1)
@@ -99,7 +108,7 @@ def check_training(args: argparse.Namespace) -> None:
 
     name = getattr(args, "adapter", None)
     if not getattr(args, "use_adapter", False):
-        if is_bayesian(name):
+        if name in METHODS and name != "lora":  # lora is ESPnet's default: it says nothing
             raise ValueError(
                 f"adapter: {name} is set but use_adapter is false: every weight would be trained. "
                 "Remedy: use_adapter: true, or leave adapter out for full fine-tuning."
@@ -134,28 +143,29 @@ def check_training(args: argparse.Namespace) -> None:
             "true, as asr.sh gives it, or ngpu: 1."
         )
     parse_config(name, getattr(args, "adapter_conf", None) or {})
-    if is_bayesian(name):
+    if adds_to_loss(name):
         _check_loss(name, getattr(args, "model_conf", None) or {})
 
 
 def _check_loss(name: str, model_conf: Mapping[str, Any]) -> None:
-    """Make sure that the loss which the KL is added to is a mean over tokens.
+    """Make sure that the loss which the adapter adds to is a mean over tokens.
 
     Raises:
-        ValueError: It is not: beta would mean something else.
+        ValueError: It is not: the term's weight would mean something else.
     """
     if model_conf.get("length_normalized_loss") is not True:
         raise ValueError(
             f"adapter: {name} needs model_conf.length_normalized_loss: true, found "
             f"{model_conf.get('length_normalized_loss', False)}: ESPnet's default divides the loss "
-            "by the batch size, not by tokens, and beta would be some 20 times too weak. Remedy: "
-            "set it to true under model_conf."
+            "by the batch size, not by tokens, and the adapter's own term would be some 20 times "
+            "too weak. Remedy: set it to true under model_conf."
         )
     weight = model_conf.get("ctc_weight", 0.5)
     if weight != 0:
         raise ValueError(
             f"adapter: {name} needs model_conf.ctc_weight: 0.0, found {weight} (ESPnet's default "
-            "is 0.5): the CTC loss is per utterance, the KL is weighed against a loss per token."
+            "is 0.5): the CTC loss is per utterance, the adapter's own term is weighed against a "
+            "loss per token."
         )
 
 

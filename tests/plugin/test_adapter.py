@@ -124,3 +124,40 @@ def test_posterior_scales_leave_weight_decay():
     chosen = argparse.Namespace(exclude_weight_decay=True, exclude_weight_decay_conf={"x": 1})
     plugin_adapter.exclude_from_weight_decay(chosen, model)
     assert chosen.exclude_weight_decay_conf == {"x": 1}
+
+
+def test_a_penalty_is_added_as_the_kl_is():
+    model = Model()
+    conf = {"rank": 2, "target_modules": ["query"], "strength": 3.0}
+    plugin_adapter.create_functions()["lora_l2sp"](model=model, **conf)
+    with torch.no_grad():
+        model.query.lora_B.fill_(0.5)
+    loss, stats, _ = model.train()(X)
+    term = get_adapter(model).loss_terms()[0].item()
+    assert term > 0.01
+    assert stats["objective"].item() == pytest.approx(loss.item())
+    assert loss.item() == pytest.approx(stats["loss"].item() + term, rel=1e-5)
+    assert model.eval()(X)[0].item() == pytest.approx(stats["loss"].item(), rel=1e-5)
+
+
+def test_a_method_is_told_of_every_step():
+    model = Model()
+    conf = {"rank": 4, "target_rank": 2, "total_steps": 30, "target_modules": ["query"]}
+    plugin_adapter.create_functions()["adalora"](model=model, **conf)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=0.01)
+    plugin_adapter.follow(model, [optimizer])
+    for _ in range(3):
+        model.train()(X)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert get_adapter(model).state.context.updates == 3
+    plugin_adapter.follow(Model(), [optimizer])  # no adapter: nothing to follow
+
+
+@pytest.mark.parametrize("name", ["blora", "dama", "lora_l2sp"])
+def test_a_method_that_is_named_but_not_used(name):
+    args = argparse.Namespace(use_adapter=False, adapter=name)
+    with pytest.raises(ValueError, match="use_adapter is false: every weight would be trained"):
+        plugin_adapter.check_training(args)
+    plugin_adapter.check_training(argparse.Namespace(use_adapter=False, adapter="lora"))
