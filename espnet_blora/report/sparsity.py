@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from espnet_blora.adapters.lora import LoraLayer
 from espnet_blora.adapters.registry import METHODS, parse_config
 
 THRESHOLD = 1e-3
@@ -126,20 +127,27 @@ def _pairs(state: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, T
 
 
 def scaling_of(method: str, conf: Mapping, rank: int) -> float:
-    """Return alpha / rank of an experiment's ``adapter_conf``, presets and defaults included."""
-    if method in METHODS:
-        return parse_config(method, conf).scaling
-    return float(conf.get("alpha", rank)) / float(conf.get("rank", rank))
+    """Return what B A of a layer of this rank is multiplied by, by the experiment's
+    ``adapter_conf``.
+
+    Raises: ValueError for a method whose update is not a multiple of B A.
+    """
+    if method not in METHODS:
+        return float(conf.get("alpha", rank)) / float(conf.get("rank", rank))
+    if METHODS[method].layer.delta_weight is not LoraLayer.delta_weight:
+        raise ValueError(f"the update of {method} is not a multiple of lora_B lora_A")
+    return parse_config(method, conf).scaling_at(rank)
 
 
 def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Sparsity]:
     """Return the measures of delta W = alpha / rank * B A and of both factors: ``PARTS`` as
     keys."""
     pairs = read_factors(path)
-    rank = next(iter(pairs.values()))[0].shape[0]
-    scale = scaling_of(method, conf, rank)
+    scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs.values()}
     return {
-        "delta W": of_matrices(scale * (b.float() @ a.float()) for a, b in pairs.values()),
+        "delta W": of_matrices(
+            scales[a.shape[0]] * (b.float() @ a.float()) for a, b in pairs.values()
+        ),
         "lora_A": of_matrices(a for a, _ in pairs.values()),
         "lora_B": of_matrices(b for _, b in pairs.values()),
     }

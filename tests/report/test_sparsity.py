@@ -54,9 +54,10 @@ def test_many_matrices():
     assert both.adaptive_mean == pytest.approx(0.5)  # over matrices
 
 
-def checkpoint(path, **more):
+def checkpoint(path, rank=2, **more):
     torch.manual_seed(0)
-    state = {"x.query.lora_A": 1e-3 * torch.randn(2, 6), "x.query.lora_B": torch.randn(5, 2)}
+    down, up = 1e-3 * torch.randn(rank, 6), torch.randn(5, rank)
+    state = {"x.query.lora_A": down, "x.query.lora_B": up}
     torch.save({**state, **more}, path)
     return state
 
@@ -76,6 +77,19 @@ def test_a_checkpoint(tmp_path):
 def test_presets_give_the_scale():
     assert s.scaling_of("blora", {"preset": "code"}, 32) == 2.0
     assert s.scaling_of("houlsby", {"alpha": 8, "rank": 4}, 4) == 2.0
+
+
+def test_each_layer_has_the_scale_of_its_own_rank(tmp_path):
+    low, high = (checkpoint(tmp_path / f"{r}.pth", rank=r) for r in (2, 4))
+    both = {f"a.{k}": v for k, v in low.items()} | {f"b.{k}": v for k, v in high.items()}
+    torch.save(both, tmp_path / "c.pth")
+    found = s.of_checkpoint(tmp_path / "c.pth", "dama", {"alpha": 8, "r_high": 4, "r_low": 2})
+    wanted = [
+        8 / r * one["x.query.lora_B"] @ one["x.query.lora_A"] for r, one in ((2, low), (4, high))
+    ]
+    assert found["delta W"] == s.of_matrices(wanted)
+    with pytest.raises(ValueError, match="the update of pissa is not a multiple"):
+        s.of_checkpoint(tmp_path / "c.pth", "pissa", {})
 
 
 def test_files_that_hold_no_factors(tmp_path):
