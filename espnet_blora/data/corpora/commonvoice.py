@@ -10,7 +10,8 @@ One locale is read at a time (option ``locale``); its name belongs into that of 
 
 ``train`` is ``train.tsv``; with ``train=validated`` it is all of ``validated.tsv`` that is neither
 in ``dev.tsv`` nor in ``test.tsv``, as in ESPnet's recipe. ``subset=cl_masr`` takes CL-MASR's part
-of each set (:mod:`espnet_blora.data.corpora.commonvoice_subset`).
+of each set (:mod:`espnet_blora.data.corpora.commonvoice_subset`). ``max_seconds`` leaves out what
+lasts longer, of every set, after CL-MASR's part was drawn, as its programs do (10 s).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
+from espnet_blora.data.corpora import asked, limits, tables
 from espnet_blora.data.corpora import commonvoice_subset as cl_masr
 from espnet_blora.data.corpora.files import choice
 from espnet_blora.data.corpora.inspection import inspect_sets
@@ -60,7 +61,8 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read sets of one locale in the order of their tables.
 
-    Left out and listed: rows without sentence, and a clip that is listed again.
+    Left out and listed: rows without sentence, a clip that is listed again, and clips longer than
+    option ``max_seconds``.
 
     Raises: FileNotFoundError; ValueError with file:line for a row with too few or many fields, and
     for an option that is missing or unknown.
@@ -70,12 +72,17 @@ def read(
     language = prompt_code(folder.name, options.get("language"))
     validated = choice(options, "train", ("train", "validated")) == "validated"
     subset = choice(options, "subset", ("all", "cl_masr")) == "cl_masr"
+    longest = limits.positive(options, "max_seconds")
+    told = cl_masr.told_durations(folder) if longest else {}
     read_sets = {}
     for name in names:
         rows = list(_rows(folder, name, validated))
         if subset:
             rows = cl_masr.draw(rows, name, folder, options, ledger)
-        read_sets[name] = _utterances(rows, folder / "clips", language, ledger)
+        utterances = _utterances(rows, folder / "clips", language, ledger)
+        read_sets[name] = limits.drop_long(
+            utterances, longest, ledger, lambda p: told.get(p.name) or limits.header_seconds(p)
+        )
     return read_sets
 
 
@@ -124,6 +131,7 @@ CORPUS = Corpus(
         "locale": "folder of the language, as zh-CN; needed if there are several",
         "language": "Whisper's code for the prompt, where the locale does not tell",
         "train": "train (default): train.tsv; validated: validated.tsv without dev and test",
+        "max_seconds": "leave out clips that last longer (CL-MASR: 10)",
         **cl_masr.OPTIONS,
     },
     find=find,

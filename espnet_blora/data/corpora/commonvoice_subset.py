@@ -16,13 +16,12 @@ sentences of the same rows as they are.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora import limits, tables
 from espnet_blora.data.corpora.files import choice
 from espnet_blora.data.records import Ledger
 
@@ -56,7 +55,7 @@ def draw(
     """
     limit = _limit(name, options)
     as_theirs = choice(options, "text", ("cl_masr", "corpus")) == "cl_masr"
-    told = _told_durations(folder)
+    told = told_durations(folder)
     kept, total = [], 0.0
     for row in _in_order(rows, folder / f"{name}.tsv", options.get("random_idxes"), ledger):
         if total > limit:
@@ -79,15 +78,8 @@ def draw(
 
 def _limit(name: str, options: Mapping[str, str]) -> float:
     """Seconds of a set."""
-    if name != "train" or "hours" not in options:
-        return _SECONDS[name]
-    try:
-        hours = float(options["hours"])
-    except ValueError:
-        hours = 0.0
-    if not 0 < hours < float("inf"):
-        raise ValueError(f"option hours={options['hours']!r}; expected a number above 0, as 0.5")
-    return hours * 3600
+    hours = limits.positive(options, "hours") if name == "train" else None
+    return _SECONDS[name] if hours is None else hours * 3600
 
 
 def _in_order(
@@ -98,7 +90,7 @@ def _in_order(
         return
     log.warning(f"{table}: {NOT_THEIRS}; figures do not compare with the published ones")
     ledger.note(str(table), "", NOT_THEIRS)
-    yield from sorted(rows, key=lambda row: hashlib.sha256(row.fields["path"].encode()).digest())
+    yield from sorted(rows, key=lambda row: limits.order(row.fields["path"]))
 
 
 def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[tables.Row]:
@@ -120,7 +112,7 @@ def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[
     )
 
 
-def _told_durations(folder: Path) -> dict[str, float]:
+def told_durations(folder: Path) -> dict[str, float]:
     """Seconds of every clip by ``clip_durations.tsv``, which releases from 16.1 on have."""
     table = folder / "clip_durations.tsv"
     if not table.is_file():

@@ -12,6 +12,10 @@ figures (option ``truncated=skip|keep`` for all sets).
 
 Text is the raw transcription, with case and punctuation as Whisper writes them;
 ``text=normalised`` takes the other. Odd blanks become plain ones.
+
+``max_seconds`` leaves out what lasts longer, ``hours`` and ``test_hours`` take a part of ``train``
+and of ``dev`` and ``test``: DAMA (arXiv 2602.01008) has 30 s, 10 h and 1 h. Which recordings it
+took is not known; here their order is fixed by their names.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.corpora import asked, tables
+from espnet_blora.data.corpora import asked, limits, tables
 from espnet_blora.data.corpora.files import choice
 from espnet_blora.data.corpora.inspection import inspect_sets
 from espnet_blora.data.corpora.kept import keep
@@ -63,8 +67,8 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read sets of one language (option ``lang``) in the order of their tables.
 
-    Left out and listed: rows without text, a wave that is listed again, and (``train``) truncated
-    recordings.
+    Left out and listed: rows without text, a wave that is listed again, (``train``) truncated
+    recordings, and those longer than option ``max_seconds``.
 
     Raises: FileNotFoundError; ValueError with file:line for a row that has not 7 fields, for an
     option that is missing or unknown, and for a damaged archive.
@@ -84,12 +88,17 @@ def _read(
     language = prompt_code(folder.name, options.get("language"))
     column = _TEXTS[choice(options, "text", tuple(_TEXTS))]
     truncated = choice(options, "truncated", ("by set", "skip", "keep"))
+    longest = limits.positive(options, "max_seconds")
+    hours = {name: limits.positive(options, "test_hours") for name in _SETS}
+    hours["train"] = limits.positive(options, "hours")
     read_sets = {}
     for name in names:
         table = asked.present(folder / f"{name}.tsv", "fetch it beside the others")
         waves = _waves(folder, name, options, unpack)
         skip = truncated == "skip" or (truncated == "by set" and name == "train")
-        read_sets[name] = _utterances(table, waves, language, column, skip, ledger)
+        utterances = _utterances(table, waves, language, column, skip, ledger)
+        short = limits.drop_long(utterances, longest, ledger)
+        read_sets[name] = limits.draw_hours(short, hours[name], str(table), ledger)
     return read_sets
 
 
@@ -184,6 +193,9 @@ CORPUS = Corpus(
         "language": "Whisper's code for the prompt, where the folder does not tell",
         "text": "raw (default): with case and punctuation; normalised: without",
         "truncated": "recordings that break off: skip or keep (default: skip in train alone)",
+        "max_seconds": "leave out recordings that last longer (DAMA: 30)",
+        "hours": "hours of train to take, as 0.5",
+        "test_hours": "hours of dev and of test to take (DAMA: 1)",
         "unpack": "folder for the waves, if the audio is packed and cannot be unpacked beside",
     },
     find=find,

@@ -206,3 +206,22 @@ def test_cl_masr_stops_with_the_row_that_exceeds_the_limit(tmp_path_factory, sec
     ]
     assert sum(lengths[:-1]) <= 3600
     assert sum(lengths) > 3600 or len(drawn) == len(rows)
+
+
+def test_long_clips_are_left_out_of_every_set_after_the_draw(tmp_path):
+    folder = make_rows(tmp_path / "cv-corpus-13/es", 3, seconds=10)
+    told = (
+        (folder / "clip_durations.tsv").read_text().replace("clip1.mp3\t10000", "clip1.mp3\t10001")
+    )
+    (folder / "clip_durations.tsv").write_text(told)
+    sets, ledger = read(tmp_path, ("train", "test"), subset="cl_masr", max_seconds="10")
+    assert [names(sets[name]) for name in ("train", "test")] == [["clip2", "clip0"]] * 2
+    assert ledger.counts() == {"longer than 10 s": 2}
+    assert ledger.skips[0].detail == "10.00 s"
+    (folder / "clip_durations.tsv").unlink()
+    speech.write(folder / "clips" / "clip0.mp3", speech.tone(1.5, 300, 32000), 32000)
+    sets, ledger = read(tmp_path, max_seconds="1")
+    assert names(sets["test"]) == ["clip1", "clip2"]  # whose audio is not there: said when cut
+    assert [e.id for e in ledger.skips] == ["c0-clip0"]
+    with pytest.raises(ValueError, match="option max_seconds='0'; expected a number above 0"):
+        read(tmp_path, max_seconds="0")

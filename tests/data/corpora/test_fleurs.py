@@ -138,3 +138,28 @@ def test_languages(tmp_path):
     with pytest.raises(ValueError, match="no language for 'ckb_iq'; give option language=CODE"):
         read(tmp_path, lang="ckb_iq")
     assert fleurs.find(top / "es_419") == top
+
+
+def test_hours_and_longest_recordings(tmp_path):
+    laid = layout.make(tmp_path, 1)
+    folder = laid.root / "data/es_419"
+    for name in ("train", "test"):
+        lines = []
+        for number in range(6):
+            seconds = 9.5 if number == 5 else 1.5
+            speech.write(folder / "audio" / name / f"{number}.wav", speech.tone(seconds, 300))
+            lines.append(f"{number}\t{number}.wav\tHola\thola\th o l a |\t1\tMALE\n")
+        (folder / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
+    hours = {"hours": str(4 / 3600), "test_hours": str(2 / 3600), "max_seconds": "9"}
+    sets, ledger = read(tmp_path, ("train", "test"), **hours)
+    drawn = {name: [u.audio.stem for u in found] for name, found in sets.items()}
+    # 1.5 + 1.5 s are not yet more than 4 s, the third exceeds them; in the order of SHA-256
+    assert len(drawn["train"]) == 3 and drawn["test"] == drawn["train"][:2]
+    assert "5" not in drawn["train"]
+    assert ledger.counts() == {"longer than 9 s": 2}
+    assert ledger.note_counts() == {"a part was drawn": 2}
+    assert "3 of 5 utterances were drawn" in ledger.notes[0].detail
+    whole, ledger = read(tmp_path, ("train",), hours="1")
+    assert [u.audio.stem for u in whole["train"]] == list("012345") and not ledger.notes
+    with pytest.raises(ValueError, match="option hours='nan'; expected a number above 0"):
+        read(tmp_path, hours="nan")

@@ -7,7 +7,14 @@ from pathlib import Path
 from tests.data.layouts import Layout, sentences, speech
 
 SETS = ("train", "dev", "test")
-_LANGUAGES = {"cmn_hans_cn": "zh", "en_us": "en", "es_419": "es", "ar_eg": "ar", "fa_ir": "fa"}
+_LANGUAGES = {
+    "cmn_hans_cn": "zh",
+    "en_us": "en",
+    "es_419": "es",
+    "ar_eg": "ar",
+    "fa_ir": "fa",
+    "lg_ug": "lg",  # which Whisper lacks
+}
 
 
 def make(
@@ -45,7 +52,8 @@ def make(
             shutil.rmtree(waves)
     languages = {name: dict.fromkeys(ids, language) for name, ids in texts.items()}
     skips = {"listed twice": len(SETS), "no audio": len(SETS), "truncated recording": 1}
-    return Layout(root, texts, languages, skips, {"lang": lang})
+    options = {"lang": lang} | ({"language": language} if language == "lg" else {})
+    return Layout(root, texts, languages, skips, options)
 
 
 def _line(sentence: int, file: str, text: str, samples: int) -> str:

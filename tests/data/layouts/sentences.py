@@ -30,6 +30,14 @@ _PARTS = {
         ("القارب القديم very slow", "ماعز الجار is", "المصباح the second", "خباز القرية always"),
         ("خرج before noon", "يعرف the way", "قرب the window", "ينام early"),
     ),
+    "rw": (
+        ("Ubwato bwa kera", "Ihene yacu", "Itara rya kabiri", "Umutetsi ucecetse"),
+        ("bwagiye kare.", "izi inzira.", "riri ku idirishya.", "araryamye hafi."),
+    ),
+    "lg": (
+        ("Eryato ekkadde", "Embuzi ya muliraanwa", "Ettaala eyookubiri", "Omufumbi omusirifu"),
+        ("lyagenze nkya.", "emanyi ekkubo.", "eri ku ddirisa.", "yeebase awo."),
+    ),
     "fa": (
         ("کشتی کهنه", "بز همسایه", "چراغ دوم", "نانوای ده"),
         (

@@ -18,7 +18,8 @@ from espnet_blora.text import is_han_kana, script_of
 
 RATE = 16000
 VOICES = ("m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4")  # for speakers, by number
-_ESPEAK = {"zh": "cmn"}  # Whisper's code -> espeak-ng's, where they differ
+# Whisper's code -> espeak-ng's, where they differ; a neighbour's voice for what it lacks
+_ESPEAK = {"zh": "cmn", "rw": "sw", "lg": "sw"}
 
 
 def _language(char: str, language: str) -> str | None:
