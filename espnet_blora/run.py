@@ -1,6 +1,7 @@
 """Plug espnet_blora into ESPnet, then run an ESPnet program as if it had been started itself.
 
-    python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--adapter-scale F] -m espnet2.bin.X ...
+    python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
+        [--adapter-scale F] -m espnet2.bin.X ...
 
 ESPnet's recipes start every program as `${python} -m espnet2.bin.X`, so
 `--python "python3 -m espnet_blora.run --whisper small"` plugs in without touching ESPnet.
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from espnet_blora import plugin
 from espnet_blora.plugin.errors import DEBUG, users_mistake, wants_traceback
-from espnet_blora.plugin.settings import PROGRAM, SCALE, WHISPER, parse_scale
+from espnet_blora.plugin.settings import NEW_LANGUAGES, PROGRAM, SCALE, WHISPER, parse_scale
 
 USAGE = """\
-usage: python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--adapter-scale F] -m MODULE [ARG ...]
+usage: python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
+                                   [--adapter-scale F] -m MODULE [ARG ...]
        python3 -m espnet_blora.run [the same options] SCRIPT.py [ARG ...]
 
 Plug espnet_blora into ESPnet, then run MODULE (espnet2.bin.asr_train, ...) as if it had been
@@ -32,6 +34,8 @@ started itself: its options, its --help and its exit code.
 
   --whisper SIZE_OR_FILE  the Whisper model of this experiment: a published size (tiny ...
                           large-v3-turbo) or a checkpoint file (.pt, .safetensors)
+  --new-languages CODES   languages to add to those that the Whisper has: stage 5 and training
+                          (codes of 2 or 3 letters, commas between them; decoding knows them)
   --adapter-scale F       decoding: multiply the adapter's update by F >= 0 (0: the base model)
   -m MODULE               the module to run; everything after it belongs to the module
   -h, --help              this text
@@ -56,7 +60,11 @@ def parse(argv: list[str]) -> tuple[dict[str, str], str | None, str | None, list
         UsageError: An unknown or incomplete option, or nothing to run.
     """
     options: dict[str, str] = {}
-    known = {"--whisper": "whisper", "--adapter-scale": "adapter_scale"}
+    known = {
+        "--whisper": "whisper",
+        "--new-languages": "new_languages",
+        "--adapter-scale": "adapter_scale",
+    }
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -80,7 +88,7 @@ def parse(argv: list[str]) -> tuple[dict[str, str], str | None, str | None, list
             near = difflib.get_close_matches(name, [*known, "--help"], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(
-                f"unknown option {word!r} (allowed before -m: --whisper, --adapter-scale){hint} "
+                f"unknown option {word!r} (allowed before -m: {', '.join(known)}){hint} "
                 "Options of the program itself go after -m MODULE."
             )
         else:
@@ -157,6 +165,8 @@ def main(argv: list[str] | None = None) -> None:
             os.environ[SCALE] = options["adapter_scale"]
         if "whisper" in options:
             os.environ[WHISPER] = options["whisper"]
+        if "new_languages" in options:
+            os.environ[NEW_LANGUAGES] = options["new_languages"]
         if script is not None:
             run_script(script, arguments)
             return

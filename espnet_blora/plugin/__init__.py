@@ -1,6 +1,7 @@
 """The room that joins our adapters and Whisper to ESPnet; importing it loads neither."""
 
 import os
+from collections.abc import Sequence
 
 from espnet_blora.plugin.settings import PROGRAM, Settings, parse_scale
 
@@ -9,7 +10,11 @@ __all__ = ["Settings", "needs_plugin", "register", "register_worker"]
 _NEEDS = ("_train", "_inference", "_align", "whisper_export_vocabulary")
 
 
-def register(whisper: str | None = None, adapter_scale: float | None = None) -> Settings:
+def register(
+    whisper: str | None = None,
+    adapter_scale: float | None = None,
+    new_languages: Sequence[str] | None = None,
+) -> Settings:
     """Plug our adapters and our Whisper into ESPnet, in this process and in the ones it starts.
 
     Calling it again is allowed and changes only the settings.
@@ -17,6 +22,7 @@ def register(whisper: str | None = None, adapter_scale: float | None = None) -> 
     Args:
         whisper: Published Whisper size or checkpoint file; None keeps the environment's.
         adapter_scale: Factor on the adapter's update at decoding; None keeps the environment's.
+        new_languages: Codes of languages added to Whisper's; None keeps the environment's.
 
     Raises:
         ValueError: A setting is malformed, or this ESPnet is not one we know.
@@ -27,6 +33,7 @@ def register(whisper: str | None = None, adapter_scale: float | None = None) -> 
         adapter_scale=known.adapter_scale
         if adapter_scale is None
         else parse_scale(str(adapter_scale), "adapter_scale"),
+        new_languages=known.new_languages if new_languages is None else tuple(new_languages),
     )
     settings.export()
     from espnet_blora.plugin.plug_in import plug_in

@@ -45,6 +45,7 @@ def write_base_model(
     from espnet_blora import plugin
     from espnet_blora.plugin.checkpoints import atomic_save, atomic_write
     from espnet_blora.plugin.loads import base_marker
+    from espnet_blora.plugin.vocabulary import layout_of
 
     for path, what in ((asr_config, "--asr_config"), (token_list, "--token_list")):
         if not Path(path).is_file():
@@ -59,7 +60,7 @@ def write_base_model(
         )
     if Path(model_file).name != model_file:
         raise ValueError(f"--model_file: {model_file!r} is a path; give a name inside {folder}")
-    plugin.register(whisper=whisper)
+    plugin.register(whisper=whisper, new_languages=layout_of(token_list).new_languages)
 
     from espnet2 import __version__
     from espnet2.tasks.asr import ASRTask

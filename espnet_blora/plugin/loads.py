@@ -2,12 +2,15 @@
 
 ESPnet loads with strict=False and reports nothing, so that an empty file decodes with rc 0. The
 hooks below sit on the model itself and therefore see every load: inference, resume, init_param.
-Models with one of our adapters are checked by the adapter's own hooks.
+Models with one of our adapters are checked by the adapter's own hooks; the embeddings of new
+languages, which are trained beside it, here.
 """
 
 import logging
 
 import torch
+
+from espnet_blora.plugin.new_languages import check_table
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ def _before(module, state, prefix, metadata, strict, missing, unexpected, errors
     if MARKER in state:
         _check_marker(module, state.pop(MARKER))
         return
+    check_table(module, state)
     if _adapter(module) is not None:
         return
     own = module.state_dict()

@@ -1,6 +1,7 @@
 """ESPnet's ASR model with Whisper's loss: over the text tokens, not over the prompt."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
@@ -8,6 +9,7 @@ from espnet2.legacy.nets.pytorch_backend.transformer.add_sos_eos import add_sos_
 
 SOT = "<|startoftranscript|>"
 LAST_OF_PROMPT = "<|notimestamps|>"
+LAST_PUBLISHED = "<|30.00|>"
 
 
 def smoothed_cross_entropy(
@@ -52,16 +54,22 @@ class BloraASRModel(ESPnetASRModel):
 
     The ids of an utterance are [language, transcribe, notimestamps, text ...]. The decoder reads
     all of them; loss, accuracy and CER count from the first text token on. The prompt is the
-    leading run of ids between `<|startoftranscript|>` and `<|notimestamps|>`; a token list
-    without these (any other ESPnet model) leaves everything as ESPnet has it.
+    leading run of ids between `<|startoftranscript|>` and `<|notimestamps|>`, and of new
+    languages' ids; a token list without these (any other ESPnet model) leaves everything as ESPnet
+    has it. The decoder's logits are those of the published tokens, which all targets are.
     """
 
     def __init__(self, vocab_size: int, token_list, *args, **kwargs):
         super().__init__(vocab_size, token_list, *args, **kwargs)
+        self.set_prompt(token_list)
+
+    def set_prompt(self, token_list: Sequence[str]) -> None:
+        """Find which ids a prompt is made of."""
         places = {token: index for index, token in enumerate(token_list)}
         self.prompt_range: tuple[int, int] | None = None
         if SOT in places and LAST_OF_PROMPT in places:
             self.prompt_range = (places[SOT] + 1, places[LAST_OF_PROMPT])
+        self.first_new = places.get(LAST_PUBLISHED, len(token_list)) + 1
 
     def forward(
         self,
@@ -84,7 +92,7 @@ class BloraASRModel(ESPnetASRModel):
         if self.prompt_range is None:
             return torch.zeros(ys_pad.size(0), dtype=torch.long, device=ys_pad.device)
         first, last = self.prompt_range
-        inside = (ys_pad >= first) & (ys_pad <= last)
+        inside = ((ys_pad >= first) & (ys_pad <= last)) | (ys_pad >= self.first_new)
         return inside.long().cumprod(dim=1).sum(dim=1)
 
     def _calc_att_loss(

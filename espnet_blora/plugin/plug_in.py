@@ -40,7 +40,7 @@ def _replace_adapters() -> None:
     import espnet2.train.trainer as trainer
     from espnet2.tasks.asr import model_choices
 
-    from espnet_blora.plugin import adapter
+    from espnet_blora.plugin import adapter, new_languages
     from espnet_blora.plugin.model import BloraASRModel
 
     table = creation.create_adapter_fn_table
@@ -68,6 +68,7 @@ def _replace_adapters() -> None:
         _check_name(adapter, table)
         create_adapter(model=model, adapter=adapter, adapter_conf=dict(adapter_conf or {}))
         model._espnet_adapter = adapter
+        new_languages.train_beside(model)
 
     def _check_name(name, names):
         adapter.check_name(name, names)
@@ -84,13 +85,14 @@ class _NoLoralib:
 
 
 def _replace_training() -> None:
-    """Checks before training, guards of the experiment folder, atomic checkpoints, averaging."""
+    """Checks before training, guards of the folder, atomic checkpoints, averaging, NewBob."""
     import espnet2.tasks.abs_task as abs_task
     import espnet2.train.trainer as trainer
     from espnet2.train.distributed_utils import get_rank
 
-    from espnet_blora.plugin import adapter, checkpoints, reporting, resume
+    from espnet_blora.plugin import adapter, checkpoints, newbob, reporting, resume
 
+    abs_task.scheduler_classes["newbob"] = newbob.NewBob
     reporting.leave_out_what_is_not_due()
     main_worker = abs_task.AbsTask.main_worker.__func__
 
@@ -118,7 +120,9 @@ def _replace_training() -> None:
     def checked_build_optimizers(cls, args, model):
         adapter.exclude_from_weight_decay(args, model)
         resume.refuse_changed_config(vars(args), Path(args.output_dir))
-        return build_optimizers(cls, args, model)
+        optimizers = build_optimizers(cls, args, model)
+        adapter.follow(model, optimizers)
+        return optimizers
 
     abs_task.AbsTask.build_optimizers = checked_build_optimizers
 

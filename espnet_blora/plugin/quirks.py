@@ -35,8 +35,12 @@ TOUCHES = (
     Touch(
         "espnet2.tasks.abs_task",
         "AbsTask.get_parser",
-        ('"--adapter"', 'choices=["lora", "houlsby"]'),
-        "--adapter blora on the command line",
+        (
+            '"--adapter"',
+            'choices=["lora", "houlsby"]',
+            "choices=list(scheduler_classes) + [None]",
+        ),
+        "--adapter blora and --scheduler newbob on the command line",
     ),
     Touch(
         "espnet2.tasks.abs_task",
@@ -45,6 +49,7 @@ TOUCHES = (
             "cls.build_model(args=args)",
             "create_adapter(model, args.adapter, args.adapter_conf)",
             "cls.build_optimizers(args, model=model)",
+            "cls_ = scheduler_classes.get(name)",
             '(output_dir / "config.yaml").open("w"',
         ),
         "the checks before training, and the order in which config.yaml is rewritten",
@@ -83,8 +88,9 @@ TOUCHES = (
             'torch.save(model_state_dict, output_dir / f"{iepoch}epoch.pth")',
             "model_state_dict.pop(n)",
             "average_nbest_models(",
+            "isinstance(scheduler, AbsValEpochStepScheduler)",
         ),
-        "adapter: lora without loralib, atomic checkpoints, repair before resume, averaging",
+        "adapter: lora without loralib, atomic checkpoints, repair, averaging, newbob",
     ),
     Touch(
         "espnet2.train.trainer",

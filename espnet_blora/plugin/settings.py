@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 WHISPER = "ESPNET_BLORA_WHISPER"
 SCALE = "ESPNET_BLORA_SCALE"
+NEW_LANGUAGES = "ESPNET_BLORA_NEW_LANGUAGES"
 PROGRAM = "ESPNET_BLORA_PROGRAM"
 
 
@@ -16,10 +17,12 @@ class Settings:
     Attributes:
         whisper: A published Whisper size or a checkpoint file; None where the program needs none.
         adapter_scale: Factor on the adapter's update at decoding, finite and >= 0; None leaves 1.
+        new_languages: Codes of languages that are added to the Whisper's own.
     """
 
     whisper: str | None = None
     adapter_scale: float | None = None
+    new_languages: tuple[str, ...] = ()
 
     @staticmethod
     def current() -> "Settings":
@@ -32,12 +35,17 @@ class Settings:
         return Settings(
             whisper=os.environ.get(WHISPER) or None,
             adapter_scale=None if not scale else parse_scale(scale, f"environment {SCALE}"),
+            new_languages=parse_languages(os.environ.get(NEW_LANGUAGES, "")),
         )
 
     def export(self) -> None:
         """Write the settings into the environment, where child processes find them."""
-        for name, value in ((WHISPER, self.whisper), (SCALE, self.adapter_scale)):
-            if value is None:
+        for name, value in (
+            (WHISPER, self.whisper),
+            (SCALE, self.adapter_scale),
+            (NEW_LANGUAGES, " ".join(self.new_languages)),
+        ):
+            if value is None or value == "":
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = str(value)
@@ -59,3 +67,8 @@ def parse_scale(text: str, where: str) -> float:
             "(1 decodes with the adapter as trained, 0 with the base model)"
         )
     return scale
+
+
+def parse_languages(text: str) -> tuple[str, ...]:
+    """Return the codes in `text`, with blanks or commas between them; a Layout checks them."""
+    return tuple(text.replace(",", " ").split())

@@ -21,9 +21,13 @@ DEFAULT_N_VOCAB = 51865
 
 
 def default_layout() -> Layout:
-    """The layout of the launcher's `--whisper`; without one, that of the sizes before large-v3."""
-    spec = Settings.current().whisper
-    return Layout.of(DEFAULT_N_VOCAB if spec is None else dims_of(spec).n_vocab)
+    """The layout of the launcher's `--whisper` and `--new-languages`.
+
+    Without a Whisper it is that of the sizes before large-v3.
+    """
+    settings = Settings.current()
+    n_vocab = DEFAULT_N_VOCAB if settings.whisper is None else dims_of(settings.whisper).n_vocab
+    return Layout.of(n_vocab, settings.new_languages)
 
 
 def check_supported(
@@ -102,7 +106,7 @@ class WhisperTokenIDConverter:
 
     def get_num_vocabulary_size(self) -> int:
         """Number of ids."""
-        return self.layout.n_vocab
+        return self.layout.size
 
     def ids2tokens(self, integers: Iterable[int]) -> list[str]:
         """Ids -> token strings."""

@@ -2,7 +2,8 @@
 
 Takes the place of `espnet2.bin.whisper_export_vocabulary.export_vocabulary`, which knows one size
 and needs the 2023 openai-whisper. The stamp of the file is its whole content: `Layout.of_tokens`
-compares every line before a model is built, so a file of another size can never be used.
+compares every line before a model is built, so a file of another size can never be used. Tokens of
+new languages stand at its end: the token list, which config.yaml keeps, says which there are.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def export_vocabulary(
     """Write the token list of the launcher's Whisper to `output` ("-" is standard output).
 
     The arguments are those of ESPnet's program. The language plays no part: every language of
-    the model is in the list.
+    the model is in the list, and behind them those of the launcher's `--new-languages`.
 
     Raises:
         ValueError: the launcher was not told the size, or an option this plugin refuses.
@@ -44,13 +45,14 @@ def export_vocabulary(
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
     check_supported(whisper_model, whisper_task, add_token_file_name, sot_asr)
-    spec = Settings.current().whisper
+    settings = Settings.current()
+    spec = settings.whisper
     if spec is None:
         raise ValueError(
             "which Whisper? The token list depends on its size: start the program as "
             "`python3 -m espnet_blora.run --whisper SIZE_OR_FILE -m ...`"
         )
-    layout = Layout.of(dims_of(spec).n_vocab)
+    layout = Layout.of(dims_of(spec).n_vocab, settings.new_languages)
     text = "".join(f"{token}\n" for token in layout.token_list())
     if output == "-":
         sys.stdout.write(text)
@@ -58,7 +60,7 @@ def export_vocabulary(
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and read_token_list(path) != layout.token_list():
-        logger.warning("%s: of another Whisper size, rewritten for %s", path, spec)
+        logger.warning("%s: of another vocabulary, rewritten for %s", path, layout.stamp)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")
@@ -91,3 +93,18 @@ def check_vocabulary(layout: Layout, n_vocab: int, spec: str) -> None:
             "list was written for another size. Run stage 5 again with --whisper as in training "
             "(and use one --token_list directory per size)."
         )
+
+
+def check_new_languages(layout: Layout, wanted: Sequence[str], where: str = "token list") -> None:
+    """Check that a token list has the new languages that the launcher was told of.
+
+    Raises:
+        ValueError: it has others, or the same in another order (their ids would differ).
+    """
+    if layout.new_languages == tuple(wanted):
+        return
+    there, here = (" ".join(codes) or "none" for codes in (layout.new_languages, wanted))
+    raise ValueError(
+        f"{where}: its new languages are {there}, the launcher's --new-languages says {here}. Run "
+        "stage 5 again with the same --new_languages as now, or give those of the list."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from espnet_blora.plugin.loading import parts_for_decoder
 from espnet_blora.plugin.vocabulary import check_vocabulary
 from espnet_blora.plugin.whisper_encoder import check_dropout
 from espnet_blora.whisper import decoder as whisper_decoder
+from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.decoder import KVCache
 from espnet_blora.whisper.vocabulary import Layout
 
@@ -35,6 +37,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         whisper_model: str = "small",
         dropout_rate: float = 0.0,
         use_cache: bool = True,
+        new_languages: Sequence[str] = (),
+        new_language_init: str = new_tokens.MEAN,
     ):
         """Take the decoder of the Whisper that the encoder has loaded.
 
@@ -44,6 +48,9 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
             whisper_model: published size or checkpoint file.
             dropout_rate: 0.0, kept for ESPnet's yaml files.
             use_cache: False recomputes every prefix at every step (the baseline to compare with).
+            new_languages: codes of languages added to this Whisper's; the token list says them.
+            new_language_init: what their embeddings start from: `mean` of all languages', or the
+                code of one that the Whisper has.
 
         Raises:
             ValueError: token list or memory of another Whisper, or an option out of range.
@@ -51,8 +58,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         super().__init__()
         check_dropout(dropout_rate, "decoder_conf")
         parts = parts_for_decoder(str(whisper_model))
-        layout = Layout.of(parts.dims.n_vocab)
-        if vocab_size != parts.dims.n_vocab:
+        layout = Layout.of(parts.dims.n_vocab, new_languages)
+        if vocab_size != layout.size:
             check_vocabulary(Layout.of(vocab_size), parts.dims.n_vocab, str(whisper_model))
         if encoder_output_size != parts.dims.n_text_state:
             raise ValueError(
@@ -60,6 +67,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
                 f"takes {parts.dims.n_text_state}: no postencoder, and both halves of one model"
             )
         self.decoders = parts.decoder
+        new_tokens.extend(self.decoders, layout.new_languages, new_language_init)
+        self.n_new = len(layout.new_languages)
         self.alignment_heads = parts.alignment_heads
         self.eot = layout.eot
         self.n_text_ctx = parts.dims.n_text_ctx
@@ -70,7 +79,10 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     def forward(
         self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, ys_in_lens: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Memory (B, T, n_state) and token ids (B, L) -> logits (B, L, n_vocab) fp32, lengths."""
+        """Memory (B, T, n_state) and token ids (B, L) -> logits (B, L, n_vocab) fp32, lengths.
+
+        The logits are those of the checkpoint's tokens: new languages are prompts only.
+        """
         return whisper_decoder.forward(self.decoders, ys_in_pad, hs_pad, hlens), ys_in_lens
 
     # -- one hypothesis at a time: ESPnet's plain BeamSearch ------------------------------------
@@ -80,7 +92,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         return KVCache(self.decoders, x.unsqueeze(0)) if self.use_cache else None
 
     def score(self, y: Tensor, state: KVCache | None, x: Tensor) -> tuple[Tensor, Any]:
-        """Log probabilities (n_vocab,) after the prefix `y` (L,), and the next state."""
+        """Log probabilities (vocab_size,) after the prefix `y` (L,), and the next state."""
         ys = y.unsqueeze(0)
         if not self._room(ys):
             return self._only_eot(ys).squeeze(0), state
@@ -105,7 +117,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     def batch_score(
         self, ys: Tensor, states: list[Any], xs: Tensor, xs_mask: Tensor | None = None
     ) -> tuple[Tensor, list[Any]]:
-        """Log probabilities (N, n_vocab) after the prefixes `ys` (N, L), and N next states.
+        """Log probabilities (N, vocab_size) after the prefixes `ys` (N, L), and N next states.
 
         `xs` (N, T, n_state) and `xs_mask` (N, 1, T) are needed only without the cache.
 
@@ -143,13 +155,14 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         return max(NEVER, torch.finfo(self.decoders.ln.weight.dtype).min / 4)
 
     def _only_eot(self, ys: Tensor) -> Tensor:
-        size = self.decoders.token_embedding.num_embeddings
+        size = self.decoders.token_embedding.num_embeddings + self.n_new
         scores = torch.full((ys.shape[0], size), self._never(), device=ys.device)
         scores[:, self.eot] = 0.0
         return scores
 
     def _log_probabilities(self, ys: Tensor, logits: Tensor) -> Tensor:
         scores = torch.log_softmax(logits, dim=-1)
+        scores = torch.nn.functional.pad(scores, (0, self.n_new), value=self._never())
         if ys.shape[1] < self.n_text_ctx:
             return scores
         forced = torch.full_like(scores, self._never())  # the positions end: only the end fits

@@ -124,12 +124,15 @@ def _from_file(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Any:
 def _with_whisper(original: Callable, cls: type, args: Any) -> Any:
     """`build_model`: fill in the Whisper and check the token list before weights are loaded."""
     from espnet_blora.plugin.loading import fill_whisper_model, forget
+    from espnet_blora.plugin.new_languages import fill_new_languages
     from espnet_blora.plugin.vocabulary import check_vocabulary, layout_of
     from espnet_blora.whisper.sizes import dims_of
 
     spec = fill_whisper_model(args, trained=_from_trained)
     if spec is not None and args.decoder == "whisper":
-        check_vocabulary(layout_of(args.token_list), dims_of(spec).n_vocab, spec)
+        layout = layout_of(args.token_list)
+        check_vocabulary(layout, dims_of(spec).n_vocab, spec)
+        fill_new_languages(args, layout, trained=_from_trained)
     try:
         return original(cls, args)
     finally:

@@ -5,6 +5,9 @@ one place with the number of languages (99 up to large-v2, 100 from large-v3 on)
 from the wrong layout is a valid but different token. Every id here is read from openai-whisper's
 tokenizer; nothing is a literal.
 
+Languages that Whisper lacks get ids of their own behind the published vocabulary, one each. They
+stand in prompts only: a model never says them (`espnet_blora.whisper.new_tokens`).
+
 Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section
 2.3; openai-whisper `whisper/tokenizer.py`; the byte alphabet is GPT-2's (`encoder.py`,
 `bytes_to_unicode`), which ESPnet's exported `tokens.txt` uses too.
@@ -12,6 +15,7 @@ Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Sup
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,7 +54,11 @@ def _bytes_of() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Layout:
-    """The token ids of one vocabulary size; made by `Layout.of`, equal sizes share one object."""
+    """The token ids of one vocabulary; made by `Layout.of`, equal ones share one object.
+
+    n_vocab: ids that the checkpoint has, and that a model can say.
+    languages: code -> id, those of `new_languages` among them, from `n_vocab` on.
+    """
 
     n_vocab: int
     sot: int
@@ -60,21 +68,28 @@ class Layout:
     notimestamps: int
     timestamp_begin: int
     languages: dict[str, int]
+    new_languages: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
-        return hash(self.n_vocab)
+        return hash((self.n_vocab, self.new_languages))
 
     def __reduce__(self):
-        return Layout.of, (self.n_vocab,)  # workers rebuild it instead of receiving the tables
+        # workers rebuild it instead of receiving the tables
+        return Layout.of, (self.n_vocab, self.new_languages)
 
     @classmethod
-    def of(cls, n_vocab: int) -> Layout:
+    def of(cls, n_vocab: int, new_languages: Iterable[str] = ()) -> Layout:
         """The layout of a model with `n_vocab` tokens (51,865 or 51,866 at present).
 
+        Args:
+            n_vocab: number of tokens of the checkpoint.
+            new_languages: codes of languages added to it, in the order of their ids.
+
         Raises:
-            ValueError: for an English-only model, or a size no multilingual Whisper has.
+            ValueError: for an English-only model, a size no multilingual Whisper has, or a new
+                language that is no code, is named twice or is known to the model already.
         """
-        return _layout(int(n_vocab))
+        return _layout(int(n_vocab), tuple(new_languages))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[str], where: str = "token_list") -> Layout:
@@ -84,30 +99,48 @@ class Layout:
             ValueError: when the list is not exactly a Whisper vocabulary, naming the first line
                 that differs.
         """
-        if len(tokens) not in _sizes():
+        tokens = tuple(tokens)
+        agreeing = {n: _agreeing(tokens, _token_list(n)) for n in _sizes()}
+        # the list that it begins with; else the one of its length, else the likeliest
+        base = max(agreeing, key=lambda n: (agreeing[n] == n, n == len(tokens), agreeing[n]))
+        layout = cls.of(base)
+        rest = tokens[base:]
+        if len(tokens) < base or (rest and not _NEW.fullmatch(rest[0])):
             raise ValueError(
                 f"{where}: {len(tokens)} tokens, but Whisper's multilingual vocabularies have "
-                f"{_or(_sizes())}. Write it anew with stage 5 (--token_type whisper_multilingual)."
+                f"{_or(_sizes())}, and tokens of new languages behind them. Write it anew with "
+                "stage 5 (--token_type whisper_multilingual)."
             )
-        layout = cls.of(len(tokens))
-        for index, (found, wanted) in enumerate(zip(tokens, layout.token_list(), strict=True)):
-            if found != wanted:
+        if (index := agreeing[base]) < base:
+            raise ValueError(
+                f"{where}:{index + 1}: token {tokens[index]!r}, but Whisper with {base} tokens has "
+                f"{_token_list(base)[index]!r} there. The file is damaged or was written by "
+                "another program: remove it and run stage 5 again."
+            )
+        for number, token in enumerate(rest, base + 1):
+            if not _NEW.fullmatch(token):
                 raise ValueError(
-                    f"{where}:{index + 1}: token {found!r}, but Whisper with {layout.n_vocab} "
-                    f"tokens has {wanted!r} there. The file is damaged or was written by another "
-                    "program: remove it and run stage 5 again."
+                    f"{where}:{number}: token {token!r}; behind Whisper's {base} tokens only those "
+                    "of new languages may stand, as <|rw|>: remove the file and run stage 5 again."
                 )
-        return layout
+        return cls.of(base, [token[2:-2] for token in rest]) if rest else layout
 
     @property
     def stamp(self) -> str:
         """What the layout is, for logs and messages."""
-        return f"whisper_multilingual, {self.n_vocab} tokens, {len(self.languages)} languages"
+        known = len(self.languages) - len(self.new_languages)
+        new = f", new: {' '.join(self.new_languages)}" if self.new_languages else ""
+        return f"whisper_multilingual, {self.n_vocab} tokens, {known} languages{new}"
+
+    @property
+    def size(self) -> int:
+        """Number of ids, those of new languages included: the length of `token_list`."""
+        return self.n_vocab + len(self.new_languages)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """openai-whisper's tokenizer of this layout (shared)."""
-        return get_tokenizer(multilingual=True, num_languages=len(self.languages))
+        return get_tokenizer(multilingual=True, num_languages=_sizes()[self.n_vocab])
 
     def language_code(self, language: str) -> str:
         """The code of a language given by code or English name ("zh", "chinese").
@@ -122,7 +155,8 @@ class Layout:
             else:
                 why = "is not one of Whisper's language codes"
             raise ValueError(
-                f"language {language!r} {why}; allowed: {' '.join(sorted(self.languages))}"
+                f"language {language!r} {why}; allowed: {' '.join(sorted(self.languages))}; "
+                "or add it: --new_languages of run.sh, --new-languages of espnet_blora.run"
             )
         return code
 
@@ -145,7 +179,7 @@ class Layout:
 
     def token_list(self) -> list[str]:
         """One printable, blank-free, unique string per id: what `tokens.txt` holds."""
-        return list(_token_list(self.n_vocab))
+        return list(_token_list(self.n_vocab, self.new_languages))
 
     def readable_tokens(self) -> list[str]:
         """One string per id for logs: the text itself, a byte string where it is half a character.
@@ -153,14 +187,14 @@ class Layout:
         Not unique, and blanks are blanks (line breaks are not): never a `tokens.txt`.
         """
         names = []
-        for index, token in enumerate(_token_list(self.n_vocab)):
+        for index, token in enumerate(_token_list(self.n_vocab, self.new_languages)):
             text = self.tokenizer.encoding.decode([index]) if index < self.eot else token
             names.append(text if text.isprintable() and "\ufffd" not in text else token)
         return names
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Ids -> token strings of `token_list`."""
-        table = _token_list(self.n_vocab)
+        table = _token_list(self.n_vocab, self.new_languages)
         return [table[i] for i in ids]
 
     def ids(self, tokens: Iterable[str]) -> list[int]:
@@ -169,7 +203,7 @@ class Layout:
         Raises:
             ValueError: for a string that is no token.
         """
-        table = _token_ids(self.n_vocab)
+        table = _token_ids(self.n_vocab, self.new_languages)
         try:
             return [table[token] for token in tokens]
         except KeyError as error:
@@ -180,12 +214,24 @@ class Layout:
         return self.decode(self.ids(tokens))
 
 
+_CODE = re.compile("[a-z]{2,3}")
+_NEW = re.compile(rf"<\|{_CODE.pattern}\|>")
+
+
 def _or(values: Iterable[object]) -> str:
     return " or ".join(str(value) for value in values)
 
 
-@lru_cache(maxsize=4)
-def _layout(n_vocab: int) -> Layout:
+def _agreeing(tokens: Sequence[str], wanted: Sequence[str]) -> int:
+    """How many tokens at the beginning are those that are wanted."""
+    if tokens[: len(wanted)] == wanted:
+        return len(wanted)
+    pairs = enumerate(zip(tokens, wanted, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), len(tokens))
+
+
+@lru_cache(maxsize=32)
+def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Layout:
     sizes = _sizes()
     english_only = get_tokenizer(multilingual=False).encoding.n_vocab
     if n_vocab == english_only:
@@ -197,6 +243,15 @@ def _layout(n_vocab: int) -> Layout:
         raise ValueError(f"no multilingual Whisper has {n_vocab} tokens; known: {_or(sizes)}")
     tokenizer = get_tokenizer(multilingual=True, num_languages=sizes[n_vocab])
     codes = list(LANGUAGES)[: sizes[n_vocab]]
+    languages = {code: tokenizer.to_language_token(code) for code in codes}
+    for code in new_languages:
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"new language {code!r}: a code of 2 or 3 letters a-z is expected")
+        if code in languages:
+            twice = code not in codes
+            why = "is named twice" if twice else "is one that this Whisper has: leave it out"
+            raise ValueError(f"new language {code!r} {why}")
+        languages[code] = n_vocab + len(languages) - len(codes)
     return Layout(
         n_vocab=n_vocab,
         sot=tokenizer.sot,
@@ -205,12 +260,15 @@ def _layout(n_vocab: int) -> Layout:
         translate=tokenizer.translate,
         notimestamps=tokenizer.no_timestamps,
         timestamp_begin=tokenizer.timestamp_begin,
-        languages={code: tokenizer.to_language_token(code) for code in codes},
+        languages=languages,
+        new_languages=new_languages,
     )
 
 
-@lru_cache(maxsize=4)
-def _token_list(n_vocab: int) -> tuple[str, ...]:
+@lru_cache(maxsize=8)
+def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str, ...]:
+    if new_languages:
+        return (*_token_list(n_vocab), *(f"<|{code}|>" for code in new_languages))
     layout = Layout.of(n_vocab)
     encoding = layout.tokenizer.encoding
     alphabet = _alphabet()
@@ -222,9 +280,9 @@ def _token_list(n_vocab: int) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=4)
-def _token_ids(n_vocab: int) -> dict[str, int]:
-    return {token: index for index, token in enumerate(_token_list(n_vocab))}
+@lru_cache(maxsize=8)
+def _token_ids(n_vocab: int, new_languages: tuple[str, ...]) -> dict[str, int]:
+    return {token: index for index, token in enumerate(_token_list(n_vocab, new_languages))}
 
 
 def text_tokens_to_bytes(tokens: Iterable[str]) -> bytes:

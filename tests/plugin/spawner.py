@@ -14,7 +14,8 @@ def known(where: str) -> None:
     settings = Settings.current()
     print(
         f"{where}: {' '.join(sorted(create_adapter_fn_table))}; "
-        f"{model_choices.classes['espnet'].__name__}; {settings.whisper} {settings.adapter_scale}",
+        f"{model_choices.classes['espnet'].__name__}; {settings.whisper} {settings.adapter_scale} "
+        f"{','.join(settings.new_languages)}",
         flush=True,
     )
 

@@ -143,3 +143,13 @@ def test_validation_cer_leaves_the_prompt_out():
     assert guesses.shape == truths.shape
     assert stats["cer"].item() >= 0
     assert model(*batch([[EN, TRANSCRIBE, NOTIMESTAMPS]]))[1]["cer"] is None
+
+
+def test_the_id_of_a_new_language_is_prompt_too():
+    tokens = [*WHISPER_TOKENS[:-1], "<|30.00|>", "<|rw|>", "<|kab|>"]
+    model = BloraASRModel.__new__(BloraASRModel)
+    torch.nn.Module.__init__(model)
+    model.set_prompt(tokens)
+    rw, kab = len(tokens) - 2, len(tokens) - 1
+    texts = [[rw, TRANSCRIBE, NOTIMESTAMPS, 3, 4], [kab, TRANSCRIBE, NOTIMESTAMPS], [ZH, 3, rw]]
+    assert model.prompt_lengths(batch(texts)[2]).tolist() == [3, 3, 1]

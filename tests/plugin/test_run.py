@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from espnet_blora import run as blora_run
+from espnet_blora.adapters import METHODS
 from tests.plugin.tiny import launcher, run
 
 TRAIN = "espnet2.bin.asr_train"
@@ -94,10 +95,12 @@ def test_a_program_runs_as_if_started_itself():
     theirs = run([sys.executable, "-m", TRAIN, "--help"])
     assert ours.returncode == theirs.returncode == 0
     assert ours.stdout.startswith("usage: asr_train.py ")
-    # The same text except for the names of the adapters.
-    assert "{blora,houlsby,lora}" in ours.stdout
-    shown = ours.stdout.replace("{blora,houlsby,lora}", "{lora,houlsby}")
-    assert "".join(shown.split()) == "".join(theirs.stdout.split())
+    # The same text except for the names of the adapters and of our scheduler.
+    shown, stock = ("".join(done.stdout.split()) for done in (ours, theirs))
+    names = ",".join(sorted({*METHODS, "houlsby"}))
+    assert f"{{{names}}}" in shown and ",newbob,None}" in shown
+    shown = shown.replace(f"{{{names}}}", "{lora,houlsby}").replace(",newbob,None}", ",None}")
+    assert shown == stock
 
 
 def test_exit_codes_are_the_programs():
@@ -106,11 +109,12 @@ def test_exit_codes_are_the_programs():
 
 
 def test_a_spawned_worker_is_plugged_in_as_its_parent():
-    options = ("--whisper", "some.pt", "--adapter-scale", "0.5")
+    options = ("--whisper", "some.pt", "--adapter-scale", "0.5", "--new-languages", "rw,kab")
     done = run([*launcher(*options), "-m", "tests.plugin.spawner", "7", "--x"])
     assert done.returncode == 7, done.stderr[-2000:]
     for where in ("parent", "worker"):
-        assert f"{where}: blora houlsby lora; BloraASRModel; some.pt 0.5" in done.stdout
+        names = " ".join(sorted({*METHODS, "houlsby"}))
+        assert f"{where}: {names}; BloraASRModel; some.pt 0.5 rw,kab" in done.stdout
     assert "argv: spawner.py 7 --x" in done.stdout
 
 

@@ -3,15 +3,19 @@
 import pytest
 
 from espnet_blora.plugin import needs_plugin
-from espnet_blora.plugin.settings import SCALE, WHISPER, Settings, parse_scale
+from espnet_blora.plugin.settings import NEW_LANGUAGES, SCALE, WHISPER, Settings, parse_scale
 
 
 def test_settings_survive_the_environment(monkeypatch):
     monkeypatch.delenv(WHISPER, raising=False)
     monkeypatch.delenv(SCALE, raising=False)
+    monkeypatch.delenv(NEW_LANGUAGES, raising=False)
     assert Settings.current() == Settings(None, None)
-    Settings("large-v3", 0.7).export()
-    assert Settings.current() == Settings("large-v3", 0.7)
+    for settings in (Settings("large-v3", 0.7), Settings("small", None, ("rw", "kab"))):
+        settings.export()
+        assert Settings.current() == settings
+    monkeypatch.setenv(NEW_LANGUAGES, "rw,kab lg")
+    assert Settings.current().new_languages == ("rw", "kab", "lg")
     Settings().export()
     assert Settings.current() == Settings(None, None)
 

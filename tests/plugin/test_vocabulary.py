@@ -22,7 +22,7 @@ def test_another_size_rewrites_the_file(monkeypatch, tmp_path, caplog):
         monkeypatch.setenv(WHISPER, spec)
         export_vocabulary(str(path), "whisper_multilingual")
         assert layout_of(path).n_vocab == n_vocab
-    assert "of another Whisper size, rewritten for turbo" in caplog.text
+    assert "of another vocabulary, rewritten for whisper_multilingual, 51866 tokens" in caplog.text
 
 
 def test_standard_output(monkeypatch, capsys):

@@ -141,7 +141,53 @@ def test_a_foreign_token_list_is_refused_by_line():
         Layout.of(51865).ids(["nonsense token"])
 
 
+def test_new_languages_stand_behind_the_published_vocabulary():
+    old = Layout.of(51865)
+    layout = Layout.of(51865, ["rw", "fy"])
+    assert (layout.n_vocab, layout.size, old.size) == (51865, 51867, 51865)
+    assert layout.prompt("fy") == [layout.sot, 51866, layout.transcribe, layout.notimestamps]
+    assert layout.prompt("zh") == old.prompt("zh")
+    assert layout.token_list() == [*old.token_list(), "<|rw|>", "<|fy|>"]
+    assert layout.tokens([51865]) == ["<|rw|>"] and layout.ids(["<|fy|>"]) == [51866]
+    assert layout.decode([*layout.prompt("rw"), *layout.encode("muraho")]) == "muraho"
+    assert len(layout.readable_tokens()) == layout.size
+    assert layout.stamp.endswith("99 languages, new: rw fy")
+    assert layout != old and layout != Layout.of(51865, ["fy", "rw"])
+    assert Layout.of(51865, ["yue"]).languages["yue"] == 51865  # this size lacks it
+
+
+def test_a_token_list_tells_its_vocabulary_by_what_stands_in_it_not_by_its_length():
+    added = Layout.of(51865, ["rw"])
+    assert len(added.token_list()) == len(Layout.of(51866).token_list())
+    assert Layout.of_tokens(added.token_list()) is added
+    assert Layout.of_tokens(Layout.of(51866).token_list()) is Layout.of(51866)
+    both = Layout.of(51866, ["rw", "kab"])
+    assert Layout.of_tokens(both.token_list()) is both
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["x"], "here: 51867 tokens, .* 51865 or 51866, and tokens of new languages behind them"),
+        (["<|rw|>", "x"], "here:51868: token 'x'; behind Whisper's 51866 tokens only those of new"),
+        (["<|rw|>", "<|rw|>"], "new language 'rw' is named twice"),
+        (["<|en|>"], "new language 'en' is one that this Whisper has: leave it out"),
+    ],
+)
+def test_what_may_not_stand_behind_the_vocabulary(more, says):
+    with pytest.raises(ValueError, match=says):
+        Layout.of_tokens([*Layout.of(51866).token_list(), *more], "here")
+
+
+@pytest.mark.parametrize("code", ["r", "RW", "fy-NL", "kiny", ""])
+def test_a_new_language_is_a_code(code):
+    with pytest.raises(ValueError, match=r"new language '.*': a code of 2 or 3 letters"):
+        Layout.of(51865, [code])
+
+
 def test_a_copy_is_the_same_object():
     layout = Layout.of(51866)
     assert pickle.loads(pickle.dumps(layout)) is layout
+    new = Layout.of(51865, ["rw"])
+    assert pickle.loads(pickle.dumps(new)) is new
     assert len(pickle.dumps(layout)) < 200  # workers do not receive the tables

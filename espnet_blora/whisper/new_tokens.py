@@ -1,0 +1,95 @@
+"""Tokens of languages that Whisper lacks: a small table of embeddings beside the published one.
+
+Their ids follow the published vocabulary (`Layout.new_languages`). They stand in prompts only: the
+product that makes logits is with the published table alone, so that no new token can be said, and
+the checkpoint's own table keeps its name, shape and values.
+
+Source: CL-MASR (della Libera et al. 2023, arXiv:2310.16931) adds one token a new language; DAMA
+(arXiv:2602.01008) trains its embedding beside the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.whisper.vocabulary import Layout
+
+TABLE, CODES = "new_weight", "new_codes"
+MEAN = "mean"
+
+
+class ExtendedEmbedding(nn.Embedding):
+    """An embedding of `n` published ids with a table of `k` further ones behind it.
+
+    weight: (n, d), as in the checkpoint. new_weight: (k, d). new_codes: the codes of the new
+    languages as bytes, so that a saved table says whose it is.
+    """
+
+    new_weight: nn.Parameter
+    new_codes: Tensor
+
+    @classmethod
+    def over(cls, table: nn.Embedding, codes: Sequence[str], rows: Tensor) -> ExtendedEmbedding:
+        """Put `rows` (k, d), of the languages `codes`, behind a table; its weight is shared."""
+        extended = cls(*table.weight.shape, _weight=table.weight)
+        extended.weight = table.weight
+        extended.new_weight = nn.Parameter(rows.detach().clone())
+        packed = torch.frombuffer(bytearray(" ".join(codes).encode("ascii")), dtype=torch.uint8)
+        extended.register_buffer(CODES, packed.clone())
+        return extended
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the new languages, in the order of their ids."""
+        return unpack_codes(self.new_codes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids (...) -> embeddings (..., d)."""
+        n = self.num_embeddings
+        known = nn.functional.embedding(ids.clamp(max=n - 1), self.weight)
+        new = nn.functional.embedding((ids - n).clamp(min=0), self.new_weight)
+        return torch.where((ids >= n).unsqueeze(-1), new, known)
+
+
+def unpack_codes(packed: Tensor) -> tuple[str, ...]:
+    """The codes in a buffer of `ExtendedEmbedding`."""
+    return tuple(bytes(packed.detach().cpu().tolist()).decode("ascii", "replace").split())
+
+
+def extend(decoder: nn.Module, codes: Sequence[str], start: str = MEAN) -> None:
+    """Give a decoder embeddings of new languages, in place; nothing changes without `codes`.
+
+    Args:
+        decoder: a `whisper.model.TextDecoder`.
+        codes: the new languages, in the order of their ids.
+        start: what their rows start from: `mean`, the mean of the embeddings of all languages that
+            this Whisper has, or the code of one of these.
+
+    Raises:
+        ValueError: a code that `Layout.of` refuses, or a start that is no language of this Whisper.
+    """
+    if not codes:
+        return
+    table = decoder.token_embedding
+    layout = Layout.of(table.num_embeddings, codes)
+    known = Layout.of(table.num_embeddings).languages
+    if start != MEAN and start not in known:
+        raise ValueError(
+            f"new_language_init: {start!r}; allowed: mean, or a language that this Whisper has: "
+            f"{' '.join(sorted(known))}"
+        )
+    ids = list(known.values()) if start == MEAN else [known[start]]
+    row = table.weight.detach()[ids].float().mean(0).to(table.weight.dtype)
+    rows = row.repeat(len(layout.new_languages), 1)
+    decoder.token_embedding = ExtendedEmbedding.over(table, layout.new_languages, rows)
+
+
+def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
+    """The name and the table of new languages in a model, None without one."""
+    for name, module in model.named_modules():
+        if isinstance(module, ExtendedEmbedding):
+            return name, module
+    return None
