@@ -1,8 +1,9 @@
 """Decode sets with an adapter's update turned down step by step: the rival that costs nothing.
 
-One process, one load of the model; greedy search. Scale 0 is the base model, 1 the adapted one;
-for a fully fine-tuned model the weights are interpolated. Texts go to
-ASR_EXP/scale_sweep/<scale>/<set>/text, counts to ASR_EXP/scale_sweep.json.
+One process, one load of the model; greedy search. Scale 0 is the base model, 1 the adapted one, of
+whatever method: an adapted layer computes base(x) + scale * update(x). For a fully fine-tuned model
+the weights are interpolated. Texts go to ASR_EXP/scale_sweep/<scale>/<set>/text, counts to
+ASR_EXP/scale_sweep.json.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import argparse
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
+from espnet_blora.bin import make_config
 from espnet_blora.plugin.errors import users_mistake, wants_traceback
 
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
@@ -26,24 +27,47 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--asr_exp", type=Path, required=True, help="experiment folder of stage 11")
-    parser.add_argument(
-        "--model_file", help="checkpoint in it (default: best epoch, else the base)"
-    )
-    parser.add_argument("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
+    add_experiment(parser)
     parser.add_argument("--sets", required=True, help="names of sets in --dump, blanks between")
     parser.add_argument("--scales", default=SCALES, help="scales, blanks between")
-    parser.add_argument("--whisper", help="published size or checkpoint file of the base")
     parser.add_argument("--unit", default="mer", help="unit of the score: mer, wer or cer")
     parser.add_argument("--normalisation", default="basic", help="treatment of both sides")
     parser.add_argument("--batch_size", type=int, default=50, help="utterances decoded together")
     parser.add_argument(
         "--inference_config", type=Path, help="decoding yaml whose maxlenratio is taken [0.0]"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--out", type=Path, help="result (default: ASR_EXP/scale_sweep.json)")
     return parser
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the options of programs that open an experiment and read sets."""
+    parser.add_argument("--asr_exp", type=Path, required=True, help="experiment folder of stage 11")
+    parser.add_argument(
+        "--model_file", help="checkpoint in it (default: best epoch, else the base)"
+    )
+    parser.add_argument("--whisper", help="published size or checkpoint file of the base")
+    parser.add_argument("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="torch device")
+
+
+def run(
+    name: str,
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+    work: Callable[[argparse.Namespace], None],
+) -> None:
+    """Do the work; a user's mistake is one line and status 1."""
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s (%(name)s) %(message)s")
+    try:
+        work(args)
+    except (ValueError, OSError) as error:
+        message = users_mistake(error)
+        if message is None or wants_traceback():
+            raise
+        parser.exit(1, f"{name}: error: {message}\n")
 
 
 def numbers(text: str) -> list[float]:
@@ -70,7 +94,7 @@ def max_len_ratio(path: Path | None) -> float:
     """
     if path is None:
         return 0.0
-    conf = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    conf = make_config.load(path)  # with what it includes
     ratio, beam = conf.get("maxlenratio", 0.0), conf.get("beam_size", 1)
     if not isinstance(ratio, int | float) or not 0 <= ratio < float("inf"):
         raise ValueError(f"{path}: maxlenratio is {ratio!r}; a number >= 0 is needed")
@@ -79,40 +103,55 @@ def max_len_ratio(path: Path | None) -> float:
     return float(ratio)
 
 
-def read_set(folder: Path, layout) -> tuple[dict, dict, dict]:
-    """Waves, prompts and references of a dumped set, by utterance id."""
+def read_waves(folder: Path, most: int | None = None) -> tuple[dict, dict]:
+    """Waves and texts of a dumped set, by utterance id; `most` of them, spread over sorted ids.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: the two files do not hold the same utterances, or `most` is below 1.
+    """
     import torch
 
     from espnet_blora.data import audio
-    from espnet_blora.data.kaldi import read_keyed, read_utt2lang
+    from espnet_blora.data.kaldi import read_keyed
 
-    references = read_keyed(folder / "text")
+    paths, texts = read_keyed(folder / "wav.scp"), read_keyed(folder / "text")
+    odd = sorted(paths.keys() ^ texts.keys())
+    if odd:
+        raise ValueError(
+            f"{folder}: wav.scp and text do not hold the same utterances, first {odd[0]}; run "
+            "utils/fix_data_dir.sh on it"
+        )
+    if most is not None and most < 1:
+        raise ValueError(f"{most} utterances of each set are asked for; allowed: 1 or more")
+    count = min(most or len(paths), len(paths))
+    ids = sorted(paths)
+    kept = [ids[number * len(ids) // count] for number in range(count)]
+    waves = {uid: torch.from_numpy(audio.read(paths[uid])) for uid in kept}
+    return waves, {uid: texts[uid] for uid in kept}
+
+
+def read_set(folder: Path, layout, most: int | None = None) -> tuple[dict, dict, dict]:
+    """Waves, prompts and references of a dumped set, by utterance id; see `read_waves`."""
+    from espnet_blora.data.kaldi import read_utt2lang
+
     language = read_utt2lang(folder / "utt2lang", layout.languages)
-    waves = {u: torch.from_numpy(audio.read(p)) for u, p in read_keyed(folder / "wav.scp").items()}
-    missing = sorted(set(waves) ^ set(references) | set(waves) - set(language))
+    waves, references = read_waves(folder, most)
+    missing = sorted(waves.keys() - language.keys())
     if missing:
         raise ValueError(
-            f"{folder}: wav.scp, text and utt2lang do not hold the same utterances, first "
-            f"{missing[0]}; run utils/fix_data_dir.sh on it"
+            f"{folder / 'utt2lang'}: lacks {len(missing)} utterances of wav.scp, first "
+            f"{missing[0]}; add the line '{missing[0]} CODE'"
         )
     return waves, {uid: layout.prompt(language[uid]) for uid in waves}, references
 
 
 def main(argv: list[str] | None = None) -> None:
     """Decode every set at every scale; a user's mistake is one line and status 1."""
-    parser = get_parser()
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s (%(name)s) %(message)s")
-    try:
-        sweep(args, numbers(args.scales))
-    except (ValueError, OSError) as error:
-        message = users_mistake(error)
-        if message is None or wants_traceback():
-            raise
-        parser.exit(1, f"sweep: error: {message}\n")
+    run("sweep", get_parser(), argv, sweep)
 
 
-def sweep(args: argparse.Namespace, scales: list[float]) -> None:
+def sweep(args: argparse.Namespace) -> None:
     """Decode every set at every scale and write the counts.
 
     Raises:
@@ -128,6 +167,7 @@ def sweep(args: argparse.Namespace, scales: list[float]) -> None:
     from espnet_blora.scoring.errors import score
     from espnet_blora.whisper.vocabulary import Layout
 
+    scales = numbers(args.scales)
     torch.set_num_threads(args.threads)
     plugin.register(whisper=args.whisper)
     from espnet_blora.plugin.experiment import base_state, open_experiment

@@ -267,6 +267,25 @@ def test_merged_is_factored_and_unmerging_is_exact(trained, method, x):
     assert torch.equal(model(x), factored)
 
 
+def test_the_scale_turns_the_update_down_to_the_base(trained, build_stack, method, x):
+    """base(x) + scale * update(x), whatever the method: what sweeps over the scale rely on."""
+    model, adapter = trained
+    full, base = model(x), build_stack()(x)
+    with adapter.scaled(0.0):
+        assert torch.equal(model(x), base)
+    assert torch.equal(model(x), full)
+    for layer in adapter.layers.values():
+        inputs = torch.randn(4, layer.in_features, generator=torch.Generator().manual_seed(4))
+        whole = layer(inputs)
+        with adapter.disabled():
+            none = layer(inputs)
+        with adapter.scaled(0.5):
+            torch.testing.assert_close(layer(inputs), (none + whole) / 2, rtol=1e-4, atol=1e-5)
+            half = layer.delta_weight() if METHODS[method].merges else None
+        if half is not None:
+            torch.testing.assert_close(half, layer.delta_weight() / 2, rtol=1e-5, atol=1e-7)
+
+
 def test_on_meta_nothing_is_computed_and_all_is_counted(make, x):
     real, adapter = make()
     with no_factorisation():

@@ -1,8 +1,11 @@
 """The sweep's command line: a user's mistake is one line and status 1."""
 
+import numpy as np
 import pytest
+import soundfile
 
 from espnet_blora.bin import sweep
+from espnet_blora.whisper.vocabulary import Layout
 
 
 @pytest.mark.parametrize(
@@ -13,12 +16,12 @@ from espnet_blora.bin import sweep
         ([], "sweep: error: {exp}/config.yaml: no such file; train first"),
     ],
 )
-def test_mistakes(tmp_path, capsys, extra, message):
+def test_mistakes(tmp_path, mistake, extra, message):
     exp = tmp_path / "asr_x"
-    with pytest.raises(SystemExit) as caught:
-        sweep.main(["--asr_exp", str(exp), "--sets", "x", "--threads", "1", *extra])
-    assert caught.value.code == 1
-    assert message.format(exp=exp) in capsys.readouterr().err
+    said = mistake(
+        "sweep", sweep.main, ["--asr_exp", str(exp), "--sets", "x", "--threads", "1", *extra]
+    )
+    assert message.format(exp=exp) in said
 
 
 def test_the_length_limit_is_the_recipes(tmp_path):
@@ -29,3 +32,23 @@ def test_the_length_limit_is_the_recipes(tmp_path):
     conf.write_text("maxlenratio: much\n")
     with pytest.raises(ValueError, match=r"decode\.yaml: maxlenratio is 'much'"):
         sweep.max_len_ratio(conf)
+
+
+def test_a_part_of_a_set_is_spread_over_it(tmp_path):
+    for uid in "dbca":
+        soundfile.write(tmp_path / f"{uid}.wav", np.full(400, 0.1), 16000)
+    ids = "dbca"
+    (tmp_path / "wav.scp").write_text("".join(f"{u} {tmp_path / u}.wav\n" for u in ids))
+    (tmp_path / "text").write_text("".join(f"{u} text of {u}\n" for u in ids))
+    waves, texts = sweep.read_waves(tmp_path, 2)
+    assert texts == {"a": "text of a", "c": "text of c"} and len(waves["a"]) == 400
+    for most in (None, 4, 9):
+        assert list(sweep.read_waves(tmp_path, most)[0]) == ["a", "b", "c", "d"]
+    with pytest.raises(ValueError, match="0 utterances of each set"):
+        sweep.read_waves(tmp_path, 0)
+    (tmp_path / "utt2lang").write_text("a en\nb zh\nd en\n")
+    with pytest.raises(ValueError, match="lacks 1 utterances of wav.scp, first c; add the line"):
+        sweep.read_set(tmp_path, Layout.of(51865))
+    (tmp_path / "text").write_text("a only\n")
+    with pytest.raises(ValueError, match="do not hold the same utterances, first b"):
+        sweep.read_waves(tmp_path)

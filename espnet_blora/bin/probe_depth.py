@@ -1,0 +1,166 @@
+"""At which depth does a Whisper know which language it hears? Linear probes, layer by layer.
+
+After DAMA (arXiv 2602.01008, appendix A): frozen model, states averaged over time, a linear layer
+a depth, AdamW, the epoch with the best validation loss. The paper does not say what the decoder
+reads; here it is never the language token: with --reads text the start, task and time-stamp tokens
+and the transcript, with --reads start the start token alone, so that all it knows comes from the
+audio. Languages are those of utt2lang (any code, known to Whisper or not). A probe is trained on
+--train_sets, a part of which is held out for the choice of its epoch, and tested on --test_sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from espnet_blora.bin.sweep import add_experiment, read_waves, run
+
+ENOUGH = 100  # steps of a probe
+log = logging.getLogger("probe_depth")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options, each with its default."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add_experiment(parser)
+    parser.add_argument("--train_sets", required=True, help="names of sets, blanks between")
+    parser.add_argument("--test_sets", required=True, help="other sets, of the same languages")
+    parser.add_argument(
+        "--utterances", type=int, help="at most so many of each set, spread evenly (default: all)"
+    )
+    parser.add_argument("--side", default="decoder", choices=("decoder", "encoder", "both"))
+    parser.add_argument("--reads", default="text", choices=("text", "start"), help="see above")
+    parser.add_argument("--seeds", type=int, default=5, help="probes a layer")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the probes")
+    parser.add_argument("--probe_batch_size", type=int, default=256, help="utterances a step")
+    parser.add_argument("--epochs", type=int, default=5, help="of the probes")
+    parser.add_argument("--held_out", type=float, default=0.2, help="share of the train sets")
+    parser.add_argument("--batch_size", type=int, default=16, help="utterances computed together")
+    parser.add_argument(
+        "--out", type=Path, help="figures; the plot lies beside (default: ASR_EXP/probe_depth.json)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Probe every layer; a user's mistake is one line and status 1."""
+    run("probe_depth", get_parser(), argv, probe)
+
+
+def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dict]:
+    """Waves, texts and languages of sets, by utterance id.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: an utterance without a language, or in two sets.
+    """
+    from espnet_blora.data.kaldi import read_utt2lang
+
+    waves, texts, languages = {}, {}, {}
+    for name in names.split():
+        found, said = read_waves(dump / name, most)
+        spoken = read_utt2lang(dump / name / "utt2lang")
+        odd = sorted(found.keys() - spoken.keys() | found.keys() & waves.keys())
+        if odd:
+            raise ValueError(
+                f"{dump / name}: {odd[0]} (and {len(odd) - 1} more) has no line in utt2lang, or is "
+                "in another set too; every utterance is needed once, with a language"
+            )
+        waves.update(found)
+        texts.update(said)
+        languages.update((uid, spoken[uid]) for uid in found)
+    return waves, texts, languages
+
+
+def probe(args: argparse.Namespace) -> None:
+    """Compute the states, train and test the probes, write and print the figures.
+
+    Raises:
+        FileNotFoundError: the experiment or a set is not there.
+        ValueError: a checkpoint, a set or an option that does not fit.
+    """
+    import torch
+
+    from espnet_blora import plugin
+    from espnet_blora.adapters import get_adapter
+    from espnet_blora.adapters.files import write_atomically
+    from espnet_blora.decoding.probe import SIDES, Probe, accuracies, layer_means
+    from espnet_blora.report.probe import Depth, plot, table
+    from espnet_blora.whisper.vocabulary import Layout
+
+    torch.set_num_threads(args.threads)
+    how = Probe(args.lr, args.probe_batch_size, args.epochs, args.held_out)
+    if args.seeds < 1:
+        raise ValueError(f"--seeds {args.seeds}: 1 or more are needed")
+    plugin.register(whisper=args.whisper)
+    from espnet_blora.plugin.experiment import open_experiment
+
+    model = open_experiment(args.asr_exp, args.model_file, args.device)
+    layout = Layout.of_tokens(model.token_list)
+    sides = SIDES if args.side == "both" else (args.side,)
+    prefix = [layout.sot, layout.transcribe, layout.notimestamps]
+    started = time.monotonic()
+    vectors, languages = [], {}
+    for names in (args.train_sets, args.test_sets):
+        waves, texts, spoken = read_sets(args.dump, names, args.utterances)
+        languages.update(spoken)
+        read = {
+            uid: [layout.sot] if args.reads == "start" else prefix + layout.encode(text)
+            for uid, text in texts.items()
+        }
+        halves = model.encoder.encoders, model.decoder.decoders
+        means = layer_means(*halves, waves, read, sides, args.batch_size, model.encoder.pad_to)
+        vectors.append({s: dict(zip(waves, m, strict=True)) for s, m in means.items()})
+        log.info("%s: %s", names, dict(sorted(Counter(spoken.values()).items())))
+    computed = time.monotonic() - started
+    train, test = vectors
+    steps = how.steps(len(train[sides[0]]))
+    if steps < ENOUGH:
+        log.warning(
+            "%d utterances are about %d steps a probe, which hardly leaves its start (the paper "
+            "has many more utterances); give a smaller --probe_batch_size or more --epochs",
+            len(train[sides[0]]),
+            steps,
+        )
+    depths = [
+        Depth(side, layer, tuple(row))
+        for side in sides
+        for layer, row in enumerate(
+            accuracies(train[side], test[side], languages, how, range(args.seeds)), 1
+        )
+    ]
+    tested = Counter(languages[uid] for uid in test[sides[0]])
+    chance = max(tested.values()) / sum(tested.values())
+    adapter = get_adapter(model)
+    conditions = {
+        "asr_exp": str(args.asr_exp),
+        "adapter": None if adapter is None else adapter.method,
+        "train_sets": args.train_sets.split(),
+        "test_sets": args.test_sets.split(),
+        "train_utterances": len(train[sides[0]]),
+        "test_utterances": dict(sorted(tested.items())),
+        "reads": args.reads,
+        "seeds": args.seeds,
+        **vars(how),
+        "steps": steps,
+        "chance": chance,
+        "seconds": {"states": computed, "probes": time.monotonic() - started - computed},
+    }
+    out = args.out or args.asr_exp / "probe_depth.json"
+    result = {"conditions": conditions, "layers": [depth.row() for depth in depths]}
+    write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+    spoken = ", ".join(sorted(tested)) if len(tested) <= 6 else f"{len(tested)} languages"
+    plot(out.with_suffix(".png"), depths, chance, f"{args.asr_exp.name}: telling {spoken} apart")
+    sys.stdout.write(table(depths, chance))
+    log.info("wrote %s and %s", out, out.with_suffix(".png").name)
+
+
+if __name__ == "__main__":
+    main()

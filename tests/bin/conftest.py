@@ -1,0 +1,19 @@
+"""What the programs' tests share."""
+
+import pytest
+
+
+@pytest.fixture
+def mistake(capsys):
+    """Run what must end in one line of `program`, its last one, and status 1; return the line."""
+
+    def line(program, run, *arguments):
+        with pytest.raises(SystemExit) as caught:
+            run(*arguments)
+        said = capsys.readouterr().err
+        assert caught.value.code == 1 and "Traceback" not in said
+        said = said.splitlines()[-1]
+        assert said.startswith(f"{program}: error: ")
+        return said
+
+    return line
