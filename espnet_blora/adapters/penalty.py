@@ -5,6 +5,7 @@ a large lora_B costs what it does to the model.
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,9 +26,15 @@ def squared_norm(layer: LoraLayer) -> Tensor:
     down, up = layer.lora_A, layer.lora_B
     if down.dtype != torch.float64:
         down, up = down.float(), up.float()
-    with torch.autocast(down.device.type, enabled=False):
+    with _exactly(down):
         gram = (up.T @ up) * (down @ down.T)
     return (layer.scaling * layer.context.factor) ** 2 * gram.sum()
+
+
+def _exactly(tensor: Tensor) -> AbstractContextManager:
+    """Leave half precision for the sums of a penalty; the meta device knows no autocast."""
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def weighted_square(layer: "LoraEwcLayer") -> Tensor:
@@ -39,7 +46,7 @@ def weighted_square(layer: "LoraEwcLayer") -> Tensor:
 
 
 def _weighted_square(layer: "LoraEwcLayer") -> Tensor:
-    with torch.autocast(layer.weight.device.type, enabled=False):
+    with _exactly(layer.weight):
         delta = layer.delta_weight()
         return (layer.fisher.to(delta) * delta.square()).sum()
 

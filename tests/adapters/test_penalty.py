@@ -220,3 +220,10 @@ def test_fisher_file_of_another_base_or_other_targets(build, fisher_file, tmp_pa
     conf = {"rank": 4, "target_modules": ["query"], "fisher_file": str(fisher_file())}
     with pytest.raises(ValueError, match="which this one lacks"):
         espnet_blora.add_adapter(other, "lora_ewc", **conf).loss_terms()
+
+
+def test_a_penalty_can_be_taken_where_there_is_no_autocast():
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(6, 5))
+    adapter = espnet_blora.add_adapter(model, "lora_l2sp", rank=2, target_modules=["0"])
+    assert adapter.loss_terms()[0].device.type == "meta"
