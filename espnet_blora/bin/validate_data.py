@@ -17,6 +17,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min_seconds", type=float, default=0.1, help="[0.1]")
     parser.add_argument("--max_seconds", type=float, help="refuse longer utterances [no limit]")
     parser.add_argument("--mono_16k", action="store_true", help="refuse what is not 16 kHz mono")
+    parser.add_argument(
+        "--new_languages", default="", help="codes that utt2lang may hold beside Whisper's: rw,kab"
+    )
     return parser
 
 
@@ -24,12 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     """Check each directory; exit with status 1 after saying what is wrong with any of them."""
     args = get_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    allowed = {*LANGUAGES, *args.new_languages.replace(",", " ").split()}
     failed = 0
     for directory in args.directories:
         try:
             found = kaldi.validate(
                 directory,
-                LANGUAGES,
+                allowed,
                 check_audio=not args.no_audio,
                 min_seconds=args.min_seconds,
                 max_seconds=args.max_seconds,

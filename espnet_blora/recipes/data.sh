@@ -1,13 +1,16 @@
 # shellcheck shell=bash
 # Stage 1 of a recipe: its corpus and the retention sets that are at hand, as Kaldi directories of 16 kHz mono audio.
 #
-# Sourced by local/data.sh after path.sh, with its arguments. It says before: corpus, sets (those of the corpus).
+# Sourced by local/data.sh after path.sh, with its arguments. It says before: corpus, sets (those of the corpus); and,
+# where one language is run at a time, lang= and hours=, whose values then stand in the names of the sets.
 #   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_options KEY=VALUE,KEY=VALUE]
+#   [--lang FOLDER --hours H] [--new_languages CODE,CODE]
 corpus_dir=
 clips_dir=downloads
 nj=1
 retention_sets=
 corpus_options=
+new_languages=
 # shellcheck disable=SC1091
 . utils/parse_options.sh
 log() {
@@ -24,17 +27,29 @@ fi
 
 read_options=()
 for option in ${corpus_options//,/ }; do read_options+=(--option "${option}"); done
-log "${corpus}: ${sets}"
-python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "${sets}" \
-    --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
+# prepare_sets PREFIX "SETS": data/PREFIX<set>
+prepared=()
+prepare_sets() {
+    local name
+    log "${corpus}: $2${1:+ of ${lang}}"
+    python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "$2" --prefix "$1" \
+        --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
+    for name in $2; do prepared+=("$1${name}"); done
+}
+if [ -z "${lang:-}" ]; then
+    prepare_sets "" "${sets}"
+else # the hours are those of the training set: dev and test are the same for all
+    prepare_sets "${lang}_${hours}h_" train
+    prepare_sets "${lang}_" "dev test"
+fi
 if [ ${#foreign[@]} -gt 0 ]; then
     log "retention sets: ${foreign[*]}"
     python3 -m espnet_blora.bin.prepare_retention "${foreign[@]}" \
         --data_dir data --clips_dir "${clips_dir}" --nj "${nj}"
 fi
 directories=()
-for name in ${sets} ${foreign[@]+"${foreign[@]}"}; do
+for name in "${prepared[@]}" ${foreign[@]+"${foreign[@]}"}; do
     if [ -f "data/${name}/wav.scp" ]; then directories+=("data/${name}"); fi
 done
-python3 -m espnet_blora.bin.validate_data --mono_16k "${directories[@]}"
+python3 -m espnet_blora.bin.validate_data --mono_16k --new_languages "${new_languages}" "${directories[@]}"
 log "done"

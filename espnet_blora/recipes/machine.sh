@@ -21,6 +21,8 @@ find_corpora() {
     done
     corpus_dir=${corpus_dir:-${!corpus_variable:-${corpus_default}}}
     plain "the folder of the corpus (${corpus_variable})" "${corpus_dir}"
+    printf -v "${corpus_variable}" '%s' "${corpus_dir}" # its retention sets are looked for there, too
+    export "${corpus_variable?}"
     if [ -z "${corpus_dir}" ] && [ "${stage}" -le 1 ]; then
         die "where is the corpus? give --corpus_dir DIR, or set ${corpus_variable}=DIR in the environment or in" \
             "local/db.local.sh; how to get it, and how to check a copy: README.md"

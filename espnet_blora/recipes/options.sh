@@ -23,6 +23,8 @@ adapter=blora # any with a conf/adapter_<name>.yaml
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 adapter_scale= # of the adapter's update at decoding
+new_languages= # codes of languages that are added to Whisper's own
+part=          # where a recipe has one language a run (language.sh): in the names of experiments and statistics
 stage=1
 stop_stage=13
 expdir=exp
@@ -59,6 +61,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
+  --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the
+                                  adapter; utt2lang may then name them
   --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
   --corpus_dir DIR                where the corpus is
                                   (default: \$${corpus_variable}, local/db.local.sh, db.sh${corpus_default:+, ${corpus_default}})
@@ -70,7 +74,7 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   ${retention_sets})
   --expdir --dumpdir --nj --inference_nj --ngpu --inference_tag --inference_config
                                   as in asr.sh; jobs and GPUs are taken from the machine
-$([ ${#data_options[@]} -eq 0 ] || printf '  --%s\n' "${data_options[*]}")
+$([ ${#data_options[@]} -eq 0 ] || printf '  --%s VALUE (of this recipe: README.md)\n' "${data_options[@]}")
   any other                       goes to asr.sh
 USAGE
 }
@@ -103,7 +107,7 @@ read_options() {
         retention_sets) own_retention=1 retention_sets=$2 ;;
         adapter | tag | whisper | corpus_dir | clips_dir | adapter_scale | stage | stop_stage | expdir | dumpdir | \
             nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
-            audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
+            new_languages | audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
         asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
         *) rest+=("$1" "$2") ;;
         esac
@@ -126,6 +130,10 @@ check_options() {
     done
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+    new_languages=$(tr -s ', ' ' ' <<<"${new_languages}")
+    [[ ${new_languages} =~ ^([a-z]{2,3}( |$))*$ ]] ||
+        die "--new_languages '${new_languages}': codes of 2 or 3 letters a-z are needed, with blanks between them"
 
     read -ra new_sets <<<"${test_sets}"
     read -ra kept_sets <<<"${retention_sets}"

@@ -8,11 +8,17 @@
 #   train_set valid_set test_sets retention_sets
 #   whisper            base model
 #   data_options       more options of local/data.sh that run.sh takes, with --set_NAME as variables (optional)
+#   language_option    the corpus's option that names a language, where one language is run at a time (language.sh; optional)
 #   audio_format max_wav_duration score_opts score_mode
 recipes=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source=espnet_blora/recipes/options.sh
 . "${recipes}/options.sh"
 read_options "$@"
+if [ -n "${language_option:-}" ]; then
+    # shellcheck source=espnet_blora/recipes/language.sh
+    . "${recipes}/language.sh"
+    choose_language
+fi
 check_options
 
 # shellcheck disable=SC1091
@@ -68,7 +74,7 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
     if [ "${adapter}" = none ]; then
         log "no adapter: ${asr_exp} gets the base model"
         python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
-            --token_list data/token_list/whisper_multilingual/tokens.txt --output_dir "${asr_exp}"
+            --token_list "${token_list}" --output_dir "${asr_exp}"
     else
         if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
         run_stages 11 11

@@ -28,7 +28,9 @@ name_experiment() {
         done
     fi
     for override in ${overrides[@]+"${overrides[@]}"}; do settings+=(--set "${override}"); done
+    tag=${part}${part:+${tag:+_}}${tag}
     asr_exp=${expdir}/asr_${adapter}${tag:+_${tag}}
+    token_list=data/${new_languages:+${new_languages// /-}_}token_list/whisper_multilingual/tokens.txt # as in asr.sh
     inference_tag=${inference_tag:-decode${adapter_scale:+_scale${adapter_scale}}}
     choose_sets
 }
@@ -66,16 +68,21 @@ leave_out_absent_sets() {
 
 # run_stages FIRST LAST [asr.sh options]: those of FIRST..LAST that were asked for
 run_stages() {
-    local first=$1 last=$2 launcher="python3 -m espnet_blora.run --whisper ${whisper}" data_opts name
+    local first=$1 last=$2 launcher="python3 -m espnet_blora.run --whisper ${whisper}" data_opts name vocabulary=noinfo
     shift 2
     first=$((first > stage ? first : stage))
     last=$((last < stop_stage ? last : stop_stage))
     [ "${first}" -le "${last}" ] || return 0
+    if [ -n "${new_languages}" ]; then
+        launcher+=" --new-languages ${new_languages// /,}"
+        vocabulary=${new_languages// /-} # a place of its own for the token list, which is all that --lang does here
+    fi
     if [ "${first}" -ge 12 ] && [ -n "${adapter_scale}" ]; then launcher+=" --adapter-scale ${adapter_scale}"; fi
     data_opts="--corpus_dir ${corpus_dir} --nj ${nj}"
     if [ -n "${corpus}" ]; then
         data_opts+=" --clips_dir ${clips_dir}"
         [ ${#kept_sets[@]} -eq 0 ] || data_opts+=" --retention_sets $(IFS=, && echo "${kept_sets[*]}")"
+        [ -z "${new_languages}" ] || data_opts+=" --new_languages ${new_languages// /,}"
         [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_options $(IFS=, && echo "${corpus_options[*]}")"
     fi
     for name in ${data_options[@]+"${data_options[@]}"}; do data_opts+=" --${name} ${!name}"; done
@@ -87,8 +94,8 @@ run_stages() {
         --local_data_opts "${data_opts}" \
         --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${eval_sets[*]}" \
         --audio_format "${audio_format}" --max_wav_duration "${max_wav_duration}" \
-        --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
-        --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats" \
+        --lang "${vocabulary}" --token_type whisper_multilingual --cleaner none --feats_normalize "" --use_lm false \
+        --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats${part:+_${part}}" \
         --inference_config "${asr_exp}/${inference_tag}.yaml" --inference_tag "${inference_tag}" \
         --inference_asr_model "${inference_asr_model}" --batch_size 16 \
         --score_opts "${score_opts}" \
@@ -133,7 +140,7 @@ check_data() {
     [ "${stop_stage}" -ge 3 ] || return 0
     dirs=("data/${train_set}" "data/${valid_set}")
     for dset in "${eval_sets[@]}"; do [ "${dset}" = "${valid_set}" ] || dirs+=("data/${dset}"); done
-    python3 -m espnet_blora.bin.validate_data --mono_16k "${dirs[@]}" || die "the data cannot be used, see above"
+    python3 -m espnet_blora.bin.validate_data --mono_16k --new_languages "${new_languages}" "${dirs[@]}" || die "the data cannot be used, see above"
 }
 
 # choose_sclite_options: -c NOASCII makes each character outside ASCII a word of its own: right for Han and Kana,

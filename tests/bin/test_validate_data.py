@@ -47,6 +47,9 @@ def test_languages_are_whispers(directory, caplog):
     kaldi.write_keyed(directory / "utt2lang", {"u1": "eng"})
     assert run(directory) == 1
     assert "'u1' has language 'eng'; allowed: af, am, ar" in caplog.text
+    kaldi.write_keyed(directory / "utt2lang", {"u1": "rw"})
+    assert run(directory, "--new_languages", "kab") == 1
+    assert run(directory, "--new_languages", "kab,rw") == 0
     (directory / "utt2lang").unlink()
     assert run(directory) == 1
     assert "awk" in caplog.text

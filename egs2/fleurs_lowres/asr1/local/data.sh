@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Stage 1: FLEURS in one language and the retention sets that are at hand, as Kaldi directories of 16 kHz mono audio.
+# Options: see espnet_blora/recipes/data.sh; run.sh gives them.
+set -euo pipefail
+
+corpus=fleurs
+sets="train dev test"
+lang=
+hours=
+. ./path.sh
+. "$(python3 -m espnet_blora.bin.recipe data.sh)" "$@"
