@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.data import set_names
+from espnet_blora.data.corpora.asked import SetAbsentError
 from espnet_blora.data.prepare import prepare
 
 
@@ -46,9 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             prefix = one.name.removesuffix(one.set)
             audio = Path(args.clips_dir) / one.corpus.name
-            summary = prepare(
-                one.corpus, folder, [one.set], args.data_dir, audio, one.options, args.nj, prefix
-            )
+            try:
+                summary = prepare(
+                    one.corpus,
+                    folder,
+                    [one.set],
+                    args.data_dir,
+                    audio,
+                    one.options,
+                    args.nj,
+                    prefix,
+                )
+            except SetAbsentError as error:
+                logging.warning("left out: %s: %s", one.name, error)
+                continue
             sys.stdout.write("\n".join(summary.lines()) + "\n")
     except (ValueError, OSError, RuntimeError) as error:
         logging.error("%s", error)

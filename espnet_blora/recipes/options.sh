@@ -19,7 +19,7 @@ score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
 score_mode=${score_mode:-}                    # of our own score, there too (bin/score.py --mode)
 recipe_whisper=${whisper}
 
-adapter=blora # any with a conf/adapter_<name>.yaml
+adapter=blora # any with an adapter_<name>.yaml, here or shared
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 adapter_scale= # of the adapter's update at decoding
@@ -40,19 +40,24 @@ corpus_options=()
 own_retention= # 1: --retention_sets was given, so a missing one is a mistake
 rest=()
 
-# What --adapter may be: each stands in the recipe's conf/.
+# What --adapter may be: each has a configuration in the recipe's conf/ or in the one that recipes share.
 adapters() {
     local config
-    for config in conf/adapter_*.yaml; do
-        config=${config#conf/adapter_}
-        printf ' %s' "${config%.yaml}"
-    done
+    for config in conf/adapter_*.yaml "${recipes}"/conf/adapter_*.yaml; do
+        config=${config##*/adapter_}
+        echo "${config%.yaml}"
+    done | sort -u | paste -sd' '
+}
+
+# adapter_config NAME: its configuration; the recipe's own goes before the shared one
+adapter_config() {
+    if [ -f "conf/adapter_$1.yaml" ]; then echo "conf/adapter_$1.yaml"; else echo "${recipes}/conf/adapter_$1.yaml"; fi
 }
 
 usage() {
     cat <<USAGE
 Usage: $0 [options]
-  --adapter NAME                  what is trained (default: ${adapter}), of conf/adapter_NAME.yaml:
+  --adapter NAME                  what is trained (default: ${adapter}), by conf/adapter_NAME.yaml or the shared one:
 $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ *$//')
                                   (none decodes the base model, full trains every weight)
   --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
@@ -117,11 +122,8 @@ read_options() {
 
 check_options() {
     local name dset
-    if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f conf/adapter_${adapter}.yaml ]]; then
-        [ ! -f "${recipes}/conf/adapter_${adapter}.yaml" ] ||
-            die "--adapter ${adapter}: this recipe has no conf/adapter_${adapter}.yaml; write one with the line" \
-                "'include: adapter_${adapter}.yaml', and below it what shall differ"
-        die "--adapter ${adapter}: allowed are the names of conf/adapter_*.yaml:$(adapters)"
+    if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f $(adapter_config "${adapter}") ]]; then
+        die "--adapter ${adapter}: allowed are the names of conf/adapter_*.yaml: $(adapters)"
     fi
     inference_asr_model=valid.acc.best.pth
     [ "${adapter}" != none ] || inference_asr_model=base.pth

@@ -44,7 +44,7 @@ fi
 mkdir -p "${asr_exp}"
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
     python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
-        conf/train.yaml "conf/adapter_${adapter}.yaml" "${settings[@]}"
+        conf/train.yaml "$(adapter_config "${adapter}")" "${settings[@]}"
 fi
 if [ "${stop_stage}" -ge 12 ]; then
     python3 -m espnet_blora.bin.make_config --output "${asr_exp}/${inference_tag}.yaml" "${inference_config}"

@@ -58,7 +58,7 @@ def test_a_file_lies_over_what_it_includes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("nosuch.yaml", "shared ones are adapter_blora"), ("./a.yaml", "itself")]
+    ("name", "says"), [("nosuch.yaml", "shared ones are .*adapter_blora"), ("./a.yaml", "itself")]
 )
 def test_bad_includes_are_named(tmp_path, name, says):
     (tmp_path / "a.yaml").write_text(f"include: {name}\n")

@@ -1,0 +1,52 @@
+"""Retention sets of other corpora: those that are at hand are prepared, the others named."""
+
+import pytest
+
+from espnet_blora.bin.prepare_retention import main
+from espnet_blora.data import kaldi
+from tests.data.layouts import commonvoice, librispeech
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    for name in ("LIBRISPEECH", "AISHELL", "COMMONVOICE"):
+        monkeypatch.delenv(name, raising=False)
+    made = librispeech.make(tmp_path / "libri", utterances=2, sets=("test_clean",))
+    monkeypatch.setenv("LIBRISPEECH", str(made.root))
+    folders = ["--data_dir", str(tmp_path / "data"), "--clips_dir", str(tmp_path / "clips")]
+    return tmp_path, folders
+
+
+def test_what_is_there_is_prepared_and_the_rest_is_named(places, caplog, capsys):
+    top, folders = places
+    assert main(["librispeech_test_clean", "aishell_test", *folders]) == 0
+    assert kaldi.validate(top / "data" / "librispeech_test_clean", {"en"}).utterances == 2
+    assert "left out: aishell_test: AISHELL is not set" in caplog.text
+    assert "test_clean" in capsys.readouterr().out
+    assert not (top / "data" / "aishell_test").exists()
+
+
+def test_a_language_that_the_release_lacks_is_left_out(places, monkeypatch, caplog):
+    top, folders = places
+    made = commonvoice.make(top / "cv", utterances=2)
+    monkeypatch.setenv("COMMONVOICE", str(made.root))
+    assert main(["commonvoice_xx_test", "librispeech_test_clean", *folders]) == 0
+    assert "left out: commonvoice_xx_test" in caplog.text
+    assert (top / "data" / "librispeech_test_clean" / "wav.scp").is_file()
+
+
+def test_what_was_prepared_before_is_said_to_stay(places, monkeypatch, caplog):
+    _, folders = places
+    assert main(["librispeech_test_clean", *folders]) == 0
+    monkeypatch.delenv("LIBRISPEECH")
+    assert main(["librispeech_test_clean", *folders]) == 0
+    assert "kept as it was prepared before: librispeech_test_clean" in caplog.text
+
+
+def test_names_are_checked_before_anything_is_prepared(places, caplog):
+    top, folders = places
+    assert main(["librispeech_test_clean", "librispeech_tset", *folders]) == 2
+    assert "librispeech has the sets" in caplog.text
+    assert not (top / "data").exists()
+    assert main(["--check", "librispeech_test_clean", *folders]) == 0
+    assert not (top / "data").exists()
