@@ -30,7 +30,7 @@ class LoraL2spConfig(LoraConfig):
 
     method: ClassVar[str] = "lora_l2sp"
 
-    strength: float = 0.01
+    strength: float = 0.001
     reduction: str = "sum"
 
     def __post_init__(self) -> None:
