@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.hf import ADAPTER, HfLayer, peft_package
 from espnet_blora.adapters.hf_config import AdaLoraConfig
+from espnet_blora.adapters.penalty import exactly
 
 logger = logging.getLogger(__name__)
 
@@ -132,9 +133,10 @@ def penalty(adapter) -> tuple[Tensor, dict[str, Tensor]]:
     """
     gaps, kept = [], []
     for layer in adapter.layers.values():
-        for gram in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):
-            identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-            gaps.append(torch.linalg.norm(gram - identity))
+        with exactly(layer.weight):
+            for gram in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):
+                identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+                gaps.append(torch.linalg.norm(gram - identity))
         kept.append(layer.lora_kept.sum())
     mean = torch.stack(gaps).mean()
     logs = {"orthogonality": mean.detach(), "kept_rank": torch.stack(kept).float().mean()}

@@ -26,12 +26,12 @@ def squared_norm(layer: LoraLayer) -> Tensor:
     down, up = layer.lora_A, layer.lora_B
     if down.dtype != torch.float64:
         down, up = down.float(), up.float()
-    with _exactly(down):
+    with exactly(down):
         gram = (up.T @ up) * (down @ down.T)
     return (layer.scaling * layer.context.factor) ** 2 * gram.sum()
 
 
-def _exactly(tensor: Tensor) -> AbstractContextManager:
+def exactly(tensor: Tensor) -> AbstractContextManager:
     """Leave half precision for the sums of a penalty; the meta device knows no autocast."""
     kind = tensor.device.type
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
@@ -46,7 +46,7 @@ def weighted_square(layer: "LoraEwcLayer") -> Tensor:
 
 
 def _weighted_square(layer: "LoraEwcLayer") -> Tensor:
-    with _exactly(layer.weight):
+    with exactly(layer.weight):
         delta = layer.delta_weight()
         return (layer.fisher.to(delta) * delta.square()).sum()
 

@@ -227,3 +227,14 @@ def test_a_penalty_can_be_taken_where_there_is_no_autocast():
         model = torch.nn.Sequential(torch.nn.Linear(6, 5))
     adapter = espnet_blora.add_adapter(model, "lora_l2sp", rank=2, target_modules=["0"])
     assert adapter.loss_terms()[0].device.type == "meta"
+
+
+def test_half_precision_does_not_reach_the_sums(build):
+    for method, more in (("lora_l2sp", {}), ("adalora", {"target_rank": 2, "total_steps": 9})):
+        adapter = espnet_blora.add_adapter(build(), method, rank=4, target_modules=TARGETS, **more)
+        with torch.no_grad():
+            for layer in adapter.layers.values():
+                layer.lora_B.copy_(torch.randn(layer.lora_B.shape))
+        plain = adapter.loss_terms()[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(adapter.loss_terms()[0], plain), method

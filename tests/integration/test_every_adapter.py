@@ -9,10 +9,12 @@ import re
 import pytest
 import torch
 
-from espnet_blora.adapters import METHODS
+from espnet_blora.adapters import METHODS, get_adapter
 from espnet_blora.adapters.fisher import Fisher, save_fisher
 from espnet_blora.adapters.targets import find_targets
-from espnet_blora.bin import make_config
+from espnet_blora.bin import make_config, report
+from espnet_blora.plugin.experiment import open_experiment
+from espnet_blora.scoring import score
 from espnet_blora.whisper.checkpoint import load_whisper
 from tests.integration.conftest import EGS2, TINY
 from tests.plugin.tiny import Experiment
@@ -61,5 +63,27 @@ def test_it_trains(experiment, method):
     assert first.keys() == second.keys()
     moved = [k for k in first if not torch.equal(first[k], second[k])]
     assert [k for k in moved if ".blocks." in k], "no factor has moved"
-    base = torch.load(folder / "latest.pth")
-    assert all(torch.isfinite(v).all() for v in base.values() if v.is_floating_point())
+    assert all(torch.isfinite(v).all() for v in second.values() if v.is_floating_point())
+    # what stage 12 does: the checkpoint goes into a fresh model, checked
+    adapter = get_adapter(open_experiment(folder))
+    assert adapter.method == method
+    with torch.no_grad():
+        shift = max(layer.delta_weight().abs().max() for layer in adapter.layers.values())
+    assert 0 < shift < float("inf")
+
+
+def test_the_report_lists_them_all(experiment):
+    """Runs after the trainings above, whose experiments it reads."""
+    ref = {f"u{n}": f"word {n} apple" for n in range(6)}
+    names = {m: f"every_{m}" for m in sorted(METHODS)}
+    for n, name in enumerate(names.values()):
+        hyp = {key: text if int(key[1]) > n % 4 else "word" for key, text in ref.items()}
+        for dset in ("new", "old"):
+            folder = experiment.folder / name / "decode" / dset
+            score(ref, hyp).save(folder / "score_blora" / "score.json")
+    sets = ["--test_sets", "new", "--retention_sets", "old"]
+    assert report.main([*names.values(), "--exp", str(experiment.folder), *sets]) == 0
+    for page in ("retention.md", "retention.html", "retention.csv"):
+        text = (experiment.folder / page).read_text(encoding="utf-8")
+        missing = [m for m, name in names.items() if name not in text]
+        assert not missing, (page, missing)

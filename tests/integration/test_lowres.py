@@ -59,11 +59,10 @@ def test_fleurs_in_a_language_that_whisper_has_and_one_that_it_lacks(tmp_path):
     checkout = Checkout(tmp_path / "checkout", "fleurs_lowres")
     for lang in ("lg_ug", "fa_ir"):
         laid = fleurs.make(tmp_path / "corpus", 2, lang=lang)
-    own = ["--whisper", str(TINY), "--corpus_dir", str(laid.root), "--stop_stage", "5"]
-    for lang, code, new in (("lg_ug", "lg", ("lg",)), ("fa_ir", "fa", ())):
-        done = checkout.run(
-            "./run.sh", *own, "--lang", lang, "--retention_sets", "", "--adapter", "dama"
-        )
+    own = ["--whisper", str(TINY), "--corpus_dir", str(laid.root), "--retention_sets", ""]
+    own += ["--adapter", "lora_decoder", "--tag", "short", *SHORT]
+    for lang, code, new, last in (("lg_ug", "lg", ("lg",), "5"), ("fa_ir", "fa", (), "13")):
+        done = checkout.run("./run.sh", *own, "--lang", lang, "--stop_stage", last)
         assert done.returncode == 0, done.stdout[-4000:]
         folder = "lg_token_list" if new else "token_list"
         tokens = checkout.recipe / "data" / folder / "whisper_multilingual/tokens.txt"
@@ -71,3 +70,7 @@ def test_fleurs_in_a_language_that_whisper_has_and_one_that_it_lacks(tmp_path):
         languages = kaldi.read_keyed(checkout.recipe / f"data/{lang}_10h_train/utt2lang")
         assert set(languages.values()) == {code}
         assert (checkout.recipe / f"dump/raw/{lang}_test/wav.scp").is_file()
+    experiment = checkout.recipe / "exp" / "asr_lora_decoder_fa_ir_10h_short"
+    score = json.loads((experiment / "decode/fa_ir_test/score_blora/score.json").read_text())
+    reference = kaldi.read_keyed(checkout.recipe / "data/fa_ir_test/text")
+    assert score["num_utterances"] == len(reference) > 0
