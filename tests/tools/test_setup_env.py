@@ -61,6 +61,8 @@ def test_interrupt_keeps_nothing(checkout):
         env=checkout.env(),
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # a job in the background of a script ignores it, and bash then cannot trap it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(200):
         if (checkout.home / "busy").exists():
