@@ -77,8 +77,9 @@ def _group_lines(kind: str, rows: Mapping[str, dict]) -> Iterator[str]:
 def _comparison_lines(found: Comparison) -> Iterator[str]:
     yield f"  errors {found.errors}, of the baseline {found.baseline_errors}"
     if found.difference is not None:
-        known = f" (95 % interval {_between(found.interval, '+')})" if found.interval else ""
-        yield f"  difference to the baseline {100 * found.difference:+.2f} %{known}"
+        between = _between(found.interval, "+").removesuffix(" %") if found.interval else ""
+        known = f" (95 % interval {between})" if between else ""
+        yield f"  difference to the baseline {100 * found.difference:+.2f} points{known}"
     if found.probability_better is not None:
         yield f"  probability that it is better than the baseline {found.probability_better:.3f}"
 

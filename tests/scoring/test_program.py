@@ -153,7 +153,7 @@ def test_a_baseline_is_compared_in_pairs(speakers, capsys):
     assert found["interval_95"]["low"] < 0 < found["interval_95"]["high"]
     assert 0.5 < found["probability_better"] < 0.9
     out = capsys.readouterr().out
-    assert "errors 3, of the baseline 4" in out and "difference to the baseline -2.08 %" in out
+    assert "errors 3, of the baseline 4" in out and "difference to the baseline -2.08 points" in out
     assert (
         f"probability that it is better than the baseline {found['probability_better']:.3f}" in out
     )
