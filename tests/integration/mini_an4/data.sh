@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Stage 1 of the smallest recipe with human speech: the recordings that ESPnet's source distribution carries.
-#   local/data.sh [--corpus_dir DIR] [--scale IGNORED] [--nj IGNORED]
+#   local/data.sh [--corpus_dir DIR] [--corpus_scale IGNORED] [--nj IGNORED]
 set -euo pipefail
 
 corpus_dir=downloads
-scale=1.0
+corpus_scale=1.0
 nj=1
 . utils/parse_options.sh
 . ./path.sh
