@@ -252,6 +252,7 @@ def _panels(
         canvas, grid = plt.subplots(
             rows, columns, figsize=(width, height), sharey=True, squeeze=False
         )
+        # not strict: the grid may have a place more than there are panels, hidden below
         for axes, panel in zip(grid.flat, panels, strict=False):
             _bars(axes, panel, shown, labels, look)
         for axes in list(grid.flat)[len(panels) :]:

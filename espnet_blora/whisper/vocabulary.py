@@ -226,6 +226,7 @@ def _agreeing(tokens: Sequence[str], wanted: Sequence[str]) -> int:
     """How many tokens at the beginning are those that are wanted."""
     if tokens[: len(wanted)] == wanted:
         return len(wanted)
+    # not strict: a list that ends early agrees as far as it goes
     pairs = enumerate(zip(tokens, wanted, strict=False))
     return next((i for i, (one, other) in pairs if one != other), len(tokens))
 
