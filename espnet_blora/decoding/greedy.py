@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.whisper.decoder import KVCache
+from espnet_blora.whisper.cache import KVCache
 from espnet_blora.whisper.encoder import encode
 
 

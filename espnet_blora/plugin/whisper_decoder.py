@@ -15,7 +15,7 @@ from espnet_blora.plugin.vocabulary import check_vocabulary
 from espnet_blora.plugin.whisper_encoder import check_dropout
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
-from espnet_blora.whisper.decoder import KVCache
+from espnet_blora.whisper.cache import KVCache
 from espnet_blora.whisper.vocabulary import Layout
 
 NEVER = -1.0e10
