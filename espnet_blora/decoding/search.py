@@ -1,0 +1,267 @@
+"""Greedy and beam search over a batch of utterances that leave it when they are done.
+
+One loop serves both rules (`espnet_blora.decoding.rules`). A step is one pass of the cached decoder
+over all rows, a top-k that never sorts the vocabulary, and some bookkeeping in numbers: only the
+few best continuations of each hypothesis ever leave the device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from espnet_blora.decoding.rules import PROGRESS, Candidate, Hypothesis, Progress, SearchOptions
+from espnet_blora.whisper.cache import KVCache
+
+CHUNK = 128
+"""Tokens whose maximum is taken at once by `top`."""
+
+LEAVE = 8
+"""Utterances leave the batch when at least one in so many is done (leaving copies the others)."""
+
+
+class Filter(Protocol):
+    """Something that changes logits before the softmax: what may not be said, prompts, rules."""
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Change `logits` (N, n_vocab) fp32 in place, given `texts` (N, step), ids so far (CPU)."""
+
+
+def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row and their columns, (N, k) each, as `torch.topk` does.
+
+    The k largest lie in the k chunks with the largest maxima, so only those are sorted.
+    """
+    rows, columns = scores.shape
+    whole = columns - columns % CHUNK
+    if whole // CHUNK <= 4 * k:
+        return scores.topk(k)
+    heads = scores[:, :whole].unflatten(1, (-1, CHUNK)).amax(-1)
+    chunks = heads.topk(k)[1]
+    index = (chunks.unsqueeze(-1) * CHUNK + torch.arange(CHUNK, device=scores.device)).flatten(1)
+    rest = torch.arange(whole, columns, device=scores.device).expand(rows, -1)
+    index = torch.cat([index, rest], dim=1)
+    values, places = scores.gather(1, index).topk(k)
+    return values, index.gather(1, places)
+
+
+class _Search:
+    """The state of one search; `run` is all there is to call."""
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        memory: Tensor,
+        lengths: Tensor,
+        prompts: Sequence[Sequence[int]],
+        eot: int,
+        options: SearchOptions,
+        filters: Sequence[Filter],
+        n_samples: int,
+    ):
+        self.filters, self.n_samples, self.eot = filters, n_samples, eot
+        self.beam = options.beam_size
+        self.n_prompt = len(prompts[0])
+        self.n_text_ctx = decoder.positional_embedding.shape[0]
+        self.forces_end = options.rule == "espnet"
+        self.device = memory.device
+        self.cache = KVCache(decoder, memory, lengths)
+        self.utterances: list[Progress] = [
+            PROGRESS[options.rule](options, eot, self.n_prompt, length, self.n_text_ctx)
+            for length in lengths[: len(prompts)].tolist()
+        ]
+        self.live = list(range(len(prompts)))  # utterances whose rows are in the cache
+        self.going = set(self.live)  # those of them that are not done
+        self.slots = 1  # rows an utterance and sample
+        self.tokens = torch.tensor([list(p) for p in prompts], device=self.device)
+        self.scores = torch.zeros(len(prompts), 1, device=self.device)
+        self.texts = np.zeros((len(prompts), self.n_text_ctx + 1), dtype=np.int64)
+
+    def run(self) -> list[list[Hypothesis]]:
+        step = 0
+        while self.going:
+            values, columns, parents = self._best(step)
+            self._update(step, values, columns, parents)
+            step += 1
+        return [progress.best() for progress in self.utterances]
+
+    def _log_probabilities(self, step: int) -> Tensor:
+        """Of the next token, (rows, n_vocab), averaged over samples where there are several."""
+        logits = self.cache.step(self.tokens.repeat(self.n_samples, 1))
+        if self.filters:
+            texts = torch.from_numpy(self.texts[:, :step]).repeat(self.n_samples, 1)
+            for one in self.filters:
+                one(logits, texts)
+        found = torch.log_softmax(logits, dim=-1)
+        if self.n_samples > 1:
+            found = found.unflatten(0, (self.n_samples, -1)).logsumexp(0)
+            found -= math.log(self.n_samples)
+        if self.forces_end and self.n_prompt + step >= self.n_text_ctx:
+            end = found[:, self.eot].clone()
+            found.fill_(-math.inf)  # the positions end here: only end of text fits
+            found[:, self.eot] = end
+        return found
+
+    def _best(self, step: int) -> tuple[list, list, list]:
+        """The best continuations of each live utterance: scores, tokens, slots, best first."""
+        first = self.utterances[0]
+        values, columns = top(self._log_probabilities(step), first.n_continuations)
+        penalty = first.options.penalty if first.options.rule == "espnet" else 0.0
+        values = (values + penalty).unflatten(0, (-1, self.slots)) + self.scores.unsqueeze(-1)
+        k = values.shape[-1]
+        values, places = values.flatten(1).topk(min(first.n_candidates, self.slots * k))
+        columns = columns.reshape(len(self.live), -1).gather(1, places)
+        # one transfer a step: ids are whole numbers below 2^53
+        packed = torch.stack([values.double(), columns.double(), (places // k).double()]).tolist()
+        return packed[0], packed[1], packed[2]
+
+    def _update(self, step: int, values: list, columns: list, parents: list) -> None:
+        beam = self.beam
+        rows = [place * self.slots for place in range(len(self.live)) for _ in range(beam)]
+        tokens = [self.eot] * len(rows)
+        scores = [-math.inf] * len(rows)
+        for place, utterance in enumerate(self.live):
+            if utterance not in self.going:
+                continue
+            candidates = [
+                Candidate(score, int(slot), int(token))
+                for score, token, slot in zip(
+                    values[place], columns[place], parents[place], strict=True
+                )
+                if score != -math.inf
+            ]
+            if not candidates or math.isnan(candidates[0].score):
+                raise ValueError(
+                    f"row {utterance} of the batch: no token has a probability (scores "
+                    f"{values[place][:3]}); check the checkpoint and the audio, and use float32"
+                )
+            first = place * self.slots
+            texts = self.texts[first : first + self.slots, :step].tolist()
+            running = self.utterances[utterance].update(step, candidates, texts)
+            if not running:
+                self.going.discard(utterance)
+                continue
+            for slot, candidate in _placed(running, beam):
+                at = place * beam + slot
+                rows[at] = first + candidate.slot
+                tokens[at] = candidate.token
+                scores[at] = candidate.score
+        if not self.going:
+            return
+        self.texts = self.texts[rows]
+        self.texts[:, step] = tokens
+        n_rows = len(self.live) * self.slots
+        self.cache.select([s * n_rows + row for s in range(self.n_samples) for row in rows])
+        self.slots = beam
+        self.tokens = torch.tensor(tokens, device=self.device).unsqueeze(1)
+        self.scores = torch.tensor(scores, device=self.device).reshape(-1, beam)
+        if (len(self.live) - len(self.going)) * LEAVE >= len(self.live):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Take the utterances that are done out of the batch."""
+        places = [place for place, utterance in enumerate(self.live) if utterance in self.going]
+        if len(places) == len(self.live):
+            return
+        n = len(self.live)
+        self.cache.keep([s * n + place for s in range(self.n_samples) for place in places])
+        index = torch.tensor(places, device=self.device)
+        self.tokens = self.tokens.unflatten(0, (n, -1)).index_select(0, index).flatten(0, 1)
+        self.scores = self.scores.index_select(0, index)
+        self.texts = self.texts.reshape(n, self.slots, -1)[places].reshape(
+            len(places) * self.slots, -1
+        )
+        self.live = [self.live[place] for place in places]
+
+
+def _placed(running: Sequence[Candidate], beam: int) -> list[tuple[int, Candidate]]:
+    """Give each survivor a slot: its parent's where that is free, so that little is copied."""
+    free = set(range(beam))
+    placed, others = [], []
+    for candidate in running:
+        if candidate.slot in free:
+            free.remove(candidate.slot)
+            placed.append((candidate.slot, candidate))
+        else:
+            others.append(candidate)
+    return placed + list(zip(sorted(free), others, strict=False))
+
+
+@torch.inference_mode()
+def search(
+    decoder: nn.Module,
+    memory: Tensor,
+    memory_lengths: Tensor,
+    prompts: Sequence[Sequence[int]],
+    eot: int,
+    options: SearchOptions | None = None,
+    filters: Sequence[Filter] = (),
+    n_samples: int = 1,
+) -> list[list[Hypothesis]]:
+    """Find the most probable texts of a batch.
+
+    score(y) = sum_t log p(y_t | y_<t, prompt, memory), with p the mean over samples where there
+    are several.
+
+    Args:
+        decoder: a ``whisper.model.TextDecoder``.
+        memory: encoder output, (S * B, T', n_state), sample-major: row s * B + b.
+        memory_lengths: real positions of each, (S * B,).
+        prompts: B prompts of one length.
+        eot: id of end of text.
+        options: see :class:`SearchOptions`.
+        filters: applied in this order to the logits of every step.
+        n_samples: S, the posterior samples that the rows of `memory` (and the adapter's context)
+            hold.
+
+    Returns:
+        B lists of hypotheses, best first, at least one each, except where rule `espnet` found none
+        as long as `minlenratio` wants (as ESPnet, it tries smaller ratios from 0.1 on first).
+
+    Raises:
+        ValueError: prompts of unequal length, not one an utterance, or too long; logits that are
+            not numbers.
+    """
+    options = options or SearchOptions()
+    _check(decoder, memory, prompts, n_samples)
+    if not prompts:
+        return []
+    found = _Search(
+        decoder, memory, memory_lengths, prompts, eot, options, filters, n_samples
+    ).run()
+    empty = [row for row, hypotheses in enumerate(found) if not hypotheses]
+    if empty and options.minlenratio >= 0.1:  # as ESPnet does
+        rows = torch.tensor([s * len(prompts) + row for s in range(n_samples) for row in empty])
+        again = search(
+            decoder,
+            memory[rows.to(memory.device)],
+            memory_lengths[rows.to(memory_lengths.device)],
+            [prompts[row] for row in empty],
+            eot,
+            dataclasses.replace(options, minlenratio=max(0.0, options.minlenratio - 0.1)),
+            filters,
+            n_samples,
+        )
+        for row, hypotheses in zip(empty, again, strict=True):
+            found[row] = hypotheses
+    return found
+
+
+def _check(
+    decoder: nn.Module, memory: Tensor, prompts: Sequence[Sequence[int]], n_samples: int
+) -> None:
+    lengths = sorted({len(prompt) for prompt in prompts})
+    if len(memory) != n_samples * len(prompts) or len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f"{len(memory)} memories of {n_samples} samples and {len(prompts)} prompts of lengths "
+            f"{lengths}: one prompt an utterance is needed, all of one length"
+        )
+    room = decoder.positional_embedding.shape[0]
+    if lengths and lengths[0] > room:
+        raise ValueError(f"a prompt of {lengths[0]} tokens; this Whisper has {room} positions")
