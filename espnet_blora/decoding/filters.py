@@ -1,0 +1,223 @@
+"""What a search may not say next: filters that set logits to -inf before the softmax.
+
+A filter is called with ``logits`` (N, n_vocab) fp32, which it changes in place, and ``texts``
+(N, step) int64 on the CPU, the ids chosen since the prompt: step 0 at the first call. Rules and
+option names are openai-whisper's (`whisper/decoding.py`), the n-gram rule HF transformers'
+``no_repeat_ngram_size``. All of them work on the whole batch at once, and what depends on texts
+alone is decided on the CPU, without waiting for an accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from espnet_blora.whisper.vocabulary import Layout
+
+SECONDS_PER_TIMESTAMP = 0.02
+NEVER = -torch.inf
+
+
+class Filter(Protocol):
+    """Changes logits in place before the softmax."""
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """``logits`` (N, n_vocab) fp32; ``texts`` (N, step) int64 on the CPU."""
+
+
+class Suppress:
+    """These ids never."""
+
+    def __init__(self, ids: Iterable[int]):
+        """ids: what is never said."""
+        self.ids = torch.tensor(sorted(set(ids)), dtype=torch.int64)
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Set the columns of the ids to -inf."""
+        if self.ids.device != logits.device:
+            self.ids = self.ids.to(logits.device)
+        logits.index_fill_(1, self.ids, NEVER)
+
+
+class SuppressBlank(Suppress):
+    """No blank and no end of text as the first token."""
+
+    def __init__(self, layout: Layout):
+        """layout: the vocabulary."""
+        super().__init__([*layout.encode(" "), layout.eot])
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Set blank and end of text to -inf at step 0."""
+        if texts.shape[1] == 0:
+            super().__call__(logits, texts)
+
+
+class MinTokens(Suppress):
+    """No end of text before a number of tokens."""
+
+    def __init__(self, count: int, eot: int):
+        """count: tokens that a text has at least; eot: id of end of text."""
+        super().__init__([eot])
+        self.count = count
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Set end of text to -inf while a text is shorter."""
+        if texts.shape[1] < self.count:
+            super().__call__(logits, texts)
+
+
+class NoRepeatNgram:
+    """No n-gram of tokens twice in a text (the prompt does not count)."""
+
+    def __init__(self, size: int):
+        """size: n, at least 1."""
+        if size < 1:
+            raise ValueError(f"no_repeat_ngram_size {size}: 1 or more, or 0 to allow repeats")
+        self.size = size
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Set to -inf whatever followed an earlier occurrence of the last n - 1 tokens."""
+        if texts.shape[1] < self.size:
+            return
+        ngrams = texts.unfold(1, self.size, 1)  # (N, step - n + 1, n)
+        last = texts[:, texts.shape[1] - self.size + 1 :]
+        met = (ngrams[..., :-1] == last.unsqueeze(1)).all(-1)
+        rows, places = met.nonzero(as_tuple=True)
+        if len(rows):
+            banned = ngrams[rows, places, -1]
+            logits[rows.to(logits.device), banned.to(logits.device)] = NEVER
+
+
+class TimestampRules:
+    """Timestamps in pairs that never decrease, one at the beginning; see `whisper.decoding`.
+
+    A timestamp behind text is followed by its twin or the end of text, a pair by text; a segment
+    lasts longer than nothing; and where all timestamps together are likelier than any one other
+    token, a timestamp it is.
+    """
+
+    def __init__(self, layout: Layout, max_initial_timestamp: float | None = 1.0):
+        """layout: the vocabulary; max_initial_timestamp: seconds, None for no limit."""
+        self.begin, self.eot, self.notimestamps = (
+            layout.timestamp_begin, layout.eot, layout.notimestamps,
+        )  # fmt: skip
+        self.last_initial = None
+        if max_initial_timestamp:
+            self.last_initial = self.begin + round(max_initial_timestamp / SECONDS_PER_TIMESTAMP)
+
+    def __call__(self, logits: Tensor, texts: Tensor) -> None:
+        """Set to -inf what would break the rules."""
+        logits[:, self.notimestamps] = NEVER
+        times = logits[:, self.begin :]
+        if texts.shape[1] == 0:
+            logits[:, : self.begin] = NEVER
+            if self.last_initial is not None:
+                logits[:, self.last_initial + 1 :] = NEVER
+            return
+        is_time = texts >= self.begin
+        last = is_time[:, -1]
+        before = is_time[:, -2] if texts.shape[1] > 1 else torch.ones_like(last)
+        closing = last & ~before
+        _ban(times, last & before)
+        _ban(logits[:, : self.eot], closing)
+        # timestamps of a text never decrease; 0 where there is none
+        latest = torch.where(is_time, torch.arange(1, 1 + texts.shape[1]), 0).amax(1)
+        value = texts.gather(1, (latest - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        earliest = torch.where(latest > 0, value + (~closing).long(), 0).to(logits.device)
+        ids = torch.arange(self.begin, logits.shape[1], device=logits.device)
+        times.masked_fill_(ids < earliest.unsqueeze(1), NEVER)
+        others = logits[:, : self.begin]
+        _ban(others, times.logsumexp(1) > others.amax(1))
+
+
+def _ban(logits: Tensor, rows: Tensor) -> None:
+    """Set rows (N,) of a part of the logits to -inf."""
+    if rows.device.type != "cpu" or rows.any():  # elsewhere `any` would wait for the device
+        logits.masked_fill_(rows.to(logits.device).unsqueeze(1), NEVER)
+
+
+def suppressed(layout: Layout, suppress_tokens: str | Iterable[int] | None) -> list[int]:
+    """The ids that openai-whisper suppresses for its option ``suppress_tokens``.
+
+    Args:
+        layout: the vocabulary.
+        suppress_tokens: ids, or ids with commas between them; -1 stands for the symbols that are
+            not spoken (brackets, notes, quotes: ``Tokenizer.non_speech_tokens``). The tokens that
+            stand in prompts only (start, task, previous text, no speech) are added, except where
+            there is nothing to suppress: "", [] or None.
+
+    Raises:
+        ValueError: what is no id of this vocabulary.
+    """
+    allowed = (
+        f"ids from 0 to {layout.n_vocab - 1}, with commas between them; -1 for the symbols that "
+        'are not spoken; "" for none'
+    )
+    if isinstance(suppress_tokens, str):
+        parts = suppress_tokens.split(",") if suppress_tokens.strip() else []
+        try:
+            suppress_tokens = [int(part) for part in parts]
+        except ValueError as error:
+            raise ValueError(f"suppress_tokens {suppress_tokens!r}; allowed: {allowed}") from error
+    ids = set(suppress_tokens or ())
+    if not ids:
+        return []
+    if wrong := sorted(i for i in ids if not -1 <= i < layout.n_vocab):
+        raise ValueError(
+            f"suppress_tokens: {', '.join(map(str, wrong))} not in {layout.stamp}; "
+            f"allowed: {allowed}"
+        )
+    tokenizer = layout.tokenizer
+    if -1 in ids:
+        ids = (ids - {-1}) | set(tokenizer.non_speech_tokens)
+    ids |= {layout.transcribe, layout.translate, layout.sot}
+    return sorted(ids | {tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech})
+
+
+def build_filters(
+    layout: Layout,
+    suppress_tokens: str | Iterable[int] | None = "-1",
+    suppress_blank: bool = True,
+    without_timestamps: bool = True,
+    max_initial_timestamp: float | None = 1.0,
+    no_repeat_ngram_size: int = 0,
+    min_tokens: int = 0,
+) -> list[Filter]:
+    """The filters of a user's options; names and defaults are openai-whisper's, except where noted.
+
+    Args:
+        layout: the vocabulary.
+        suppress_tokens: see :func:`suppressed`; ``"-1"`` is openai-whisper's default.
+        suppress_blank: a text does not begin with a blank, nor is it empty.
+        without_timestamps: True (not openai-whisper's default) where the prompt ends in the token
+            for no timestamps; else the timestamp rules hold.
+        max_initial_timestamp: seconds at which the first segment begins at the latest; None or 0
+            for no limit.
+        no_repeat_ngram_size: tokens of an n-gram that may not come twice; 0: any may.
+        min_tokens: tokens of a text at least.
+
+    Raises:
+        ValueError: an option out of its range, with what is allowed.
+    """
+    for name, value in {
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "min_tokens": min_tokens,
+        "max_initial_timestamp": max_initial_timestamp or 0,
+    }.items():
+        if value < 0:
+            raise ValueError(f"{name} {value}: 0 or more is allowed")
+    filters: list[Filter] = []
+    if suppress_blank:
+        filters.append(SuppressBlank(layout))
+    if ids := suppressed(layout, suppress_tokens):
+        filters.append(Suppress(ids))
+    if min_tokens:
+        filters.append(MinTokens(min_tokens, layout.eot))
+    if no_repeat_ngram_size:
+        filters.append(NoRepeatNgram(no_repeat_ngram_size))
+    if not without_timestamps:  # last: it compares the probabilities that are left
+        filters.append(TimestampRules(layout, max_initial_timestamp))
+    return filters
