@@ -9,7 +9,6 @@ lines that stage 12 counts, or in an error that names it.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections import Counter
@@ -23,8 +22,9 @@ from espnet2.bin import asr_inference
 from espnet2.legacy.nets.beam_search import Hypothesis
 from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_accelerator_memory
 from torch import Tensor
-from whisper.audio import N_SAMPLES, SAMPLE_RATE
+from whisper.audio import SAMPLE_RATE
 
+from espnet_blora.decoding.pieces import cut
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
@@ -36,25 +36,6 @@ base_inference = asr_inference.inference
 logger = logging.getLogger(__name__)
 
 Result = tuple[str, list[str], list[int], Hypothesis]
-
-
-def cut(wave: Tensor, limit: int = N_SAMPLES, frame: int = 320) -> list[Tensor]:
-    """Cut a wave (S,) into the fewest pieces of at most `limit` samples, at quiet places.
-
-    Each cut is put at the quietest frame within a tenth of a piece around the even division.
-    """
-    n = math.ceil(len(wave) / limit)
-    if n <= 1:
-        return [wave]
-    n = math.ceil(len(wave) / (limit * 0.8))  # leaves a tenth of a piece of play on each side
-    size = len(wave) / n
-    bounds = [0]
-    for k in range(1, n):
-        low = int(k * size - size / 10)
-        energy = wave[low : int(k * size + size / 10)].float().unfold(0, frame, frame).pow(2).sum(1)
-        bounds.append(low + int(energy.argmin()) * frame + frame // 2)
-    bounds.append(len(wave))
-    return [wave[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 class WhisperSpeech2Text(BaseSpeech2Text):

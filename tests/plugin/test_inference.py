@@ -14,7 +14,6 @@ from espnet2.bin import asr_inference
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.plugin import inference
-from espnet_blora.plugin.inference import cut
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
@@ -197,19 +196,6 @@ def test_long_audio_is_decoded_in_pieces(decode, tmp_path):
     assert sum(lengths) == 608000
     assert max(lengths) <= 480000
     assert any("utterance long lasts 37.5 s: decoded in 2 pieces" in line for line in log)
-
-
-@pytest.mark.parametrize(("samples", "pieces"), [(480000, 1), (480001, 2), (1500000, 4)])
-def test_cut_loses_nothing_and_prefers_silence(samples, pieces):
-    wave = torch.randn(samples)
-    if pieces == 2:
-        wave[250000:252000] = 0
-    parts = cut(wave)
-    assert len(parts) == pieces
-    assert torch.equal(torch.cat(parts), wave)
-    assert max(map(len, parts)) <= 480000
-    if pieces == 2:
-        assert 250000 <= len(parts[0]) <= 252000
 
 
 def test_out_of_memory_halves_the_batch_with_markers_in_balance(decode, monkeypatch):
