@@ -1,0 +1,144 @@
+"""Audio files for transcription: whole and sound, or an error that says what is wrong.
+
+A file is read through once before anything is decoded, so that a recording that breaks off after
+two hours is known at once, and a short one is in memory by then. A long one is read again in
+blocks: it is never held whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet_blora.data import audio
+
+HEAD_SECONDS = 30
+"""What is kept of a file: Whisper's window."""
+
+_MISSING_SECONDS = 0.05  # sloppy headers are a few bytes out; a broken download lacks more
+_MP3_SHARE = 0.95  # an MP3's length may be an estimate
+
+# libsndfile's log, where a header promises more bytes than there are; streams have no length and
+# write the largest number instead
+_PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_DS64 = re.compile(r"Calculated frame count (\d+) does not match .* of (\d+)")
+_NO_LENGTH = (2**31, 2**32)
+_SPHERE_COUNT = re.compile(rb"sample_count -i (\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class AudioFile:
+    """A file that was read through without a fault, as 16 kHz mono float32.
+
+    path: where it lies. samples: how many at 16 kHz. head: the first 30 s of them, or fewer.
+    notes: what was done to it or is odd about it. Iterating reads it (again, where it is longer
+    than `head`) in blocks of shape (samples,).
+    """
+
+    path: Path
+    samples: int
+    head: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        if len(self.head) == self.samples:
+            yield self.head
+        else:
+            yield from _blocks(self.path, [])
+
+    @classmethod
+    def open(cls, path: str | Path) -> AudioFile:
+        """Read a file through.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a folder; no audio that soundfile reads; no samples, or not as many as its
+                header promises; samples that are NaN or infinite.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise ValueError(f"{path}: a folder; name the files in it: {path}/*.wav")
+        notes: list[str] = []
+        head: list[np.ndarray] = []
+        samples, room, peak = 0, HEAD_SECONDS * audio.SAMPLE_RATE, 0.0
+        for block in _blocks(path, notes):
+            if samples < room:
+                head.append(block[: room - samples])
+            samples += len(block)
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        if not samples:
+            raise ValueError(f"{path}: holds no samples: nothing to transcribe")
+        if not peak:
+            notes.append("all samples are zero")
+        return cls(path, samples, np.concatenate(head), tuple(notes))
+
+
+def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yield blocks at 16 kHz, mono; `notes` gets what is done to them."""
+    with audio.open_audio(path) as file:
+        if file.channels > 1:
+            notes.append(f"{file.channels} channels, their mean is taken")
+        if file.samplerate != audio.SAMPLE_RATE:
+            notes.append(f"{file.samplerate} Hz, resampled to {audio.SAMPLE_RATE}")
+        if file.format == "OGG" and not _ends(path):
+            notes.append("no end mark in the Ogg stream, which may be cut off")
+        try:
+            yield from audio.to_whisper(_checked(path, file), file.samplerate)
+        except soundfile.LibsndfileError as error:
+            raise _broken(path, error.error_string.removeprefix("Error : ").rstrip(".")) from error
+
+
+def _checked(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yield the file's own blocks, averaged over channels."""
+    promised = max(file.frames, _promised_frames(path, file))
+    seen = 0
+    for block in audio.blocks(file):
+        mono = block.mean(axis=1)
+        if not (good := np.isfinite(mono)).all():
+            at = (seen + int(good.argmin())) / file.samplerate
+            raise ValueError(
+                f"{path}: NaN or infinite samples, first at {at:.2f} s; export the file anew, as "
+                "16-bit PCM"
+            )
+        seen += len(mono)
+        yield mono
+    enough = promised * _MP3_SHARE if file.format == "MP3" else promised
+    if seen < enough - _MISSING_SECONDS * file.samplerate * (promised > file.frames):
+        have, wanted = (n / file.samplerate for n in (seen, promised))
+        raise _broken(path, f"{have:.2f} of the {wanted:.2f} s of its header can be decoded")
+
+
+def _promised_frames(path: Path, file: soundfile.SoundFile) -> int:
+    """Return how many frames the header promises, where that is more than libsndfile says."""
+    if file.format == "NIST":
+        with path.open("rb") as opened:
+            found = _SPHERE_COUNT.search(opened.read(1024))
+        return int(found[1]) if found else 0
+    if found := _DS64.search(file.extra_info):
+        return int(found[2])
+    if found := _PROMISED.search(file.extra_info):
+        promised, there = int(found[1]), int(found[2])
+        if there and all(abs(promised - limit) > 2**12 for limit in _NO_LENGTH):
+            return file.frames * promised // there
+    return 0
+
+
+def _ends(path: Path) -> bool:
+    """Whether an Ogg file's last page says that it is the last (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16))  # a page is smaller
+        tail = file.read()
+    at = tail.rfind(b"OggS")
+    return 0 <= at < len(tail) - 5 and bool(tail[at + 5] & 4)
+
+
+def _broken(path: Path, what: str) -> ValueError:
+    return ValueError(
+        f"{path}: damaged or cut off ({what}); fetch it again, or write what is there to a new "
+        f"file: ffmpeg -i {path.name} whole_{path.stem}.wav"
+    )
