@@ -1,7 +1,7 @@
 """The handle on an adapted model: ELBO, switches, counts, files."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.bases import prepare_layers
-from espnet_blora.adapters.checks import number
+from espnet_blora.adapters.checks import integer, number
 from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.context import Draws, sample_seeds
 from espnet_blora.adapters.kl import kl_terms
 from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
@@ -179,21 +180,52 @@ class Adapter:
     # ---- switches ----
 
     @contextmanager
-    def sampling(self, seed: int | None = None) -> Iterator["Adapter"]:
+    def sampling(self, seed: int | None = None, spread: float = 1.0) -> Iterator["Adapter"]:
         """Use one draw from the posterior, in eval(), for as long as this context lasts.
 
-        The same seed gives the same draw; without one it comes from torch's global generator.
-        Raises ValueError when the method has no posterior.
+        The same seed gives the same draw; without one it comes from torch's global generator. The
+        draw is a constant: it follows no change of the parameters, and passes no gradient to them.
+        spread: factor on every sigma; 1 is the posterior, 0 its mean.
+
+        Raises ValueError when the method has no posterior, or spread is not a number >= 0; in the
+        forward when the adapter is merged or the model in train().
         """
+        with self._drawing(lambda one: (one,), seed, spread):
+            yield self
+
+    @contextmanager
+    def sampling_batch(
+        self, samples: int, seed: int | None = None, spread: float = 1.0
+    ) -> Iterator["Adapter"]:
+        """Use S draws at once, in eval(): every adapted layer takes S * M rows, sample-major.
+
+        Rows s * M to (s + 1) * M - 1 of the leading axis see draw s, the one of
+        `sampling(mix(seed, s))`: y = base(x) + scaling * (x A_s^T) B_s^T, the base forward once for
+        all rows and one batched product for each factor. The first draws of more are the draws of
+        fewer. What is kept for each layer: S * r * (d_in + d_out) numbers.
+
+        Raises ValueError as `sampling` does, when samples is below 1, and in the forward when the
+        rows cannot be cut into S equal parts.
+        """
+        count = integer("sampling_batch", "samples", samples, low=1)
+        with self._drawing(lambda one: sample_seeds(one, count), seed, spread):
+            yield self
+
+    @contextmanager
+    def _drawing(
+        self, seeds: Callable[[int], tuple[int, ...]], seed: int | None, spread: float
+    ) -> Iterator[None]:
         if not self.bayesian:
             raise ValueError(f"adapter '{self.method}' has no posterior to sample; use blora")
+        one = int(torch.randint(2**62, ())) if seed is None else int(seed)
+        draws = Draws(seeds(one), number("sampling", "spread", spread, low=0.0))
         context = self.state.context
-        before = context.sample_seed
-        context.sample_seed = int(torch.randint(2**62, ())) if seed is None else int(seed)
+        before = context.draws
+        context.draws = draws
         try:
-            yield self
+            yield
         finally:
-            context.sample_seed = before
+            context.draws = before
 
     @contextmanager
     def scaled(self, factor: float) -> Iterator["Adapter"]:

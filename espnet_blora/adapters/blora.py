@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_blora.adapters.config import BloraConfig
-from espnet_blora.adapters.context import Context, mix, noise_generator
+from espnet_blora.adapters.context import Context, Draws, mix, noise_generator, seeded
 from espnet_blora.adapters.lora import LoraLayer
-from espnet_blora.adapters.sampling import SAMPLERS, softplus_sigma
+from espnet_blora.adapters.sampling import SAMPLERS, by_sample, normal_like, softplus_sigma
 
 
 class BloraLayer(LoraLayer):
     """y = base(x) + (alpha / r) * (x A^T) B^T, A ~ N(lora_A, sigma_A^2), B ~ N(lora_B, sigma_B^2).
 
     train(): one draw per forward, by `sampling`. eval(): the posterior mean. Inside
-    `adapter.sampling()`, eval() uses one draw of the weights that lasts as long as that context.
+    `adapter.sampling()` eval() uses one draw of the weights that lasts as long as that context, and
+    inside `adapter.sampling_batch()` one for each of S equal parts of the rows.
     rho_A: (r, d_in); rho_B: (d_out, r), a buffer when sigma_B is not trained. A frozen sigma_B
     under 1e-12 is not drawn: it is far below the resolution of the means.
     """
@@ -70,12 +71,11 @@ class BloraLayer(LoraLayer):
 
     def update(self, x: Tensor) -> Tensor:
         """Return (x A^T) B^T with drawn factors, or with their means in eval()."""
-        if self.training:
-            draw = SAMPLERS[self.sampling]
-        elif self.context.sample_seed is not None:
-            draw = SAMPLERS["weight"]
-        else:
+        if self.context.draws is not None:
+            return self._drawn_update(x, self.context.draws)
+        if not self.training:
             return super().update(x)
+        draw = SAMPLERS[self.sampling]
         generator = noise_generator(self.context, self.index, x.device)
         x = self._dropout(x)
         if self.rho_A is None:
@@ -85,3 +85,32 @@ class BloraLayer(LoraLayer):
         if self.noisy_B:
             return draw(low, self.lora_B, self.sigma_B(), generator)
         return F.linear(low, self.lora_B.to(low.dtype))
+
+    def _drawn_update(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return (x A_s^T) B_s^T, with s = row // M for the S * M rows of x."""
+        if self.training:
+            raise ValueError(
+                "drawn weights are for evaluation, and this model is in train(), which draws its "
+                "own: call model.eval(), or leave adapter.sampling()"
+            )
+        key = self.index, x.dtype, x.device
+        if key not in draws.kept:
+            draws.kept[key] = self._draw(draws, x)
+        down, up = draws.kept[key]
+        return by_sample(by_sample(x, down), up)
+
+    @torch.no_grad()
+    def _draw(self, draws: Draws, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return A (S, r, d_in) and B (S, d_out, r), as x is; one without a scale is (1, ...)."""
+        generators = [seeded(x.device, seed, self.index) for seed in draws.seeds]
+        drawn = []
+        for mean, sigma in (
+            (self.lora_A, self.sigma_A()),
+            (self.lora_B, self.sigma_B() if self.noisy_B else None),
+        ):
+            if sigma is None:
+                drawn.append(mean.unsqueeze(0).to(x.dtype))
+            else:
+                noise = torch.stack([normal_like(sigma, generator) for generator in generators])
+                drawn.append((mean + draws.spread * sigma * noise).to(x.dtype))
+        return drawn[0], drawn[1]

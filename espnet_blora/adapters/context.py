@@ -7,9 +7,22 @@ checkpointing) draws the same noise again.
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+
+
+@dataclass
+class Draws:
+    """Draws from the posterior that last as long as a `sampling()` context.
+
+    seeds: one a draw. spread: factor on every sigma, 1 for the posterior itself. kept: what layers
+    have drawn, so that no forward draws it again.
+    """
+
+    seeds: tuple[int, ...]
+    spread: float = 1.0
+    kept: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -18,7 +31,7 @@ class Context:
 
     seed: of the training noise. step: micro-batches trained on. updates: steps of the optimiser,
     for methods that work after each. factor: scale put on the update at decoding. disabled: the
-    update is left out. sample_seed: set inside `sampling()`.
+    update is left out. draws: set inside `sampling()` and `sampling_batch()`.
     """
 
     seed: int = 0
@@ -26,7 +39,7 @@ class Context:
     updates: int = 0
     factor: float = 1.0
     disabled: bool = False
-    sample_seed: int | None = None
+    draws: Draws | None = None
 
 
 def rank_of_process() -> int:
@@ -44,16 +57,18 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def noise_generator(context: Context, index: int, device: torch.device) -> torch.Generator | None:
-    """Return the generator of layer `index` for this step (None on the meta device).
+def sample_seeds(seed: int, samples: int) -> tuple[int, ...]:
+    """Return the seeds of `samples` draws that one seed stands for; those of fewer come first."""
+    return tuple(mix(seed, sample) for sample in range(samples))
 
-    Inside `sampling()` it depends on that seed and the layer alone: every forward in there sees
-    the same draw.
-    """
+
+def noise_generator(context: Context, index: int, device: torch.device) -> torch.Generator | None:
+    """Return the generator of layer `index` for this step of training (None on meta)."""
+    return seeded(device, context.seed, context.step, rank_of_process(), index)
+
+
+def seeded(device: torch.device, *numbers: int) -> torch.Generator | None:
+    """Return a generator on `device` with the seed `mix(*numbers)` (None on meta)."""
     if device.type == "meta":
         return None
-    if context.sample_seed is not None:
-        seed = mix(context.sample_seed, index)
-    else:
-        seed = mix(context.seed, context.step, rank_of_process(), index)
-    return torch.Generator(device=device).manual_seed(seed)
+    return torch.Generator(device=device).manual_seed(mix(*numbers))

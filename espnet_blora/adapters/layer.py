@@ -127,7 +127,7 @@ class AdapterLayer(nn.Linear):
         return torch.add(base, self.update(x).to(base.dtype), alpha=scale)
 
     def _merged_forward(self, x: Tensor) -> Tensor:
-        if self.training or self.context.sample_seed is not None:
+        if self.training or self.context.draws is not None:
             raise ValueError(
                 "the adapter is merged: neither training nor sampling sees its factors; "
                 "call adapter.unmerge() first, or model.eval()"

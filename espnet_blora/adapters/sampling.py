@@ -23,7 +23,7 @@ def weight_sample(
 
     x: (..., d_in); mean, sigma: (d_out, d_in); result: (..., d_out).
     """
-    return F.linear(x, (mean + sigma * _normal(sigma.shape, sigma, generator)).to(x.dtype))
+    return F.linear(x, (mean + sigma * normal_like(sigma, generator)).to(x.dtype))
 
 
 def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -32,7 +32,7 @@ def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator |
     One eps for all positions; s (..., d_in) and t (..., d_out) are random signs of each position,
     which makes positions uncorrelated at the price of one more matrix product.
     """
-    noise = (sigma * _normal(sigma.shape, sigma, generator)).to(x.dtype)
+    noise = (sigma * normal_like(sigma, generator)).to(x.dtype)
     signs_in = _signs(x.shape, x, generator)
     signs_out = _signs((*x.shape[:-1], mean.shape[0]), x, generator)
     spread = F.linear(x * signs_in, noise)
@@ -49,15 +49,36 @@ def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | N
     with torch.autocast(device_type=x.device.type, enabled=False):
         wide = x if x.dtype == torch.float64 else x.float()
         variance = F.linear(wide.square(), sigma.square().to(wide.dtype))
-        spread = variance.clamp_min(1e-24).sqrt() * _normal(variance.shape, variance, generator)
+        spread = variance.clamp_min(1e-24).sqrt() * normal_like(variance, generator)
     return centre + spread.to(centre.dtype)
 
 
 SAMPLERS = {"weight": weight_sample, "flipout": flipout, "local": local}
 
 
-def _normal(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+def normal_like(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return standard normal noise of the shape, device and dtype of `like`."""
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def by_sample(x: Tensor, weights: Tensor) -> Tensor:
+    """Return x W_s^T, a different weight for each of S equal parts of the rows, in one product.
+
+    x: (S * M, ..., d_in), sample-major; weights: (S, d_out, d_in), or (1, d_out, d_in) for all
+    rows; result: (S * M, ..., d_out).
+
+    Raises ValueError when the leading axis of x cannot be cut into S equal parts.
+    """
+    samples = len(weights)
+    if samples == 1:
+        return F.linear(x, weights[0])
+    if x.dim() < 2 or x.shape[0] % samples:
+        raise ValueError(
+            f"an input of shape {tuple(x.shape)} under {samples} posterior samples: the leading "
+            "axis must hold the rows of every sample, S * M of them, sample by sample"
+        )
+    product = torch.bmm(x.reshape(samples, -1, x.shape[-1]), weights.mT)
+    return product.view(*x.shape[:-1], weights.shape[1])
 
 
 def _signs(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,6 +1,6 @@
 import torch
 
-from espnet_blora.adapters.context import Context, mix, noise_generator
+from espnet_blora.adapters.context import Context, mix, noise_generator, sample_seeds, seeded
 
 CPU = torch.device("cpu")
 
@@ -23,11 +23,14 @@ def test_noise_depends_on_the_rank(monkeypatch):
     assert first(Context(1, 2)) != alone
 
 
-def test_a_sampling_seed_takes_the_place_of_step_and_rank(monkeypatch):
-    before = first(Context(1, 2, sample_seed=5))
-    monkeypatch.setattr("espnet_blora.adapters.context.rank_of_process", lambda: 1)
-    assert first(Context(9, 7, sample_seed=5)) == before
-    assert first(Context(1, 2, sample_seed=6)) != before
+def test_a_draw_depends_on_its_numbers_only():
+    values = [float(torch.rand((), generator=seeded(CPU, 5, index))) for index in (0, 1, 0)]
+    assert values[0] == values[2] != values[1]
+
+
+def test_the_first_samples_of_more_are_those_of_fewer():
+    assert sample_seeds(3, 4) == sample_seeds(3, 9)[:4]
+    assert len({*sample_seeds(3, 4), *sample_seeds(4, 4)}) == 8
 
 
 def test_mix_gives_63_bits():
@@ -38,3 +41,4 @@ def test_mix_gives_63_bits():
 
 def test_no_generator_on_meta():
     assert noise_generator(Context(), 0, torch.device("meta")) is None
+    assert seeded(torch.device("meta"), 1) is None
