@@ -1,0 +1,110 @@
+"""What is shown at once: words into segments, and a segment's text into lines of a subtitle.
+
+Subtitles have at most two lines of 42 characters, of which a Han, Kana or other wide one takes two
+places; they change where somebody pauses or a sentence ends.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from espnet_blora.decoding.transcript import Word
+
+WIDTH, LINES = 42, 2
+PAUSE = 0.5
+"""Seconds between words that end a segment."""
+
+_SENTENCE_END = re.compile(r"[.?!。？！｡؟।…][\"'”’»)\]]*\s*$")
+_CLAUSE_END = re.compile(r"[,;:，、；：،؛—–]\s*$")
+_OPENING, _CLOSING = ("Ps", "Pi"), ("Pe", "Pf", "Po")
+
+
+def width(text: str) -> int:
+    """Places that a text takes in a line: 2 for a wide character, 0 for a combining one."""
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def _wide(char: str) -> bool:
+    """Whether a line may be broken beside a character: Han and Kana, not Hangul."""
+    hangul = unicodedata.name(char, "").startswith("HANGUL")
+    return unicodedata.east_asian_width(char) in "WF" and not hangul
+
+
+def _units(text: str) -> Iterator[str]:
+    """What a line break may not divide, with the blank before it: words, wide characters."""
+    unit = ""
+    for before, char in pairwise(f" {text}"):
+        wide = _wide(before) or _wide(char)
+        tied = unicodedata.category(before) in _OPENING or unicodedata.category(char) in _CLOSING
+        if unit.strip() and (char.isspace() or (wide and not tied)):
+            yield unit
+            unit = ""
+        unit += char
+    if unit:
+        yield unit
+
+
+def lines(text: str, most: int = WIDTH) -> list[str]:
+    """A text in as few lines as `most` places allow; two lines are about as long as each other.
+
+    What has no place to break, such as a long address, stays whole.
+    """
+    units = list(_units(" ".join(text.split())))
+    found: list[str] = []
+    for unit in units:
+        if found and width(found[-1] + unit) <= most:
+            found[-1] += unit
+        else:
+            found.append(unit.strip())
+    if len(found) != 2:
+        return found
+    splits = [("".join(units[:k]), "".join(units[k:]).strip()) for k in range(1, len(units))]
+    # the shorter line stands above, where both ways are as even
+    return list(min(splits, key=lambda pair: (max(map(width, pair)), width(pair[0]))))
+
+
+def fits(text: str) -> bool:
+    """Whether a text can be shown as one subtitle."""
+    return len(lines(text)) <= LINES
+
+
+def into_segments(words: Sequence[Word], pause: float = PAUSE) -> list[list[Word]]:
+    """Words into segments: at pauses, ends of sentences, and where two lines are full.
+
+    A full segment is cut in its second half, behind a comma if there is one, else at the longest
+    pause.
+    """
+    segments: list[list[Word]] = []
+    for number, word in enumerate(words):
+        before = words[number - 1] if number else None
+        if (
+            before is None
+            or word.start - before.end > pause
+            or _SENTENCE_END.search(before.word) is not None
+        ):
+            segments.append([])
+        elif not fits("".join(w.word for w in [*segments[-1], word])):
+            full = segments[-1]
+            at = _best_cut([*full, word])
+            segments[-1:] = [full[:at], full[at:]] if at < len(full) else [full, []]
+        segments[-1].append(word)
+    return segments
+
+
+def _best_cut(words: Sequence[Word]) -> int:
+    """How many words stay, of those that are one too many."""
+    places = range(max(1, len(words) // 2), len(words))
+    return max(
+        places,
+        key=lambda k: (
+            _CLAUSE_END.search(words[k - 1].word) is not None,
+            words[k].start - words[k - 1].end,
+            k,
+        ),
+    )

@@ -1,0 +1,110 @@
+"""What a transcription found: words, segments and the whole, with times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from espnet_blora.decoding.pieces import joined
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word with the blank before it, if it has one: a segment's words join to its text.
+
+    start, end: seconds from the file's beginning. probability: geometric mean over its tokens.
+    confidence: by posterior samples or a temperature, where that was asked for.
+    """
+
+    word: str
+    start: float
+    end: float
+    probability: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file that is shown at once.
+
+    start, end: seconds. text: what is said. tokens: its ids. avg_logprob: of the whole piece of
+    audio it comes from, end of text included, in nats a token. complete: False where that piece's
+    text was cut off by the limit of tokens. words: with their times, where those were asked for.
+    extra: further figures of the piece, by name (confidence).
+    """
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...]
+    avg_logprob: float
+    complete: bool = True
+    words: tuple[Word, ...] | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was found in one file, or why nothing was.
+
+    name: of the file. duration: seconds. language: code that was decoded with.
+    language_probability: of a detected language. segments: in order of time. notes: what is odd.
+    error: empty, or what was wrong; then there is nothing else.
+    """
+
+    name: str
+    duration: float = 0.0
+    language: str = ""
+    language_probability: float | None = None
+    segments: tuple[Segment, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """All segments' texts as one line."""
+        return joined([segment.text for segment in self.segments])
+
+    def as_dict(self) -> dict:
+        """openai-whisper's layout of a result, with `duration`, `notes` and `complete` added.
+
+        Times are rounded to milliseconds, probabilities and log probabilities to four digits.
+        What was not asked for is left out.
+        """
+        found: dict = {
+            "text": self.text,
+            "segments": [_segment(i, segment) for i, segment in enumerate(self.segments)],
+            "language": self.language,
+            "duration": round(self.duration, 3),
+            "notes": list(self.notes),
+        }
+        if self.language_probability is not None:
+            found["language_probability"] = round(self.language_probability, 4)
+        return found
+
+
+def _segment(number: int, segment: Segment) -> dict:
+    found: dict = {
+        "id": number,
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "avg_logprob": round(segment.avg_logprob, 4),
+        "complete": segment.complete,
+        **{name: round(value, 4) for name, value in segment.extra.items()},
+    }
+    if segment.words is not None:
+        found["words"] = [_word(word) for word in segment.words]
+    return found
+
+
+def _word(word: Word) -> dict:
+    found: dict = {
+        "word": word.word,
+        "start": round(word.start, 3),
+        "end": round(word.end, 3),
+        "probability": round(word.probability, 4),
+    }
+    if word.confidence is not None:
+        found["confidence"] = round(word.confidence, 4)
+    return found
