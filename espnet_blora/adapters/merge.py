@@ -8,6 +8,7 @@ It costs one more copy of each target weight.
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from espnet_blora.adapters.layer import AdapterLayer
 
@@ -41,3 +42,25 @@ def unmerge_layers(layers: Mapping[str, AdapterLayer]) -> None:
     """Drop the sums; forward is factored again, on the same base bits as ever."""
     for layer in layers.values():
         layer.merged_weight = None
+
+
+def bake_layers(layers: Mapping[str, AdapterLayer]) -> None:
+    """Turn merged layers into plain Linears, in place: W0 + delta is their weight, nothing is left.
+
+    For decoding and export only: a merged adapter's forward costs some microseconds more a layer,
+    and keeps the base beside the sum. The model's adapter has no layers any more: drop its handle.
+    The Linears' class must add no attributes to nn.Linear's (openai-whisper's adds none).
+
+    Raises ValueError, with no layer changed, when one is not merged.
+    """
+    factored = [name for name, layer in layers.items() if not layer.merged]
+    if factored:
+        raise ValueError(f"{factored[0]} is not merged ({len(factored)} such): call merge() first")
+    for layer in layers.values():
+        plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+        plain.weight = nn.Parameter(layer.merged_weight, requires_grad=False)
+        plain.bias = layer.bias
+        plain.training = layer.training
+        layer.__class__ = layer.base_class
+        layer.__dict__.clear()
+        layer.__dict__.update(plain.__dict__)

@@ -186,21 +186,3 @@ def exclude_from_weight_decay(args: argparse.Namespace, model: torch.nn.Module) 
         **(args.exclude_weight_decay_conf or {}),
     }
     logger.info("exclude_weight_decay is on: %d parameters are marked", len(marked))
-
-
-def apply_scale(model: torch.nn.Module, scale: float | None) -> None:
-    """Set the launcher's --adapter-scale on a model loaded for decoding.
-
-    Raises:
-        ValueError: A scale is asked for, but the model has no adapter.
-    """
-    if scale is None:
-        return
-    adapter = get_adapter(model)
-    if adapter is None:
-        raise ValueError(
-            f"--adapter-scale {scale}: this model has no adapter of ours to be scaled. Remedy: "
-            "leave the option out, or decode an experiment with adapter: lora or blora."
-        )
-    adapter.set_scale(scale)
-    logger.info("the adapter's update is multiplied by %s", scale)

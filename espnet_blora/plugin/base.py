@@ -43,8 +43,8 @@ def write_base_model(
     import torch
 
     from espnet_blora import plugin
+    from espnet_blora.decoding.loads import base_marker
     from espnet_blora.plugin.checkpoints import atomic_save, atomic_write
-    from espnet_blora.plugin.loads import base_marker
     from espnet_blora.plugin.vocabulary import layout_of
 
     for path, what in ((asr_config, "--asr_config"), (token_list, "--token_list")):

@@ -6,13 +6,13 @@ import os
 import shutil
 import types
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from espnet_blora.whisper.checkpoint import damaged_entry
+from espnet_blora.whisper.archive import checked_load
 
 logger = logging.getLogger(__name__)
 
@@ -124,76 +124,6 @@ class TorchWithAtomicSave(types.ModuleType):
         return getattr(torch, name)
 
     save = staticmethod(atomic_save)
-
-
-def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
-    """Wrap ESPnet's `safe_torch_load`: an unreadable or foreign file is one clear ValueError.
-
-    Args:
-        load: The function to call for the reading itself.
-        keys: Entries that the file must have (those of `checkpoint.pth` for a resume).
-    """
-
-    def read(path, map_location=None, **kwargs):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no checkpoint file {path}; train first, or correct the path")
-        if entry := damaged_entry(path):
-            raise ValueError(
-                f"cannot read checkpoint {path} ({Path(path).stat().st_size} bytes): corrupted, "
-                f"{entry} does not match its checksum. Remedy: {_remedy(Path(path), keys)}"
-            )
-        try:
-            states = load(path, map_location=map_location, **kwargs)
-        except MemoryError:
-            raise
-        except Exception as error:  # damaged bytes make the unpickler raise almost anything
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                raise  # no permission, a disk error: these say themselves what and where
-            reason = (
-                "it is no whole checkpoint (truncated or corrupted)"
-                if not zipfile.is_zipfile(path)
-                else "it holds more than tensors and plain containers, or is damaged inside"
-            )
-            raise ValueError(
-                f"cannot read checkpoint {path} ({Path(path).stat().st_size} bytes): {reason}: "
-                f"{_first_line(error)} Remedy: {_remedy(Path(path), keys)}"
-            ) from error
-        if not isinstance(states, Mapping):
-            raise ValueError(
-                f"checkpoint {path} holds a {type(states).__name__}, expected a state dict: "
-                f"{_remedy(Path(path), keys)}"
-            )
-        if not states:
-            raise ValueError(
-                f"checkpoint {path} holds nothing. Remedy: {_remedy(Path(path), keys)}"
-            )
-        missing = [key for key in keys if key not in states]
-        if missing:
-            raise ValueError(
-                f"checkpoint {path} lacks {', '.join(missing)}; found "
-                f"{', '.join(map(str, list(states)[:5])) or 'nothing'}: it is no training state "
-                f"to resume from. Remedy: {_remedy(Path(path), keys)}"
-            )
-        return states
-
-    return read
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of the innermost cause's message."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300].rstrip(".") + "."
-
-
-def _remedy(path: Path, keys: Sequence[str]) -> str:
-    """Say what a user can do about a bad file."""
-    if not keys:
-        return "use another epoch's file of this experiment, or copy it again from its source."
-    return (
-        f"move {path.name} away to train again from the start in {path.parent}, or put a sound "
-        "copy in its place."
-    )
 
 
 def is_whole(path: Path) -> bool:

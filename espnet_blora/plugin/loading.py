@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from argparse import Namespace
 from typing import NamedTuple
 
@@ -13,9 +11,7 @@ from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.whisper.checkpoint import load_whisper
-from espnet_blora.whisper.sizes import PUBLISHED, dims_of, empty_modules
-
-logger = logging.getLogger(__name__)
+from espnet_blora.whisper.sizes import dims_of, empty_modules, in_use, same_whisper
 
 
 class Parts(NamedTuple):
@@ -63,12 +59,6 @@ def forget() -> None:
     _left_over.clear()
 
 
-def _same(one: str, other: str) -> bool:
-    if os.path.isfile(one) and os.path.isfile(other):
-        return os.path.samefile(one, other)
-    return one == other
-
-
 def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
     """Put the launcher's `--whisper` into `encoder_conf` and `decoder_conf` where they name none.
 
@@ -95,24 +85,16 @@ def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
                 f"{part}: whisper, but which? Give --whisper SIZE_OR_FILE to the launcher (before "
                 f"-m) or {part}_conf: {{whisper_model: ...}} in the yaml"
             )
-        if given is not None and launcher is not None and not _same(given, launcher):
-            usable = given in PUBLISHED or os.path.isfile(given)
+        if given is not None and launcher is not None and not same_whisper(given, launcher):
             if not trained:
                 raise ValueError(
                     f"{part}_conf.whisper_model is {given!r} in the yaml but the launcher was "
                     f"given --whisper {launcher!r}: remove one, or make them equal"
                 )
-            logger.warning(
-                "%s: trained with Whisper %r, the launcher says %r; using %r",
-                part,
-                given,
-                launcher,
-                given if usable else launcher,
-            )
-            given = given if usable else launcher
+            given = in_use(given, launcher, part)
         conf["whisper_model"] = given or launcher
         setattr(args, f"{part}_conf", conf)
-        if named is not None and not _same(named, conf["whisper_model"]):
+        if named is not None and not same_whisper(named, conf["whisper_model"]):
             raise ValueError(
                 f"encoder of Whisper {named!r} with a decoder of {conf['whisper_model']!r}: "
                 "both halves must come from one model"

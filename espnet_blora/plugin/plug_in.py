@@ -91,6 +91,7 @@ def _replace_training() -> None:
     from espnet2.train.distributed_utils import get_rank
 
     from espnet_blora.plugin import adapter, checkpoints, newbob, reporting, resume
+    from espnet_blora.whisper.archive import checked_load
 
     abs_task.scheduler_classes["newbob"] = newbob.NewBob
     reporting.leave_out_what_is_not_due()
@@ -139,9 +140,7 @@ def _replace_training() -> None:
     trainer.Trainer.run = repairing_run
     trainer.torch = checkpoints.TorchWithAtomicSave()
     trainer.average_nbest_models = checkpoints.average_nbest_models
-    trainer.safe_torch_load = checkpoints.checked_load(
-        trainer.safe_torch_load, checkpoints.RESUME_KEYS
-    )
+    trainer.safe_torch_load = checked_load(trainer.safe_torch_load, checkpoints.RESUME_KEYS)
 
 
 class _FastYaml(types.ModuleType):
@@ -164,10 +163,11 @@ def _replace_loads() -> None:
     import espnet2.torch_utils.load_pretrained_model as init_param
     from espnet2.tasks.asr import ASRTask
 
-    from espnet_blora.plugin import adapter, checkpoints, loads
+    from espnet_blora.decoding import loads
+    from espnet_blora.whisper.archive import checked_load
 
-    abs_task.safe_torch_load = checkpoints.checked_load(abs_task.safe_torch_load)
-    init_param.safe_torch_load = checkpoints.checked_load(init_param.safe_torch_load)
+    abs_task.safe_torch_load = checked_load(abs_task.safe_torch_load)
+    init_param.safe_torch_load = checked_load(init_param.safe_torch_load)
     abs_task.yaml = _FastYaml()
 
     build_model = ASRTask.build_model.__func__
@@ -190,7 +190,7 @@ def _replace_loads() -> None:
             if model_file is None or os.fspath(model_file) in str(error):
                 raise
             raise ValueError(f"{model_file}: {error}") from error
-        adapter.apply_scale(model, Settings.current().adapter_scale)
+        loads.apply_scale(model, Settings.current().adapter_scale)
         return model, args
 
     abs_task.AbsTask.build_model_from_file = checked_build_model_from_file

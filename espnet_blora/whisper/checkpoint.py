@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +14,8 @@ import whisper
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from whisper.model import ModelDimensions, Whisper, sinusoids
+
+from espnet_blora.whisper.archive import damaged_entry
 
 POSITIONS = "encoder.positional_embedding"
 """The encoder's sinusoids, a formula of the dimensions: a .safetensors file may leave them out."""
@@ -89,21 +90,6 @@ def _load_published(name: str, device: str | torch.device) -> Whisper:
             'Remedy: fetch it once where there is a network, with python3 -c "import whisper; '
             f"whisper.load_model('{name}')\", and copy the file there, or give --whisper FILE"
         ) from error
-
-
-def damaged_entry(path: str | os.PathLike) -> str | None:
-    """Name the first entry of a torch archive whose bytes are not those of its checksum (CRC-32).
-
-    torch.load does not compare them: a file whose size is right gives wrong weights in silence.
-    None when all is well, or when the file is no archive (torch.load then says so).
-    """
-    if not zipfile.is_zipfile(path):
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip()
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
-        return f"its directory ({error})"
 
 
 def load_whisper(spec: str | os.PathLike, device: str | torch.device = "cpu") -> Whisper:

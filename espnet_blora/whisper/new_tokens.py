@@ -10,7 +10,7 @@ Source: CL-MASR (della Libera et al. 2023, arXiv:2310.16931) adds one token a ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,3 +93,51 @@ def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
         if isinstance(module, ExtendedEmbedding):
             return name, module
     return None
+
+
+def check_agreement(given: Sequence[str] | None, layout: Layout) -> None:
+    """Check that the new languages of a configuration, where it names any, are the token list's.
+
+    Raises:
+        ValueError: they are others, or in another order.
+    """
+    if given is not None and tuple(given) != layout.new_languages:
+        raise ValueError(
+            f"decoder_conf.new_languages is {list(given)}, the token list has "
+            f"{list(layout.new_languages)}: leave the key out, the token list decides"
+        )
+
+
+def check_table(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Check that a checkpoint brings the embeddings of this model's new languages, and no others.
+
+    Raises:
+        ValueError: they are missing, of other languages, or of another width.
+    """
+    found = find(model)
+    theirs = next((key for key in state if key.endswith(f".{CODES}")), None)
+    there = () if theirs is None else unpack_codes(state[theirs])
+    here = () if found is None else found[1].languages
+    if there != here:
+        raise ValueError(
+            f"the checkpoint's new languages are {' '.join(there) or 'none'}, the model's are "
+            f"{' '.join(here) or 'none'}. Remedy: use the config.yaml that was written with this "
+            "checkpoint: its token list names them."
+        )
+    if found is None:
+        return
+    key = f"{found[0]}.{TABLE}"
+    if key not in state:
+        raise ValueError(
+            f"the checkpoint lacks {key}, the embeddings of the new languages {' '.join(here)}: "
+            "it would be decoded with prompts that nobody trained. Remedy: use another epoch's "
+            "file; if it was cut short, copy it again."
+        )
+    shape, wanted = tuple(state[key].shape), tuple(found[1].new_weight.shape)
+    if shape != wanted:
+        raise ValueError(
+            f"{key} has shape {shape} in the checkpoint, {wanted} in the model: it was trained on "
+            "a Whisper of another size. Remedy: use the --whisper that it was trained with."
+        )
+    if not bool(torch.isfinite(state[key]).all()):
+        raise ValueError(f"{key} holds NaN or inf: training diverged; use an earlier checkpoint")

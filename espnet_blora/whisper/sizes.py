@@ -9,6 +9,7 @@ large-v3-turbo release notes in openai-whisper's model card (128 mels, Cantonese
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,8 @@ import torch
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
 from espnet_blora.whisper.checkpoint import dims_of_file
+
+logger = logging.getLogger(__name__)
 
 
 def _dims(width: int, heads: int, layers: int, **changed: int) -> ModelDimensions:
@@ -93,3 +96,28 @@ def empty_modules(
             dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
         )
     return encoder, decoder
+
+
+def usable(spec: str) -> bool:
+    """Whether `spec` is a published size or a file that is there."""
+    return spec in PUBLISHED or os.path.isfile(spec)
+
+
+def same_whisper(one: str, other: str) -> bool:
+    """Whether two specs name the same Whisper: one size, or one file by whatever path."""
+    if os.path.isfile(one) and os.path.isfile(other):
+        return os.path.samefile(one, other)
+    return one == other
+
+
+def in_use(trained: str, asked: str, what: str) -> str:
+    """Of the Whisper a model was trained with and another that is asked for, the one to load.
+
+    The trained model decides; what is asked for counts only when that file has gone (a packed
+    model, moved). Warns, naming both; `what` is the half or the model that is loaded.
+    """
+    chosen = trained if usable(trained) else asked
+    logger.warning(
+        "%s: trained with Whisper %r, but %r is asked for; using %r", what, trained, asked, chosen
+    )
+    return chosen

@@ -83,7 +83,7 @@ def test_contradictions_are_errors(monkeypatch):
 def test_a_trained_configuration_decides_itself(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv(WHISPER, "small")
     assert fill_whisper_model(args("tiny", "tiny"), trained=True) == "tiny"
-    assert "the launcher says 'small'; using 'tiny'" in caplog.text
+    assert "but 'small' is asked for; using 'tiny'" in caplog.text
     gone = str(tmp_path / "moved.safetensors")
     assert fill_whisper_model(args(gone, gone), trained=True) == "small"
 

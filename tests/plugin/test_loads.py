@@ -7,7 +7,7 @@ import torch
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.adapters import get_adapter
-from espnet_blora.plugin import loads
+from espnet_blora.decoding import loads
 from espnet_blora.plugin.settings import SCALE
 from tests.plugin.tiny import BLORA, shared, whisper_file
 

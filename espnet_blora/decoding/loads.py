@@ -10,7 +10,8 @@ import logging
 
 import torch
 
-from espnet_blora.plugin.new_languages import check_table
+from espnet_blora.adapters import get_adapter
+from espnet_blora.whisper.new_tokens import check_table
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _before(module, state, prefix, metadata, strict, missing, unexpected, errors
         _check_marker(module, state.pop(MARKER))
         return
     check_table(module, state)
-    if _adapter(module) is not None:
+    if get_adapter(module) is not None:
         return
     own = module.state_dict()
     wrong = [
@@ -81,7 +82,7 @@ def _check_marker(module: torch.nn.Module, found: torch.Tensor) -> None:
     Raises:
         ValueError: It is of another base, or the model has an adapter to be loaded.
     """
-    if _adapter(module) is not None:
+    if get_adapter(module) is not None:
         raise ValueError(
             "the checkpoint is the mark of an unadapted base model (--adapter none), but "
             "config.yaml asks for an adapter. Remedy: give the adapter's own checkpoint "
@@ -105,7 +106,7 @@ def _after(module: torch.nn.Module, keys) -> None:
         keys.unexpected_keys.clear()
         logger.info("loaded the unadapted base model: its weights are those of the Whisper file")
         return
-    if _adapter(module) is not None:
+    if get_adapter(module) is not None:
         return
     total = len(module.state_dict())
     missing, unexpected = list(keys.missing_keys), list(keys.unexpected_keys)
@@ -138,3 +139,21 @@ def _is_whisper(module: torch.nn.Module) -> bool:
 def _some(names: list[str]) -> str:
     """Show the first three names of a list in brackets."""
     return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+
+
+def apply_scale(model: torch.nn.Module, scale: float | None) -> None:
+    """Set the launcher's --adapter-scale on a model loaded for decoding.
+
+    Raises:
+        ValueError: A scale is asked for, but the model has no adapter.
+    """
+    if scale is None:
+        return
+    adapter = get_adapter(model)
+    if adapter is None:
+        raise ValueError(
+            f"--adapter-scale {scale}: this model has no adapter of ours to be scaled. Remedy: "
+            "leave the option out, or decode an experiment with adapter: lora or blora."
+        )
+    adapter.set_scale(scale)
+    logger.info("the adapter's update is multiplied by %s", scale)

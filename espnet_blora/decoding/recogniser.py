@@ -1,0 +1,311 @@
+"""Open a Whisper for decoding: a trained experiment of ESPnet's, or a plain one with an adapter.
+
+Nothing of ESPnet is imported, which takes seconds: the modules are openai-whisper's under the names
+that they have in ESPnet's model, so the adapter, the checkpoint and their checks are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from whisper.model import Whisper
+
+from espnet_blora.adapters import (
+    METHODS,
+    Adapter,
+    add_adapter,
+    get_adapter,
+    load_adapter,
+    read_adapter_file,
+)
+from espnet_blora.adapters.merge import bake_layers
+from espnet_blora.decoding.loads import apply_scale, check_loads
+from espnet_blora.decoding.training_config import ESPNET, TrainingConfig, read_training_config
+from espnet_blora.whisper import new_tokens
+from espnet_blora.whisper.archive import checked_load
+from espnet_blora.whisper.checkpoint import load_whisper
+from espnet_blora.whisper.encoder import PAD_TO
+from espnet_blora.whisper.sizes import in_use, same_whisper, usable
+from espnet_blora.whisper.vocabulary import Layout
+
+BEST, BASE = "valid.acc.best.pth", "base.pth"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Recogniser:
+    """A Whisper that is ready to decode: evaluation mode, nothing to train.
+
+    encoder: a `whisper.model.AudioEncoder`. decoder: a `whisper.model.TextDecoder`; both with the
+    adapter's update in their weights, or, opened with `merge=False`, with its layers inside.
+    layout: which id is which token. pad_to: how waves are padded ("batch" or "30s").
+    adapter: its handle, of a model opened with `merge=False` (or of a method that cannot be
+    merged); None when the update is in the weights, and without an adapter.
+    alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
+    language: code of the language that the training was told of, if any.
+    name: where it came from, for messages.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    layout: Layout
+    pad_to: str
+    adapter: Adapter | None
+    alignment_heads: list[tuple[int, int]]
+    language: str | None
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.token_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in; norms, positions and logits are fp32 whatever it is."""
+        return self.decoder.token_embedding.weight.dtype
+
+
+class _Half(nn.Module):
+    """One half under the name that it has in ESPnet's model."""
+
+    def __init__(self, name: str, module: nn.Module):
+        super().__init__()
+        self.add_module(name, module)
+
+
+class _Model(nn.Module):
+    """`encoder.encoders` and `decoder.decoders`, as in ESPnet's model of a Whisper."""
+
+    is_encoder_whisper = True  # a checkpoint's unexpected keys are an error
+
+    def __init__(self, whisper: Whisper):
+        super().__init__()
+        self.encoder = _Half("encoders", whisper.encoder)
+        self.decoder = _Half("decoders", whisper.decoder)
+
+
+def open_experiment(
+    asr_exp: str | os.PathLike,
+    model_file: str | os.PathLike | None = None,
+    whisper: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    adapter_scale: float | None = None,
+    merge: bool = True,
+) -> Recogniser:
+    """Open what a recipe has trained: its config.yaml, its Whisper, its adapter, its checkpoint.
+
+    Args:
+        asr_exp: the experiment's folder, or a config.yaml.
+        model_file: a checkpoint, by its name in that folder or by its path; by default the best
+            epoch's, else the mark of the unadapted base.
+        whisper: a published size or a file; used when config.yaml names none, or one that has gone.
+        device: where to decode.
+        dtype: float32, float16 or bfloat16, of the weights of linear layers, convolutions and
+            embeddings; they are loaded, merged and only then rounded.
+        adapter_scale: factor on the adapter's update (0: the base, 1: as trained).
+        merge: put the mean update into the weights, once, from the base as it is stored; the layers
+            are plain Linears then and `adapter` is None. False keeps the layers factored, as
+            posterior sampling needs them.
+
+    Raises:
+        FileNotFoundError: no config.yaml, no checkpoint or no Whisper there.
+        ValueError: a model that is no Whisper or has an adapter of ESPnet's own, a damaged
+            checkpoint, or one that does not fit (base, method, rank, keys).
+    """
+    kind = _dtype(dtype)
+    path = Path(asr_exp)
+    config = read_training_config(
+        path / "config.yaml" if path.is_dir() or not path.suffix else path
+    )
+    file = _checkpoint(config.path.parent, model_file)
+    method = _adapter_of(config)
+    spec = _whisper_of(config, whisper)
+    base = load_whisper(spec)
+    if base.dims.n_vocab != config.layout.n_vocab:
+        raise ValueError(
+            f"{config.path}: token list with {config.layout.n_vocab} tokens, but Whisper {spec!r} "
+            f"has {base.dims.n_vocab}: it was trained with another size. Remedy: name that one "
+            "(--whisper)."
+        )
+    start = config.part("decoder").get("new_language_init", new_tokens.MEAN)
+    new_tokens.extend(base.decoder, config.layout.new_languages, start)
+    model = check_loads(_Model(base))
+    if method is not None:
+        add_adapter(model, method[0], **method[1])
+    _load(model, file)
+    return _ready(
+        base, model, config.layout, config.pad_to, config.language, str(path),
+        torch.device(device), kind, adapter_scale, merge,
+    )  # fmt: skip
+
+
+def open_whisper(
+    spec: str | os.PathLike,
+    adapter_file: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    adapter_scale: float | None = None,
+    merge: bool = True,
+    pad_to: str = "30s",
+) -> Recogniser:
+    """Open a Whisper, with an adapter or without.
+
+    Args:
+        spec: published size or checkpoint file.
+        adapter_file: a file of `Adapter.save`, of an adapter trained on this very Whisper, in
+            ESPnet or on openai-whisper's own model.
+        device: as of `open_experiment`.
+        dtype: as of `open_experiment`.
+        adapter_scale: as of `open_experiment`.
+        merge: as of `open_experiment`.
+        pad_to: "30s" (Whisper's own window) or "batch".
+
+    Raises:
+        FileNotFoundError: no such Whisper, no such adapter file.
+        ValueError: an English-only or damaged Whisper, an adapter that is damaged or of another.
+    """
+    kind = _dtype(dtype)
+    base = load_whisper(spec)
+    layout = Layout.of(base.dims.n_vocab)
+    model: nn.Module = base
+    if adapter_file is not None:
+        layers = read_adapter_file(adapter_file).description["layers"]
+        if all(name.startswith(("encoder.encoders.", "decoder.decoders.")) for name in layers):
+            model = _Model(base)
+        load_adapter(model, adapter_file)
+    return _ready(
+        base, model, layout, pad_to, None, os.fspath(adapter_file or spec),
+        torch.device(device), kind, adapter_scale, merge,
+    )  # fmt: skip
+
+
+def _dtype(given: str | torch.dtype) -> torch.dtype:
+    kind = DTYPES.get(str(given).removeprefix("torch."))
+    if kind is None:
+        raise ValueError(f"dtype is {given!r}; allowed: {', '.join(DTYPES)}")
+    return kind
+
+
+def _checkpoint(folder: Path, given: str | os.PathLike | None) -> Path:
+    """The checkpoint file to load.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    names = [BEST, BASE] if given is None else [os.fspath(given)]
+    places = [folder / name for name in names] + [Path(name) for name in names if given is not None]
+    for place in places:
+        if place.is_file():
+            return place
+    there = sorted(p.name for p in folder.glob("*.pth") if p.name != "checkpoint.pth")
+    raise FileNotFoundError(
+        f"{folder}: none of {', '.join(names)}; there are {', '.join(there) or 'no checkpoints'}: "
+        "train first (--stage 11), or name one of these"
+    )
+
+
+def _adapter_of(config: TrainingConfig) -> tuple[str, dict] | None:
+    """Method and options, if it is a method of ours (an unknown one is named by parse_config)."""
+    if config.adapter is not None and config.adapter[0] == "houlsby":
+        raise ValueError(f"{config.path}: adapter: houlsby is ESPnet's own. {ESPNET}")
+    return config.adapter
+
+
+def _whisper_of(config: TrainingConfig, asked: str | os.PathLike | None) -> str:
+    """The Whisper to build: the trained one, from here or beside the experiment, else `asked`."""
+    other = None if asked is None else os.fspath(asked)
+    named = config.whisper or other
+    if named is None:
+        raise ValueError(
+            f"{config.path} names no Whisper: say which it was trained with (--whisper)"
+        )
+    if not usable(named):
+        # A recipe is run from the folder that its exp/ is in, and names files from there.
+        beside = (folder / named for folder in config.path.resolve().parents)
+        named = next((str(file) for file in beside if file.is_file()), named)
+    if other is not None and not same_whisper(named, other):
+        return in_use(named, other, str(config.path))
+    if not usable(named):
+        raise FileNotFoundError(
+            f"{config.path}: trained with Whisper {named!r}, which is neither a published size nor "
+            "a file, here or in a folder above config.yaml; say where it is now (--whisper)"
+        )
+    return named
+
+
+def _load(model: nn.Module, file: Path) -> None:
+    """Load a checkpoint into the model, checked.
+
+    Raises:
+        ValueError: it cannot be read or does not fit; names it.
+    """
+    state = checked_load(_tensors)(file, map_location="cpu")
+    try:
+        model.load_state_dict(state, strict=False)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _tensors(path: Path, map_location: str) -> dict:
+    return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _ready(
+    base: Whisper,
+    model: nn.Module,
+    layout: Layout,
+    pad_to: str,
+    language: str | None,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    scale: float | None,
+    merge: bool,
+) -> Recogniser:
+    """Scale, merge, round and move a loaded model."""
+    if pad_to not in PAD_TO:
+        raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
+    model.eval().requires_grad_(False)
+    apply_scale(model, scale)
+    adapter = get_adapter(model)
+    if adapter is not None and merge:
+        if METHODS[adapter.method].merges:
+            adapter.merge()
+            bake_layers(adapter.layers)
+            adapter = None
+        else:
+            logger.info("adapter '%s' cannot be merged: decoded factored", adapter.method)
+    for half in (base.encoder, base.decoder):
+        _round(half, dtype)
+    model.to(device)
+    heads = base.alignment_heads.to_dense().nonzero().tolist()
+    return Recogniser(
+        encoder=base.encoder,
+        decoder=base.decoder,
+        layout=layout,
+        pad_to=pad_to,
+        adapter=adapter,
+        alignment_heads=[(layer, head) for layer, head in heads],
+        language=language,
+        name=name,
+    )
+
+
+def _round(half: nn.Module, dtype: torch.dtype) -> None:
+    """Round what a half multiplies by; norms, positions and an adapter's factors stay fp32."""
+    if dtype == torch.float32:
+        return
+    for module in half.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):
+            for name in ("weight", "bias", new_tokens.TABLE):
+                parameter = getattr(module, name, None)
+                if parameter is not None:
+                    parameter.data = parameter.data.to(dtype)

@@ -1,0 +1,167 @@
+"""The `config.yaml` of a trained ESPnet experiment, read fast: what decoding needs of it.
+
+Nine tenths of the file are the token list, one line a token. YAML parsers take a fifth of a second
+to over a second for it; as nearly all of its lines are plain, they are read as text, and compared
+with Whisper's own vocabulary token by token all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_blora.whisper.new_tokens import check_agreement
+from espnet_blora.whisper.vocabulary import Layout
+
+ESPNET = (
+    "Remedy: decode it with ESPnet's own program, python3 -m espnet_blora.run -m "
+    "espnet2.bin.asr_inference"
+)
+_KEY = "\ntoken_list:\n"
+_END = re.compile(r"\n(?!- )")
+_NEXT = re.compile(r"[a-z_]+:")
+# What YAML reads as itself: no quotes, no sign of its own at the start, no blank, no number.
+_PLAIN = re.compile(r"[^\W\d_][^\s:#'\"\\]*|<\|[\w.]+\|>")
+_QUOTED = re.compile(r"'[^']+'")
+_WORDS = frozenset("y n yes no on off true false null".split())
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a trained experiment says of its model.
+
+    values: config.yaml without the token list. layout: that of the token list.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    layout: Layout
+
+    @property
+    def adapter(self) -> tuple[str, dict[str, Any]] | None:
+        """Method and options of the adapter; None for a model without one."""
+        if not self.values.get("use_adapter"):
+            return None
+        return str(self.values.get("adapter")), dict(self.values.get("adapter_conf") or {})
+
+    @property
+    def language(self) -> str | None:
+        """The code of the language that preprocessor_conf.whisper_language names, if it does."""
+        named = self.part("preprocessor").get("whisper_language")
+        return None if named is None else self.layout.language_code(str(named))
+
+    @property
+    def pad_to(self) -> str:
+        """How waves are padded, a value of `PAD_TO`."""
+        return str(self.part("encoder").get("pad_to", "30s"))
+
+    @property
+    def whisper(self) -> str | None:
+        """The size or file that both halves come from, as config.yaml has it.
+
+        Raises:
+            ValueError: the halves name two.
+        """
+        halves = [self.part(half).get("whisper_model") for half in ("encoder", "decoder")]
+        named = {str(spec) for spec in halves if spec is not None}
+        if len(named) > 1:
+            raise ValueError(
+                f"{self.path}: encoder of Whisper {halves[0]!r} with a decoder of {halves[1]!r}: "
+                "both halves must come from one model"
+            )
+        return next(iter(named), None)
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The options `name`_conf."""
+        return self.values.get(f"{name}_conf") or {}
+
+
+def read_training_config(path: Path) -> TrainingConfig:
+    """Read and check the config.yaml of a Whisper that ESPnet has trained.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such file, of another model than a Whisper, or its token list is not
+            exactly Whisper's (and tokens of new languages).
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; train first (run.sh --stage 11)")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values, tokens = _parse(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or "encoder" not in values or "decoder" not in values:
+        raise ValueError(
+            f"{path}: no config.yaml of ESPnet's training (encoder:, decoder: missing)"
+        )
+    _check_model(path, values)
+    if not isinstance(tokens, list):
+        raise ValueError(
+            f"{path}: token_list is {type(tokens).__name__}, the list of all tokens is expected: "
+            "use the config.yaml that the training wrote"
+        )
+    layout = Layout.of_tokens([str(token) for token in tokens], f"{path}, token_list")
+    check_agreement((values.get("decoder_conf") or {}).get("new_languages"), layout)
+    return TrainingConfig(path, values, layout)
+
+
+def _check_model(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse everything that is not a Whisper from wave to tokens."""
+    odd = [
+        f"{key}: {values[key]}"
+        for key, wanted in (("encoder", "whisper"), ("decoder", "whisper"))
+        if values[key] != wanted
+    ]
+    odd += [
+        f"{key}: {values[key]}"
+        for key in ("frontend", "normalize", "preencoder", "postencoder")
+        if values.get(key) is not None
+    ]
+    weight = (values.get("model_conf") or {}).get("ctc_weight", 0.5)
+    odd += [f"model_conf.ctc_weight: {weight}"] if weight != 0 else []
+    if odd:
+        raise ValueError(
+            f"{path}: {', '.join(odd)}: this is not a Whisper alone, which is all that this search "
+            f"decodes. {ESPNET}"
+        )
+
+
+def _parse(text: str) -> tuple[Any, Any]:
+    """Return config.yaml without its token list, and the token list."""
+    start = text.find(_KEY)
+    first = start + len(_KEY)
+    end = _END.search(text, first)
+    if (
+        start < 0
+        or end is None
+        or not text.startswith("- ", first)
+        or not _NEXT.match(text, end.end())
+    ):
+        values = _yaml(text)  # laid out in another way than ESPnet does
+        return values, values.pop("token_list", None) if isinstance(values, dict) else None
+    values = _yaml(text[:start] + text[end.start() :])
+    lines = [line[2:] for line in text[first : end.start()].split("\n")]
+    tokens: list[Any] = [_plain(line) for line in lines]
+    odd = [index for index, token in enumerate(tokens) if token is None]
+    for index, token in zip(
+        odd, _yaml("\n".join(f"- {lines[index]}" for index in odd)) or [], strict=True
+    ):
+        tokens[index] = token
+    return values, tokens
+
+
+def _plain(entry: str) -> str | None:
+    """Read one entry of a list if it is plainly a string."""
+    if _PLAIN.fullmatch(entry) and entry.lower() not in _WORDS:
+        return entry
+    return entry[1:-1] if _QUOTED.fullmatch(entry) else None
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
