@@ -10,22 +10,15 @@ alone is decided on the CPU, without waiting for an accelerator.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from espnet_blora.decoding.search import Filter
 from espnet_blora.whisper.vocabulary import Layout
 
 SECONDS_PER_TIMESTAMP = 0.02
 NEVER = -torch.inf
-
-
-class Filter(Protocol):
-    """Changes logits in place before the softmax."""
-
-    def __call__(self, logits: Tensor, texts: Tensor) -> None:
-        """``logits`` (N, n_vocab) fp32; ``texts`` (N, step) int64 on the CPU."""
 
 
 class Suppress:
