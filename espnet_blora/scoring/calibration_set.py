@@ -1,0 +1,298 @@
+"""Calibration of systems on the same utterances: figures, intervals, differences, a file.
+
+Intervals are bootstrap percentiles over utterances (or whole speakers), every system on the same
+draws as everywhere else (:mod:`espnet_blora.scoring.bootstrap`); the difference of two systems is
+taken draw by draw. The edges of bins of equal mass stay those of the set. A bootstrapped ECE has
+the bias of a small sample once more, so its interval lies high; where only the order of two systems
+matters, their difference, the Brier score and the NLL are the safer figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from espnet_blora.scoring.bootstrap import Interval, draws, quantiles
+from espnet_blora.scoring.calibration import BINS, Bin, bins_of, by_chance, figures
+from espnet_blora.scoring.calibration_risk import areas, curve, oracle_order
+from espnet_blora.scoring.calibration_words import UNCERTAINTIES, Marked
+from espnet_blora.scoring.whole import written_whole
+
+FORMAT = "espnet_blora.calibration/1"
+SHARE, NUMBER = "%", ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a figure is called, its unit (``%`` or none), and whether less (-1) or more (1) of it is
+    better; 0: neither."""
+
+    title: str
+    unit: str
+    better: int
+
+
+MEASURES = {
+    "mer": Measure("error rate", SHARE, -1),
+    "accuracy": Measure("tokens right", SHARE, 1),
+    "ece": Measure("ECE, bins of equal width", SHARE, -1),
+    "ece_mass": Measure("ECE, bins of equal mass", SHARE, -1),
+    "gap": Measure("confidence - accuracy", SHARE, 0),
+    "brier": Measure("Brier score", NUMBER, -1),
+    "reliability": Measure("Brier: reliability", NUMBER, -1),
+    "resolution": Measure("Brier: resolution", NUMBER, 1),
+    "uncertainty": Measure("Brier: uncertainty", NUMBER, 0),
+    "within": Measure("Brier: within bins", NUMBER, 0),
+    "nll": Measure("NLL, nats a token", NUMBER, -1),
+    "auroc": Measure("AUROC, wrong tokens", SHARE, 1),
+    "aupr": Measure("AUPR, wrong tokens", SHARE, 1),
+    "area_oracle": Measure("risk-coverage area of the oracle", SHARE, 0),
+    **{f"area_{n}": Measure(f"risk-coverage area, {n}", SHARE, -1) for n in UNCERTAINTIES},
+    **{f"excess_{n}": Measure(f"area above the oracle's, {n}", SHARE, -1) for n in UNCERTAINTIES},
+    **{f"ratio_{n}": Measure(f"rejection ratio, {n}", SHARE, 1) for n in UNCERTAINTIES},
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval; None is undefined."""
+
+    value: float | None
+    interval: Interval | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval lies on one side of 0, else 0."""
+        if self.interval is None:
+            return 0
+        return (self.interval.low > 0) - (self.interval.high < 0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One system on one set.
+
+    Attributes:
+        utterances, words, wrong, deletions, removed: counts; words are hypothesis tokens, removed
+            the words of the file of which normalisation left nothing.
+        estimates: a key of ``MEASURES`` -> figure.
+        bins: of equal width.
+        curves: ``oracle`` and every uncertainty -> risk at coverage 0, 0.01, ..., 1.
+        chance: mean and 97.5 % point of the ECE by chance alone; None without words.
+        note: what was done to the confidences, such as a map.
+    """
+
+    name: str
+    utterances: int
+    words: int
+    wrong: int
+    deletions: int
+    removed: int
+    estimates: Mapping[str, Estimate]
+    bins: tuple[Bin, ...]
+    curves: Mapping[str, Sequence[float | None]]
+    chance: tuple[float, float] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``a`` minus ``b``, figure by figure, with intervals over the same draws."""
+
+    a: str
+    b: str
+    estimates: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Systems on the same utterances, and the differences of all pairs.
+
+    Attributes:
+        resampled: what was drawn, ``utterance`` or ``speaker``.
+    """
+
+    systems: tuple[Calibration, ...]
+    differences: tuple[Difference, ...]
+    unit: str
+    normalisation: str
+    resampled: str
+    samples: int
+
+    def difference(self, a: str, b: str) -> Difference:
+        """Return ``a`` minus ``b``.
+
+        Raises: KeyError for systems that are not there.
+        """
+        for one in self.differences:
+            if (one.a, one.b) == (a, b):
+                return one
+            if (one.b, one.a) == (a, b):
+                turned = {name: _turned(found) for name, found in one.estimates.items()}
+                return Difference(a, b, turned)
+        raise KeyError(f"{a} - {b}")
+
+    def save(self, path: str | Path, **extra: object) -> None:
+        """Write ``calibration.json``, whole or not at all; ``extra`` goes in as it is."""
+        document = {"format": FORMAT, **asdict(self), **extra}
+        with written_whole(path) as file:
+            file.write(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Examined:
+        """Read what :meth:`save` wrote.
+
+        Raises: FileNotFoundError; ValueError for anything else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file; write it with python -m espnet_blora.bin.calibrate"
+            )
+        try:
+            document = json.loads(path.read_text("utf-8"))
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r}, this release reads {FORMAT!r}")
+            return cls(
+                tuple(_calibration(one) for one in document["systems"]),
+                tuple(
+                    Difference(one["a"], one["b"], _estimates(one["estimates"]))
+                    for one in document["differences"]
+                ),
+                *(document[k] for k in ("unit", "normalisation", "resampled", "samples")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: not a calibration, or one of another release ({error!r}); make it anew "
+                "with python -m espnet_blora.bin.calibrate"
+            ) from error
+
+
+def examine(
+    systems: Sequence[tuple[str, Marked]],
+    groups: Mapping[str, str] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    bins: int = BINS,
+    notes: Mapping[str, str] | None = None,
+) -> Examined:
+    """Compute every figure of every system with intervals, and the differences of all pairs.
+
+    Args:
+        systems: (name, marked words).
+        groups: id -> speaker (or any group): whole groups are drawn.
+        notes: name -> what was done to the confidences.
+
+    Raises: ValueError for none, a name twice, systems of other utterances, references, units or
+        normalisations, and utterances without a group.
+    """
+    _comparable(systems)
+    first = systems[0][1]
+    weights = [
+        np.ones((1, len(first.ids))),
+        *resampled(first.ids, groups, samples, seed),
+    ]
+    every = np.concatenate(weights)
+    drawn = {name: {**figures(m, every, bins), **areas(m, every)} for name, m in systems}
+    made = tuple(
+        Calibration(
+            name,
+            len(marked.ids),
+            len(marked.owner),
+            int((~marked.right).sum()),
+            int(marked.deletions.sum()),
+            marked.removed,
+            {key: _estimate(values) for key, values in drawn[name].items()},
+            bins_of(marked, bins),
+            {
+                "oracle": curve(marked, oracle_order(marked)),
+                **{key: curve(marked, values) for key, values in marked.uncertainty.items()},
+            },
+            by_chance(marked, bins),
+            (notes or {}).get(name, ""),
+        )
+        for name, marked in systems
+    )
+    differences = tuple(
+        Difference(
+            a, b, {k: _estimate(drawn[a][k] - drawn[b][k]) for k in drawn[a] if k in drawn[b]}
+        )
+        for (b, _), (a, _) in combinations(systems, 2)
+    )
+    how = "utterance" if groups is None else "speaker"
+    return Examined(made, differences, first.unit, first.normalisation, how, samples)
+
+
+def resampled(
+    ids: Sequence[str], groups: Mapping[str, str] | None, samples: int, seed: int
+) -> list[np.ndarray]:
+    """Return blocks (b, U): how often each utterance is taken in each draw; none for fewer than two
+    to draw from.
+
+    Raises: ValueError for utterances without a group.
+    """
+    member = np.arange(len(ids))
+    if groups is not None:
+        alone = [key for key in ids if key not in groups]
+        if alone:
+            raise ValueError(
+                f"{len(alone)} utterances have no speaker: {', '.join(alone[:5])}; complete the "
+                "utt2spk, or draw utterances"
+            )
+        member = np.unique([groups[key] for key in ids], return_inverse=True)[1]
+    size = int(member.max()) + 1
+    if size < 2:
+        return []
+    found = []
+    for index in draws(size, samples, seed):
+        flat = index + size * np.arange(len(index))[:, None]
+        times = np.bincount(flat.ravel(), minlength=flat.shape[0] * size)
+        found.append(times.reshape(-1, size)[:, member].astype(np.float64))
+    return found
+
+
+def _comparable(systems: Sequence[tuple[str, Marked]]) -> None:
+    if not systems:
+        raise ValueError("no system to examine")
+    names = [name for name, _ in systems]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name stands twice among {', '.join(names)}")
+    (name, first), *others = systems
+    for other, marked in others:
+        for what in ("unit", "normalisation", "ids"):
+            if getattr(marked, what) != getattr(first, what):
+                raise ValueError(f"{name} and {other} differ in {what}: they cannot be compared")
+        if not np.array_equal(marked.tokens, first.tokens):
+            raise ValueError(f"{name} and {other} were scored on different references")
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    """Return the first value, with an interval from the others."""
+    if not np.isfinite(values[0]):
+        return Estimate(None)
+    return Estimate(float(values[0]), quantiles(values[1:]) if len(values) > 1 else None)
+
+
+def _turned(one: Estimate) -> Estimate:
+    between = one.interval and Interval(-one.interval.high, -one.interval.low)
+    return Estimate(None if one.value is None else -one.value, between)
+
+
+def _calibration(one: Mapping) -> Calibration:
+    bins = tuple(Bin(**{**row, "interval": _interval(row["interval"])}) for row in one["bins"])
+    chance = one["chance"] and tuple(one["chance"])
+    estimates = _estimates(one["estimates"])
+    return Calibration(**{**one, "bins": bins, "chance": chance, "estimates": estimates})
+
+
+def _estimates(rows: Mapping[str, Mapping]) -> dict[str, Estimate]:
+    return {k: Estimate(row["value"], _interval(row["interval"])) for k, row in rows.items()}
+
+
+def _interval(row: Mapping | None) -> Interval | None:
+    return None if row is None else Interval(**row)

@@ -1,0 +1,298 @@
+r"""Recognised words with confidences, and which of them are right.
+
+A file of confidences (``words.jsonl``) has one JSON object an utterance:
+
+.. code:: json
+
+    {"utterance": "id", "text": "go 去", "confidence": 0.8, "total": 0.4, "data": 0.3, "model": 0.1,
+     "words": [{"word": "go", "confidence": 0.9}, {"word": "去", "confidence": 0.7}]}
+
+``confidence`` is a probability of being right; ``total``, ``data`` and ``model`` are the
+utterance's uncertainties in nats (they may be left out of all lines). What is scored is not the
+words of that file but the tokens of ``text``, those the error rate is made of: one Han or Kana
+character or one word of another script, after the same normalisation. A token has the confidence of
+the word it is in; one made of several words has their product; a word that normalisation removes
+(punctuation) has no token and is counted.
+
+A token is *right* where one optimal alignment with the reference (the score's own) makes it a hit;
+substituted and inserted tokens are wrong. **Deleted words have no confidence**: nothing stands
+there to be believed or not. They are counted, and enter the error rate of the risk-coverage curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from espnet_blora.scoring.alignment import align
+from espnet_blora.scoring.errors import unit_of
+from espnet_blora.scoring.remarks import check_ids, place_of
+from espnet_blora.text.normalise import get_normalisation
+
+UNCERTAINTIES = ("confidence", "total", "data", "model")
+_SLACK = 1e-6  # single precision may leave a probability this far outside of 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """One utterance as recognised.
+
+    Attributes:
+        words: (word, probability that it is right), in order.
+        confidence: the whole utterance's.
+        uncertainty: ``total``, ``data``, ``model`` -> nats; those that the file has.
+    """
+
+    text: str
+    words: tuple[tuple[str, float], ...]
+    confidence: float
+    uncertainty: Mapping[str, float]
+
+
+class Confidences(Mapping[str, Recognised]):
+    """Utterance id -> what was recognised, with the places of a file."""
+
+    def __init__(self, path: str | Path, lines: Mapping[str, tuple[int, Recognised]]):
+        self.path, self._lines = path, dict(lines)
+
+    def __getitem__(self, key: str) -> Recognised:
+        return self._lines[key][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def where(self, key: str) -> str:
+        """Return ``file:line`` of an utterance."""
+        return f"{self.path}:{self._lines[key][0]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """The tokens of a set's hypotheses, each with its confidence and whether it is right.
+
+    Attributes:
+        ids: (U,) utterances, sorted.
+        owner: (W,) the utterance of each token, ascending.
+        confidence: (W,) probability of being right, 0 to 1.
+        right: (W,) bool.
+        errors, tokens, deletions: (U,) S + D + I, reference tokens, D.
+        uncertainty: name -> (U,) the larger, the less certain; ``confidence`` is
+            1 - the utterance's.
+        unit, normalisation: how both sides were treated.
+        removed: words of the file of which normalisation left nothing.
+    """
+
+    ids: tuple[str, ...]
+    owner: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+    errors: np.ndarray
+    tokens: np.ndarray
+    deletions: np.ndarray
+    uncertainty: Mapping[str, np.ndarray]
+    unit: str = "mer"
+    normalisation: str = "basic"
+    removed: int = 0
+
+    def with_confidence(self, confidence: np.ndarray) -> Marked:
+        """Return the same with other confidences of the tokens (such as a map's)."""
+        return replace(self, confidence=confidence)
+
+
+def read_confidences(path: str | Path) -> Confidences:
+    """Read a file of confidences.
+
+    Raises: FileNotFoundError; ValueError naming file and line for what is not the format above: a
+        probability that is NaN or outside of 0 to 1, an uncertainty that is not finite or that only
+        some lines have, words that do not spell the text, an utterance twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a words.jsonl with confidences is expected")
+    lines: dict[str, tuple[int, Recognised]] = {}
+    try:
+        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            key, found = _entry(line, where)
+            if key in lines:
+                raise ValueError(f"{where}: {key} stands on line {lines[key][0]} already")
+            first = next(iter(lines.values()), (number, found))
+            if first[1].uncertainty.keys() != found.uncertainty.keys():
+                raise ValueError(
+                    f"{where}: uncertainties {sorted(found.uncertainty)}, but line {first[0]} has "
+                    f"{sorted(first[1].uncertainty)}; all lines must have the same ones"
+                )
+            lines[key] = number, found
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error})") from error
+    if not lines:
+        raise ValueError(f"{path}: no utterance; a JSON object a line is expected")
+    return Confidences(path, lines)
+
+
+def mark(
+    ref: Mapping[str, str],
+    found: Mapping[str, Recognised],
+    unit: str = "mer",
+    normalisation: str = "basic",
+) -> Marked:
+    """Align every hypothesis with its reference and mark its tokens as right or wrong.
+
+    Args:
+        ref: id -> reference text, all of whose ids ``found`` must have, and no others.
+
+    Raises: ValueError for an unknown unit or normalisation, ids that do not match, or a text whose
+        tokens its words do not account for (:func:`confidences_of_tokens`).
+    """
+    treat, tokenise = get_normalisation(normalisation), unit_of(unit)
+    check_ids(ref, found)
+    ids = tuple(sorted(ref))
+    owner: list[int] = []
+    confidence: list[float] = []
+    right: list[bool] = []
+    counts = np.zeros((3, len(ids)), dtype=np.int64)
+    removed = 0
+    for place, key in enumerate(ids):
+        one = found[key]
+        tokens = tokenise(treat(one.text))
+        pieces = [tokenise(treat(word)) for word, _ in one.words]
+        removed += sum(not piece for piece in pieces)
+        try:
+            own = confidences_of_tokens(tokens, pieces, [p for _, p in one.words])
+        except ValueError as error:
+            raise ValueError(f"{place_of(found, key) or key}: {error}") from error
+        expected = tokenise(treat(ref[key]))
+        rows = align(expected, tokens)
+        hits = [name == "hit" for name, _, heard in rows if heard is not None]
+        owner += [place] * len(tokens)
+        confidence += own
+        right += hits
+        missed = sum(name == "del" for name, _, _ in rows)
+        counts[:, place] = len(hits) - sum(hits) + missed, len(expected), missed
+    return Marked(
+        ids,
+        np.array(owner, dtype=np.int64),
+        np.array(confidence, dtype=np.float64),
+        np.array(right, dtype=bool),
+        *counts,
+        _uncertainties([found[key] for key in ids]),
+        unit,
+        treat.name,
+        removed,
+    )
+
+
+def confidences_of_tokens(
+    tokens: Sequence[str], pieces: Sequence[Sequence[str]], confidence: Sequence[float]
+) -> list[float]:
+    """Return the confidence of each token of a text from those of its words.
+
+    Args:
+        tokens: those of the whole text.
+        pieces: for each word of the file the tokens it gives by itself, perhaps none.
+        confidence: of each word.
+
+    Where the words' tokens are not the text's (a word is cut where no token ends, or normalisation
+    looks across words), characters are matched, and a token has the product of the confidences of
+    the words that its characters are in.
+
+    Raises: ValueError where there are tokens, but no word that gives any.
+    """
+    if [t for piece in pieces for t in piece] == list(tokens):
+        return [p for piece, p in zip(pieces, confidence, strict=True) for _ in piece]
+    spelt = [(c, number) for number, piece in enumerate(pieces) for c in "".join(piece)]
+    if not spelt:
+        raise ValueError(f"the text has tokens {list(tokens)[:5]}, its words give none")
+    text = "".join(tokens)
+    owners = _owners("".join(c for c, _ in spelt), text, [number for _, number in spelt])
+    found, start = [], 0
+    for token in tokens:
+        inside = set(owners[start : start + len(token)])
+        found.append(math.prod(confidence[number] for number in inside))
+        start += len(token)
+    return found
+
+
+def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
+    """Return the owner of each character of ``target`` from that of ``source`` it is matched
+    with."""
+    if source == target:
+        return list(owner)
+    found: list[int] = []
+    last = len(source) - 1
+    for tag, i1, _, j1, j2 in Levenshtein.opcodes(source, target):
+        if tag in ("equal", "replace"):
+            found += owner[i1 : i1 + j2 - j1]
+        elif tag == "insert":
+            found += [owner[min(i1, last)]] * (j2 - j1)
+    return found
+
+
+def _uncertainties(rows: Sequence[Recognised]) -> dict[str, np.ndarray]:
+    found = {"confidence": np.array([1.0 - row.confidence for row in rows])}
+    for name in UNCERTAINTIES[1:]:
+        if all(name in row.uncertainty for row in rows):
+            found[name] = np.array([row.uncertainty[name] for row in rows])
+    return found
+
+
+def _entry(line: str, where: str) -> tuple[str, Recognised]:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: a JSON object is expected, found {line[:40]!r}")
+    try:
+        key, text, words = entry["utterance"], entry["text"], entry["words"]
+        told = [(word["word"], word["confidence"]) for word in words]
+        whole = entry["confidence"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{where}: utterance, text, confidence and words, each with word and confidence, are "
+            f"expected; {error!r}"
+        ) from error
+    for what, value in (("utterance", key), ("text", text), *(("word", w) for w, _ in told)):
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: {what} must be a string, found {value!r}")
+    if not key:
+        raise ValueError(f"{where}: utterance must not be empty")
+    checked = tuple((w, _probability(p, f"{where}: confidence of word {w!r}")) for w, p in told)
+    if _letters("".join(w for w, _ in told)) != _letters(text):
+        raise ValueError(f"{where}: the words of {key} do not spell its text {text[:60]!r}")
+    uncertainty = {
+        name: _finite(entry[name], f"{where}: {name}")
+        for name in UNCERTAINTIES[1:]
+        if entry.get(name) is not None
+    }
+    confidence = _probability(whole, f"{where}: confidence of {key}")
+    return key, Recognised(text, checked, confidence, uncertainty)
+
+
+def _letters(text: str) -> str:
+    return unicodedata.normalize("NFC", "".join(text.split()))
+
+
+def _finite(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, found {value!r}")
+    return float(value)
+
+
+def _probability(value: object, what: str) -> float:
+    number = _finite(value, what)
+    if not -_SLACK <= number <= 1 + _SLACK:
+        raise ValueError(f"{what} must be a probability, 0 to 1, found {value!r}")
+    return min(max(number, 0.0), 1.0)
