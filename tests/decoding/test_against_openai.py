@@ -75,7 +75,7 @@ def base() -> Setting:
 
 
 def random() -> Setting:
-    """The larger vocabulary; peaked and lively probabilities, texts that end, timestamps that come."""
+    """The larger vocabulary; probabilities with peaks, texts that end, timestamps that come."""
     generator = torch.Generator().manual_seed(11)
     dims = whisper.model.ModelDimensions(80, 1500, 32, 2, 1, 51866, 48, 32, 2, 2)
     model = Whisper(dims).eval()
