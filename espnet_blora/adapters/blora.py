@@ -99,6 +99,7 @@ class BloraLayer(LoraLayer):
         down, up = draws.kept[key]
         return by_sample(by_sample(x, down), up)
 
+    @torch.inference_mode(False)  # so that what is kept serves any forward
     @torch.no_grad()
     def _draw(self, draws: Draws, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (S, r, d_in) and B (S, d_out, r), as x is; one without a scale is (1, ...)."""

@@ -81,6 +81,18 @@ def test_weights_are_drawn_once(drawn, x, monkeypatch):
     assert adapter.state.context.draws is None  # and nothing else holds them
 
 
+def test_draws_made_in_inference_mode_serve_any_forward(drawn, x):
+    model, adapter = drawn
+    with adapter.sampling_batch(2, seed=0):
+        with torch.inference_mode():
+            found = model(rows(2, x))
+        inputs = rows(2, x).requires_grad_()
+        again = model(inputs)
+        assert torch.equal(again, found)
+        again.sum().backward()
+    assert inputs.grad.abs().max() > 0
+
+
 def test_spread_is_a_factor_on_sigma(drawn, x):
     model, adapter = drawn
     mean = model(x)
