@@ -29,7 +29,7 @@ from espnet_blora.whisper.vocabulary import Layout
 RULES = ("product", "min", "mean")
 """Of a word's tokens: joint probability, the smallest, or their geometric mean."""
 
-CHUNK = 2**24
+CHUNK = 2**23
 """Logits computed at once, samples x positions x vocabulary."""
 
 
@@ -162,7 +162,8 @@ def _score(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     else:
         mean = each.logsumexp(0) - math.log(len(each))
         total, data = _entropy(mean), _entropy(each).mean(0)
-    return torch.stack([mean.gather(1, wanted.unsqueeze(1)).squeeze(1), total, data])
+    said = mean.gather(1, wanted.unsqueeze(1)).squeeze(1).clamp_max(0.0)  # rounding may leave more
+    return torch.stack([said, total, data])
 
 
 def _entropy(log_prob: Tensor) -> Tensor:

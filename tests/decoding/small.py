@@ -1,0 +1,37 @@
+"""A recogniser small enough for a test: random weights, a wide posterior, texts of some tokens."""
+
+import torch
+from torch import Tensor
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_blora import add_adapter
+from espnet_blora.decoding.recogniser import Recogniser
+from espnet_blora.whisper.vocabulary import Layout
+
+LAYOUT = Layout.of(51865)
+
+
+def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:
+    """A random Whisper with an adapter whose update matters, in evaluation mode."""
+    torch.manual_seed(0)
+    whisper = Whisper(ModelDimensions(80, 1500, 16, 2, 1, 51865, 24, 16, 2, 1)).eval()
+    torch.nn.init.normal_(whisper.decoder.positional_embedding)
+    whisper.decoder.token_embedding.weight.data[LAYOUT.eot] *= 4  # so that beams end
+    adapter = None
+    if method is not None:
+        own = {"rho_init_A": rho} if method == "blora" else {}
+        adapter = add_adapter(whisper, method, rank=4, **own)
+        for layer in adapter.layers.values():
+            torch.nn.init.normal_(layer.lora_B, std=0.3)
+    whisper.requires_grad_(False)
+    return Recogniser(
+        whisper.encoder, whisper.decoder, LAYOUT, "batch", adapter, [(0, 0)], None, "small"
+    )
+
+
+def utterances() -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """Waves of noise and prompts, by utterance id."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = {"d": 4000, "a": 700, "c": 9000, "b": 2500}
+    waves = {uid: 0.1 * torch.randn(n, generator=generator) for uid, n in lengths.items()}
+    return waves, {uid: LAYOUT.prompt("zh" if uid in "ab" else "en") for uid in waves}
