@@ -1,7 +1,7 @@
 """Plug espnet_blora into ESPnet, then run an ESPnet program as if it had been started itself.
 
     python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
-        [--adapter-scale F] -m espnet2.bin.X ...
+        [--adapter-scale F] [--search own|espnet] -m espnet2.bin.X ...
 
 ESPnet's recipes start every program as `${python} -m espnet2.bin.X`, so
 `--python "python3 -m espnet_blora.run --whisper small"` plugs in without touching ESPnet.
@@ -22,11 +22,19 @@ from pathlib import Path
 
 from espnet_blora import plugin
 from espnet_blora.plugin.errors import DEBUG, users_mistake, wants_traceback
-from espnet_blora.plugin.settings import NEW_LANGUAGES, PROGRAM, SCALE, WHISPER, parse_scale
+from espnet_blora.plugin.settings import (
+    NEW_LANGUAGES,
+    PROGRAM,
+    SCALE,
+    SEARCH,
+    SEARCHES,
+    WHISPER,
+    parse_scale,
+)
 
 USAGE = """\
 usage: python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
-                                   [--adapter-scale F] -m MODULE [ARG ...]
+                                   [--adapter-scale F] [--search own|espnet] -m MODULE [ARG ...]
        python3 -m espnet_blora.run [the same options] SCRIPT.py [ARG ...]
 
 Plug espnet_blora into ESPnet, then run MODULE (espnet2.bin.asr_train, ...) as if it had been
@@ -37,6 +45,7 @@ started itself: its options, its --help and its exit code.
   --new-languages CODES   languages to add to those that the Whisper has: stage 5 and training
                           (codes of 2 or 3 letters, commas between them; decoding knows them)
   --adapter-scale F       decoding: multiply the adapter's update by F >= 0 (0: the base model)
+  --search own|espnet     decoding: our batched search (default), or ESPnet's own
   -m MODULE               the module to run; everything after it belongs to the module
   -h, --help              this text
 
@@ -45,6 +54,9 @@ ESPNET_BLORA_DEBUG=1 in the environment shows its traceback.
 
 In an ESPnet recipe: ./asr.sh --python "python3 -m espnet_blora.run --whisper small" ...
 """
+
+
+INFERENCE = "espnet2.bin.asr_inference"
 
 
 class UsageError(Exception):
@@ -64,6 +76,7 @@ def parse(argv: list[str]) -> tuple[dict[str, str], str | None, str | None, list
         "--whisper": "whisper",
         "--new-languages": "new_languages",
         "--adapter-scale": "adapter_scale",
+        "--search": "search",
     }
     rest = list(argv)
     while rest:
@@ -150,6 +163,20 @@ def run_script(path: str, arguments: list[str]) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+def decoded_by_us(arguments: list[str]) -> bool:
+    """Decode with our own search if the options allow; False leaves it to ESPnet's program.
+
+    ESPnet is not imported for it, which saves seconds a job.
+    """
+    from espnet_blora.plugin import own_inference
+
+    options = own_inference.takes(arguments)
+    if options is None:
+        return False
+    own_inference.inference(options)
+    return True
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the launcher's options, plug in where the program needs it, and run the program."""
     try:
@@ -167,6 +194,12 @@ def main(argv: list[str] | None = None) -> None:
             os.environ[WHISPER] = options["whisper"]
         if "new_languages" in options:
             os.environ[NEW_LANGUAGES] = options["new_languages"]
+        if "search" in options:
+            if options["search"] not in SEARCHES:
+                raise UsageError(
+                    f"--search {options['search']!r}; allowed: {' or '.join(SEARCHES)}"
+                )
+            os.environ[SEARCH] = options["search"]
         if script is not None:
             run_script(script, arguments)
             return
@@ -175,6 +208,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.stderr.write(f"espnet_blora.run: error: {error}\n{USAGE.splitlines()[0]}\n")
         sys.exit(2)
     try:
+        if module == INFERENCE and decoded_by_us(arguments):
+            return
         if plugin.needs_plugin(module, arguments):
             os.environ[PROGRAM] = module
             plugin.register()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 
 from espnet_blora.decoding.pieces import cut
+from espnet_blora.plugin.own_inference import asked_keys
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
@@ -284,24 +284,16 @@ def inference(**options: Any) -> None:
     """
     key_file = options.get("key_file")
     if key_file is not None:
-        keys = _keys(key_file)
-        doubled = [key for key, count in Counter(keys).items() if count > 1]
-        if doubled:
-            raise ValueError(f"{key_file}: listed twice: {' '.join(doubled)}; remove one of each")
+        keys = asked_keys(key_file)
     with only_run(Path(options["output_dir"])):
         base_inference(**options)
     text = Path(options["output_dir"]) / "1best_recog" / "text"
     if key_file is None or not text.is_file():
         return
-    written = _keys(text)
+    written = [line.split(maxsplit=1)[0] for line in text.read_text(encoding="utf-8").splitlines()]
     if sorted(written) != sorted(keys):
         missing = sorted(set(keys) - set(written))
         raise ValueError(
             f"{text}: {len(written)} lines for {len(keys)} utterances of {key_file}; "
             f"missing: {' '.join(missing[:10]) or 'none'}"
         )
-
-
-def _keys(path: str | Path) -> list[str]:
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return [line.split(maxsplit=1)[0] for line in lines if line.strip()]

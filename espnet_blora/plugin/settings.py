@@ -8,6 +8,9 @@ WHISPER = "ESPNET_BLORA_WHISPER"
 SCALE = "ESPNET_BLORA_SCALE"
 NEW_LANGUAGES = "ESPNET_BLORA_NEW_LANGUAGES"
 PROGRAM = "ESPNET_BLORA_PROGRAM"
+SEARCH = "ESPNET_BLORA_SEARCH"
+SEARCHES = ("own", "espnet")
+"""Who decodes: our batched search where it can, or ESPnet's own whatever the options."""
 
 
 @dataclass(frozen=True)

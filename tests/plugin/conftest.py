@@ -40,3 +40,19 @@ def short_whisper(tmp_path_factory):
     path = tmp_path_factory.mktemp("whisper") / "short.safetensors"
     save_whisper(lively(n_text_ctx=24), path, dtype=torch.float32)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory, random_whisper):
+    """What training leaves behind: config.yaml and a checkpoint."""
+    from tests.plugin.stage12 import make_experiment
+
+    return make_experiment(tmp_path_factory, random_whisper)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A set with wav.scp and utt2lang."""
+    from tests.plugin.stage12 import LANGUAGES, SAMPLES, write_data
+
+    return write_data(tmp_path_factory.mktemp("data") / "test", SAMPLES, LANGUAGES)

@@ -1,88 +1,20 @@
 """ESPnet's own asr_inference on a random Whisper: any batch size, each language at its own row."""
 
-import argparse
 import logging
 import math
 import re
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 import yaml
 from espnet2.bin import asr_inference
-from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.plugin import inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
-from espnet_blora.plugin.whisper_register import register_whisper
-from espnet_blora.whisper.vocabulary import Layout
-
-LAYOUT = Layout.of(51865)
-SAMPLES = {"u1": 6000, "u2": 16000, "u3": 9000, "u4": 12345, "u5": 30, "u6": 0}
-LANGUAGES = {"u1": "zh", "u2": "en", "u3": "de", "u4": "zh", "u5": "en", "u6": "zh"}
-
-
-def write_data(folder, samples, languages):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    lines = []
-    for uid, n in samples.items():
-        t = np.arange(n) / 16000
-        wave = 0.3 * np.sin(2 * math.pi * rng.uniform(100, 3000) * t) + 0.05 * rng.normal(size=n)
-        soundfile.write(folder / f"{uid}.wav", wave, 16000)
-        lines.append(f"{uid} {folder / uid}.wav\n")
-    (folder / "wav.scp").write_text("".join(lines))
-    (folder / "utt2lang").write_text("".join(f"{u} {c}\n" for u, c in languages.items()))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "test", SAMPLES, LANGUAGES)
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory, random_whisper):
-    """What training leaves behind: config.yaml and a checkpoint."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(WHISPER, random_whisper)
-        patch.delenv(SCALE, raising=False)
-        register_whisper()
-        folder = tmp_path_factory.mktemp("exp")
-        tokens = folder / "tokens.txt"
-        tokens.write_text("".join(f"{t}\n" for t in LAYOUT.token_list()), encoding="utf-8")
-        options = {
-            "output_dir": str(folder),
-            "token_list": str(tokens),
-            "token_type": "whisper_multilingual",
-            "bpemodel": "whisper_multilingual",
-            "input_size": 1,
-            "normalize": None,
-            "encoder": "whisper",
-            "encoder_conf": {"pad_to": "batch"},
-            "decoder": "whisper",
-            "model_conf": {
-                "ctc_weight": 0.0,
-                "sym_sos": "<|startoftranscript|>",
-                "sym_eos": "<|endoftext|>",
-            },
-        }
-        args = argparse.Namespace(**{**vars(ASRTask.get_parser().parse_args([])), **options})
-        model = ASRTask.build_model(args)
-        # A trained checkpoint that differs from the base, so that it must really be read.
-        with torch.no_grad():
-            model.decoder.decoders.ln.weight.mul_(1.1)
-        torch.save(model.state_dict(), folder / "model.pth")
-        stored = {k: v for k, v in vars(args).items() if isinstance(v, PLAIN)}
-        (folder / "config.yaml").write_text(yaml.dump(stored, Dumper=yaml.CSafeDumper))
-    return folder
-
-
-PLAIN = (str, int, float, bool, dict, list, type(None))
+from tests.plugin.stage12 import LANGUAGES, LAYOUT, SAMPLES, write_data
 
 
 @pytest.fixture

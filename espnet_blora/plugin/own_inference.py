@@ -1,0 +1,273 @@
+"""Stage 12 without ESPnet's imports: what `asr_inference` would write, found by our batched search.
+
+The launcher comes here when the options ask for nothing that only ESPnet's search has
+(`espnet_blora.plugin.inference_options`). Options, output files and the log lines that stage 12
+counts are the same; the adapter is merged once, utterances are batched by length, and the texts are
+those of ESPnet's search (a test compares them over a whole set).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from espnet2.fileio.datadir_writer import DatadirWriter
+from torch import Tensor
+
+from espnet_blora.data.audio import blocks, open_audio
+from espnet_blora.data.kaldi import read_keyed
+from espnet_blora.decoding.batch import decode
+from espnet_blora.decoding.filters import build_filters
+from espnet_blora.decoding.pieces import cut
+from espnet_blora.decoding.recogniser import Recogniser, open_experiment
+from espnet_blora.decoding.rules import Hypothesis, SearchOptions
+from espnet_blora.plugin.inference_options import extras, parse, why_espnet
+from espnet_blora.plugin.language import Languages
+from espnet_blora.plugin.settings import SEARCH, SEARCHES, Settings
+
+RATE = 16000
+GROUP = 30 * 60 * RATE
+"""Samples that are read before they are decoded: half an hour, 115 MB."""
+
+_FORMAT = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
+logger = logging.getLogger(__name__)
+
+
+def takes(arguments: Sequence[str]) -> argparse.Namespace | None:
+    """Read the options of `asr_inference`; None when ESPnet's own program has to run.
+
+    Raises:
+        ValueError: ESPNET_BLORA_SEARCH is nonsense, or options of ours beside some of ESPnet's.
+    """
+    asked = os.environ.get(SEARCH) or SEARCHES[0]
+    if asked not in SEARCHES:
+        raise ValueError(f"{SEARCH} is {asked!r}; allowed: {' or '.join(SEARCHES)}")
+    options = parse(arguments)
+    if isinstance(options, str):
+        return None
+    reason = "it was asked for" if asked == "espnet" else why_espnet(options)
+    if reason is None:
+        return options
+    if ours := extras(options):
+        raise ValueError(
+            f"{', '.join(ours)}: only our own search knows that, but ESPnet's has to run: {reason}"
+        )
+    logging.basicConfig(level=options.log_level, format=_FORMAT)
+    logger.info("decoding with ESPnet's own search: %s", reason)
+    return None
+
+
+def asked_keys(key_file: str | Path) -> list[str]:
+    """The utterance ids of a key file.
+
+    Raises:
+        ValueError: one is listed twice.
+    """
+    lines = Path(key_file).read_text(encoding="utf-8").split("\n")
+    keys = [line.split(maxsplit=1)[0] for line in lines if line.strip()]
+    doubled = [key for key, count in Counter(keys).items() if count > 1]
+    if doubled:
+        raise ValueError(f"{key_file}: listed twice: {' '.join(doubled)}; remove one of each")
+    return keys
+
+
+def read_wave(uid: str, place: str) -> Tensor:
+    """Read one utterance of a dumped set, (S,) fp32 at 16 kHz.
+
+    Raises:
+        ValueError: a file that is not there or cannot be read, of another rate, with more than one
+            channel or with NaN; names the utterance.
+    """
+    try:
+        with open_audio(place) as file:
+            if file.samplerate != RATE or file.channels != 1:
+                raise ValueError(
+                    f"{file.samplerate} Hz, {file.channels} channels; 16 kHz mono is expected: "
+                    "stage 3 makes it"
+                )
+            parts = [torch.from_numpy(block[:, 0]) for block in blocks(file)]
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ValueError(f"utterance {uid!r}: {place}: {error}") from error
+    wave = torch.cat(parts) if parts else torch.zeros(0)
+    if not len(wave):
+        logger.warning("utterance %s: %s holds no samples; decoded as silence", uid, place)
+    if not bool(torch.isfinite(wave).all()):
+        raise ValueError(f"utterance {uid!r}: {place}: NaN or infinite samples; replace it")
+    return wave
+
+
+class _Job:
+    """One job of stage 12."""
+
+    def __init__(self, options: argparse.Namespace, recogniser: Recogniser, places: dict[str, str]):
+        self.options, self.recogniser, self.places = options, recogniser, places
+        self.languages = Languages.beside(
+            [options.data_path_and_name_and_type[0][0]], recogniser.layout
+        )
+        self.search = SearchOptions(
+            beam_size=options.beam_size,
+            nbest=options.nbest,
+            rule=options.rule,
+            maxlenratio=options.maxlenratio,
+            minlenratio=options.minlenratio,
+            penalty=options.penalty,
+            normalize_length=options.normalize_length,
+            max_tokens=options.max_tokens,
+            length_penalty=options.length_penalty,
+            patience=options.patience,
+        )
+        self.filters = build_filters(
+            recogniser.layout,
+            suppress_tokens=options.suppress_tokens,
+            suppress_blank=options.rule == "whisper",
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+        )
+        self.problems: list[str] = []
+
+    def groups(self) -> Iterator[dict[str, Tensor]]:
+        """Yield utterances in the order asked for, so many that they fill the memory set aside."""
+        group: dict[str, Tensor] = {}
+        for uid, place in self.places.items():
+            try:
+                group[uid] = read_wave(uid, place)
+            except ValueError as error:
+                self.problems.append(str(error))
+                continue
+            if sum(map(len, group.values())) >= GROUP:
+                yield group
+                group = {}
+        if group:
+            yield group
+
+    def decode(self, group: dict[str, Tensor]) -> dict[str, list[Hypothesis]]:
+        """Decode utterances of any length; those over 30 s in pieces, whose texts are joined."""
+        waves: dict[str, Tensor] = {}
+        pieces: dict[str, list[str]] = {}
+        for uid, wave in group.items():
+            parts = cut(wave)
+            if len(parts) > 1:
+                logger.warning(
+                    "utterance %s lasts %.1f s: decoded in %d pieces of at most 30 s",
+                    uid, len(wave) / RATE, len(parts),
+                )  # fmt: skip
+            pieces[uid] = [f"{uid} {number}" for number in range(len(parts))]
+            waves.update(zip(pieces[uid], parts, strict=True))
+        prompts = {
+            piece: self.recogniser.layout.prompt(self.languages[uid])
+            for uid, names in pieces.items()
+            for piece in names
+        }
+        begin = time.time()
+        found = decode(
+            self.recogniser, waves, prompts, self.search, self.filters, self.options.batch_size
+        )
+        self._log(group, found, pieces, begin, time.time())
+        return {uid: _joined([found[piece] for piece in names]) for uid, names in pieces.items()}
+
+    def _log(
+        self,
+        group: dict[str, Tensor],
+        found: dict[str, list[Hypothesis]],
+        pieces: dict[str, list[str]],
+        begin: float,
+        end: float,
+    ) -> None:
+        """Write the two lines an utterance that `calculate_rtf.py` reads.
+
+        What batches took is shared out by length: the times of the lines add up to it.
+        """
+        share = (end - begin) / max(1, sum(map(len, group.values())))
+        for uid, wave in group.items():
+            self._line(begin, f"speech length: {len(wave)}")
+            begin += share * len(wave)
+            best = [row for piece in pieces[uid] for one in found[piece][:1] for row in one.ids]
+            self._line(begin, f"best hypo: {uid} {self._text(best)}")
+
+    def _line(self, when: float, message: str) -> None:
+        record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None)
+        record.created = when
+        record.msecs = datetime.datetime.fromtimestamp(when).microsecond // 1000
+        logger.handle(record)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        # one line of a Kaldi text file: blanks of any kind, line breaks too, become one space
+        return " ".join(self.recogniser.layout.decode(ids).split())
+
+    def write(self, writer: DatadirWriter, uid: str, found: Sequence[Hypothesis]) -> None:
+        """Write the n-best list of one utterance as ESPnet does."""
+        layout = self.recogniser.layout
+        if not found:
+            logger.warning("utterance %s: the search ended without a hypothesis; empty text", uid)
+            found = [Hypothesis((), 0.0, False)]
+        for number, hypothesis in enumerate(found[: self.options.nbest], 1):
+            folder = writer[f"{number}best_recog"]
+            folder["token"][uid] = " ".join(layout.tokens(hypothesis.ids))
+            folder["token_int"][uid] = " ".join(map(str, hypothesis.ids))
+            folder["score"][uid] = str(torch.tensor(hypothesis.score))
+            folder["text"][uid] = self._text(hypothesis.ids)
+
+
+def _joined(parts: list[list[Hypothesis]]) -> list[Hypothesis]:
+    """The n-best lists of an utterance's pieces as one list, best with best."""
+    if len(parts) == 1:
+        return parts[0]
+    return [
+        Hypothesis(
+            tuple(i for one in row for i in one.ids),
+            sum(one.score for one in row),
+            all(one.ended for one in row),
+        )
+        for row in zip(*parts, strict=False)  # as many as the piece with the fewest has
+    ]
+
+
+def inference(options: argparse.Namespace) -> None:
+    """Decode one key file of stage 12.
+
+    Raises:
+        FileNotFoundError, ValueError: a mistake in options, model, data or audio; every utterance
+            that cannot be decoded is named, after the others have been.
+    """
+    from espnet_blora.plugin.resume import only_run
+
+    logging.basicConfig(level=options.log_level, format=_FORMAT)
+    settings = Settings.current()
+    scp = options.data_path_and_name_and_type[0][0]
+    places = read_keyed(scp)
+    if options.key_file is not None:
+        keys = asked_keys(options.key_file)
+        missing = [key for key in keys if not places.get(key)]
+        if missing:
+            raise ValueError(
+                f"{scp}: lacks {len(missing)} utterances of {options.key_file}: "
+                f"{' '.join(missing[:10])}"
+            )
+        places = {key: places[key] for key in keys}
+    with ExitStack() as stack:
+        stack.enter_context(only_run(Path(options.output_dir)))
+        recogniser = open_experiment(
+            options.asr_train_config,
+            options.asr_model_file,
+            whisper=settings.whisper,
+            device="cuda" if options.ngpu else "cpu",
+            dtype=options.dtype,
+            adapter_scale=settings.adapter_scale,
+        )
+        job = _Job(options, recogniser, places)
+        writer = stack.enter_context(DatadirWriter(options.output_dir))
+        for group in job.groups():
+            for uid, found in job.decode(group).items():
+                job.write(writer, uid, found)
+    if job.problems:
+        raise ValueError(
+            f"{len(job.problems)} of {len(places)} utterances could not be decoded (the others "
+            f"were): {'; '.join(job.problems[:10])}"
+        )
