@@ -25,7 +25,12 @@ from espnet_blora.adapters import (
 )
 from espnet_blora.adapters.merge import bake_layers
 from espnet_blora.decoding.loads import apply_scale, check_loads
-from espnet_blora.decoding.training_config import ESPNET, TrainingConfig, read_training_config
+from espnet_blora.decoding.training_config import (
+    ESPNET,
+    TrainingConfig,
+    find_checkpoint,
+    read_training_config,
+)
 from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.archive import checked_load
 from espnet_blora.whisper.checkpoint import load_whisper
@@ -33,7 +38,6 @@ from espnet_blora.whisper.encoder import PAD_TO
 from espnet_blora.whisper.sizes import in_use, same_whisper, usable
 from espnet_blora.whisper.vocabulary import Layout
 
-BEST, BASE = "valid.acc.best.pth", "base.pth"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 logger = logging.getLogger(__name__)
 
@@ -120,15 +124,15 @@ def open_experiment(
         ValueError: a model that is no Whisper or has an adapter of ESPnet's own, a damaged
             checkpoint, or one that does not fit (base, method, rank, keys).
     """
-    kind = _dtype(dtype)
     path = Path(asr_exp)
     config = read_training_config(
-        path / "config.yaml" if path.is_dir() or not path.suffix else path
+        path if path.suffix in (".yaml", ".yml") else path / "config.yaml"
     )
-    file = _checkpoint(config.path.parent, model_file)
+    place = _place(device, dtype, config.pad_to)
+    file = find_checkpoint(config.path.parent, model_file)
     method = _adapter_of(config)
     spec = _whisper_of(config, whisper)
-    base = load_whisper(spec)
+    base = load_whisper(spec, start=False)
     if base.dims.n_vocab != config.layout.n_vocab:
         raise ValueError(
             f"{config.path}: token list with {config.layout.n_vocab} tokens, but Whisper {spec!r} "
@@ -142,8 +146,8 @@ def open_experiment(
         add_adapter(model, method[0], **method[1])
     _load(model, file)
     return _ready(
-        base, model, config.layout, config.pad_to, config.language, str(path),
-        torch.device(device), kind, adapter_scale, merge,
+        base, model, config.layout, config.pad_to, config.language, str(path), place,
+        adapter_scale, merge,
     )  # fmt: skip
 
 
@@ -172,8 +176,8 @@ def open_whisper(
         FileNotFoundError: no such Whisper, no such adapter file.
         ValueError: an English-only or damaged Whisper, an adapter that is damaged or of another.
     """
-    kind = _dtype(dtype)
-    base = load_whisper(spec)
+    place = _place(device, dtype, pad_to)
+    base = load_whisper(spec, start=False)
     layout = Layout.of(base.dims.n_vocab)
     model: nn.Module = base
     if adapter_file is not None:
@@ -182,34 +186,29 @@ def open_whisper(
             model = _Model(base)
         load_adapter(model, adapter_file)
     return _ready(
-        base, model, layout, pad_to, None, os.fspath(adapter_file or spec),
-        torch.device(device), kind, adapter_scale, merge,
+        base, model, layout, pad_to, None, os.fspath(adapter_file or spec), place,
+        adapter_scale, merge,
     )  # fmt: skip
 
 
-def _dtype(given: str | torch.dtype) -> torch.dtype:
-    kind = DTYPES.get(str(given).removeprefix("torch."))
+def _place(
+    device: str | torch.device, dtype: str | torch.dtype, pad_to: str
+) -> tuple[torch.device, torch.dtype]:
+    """Check where and how to compute, before anything is read."""
+    if pad_to not in PAD_TO:
+        raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
+    kind = DTYPES.get(str(dtype).removeprefix("torch."))
     if kind is None:
-        raise ValueError(f"dtype is {given!r}; allowed: {', '.join(DTYPES)}")
-    return kind
-
-
-def _checkpoint(folder: Path, given: str | os.PathLike | None) -> Path:
-    """The checkpoint file to load.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
-    names = [BEST, BASE] if given is None else [os.fspath(given)]
-    places = [folder / name for name in names] + [Path(name) for name in names if given is not None]
-    for place in places:
-        if place.is_file():
-            return place
-    there = sorted(p.name for p in folder.glob("*.pth") if p.name != "checkpoint.pth")
-    raise FileNotFoundError(
-        f"{folder}: none of {', '.join(names)}; there are {', '.join(there) or 'no checkpoints'}: "
-        "train first (--stage 11), or name one of these"
-    )
+        raise ValueError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+    try:
+        there = torch.device(device)
+        torch.empty(0, device=there)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"device is {str(device)!r}, which cannot be used here ({reason}); cpu always can"
+        ) from error
+    return there, kind
 
 
 def _adapter_of(config: TrainingConfig) -> tuple[str, dict] | None:
@@ -265,14 +264,11 @@ def _ready(
     pad_to: str,
     language: str | None,
     name: str,
-    device: torch.device,
-    dtype: torch.dtype,
+    place: tuple[torch.device, torch.dtype],
     scale: float | None,
     merge: bool,
 ) -> Recogniser:
     """Scale, merge, round and move a loaded model."""
-    if pad_to not in PAD_TO:
-        raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
     model.eval().requires_grad_(False)
     apply_scale(model, scale)
     adapter = get_adapter(model)
@@ -284,8 +280,8 @@ def _ready(
         else:
             logger.info("adapter '%s' cannot be merged: decoded factored", adapter.method)
     for half in (base.encoder, base.decoder):
-        _round(half, dtype)
-    model.to(device)
+        _round(half, place[1])
+    model.to(place[0])
     heads = base.alignment_heads.to_dense().nonzero().tolist()
     return Recogniser(
         encoder=base.encoder,

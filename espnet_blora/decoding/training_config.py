@@ -7,6 +7,7 @@ with Whisper's own vocabulary token by token all the same.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import yaml
 from espnet_blora.whisper.new_tokens import check_agreement
 from espnet_blora.whisper.vocabulary import Layout
 
+BEST, BASE = "valid.acc.best.pth", "base.pth"
 ESPNET = (
     "Remedy: decode it with ESPnet's own program, python3 -m espnet_blora.run -m "
     "espnet2.bin.asr_inference"
@@ -51,9 +53,18 @@ class TrainingConfig:
 
     @property
     def language(self) -> str | None:
-        """The code of the language that preprocessor_conf.whisper_language names, if it does."""
+        """The code of the language that preprocessor_conf.whisper_language names, if it does.
+
+        Raises:
+            ValueError: the model has no such language.
+        """
         named = self.part("preprocessor").get("whisper_language")
-        return None if named is None else self.layout.language_code(str(named))
+        if named is None:
+            return None
+        try:
+            return self.layout.language_code(str(named))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: preprocessor_conf.whisper_language: {error}") from error
 
     @property
     def pad_to(self) -> str:
@@ -109,6 +120,26 @@ def read_training_config(path: Path) -> TrainingConfig:
     layout = Layout.of_tokens([str(token) for token in tokens], f"{path}, token_list")
     check_agreement((values.get("decoder_conf") or {}).get("new_languages"), layout)
     return TrainingConfig(path, values, layout)
+
+
+def find_checkpoint(folder: Path, given: str | os.PathLike | None = None) -> Path:
+    """The checkpoint to load: `given`, by its name in `folder` or its path, else the usual one.
+
+    Without `given` it is the best epoch's, else the mark of the unadapted base.
+
+    Raises:
+        FileNotFoundError: it is not there; says what is.
+    """
+    names = [BEST, BASE] if given is None else [os.fspath(given)]
+    places = [folder / name for name in names] + [Path(name) for name in names if given is not None]
+    for place in places:
+        if place.is_file():
+            return place
+    there = sorted(p.name for p in folder.glob("*.pth") if p.name != "checkpoint.pth")
+    raise FileNotFoundError(
+        f"{folder}: none of {', '.join(names)}; there are {', '.join(there) or 'no checkpoints'}: "
+        "train first (run.sh --stage 11), or name one of these"
+    )
 
 
 def _check_model(path: Path, values: Mapping[str, Any]) -> None:

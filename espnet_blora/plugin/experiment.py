@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-BEST, BASE = "valid.acc.best.pth", "base.pth"
+from espnet_blora.decoding.training_config import find_checkpoint
 
 
 def open_experiment(
@@ -32,11 +32,8 @@ def open_experiment(
     config = folder / "config.yaml"
     if not config.is_file():
         raise FileNotFoundError(f"{config}: no such file; train first (run.sh --stage 11)")
-    names = [model_file] if model_file else [BEST, BASE]
-    found = [folder / name for name in names if (folder / name).exists()]
-    if not found:
-        raise FileNotFoundError(f"{folder}: none of {', '.join(names)}; train first (--stage 11)")
-    model, _ = ASRTask.build_model_from_file(config, found[0], device)
+    file = find_checkpoint(folder, model_file)
+    model, _ = ASRTask.build_model_from_file(config, file, device)
     return model.eval().requires_grad_(False)
 
 

@@ -29,11 +29,10 @@ N_PROMPT = 4
 
 @lru_cache(maxsize=1)
 def _sizes() -> dict[int, int]:
-    """Vocabulary size -> number of languages, for every multilingual layout."""
-    return {
-        get_tokenizer(multilingual=True, num_languages=n).encoding.n_vocab: n
-        for n in (99, len(LANGUAGES))
-    }
+    """Vocabulary size -> number of languages, for every multilingual layout: a token a language."""
+    fewest = 99
+    tokenizer = get_tokenizer(multilingual=True, num_languages=fewest)
+    return {tokenizer.encoding.n_vocab - fewest + n: n for n in (fewest, len(LANGUAGES))}
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +99,11 @@ class Layout:
                 that differs.
         """
         tokens = tuple(tokens)
-        agreeing = {n: _agreeing(tokens, _token_list(n)) for n in _sizes()}
+        agreeing: dict[int, int] = {}
+        for n in sorted(_sizes(), key=lambda n: n != len(tokens)):
+            agreeing[n] = _agreeing(tokens, _token_list(n))
+            if agreeing[n] == n:
+                break  # the other list, which takes as long to make, need not be looked at
         # the list that it begins with; else the one of its length, else the likeliest
         base = max(agreeing, key=lambda n: (agreeing[n] == n, n == len(tokens), agreeing[n]))
         layout = cls.of(base)
@@ -234,13 +237,12 @@ def _agreeing(tokens: Sequence[str], wanted: Sequence[str]) -> int:
 @lru_cache(maxsize=32)
 def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Layout:
     sizes = _sizes()
-    english_only = get_tokenizer(multilingual=False).encoding.n_vocab
-    if n_vocab == english_only:
-        raise ValueError(
-            f"{n_vocab} tokens is an English-only Whisper, which has no language prompt. "
-            "Use the multilingual model of that size (for example `small`, not `small.en`)."
-        )
     if n_vocab not in sizes:
+        if n_vocab == get_tokenizer(multilingual=False).encoding.n_vocab:
+            raise ValueError(
+                f"{n_vocab} tokens is an English-only Whisper, which has no language prompt. "
+                "Use the multilingual model of that size (for example `small`, not `small.en`)."
+            )
         raise ValueError(f"no multilingual Whisper has {n_vocab} tokens; known: {_or(sizes)}")
     tokenizer = get_tokenizer(multilingual=True, num_languages=sizes[n_vocab])
     codes = list(LANGUAGES)[: sizes[n_vocab]]
@@ -272,12 +274,12 @@ def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str,
         return (*_token_list(n_vocab), *(f"<|{code}|>" for code in new_languages))
     layout = Layout.of(n_vocab)
     encoding = layout.tokenizer.encoding
-    alphabet = _alphabet()
-    return tuple(
-        "".join(alphabet[byte] for byte in encoding.decode_single_token_bytes(index))
-        if index < layout.eot
-        else encoding.decode_single_token_bytes(index).decode("ascii")
-        for index in range(n_vocab)
+    raw = [encoding.decode_single_token_bytes(index) for index in range(n_vocab)]
+    # a character a byte, all tokens at once; the blank between them is no byte's character
+    text = "\u2028".join(token.decode("latin-1") for token in raw[: layout.eot])
+    return (
+        *text.translate(_alphabet()).split("\u2028"),
+        *(token.decode("ascii") for token in raw[layout.eot :]),
     )
 
 

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+import espnet_blora
 from espnet_blora.adapters import get_adapter
+from espnet_blora.adapters.merge import bake_layers
 
 
 def test_a_merged_forward_reads_the_sum_alone(adapted, x):
@@ -73,3 +75,20 @@ def test_a_merged_model_can_be_copied(adapted, x):
     adapter.merge()
     copied = copy.deepcopy(model)
     assert get_adapter(copied).merged and torch.equal(copied(x), model(x))
+
+
+def test_baked_layers_are_the_linears_that_they_were(build, shake, linears, method, x):
+    for linear in (linears["casting"], linears["doubling"]):
+        model = build(linear=linear)
+        adapter = shake(espnet_blora.add_adapter(model, method, rank=4, alpha=8))
+        layers, names = adapter.layers, set(build(linear=linear).state_dict())
+        model.eval()
+        with pytest.raises(ValueError, match=r"blocks\.0\.attn\.query is not merged"):
+            bake_layers(layers)
+        adapter.merge()
+        expected = model(x)
+        bake_layers(layers)
+        assert {type(layer) for layer in layers.values()} == {linear}
+        assert torch.equal(model(x), expected)
+        del model.adapter_state
+        assert {n for n, _ in model.named_parameters()} == names
