@@ -68,6 +68,11 @@ def cut_stream(
     yield begin, rest
 
 
+def n_pieces(samples: int, limit: int = N_SAMPLES) -> int:
+    """Into how many pieces a wave is cut."""
+    return len(_windows(samples, limit)) + 1
+
+
 def _windows(samples: int, limit: int) -> list[tuple[int, int]]:
     """Where each cut of a wave may lie: (first sample, last sample + 1), in order."""
     if samples <= limit:

@@ -30,7 +30,7 @@ def render(transcript: Transcript, form: str) -> str:
     """
     if form == "json":
         found = transcript.as_dict()
-        return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n"
     if form not in WRITERS:
         raise ValueError(f"format {form!r}; allowed: {', '.join(FORMATS)}")
     segments = [

@@ -11,14 +11,15 @@ from espnet_blora.decoding.pieces import joined
 class Word:
     """One word with the blank before it, if it has one: a segment's words join to its text.
 
-    start, end: seconds from the file's beginning. probability: geometric mean over its tokens.
-    confidence: by posterior samples or a temperature, where that was asked for.
+    start, end: seconds from the file's beginning; probability: the mean of its tokens', among
+    text; all three where times were asked for. confidence: the probability of all its tokens
+    together, where it was asked for.
     """
 
     word: str
-    start: float
-    end: float
-    probability: float
+    start: float | None = None
+    end: float | None = None
+    probability: float | None = None
     confidence: float | None = None
 
 
@@ -28,8 +29,8 @@ class Segment:
 
     start, end: seconds. text: what is said. tokens: its ids. avg_logprob: of the whole piece of
     audio it comes from, end of text included, in nats a token. complete: False where that piece's
-    text was cut off by the limit of tokens. words: with their times, where those were asked for.
-    extra: further figures of the piece, by name (confidence).
+    text was cut off by the limit of tokens. words: where times or confidences were asked for.
+    extra: further figures of that piece, by name: its confidence and uncertainties.
     """
 
     start: float
@@ -99,12 +100,8 @@ def _segment(number: int, segment: Segment) -> dict:
 
 
 def _word(word: Word) -> dict:
-    found: dict = {
-        "word": word.word,
-        "start": round(word.start, 3),
-        "end": round(word.end, 3),
-        "probability": round(word.probability, 4),
+    digits = {"start": 3, "end": 3, "probability": 4, "confidence": 4}
+    known = {name: getattr(word, name) for name in digits}
+    return {"word": word.word} | {
+        name: round(value, digits[name]) for name, value in known.items() if value is not None
     }
-    if word.confidence is not None:
-        found["confidence"] = round(word.confidence, 4)
-    return found

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_blora.decoding.pieces import cut, cut_stream, joined
+from espnet_blora.decoding.pieces import cut, cut_stream, joined, n_pieces
 
 LIMIT, FRAME = 400, 8
 
@@ -41,6 +41,7 @@ def test_pieces_cover_the_audio_exactly_and_none_is_too_long(stream):
     assert max(len(piece) for _, piece in found) <= LIMIT
     ends = [begin + len(piece) for begin, piece in found]
     assert [begin for begin, _ in found] == [0, *ends[:-1]]
+    assert len(found) == n_pieces(len(wave), LIMIT)
     # as few as leave some play, whatever the blocks were
     assert len(found) <= max(1, -(-len(wave) // int(0.8 * LIMIT)))
     whole = cut(wave, LIMIT, FRAME)

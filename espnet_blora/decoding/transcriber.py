@@ -1,0 +1,362 @@
+"""Transcribe files or waves of any length: many together in one batch, each done when it is done.
+
+    transcriber = Transcriber(open_experiment("exp/asr_blora"), reader=AudioFile.open)
+    for transcript in transcriber.transcribe(["a.wav", "b.flac"]):
+        print(transcript.name, transcript.error or transcript.text)
+
+What is longer than 30 s is cut at quiet places; pieces of all files go through the model together,
+sorted by length, a bounded number of them at a time. Neither the batch nor the other files change
+what is found in one, and a file that cannot be read or decoded costs no other file anything.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from whisper.audio import N_SAMPLES, N_SAMPLES_PER_TOKEN, SAMPLE_RATE
+
+from espnet_blora.decoding.batch import encode_batch
+from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
+from espnet_blora.decoding.filters import build_filters
+from espnet_blora.decoding.language import detect_language
+from espnet_blora.decoding.pieces import cut_stream, n_pieces
+from espnet_blora.decoding.prompts import build_prompt
+from espnet_blora.decoding.recogniser import Recogniser
+from espnet_blora.decoding.rules import Hypothesis, SearchOptions
+from espnet_blora.decoding.search import search
+from espnet_blora.decoding.sources import Source, Wave
+from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation, without_pauses
+from espnet_blora.decoding.timing import WordTime, word_times
+from espnet_blora.decoding.transcript import Segment, Transcript
+from espnet_blora.decoding.words import Split
+
+AUTO = "auto"
+_POOL = 2
+"""Full batches of 30 s that are held at a time, from which batches of one length are made."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to transcribe.
+
+    language: a code or name for all; a code for each, by name or by its stem; "auto": what the
+        model hears in the first 30 s of each; None: the training's language, else "auto".
+    task: "transcribe", or "translate" into English.
+    initial_prompt: text that stands before each piece: names, spelling, style.
+    search: how to search. suppress_tokens, suppress_blank, no_repeat_ngram_size: what may not be
+        said, see `espnet_blora.decoding.filters.build_filters`.
+    word_timestamps: when each word is said; segments then follow pauses and sentences.
+    confidence: how sure the model is of each word and of each piece, at a `temperature`; with
+        `samples` draws of a Bayesian adapter's posterior (0: its mean), made from `seed`, which
+        the search then averages over.
+    batch_size: pieces at once. chunk_length: seconds of a piece at most; less than Whisper's 30
+        for a model that was trained on short utterances alone.
+    """
+
+    language: str | Mapping[str, str] | None = None
+    task: str = "transcribe"
+    initial_prompt: str | None = None
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(5, rule="whisper"))
+    suppress_tokens: str = "-1"
+    suppress_blank: bool = True
+    no_repeat_ngram_size: int = 0
+    word_timestamps: bool = False
+    confidence: bool = False
+    samples: int = 0
+    temperature: float = 1.0
+    seed: int = 0
+    batch_size: int = 16
+    chunk_length: float = N_SAMPLES / SAMPLE_RATE
+
+
+@dataclass(eq=False)
+class _File:
+    """A file on its way. told: whether its transcript has been handed out."""
+
+    name: str
+    source: Source | None = None
+    language: str | None = None
+    probability: float | None = None
+    n_pieces: int = 0
+    segments: dict[int, list[Segment]] = field(default_factory=dict)
+    """First sample of a piece -> what was found in it."""
+    error: str = ""
+    told: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to hand out that has not been."""
+        return not self.told and (bool(self.error) or len(self.segments) == self.n_pieces)
+
+    def transcript(self) -> Transcript:
+        self.told = True
+        if self.error:
+            return Transcript(self.name, error=self.error)
+        return Transcript(
+            name=self.name,
+            duration=self.source.samples / SAMPLE_RATE,
+            language=self.language,
+            language_probability=self.probability,
+            segments=tuple(s for begin in sorted(self.segments) for s in self.segments[begin]),
+            notes=tuple(self.source.notes),
+        )
+
+
+@dataclass(eq=False)
+class _Piece:
+    """At most 30 s of a file, from the sample `begin` on."""
+
+    file: _File
+    begin: int
+    wave: Tensor
+
+
+class Transcriber:
+    """A recogniser with options; `transcribe` may be called again and again."""
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        options: Options | None = None,
+        reader: Callable[[str | Path], Source] | None = None,
+        split: Split = str.split,
+        progress: Callable[[float], None] | None = None,
+    ):
+        """Take what stays the same for all files.
+
+        Args:
+            recogniser: the opened model.
+            options: how to transcribe.
+            reader: opens a path, `espnet_blora.data.audio_files.AudioFile.open` for example; needed
+                for paths. Its ValueError or OSError becomes the file's error.
+            split: text to words, where words are asked for; `mixed_tokens` of
+                `espnet_blora.text.tokens` knows Han and Kana. Punctuation stays at its word.
+            progress: called with the seconds of audio of every batch that is done.
+
+        Raises:
+            ValueError: an option that this model cannot follow.
+        """
+        self.recogniser, self.reader, self.split = recogniser, reader, with_punctuation(split)
+        self.options = options = options or Options()
+        self.progress = progress or (lambda seconds: None)
+        if options.batch_size < 1:
+            raise ValueError(f"batch_size is {options.batch_size}; allowed: 1 or more")
+        if not 1 <= options.chunk_length <= N_SAMPLES / SAMPLE_RATE:
+            raise ValueError(f"chunk_length is {options.chunk_length}; allowed: 1 to 30 seconds")
+        if options.samples < 0 or not 0 < options.temperature < float("inf"):
+            raise ValueError(
+                f"samples is {options.samples}, temperature {options.temperature}; allowed: 0 or "
+                "more, and above 0"
+            )
+        adapter = recogniser.adapter
+        if options.samples and (adapter is None or not adapter.bayesian):
+            raise ValueError(
+                f"{recogniser.name}: {options.samples} samples of a posterior, but this model has "
+                "none: open one of a Bayesian method (blora) with merge=False"
+            )
+        self.filters = build_filters(
+            recogniser.layout,
+            suppress_tokens=options.suppress_tokens,
+            suppress_blank=options.suppress_blank,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+        )
+        self.prompts: dict[str, list[int]] = {}
+        given = options.language
+        for code in [given] if isinstance(given, str) else set((given or {}).values()):
+            if code != AUTO:
+                self._prompt(code)
+
+    def transcribe(
+        self, audio: Mapping[str, Tensor | np.ndarray] | Iterable[str | Path]
+    ) -> Iterator[Transcript]:
+        """Yield each file's transcript as soon as it is complete, short ones before long ones.
+
+        Args:
+            audio: paths, or waves (samples,) at 16 kHz by name.
+
+        Yields:
+            one `Transcript` for each; with `error` where there is none.
+
+        Raises:
+            ValueError: paths without a reader.
+        """
+        if not isinstance(audio, Mapping) and self.reader is None:
+            raise ValueError("paths need a reader: reader=AudioFile.open")
+        most = _POOL * self.options.batch_size * N_SAMPLES
+        pool: list[_Piece] = []
+        for given in audio:
+            file = _File(str(given))
+            pieces = self._pieces(file, audio[given] if isinstance(audio, Mapping) else given)
+            while piece := self._next(file, pieces):
+                pool.append(piece)
+                if sum(len(held.wave) for held in pool) >= most:
+                    yield from self._decode(pool)
+                    pool = []
+            if file.error and file.ready:
+                yield file.transcript()
+        yield from self._decode(pool)
+
+    def _pieces(self, file: _File, given: Tensor | np.ndarray | str | Path) -> Iterator[_Piece]:
+        is_wave = isinstance(given, Tensor | np.ndarray)
+        file.source = Wave.of(given) if is_wave else self.reader(given)
+        file.language = self._language(file.name)
+        samples, limit = file.source.samples, int(self.options.chunk_length * SAMPLE_RATE)
+        file.n_pieces = n_pieces(samples, limit)
+        for begin, wave in cut_stream(map(torch.from_numpy, file.source), samples, limit):
+            yield _Piece(file, begin, wave)
+
+    @staticmethod
+    def _next(file: _File, pieces: Iterator[_Piece]) -> _Piece | None:
+        """The next piece; None behind the last, and where the file has a fault."""
+        try:
+            return None if file.error else next(pieces, None)
+        except (ValueError, OSError) as error:
+            file.error = str(error)
+            return None
+
+    def _language(self, name: str) -> str | None:
+        """The code that was asked for; None where it is to be heard."""
+        given = self.options.language or self.recogniser.language or AUTO
+        if isinstance(given, Mapping):
+            stem = Path(name).stem
+            if name not in given and stem not in given:
+                raise ValueError(f"{name}: no language is given for it; add the line '{stem} CODE'")
+            given = given.get(name) or given[stem]
+        return None if given == AUTO else self.recogniser.layout.language_code(given)
+
+    def _prompt(self, language: str) -> list[int]:
+        if language not in self.prompts:
+            self.prompts[language] = build_prompt(
+                self.recogniser.layout,
+                language,
+                self.options.task,
+                self.options.initial_prompt,
+                n_text_ctx=self.recogniser.decoder.positional_embedding.shape[0],
+            )
+        return self.prompts[language]
+
+    def _decode(self, pool: list[_Piece]) -> Iterator[Transcript]:
+        """Decode what is held, the longest first; yield the files that it completes."""
+        pool.sort(key=lambda piece: -len(piece.wave))
+        size = self.options.batch_size
+        for first in range(0, len(pool), size):
+            batch = [piece for piece in pool[first : first + size] if not piece.file.error]
+            self._attempt(batch)
+            self.progress(sum(len(piece.wave) for piece in batch) / SAMPLE_RATE)
+            for file in dict.fromkeys(piece.file for piece in batch):
+                if file.ready:
+                    yield file.transcript()
+
+    def _attempt(self, batch: list[_Piece]) -> None:
+        """Recognise a batch; one that fails in halves, until what is wrong is known by name."""
+        if not batch:
+            return
+        try:
+            self._recognise(batch)
+        except (torch.OutOfMemoryError, ValueError) as error:
+            if len(batch) > 1:
+                half = (len(batch) + 1) // 2
+                self._attempt(batch[:half])
+                self._attempt([piece for piece in batch[half:] if not piece.file.error])
+                return
+            file, seconds = batch[0].file, len(batch[0].wave) / SAMPLE_RATE
+            file.error = str(error)
+            if isinstance(error, torch.OutOfMemoryError):
+                file.error = (
+                    f"{seconds:.1f} s do not fit the memory of {self.recogniser.device} even "
+                    "alone: use a smaller beam, or the CPU"
+                )
+            if not file.error.startswith((f"{file.name}:", f"utterance {file.name}:")):
+                file.error = f"{file.name}: {file.error}"
+
+    def _drawing(self) -> AbstractContextManager:
+        """Where the adapter computes with draws, if any were asked for."""
+        options = self.options
+        if not options.samples:
+            return nullcontext()
+        return self.recogniser.adapter.sampling_batch(options.samples, options.seed)
+
+    @torch.inference_mode()
+    def _recognise(self, batch: list[_Piece]) -> None:
+        """Encode, hear the language where none is given, search, and look at what was found."""
+        options, decoder, layout = self.options, self.recogniser.decoder, self.recogniser.layout
+        waves = [piece.wave for piece in batch]
+        names = [piece.file.name for piece in batch]
+        n = max(options.samples, 1)
+        mean = encode_batch(self.recogniser, waves, names)
+        self._hear(batch, *mean)
+        prompts = [self._prompt(piece.file.language) for piece in batch]
+        with self._drawing():
+            heard = encode_batch(self.recogniser, waves * n, names * n) if options.samples else mean
+            found = search(
+                decoder, *heard, prompts, layout.eot, options.search, self.filters, n
+            )  # fmt: skip
+            best = [row[0] if row else Hypothesis((), 0.0, True) for row in found]
+            scores: list[TokenScores | None] = [None] * len(batch)
+            if options.confidence:
+                said = [(*h.ids, layout.eot) if h.ended or not h.ids else h.ids for h in best]
+                scores = token_scores(decoder, *heard, prompts, said, n, options.temperature)
+        times: list[list[WordTime] | None] = [None] * len(batch)
+        if options.word_timestamps:
+            times = word_times(
+                decoder, *mean, prompts, [h.ids for h in best], layout,
+                self.recogniser.alignment_heads, self.split,
+                positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
+            )  # fmt: skip
+        for piece, *what in zip(batch, best, times, scores, strict=True):
+            piece.file.segments[piece.begin] = self._segments(piece, *what)
+
+    def _hear(self, batch: list[_Piece], memory: Tensor, lengths: Tensor) -> None:
+        """Detect the languages that are not given, by a file's first 30 s."""
+        unknown = [row for row, piece in enumerate(batch) if piece.file.language is None]
+        short = [row for row in unknown if batch[row].file.n_pieces == 1]
+        if short:
+            self._detect([batch[row].file for row in short], memory[short], lengths[short])
+        for file in {batch[row].file: None for row in unknown if row not in short}:
+            head = torch.from_numpy(file.source.head)
+            self._detect([file], *encode_batch(self.recogniser, [head], [file.name]))
+
+    def _detect(self, files: list[_File], memory: Tensor, lengths: Tensor) -> None:
+        codes, shares = detect_language(
+            self.recogniser.decoder, memory, lengths, self.recogniser.layout
+        )
+        for file, code, share in zip(files, codes, shares, strict=True):
+            file.language, file.probability = code, share[code]
+
+    def _segments(
+        self,
+        piece: _Piece,
+        found: Hypothesis,
+        times: list[WordTime] | None,
+        scores: TokenScores | None,
+    ) -> list[Segment]:
+        """What a piece comes to: one segment, or several where its words have times."""
+        begin, layout = piece.begin / SAMPLE_RATE, self.recogniser.layout
+        text = layout.decode(found.ids)
+        whole = Segment(
+            start=begin,
+            end=begin + len(piece.wave) / SAMPLE_RATE,
+            text=text,
+            tokens=found.ids,
+            avg_logprob=found.score / (len(found.ids) + 1),
+            complete=found.ended,
+        )
+        confidences = None
+        if scores is not None:
+            confidences = word_confidences(layout, scores, self.split)
+            parts = {f"uncertainty_{k}": v for k, v in scores.mean_uncertainty().items()}
+            whole = replace(whole, extra={"confidence": scores.confidence, **parts})
+        if times is None and confidences is None:
+            return [whole]
+        words = spoken_words(unicodedata.normalize("NFC", text), times, confidences, begin)
+        if times is None:
+            return [replace(whole, words=tuple(words))]
+        return divided(whole, without_pauses(words, piece.wave, begin), layout, self.split)

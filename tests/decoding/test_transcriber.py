@@ -1,0 +1,271 @@
+"""Files of any length, together: each gets what it gets alone, and a bad one harms no other."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from espnet_blora.decoding import batch, transcriber
+from espnet_blora.decoding.pieces import cut
+from espnet_blora.decoding.posterior import decode_posterior
+from espnet_blora.decoding.rules import SearchOptions
+from espnet_blora.decoding.sources import Wave
+from espnet_blora.decoding.transcriber import Options, Transcriber
+from espnet_blora.text.tokens import mixed_tokens
+from tests.decoding.small import LAYOUT, recogniser, utterances
+
+WAVES, _ = utterances()
+GREEDY = Options(language="en", search=SearchOptions(rule="whisper", max_tokens=6), batch_size=2)
+SECOND = 16000
+
+
+@pytest.fixture(scope="module")
+def small():
+    return recogniser()
+
+
+def noise(seconds, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(round(seconds * SECOND), generator=generator)
+
+
+def run(model, waves, split=mixed_tokens, **changes):
+    options = dataclasses.replace(GREEDY, **changes)
+    found = list(Transcriber(model, options, split=split).transcribe(waves))
+    assert sorted(t.name for t in found) == sorted(waves)
+    return {t.name: t for t in found}
+
+
+def test_the_texts_are_those_of_decode(small):
+    prompts = {uid: LAYOUT.prompt("en") for uid in WAVES}
+    made = Transcriber(small, GREEDY)
+    expected = batch.decode(small, WAVES, prompts, GREEDY.search, made.filters)
+    found = run(small, WAVES)
+    for uid, hypotheses in expected.items():
+        (segment,) = found[uid].segments
+        assert segment.tokens == hypotheses[0].ids and segment.tokens
+        assert segment.text == LAYOUT.decode(segment.tokens)
+        assert segment.complete == hypotheses[0].ended
+        assert segment.avg_logprob == pytest.approx(hypotheses[0].score / (len(segment.tokens) + 1))
+        assert found[uid].duration == segment.end == len(WAVES[uid]) / SECOND
+    assert len({t.text for t in found.values()}) > 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_neither_batches_nor_other_files_change_anything(small, size):
+    waves = {**WAVES, "long": noise(7)}
+    found = run(small, waves, chunk_length=3.0, batch_size=size)
+    for name, wave in waves.items():
+        alone = run(small, {name: wave}, chunk_length=3.0)[name]
+        assert [s.tokens for s in alone.segments] == [s.tokens for s in found[name].segments]
+
+
+def test_long_audio_is_cut_and_joined_with_times(small, monkeypatch):
+    """Held are a few pieces at a time, and all of a file comes back in order."""
+    monkeypatch.setattr(transcriber, "_POOL", 4 / 60)  # of batches of two: 4 s
+    sizes, real = [], Transcriber._decode
+    monkeypatch.setattr(
+        Transcriber, "_decode", lambda self, pool: sizes.append(len(pool)) or real(self, pool)
+    )
+    wave = noise(23)
+    found = run(small, {"long": wave, "a": WAVES["a"]}, chunk_length=1.0)
+    pieces = cut(wave, SECOND)
+    assert max(sizes) <= 6 and len(sizes) >= 5
+    segments = found["long"].segments
+    assert len(segments) == len(pieces) > 20
+    ends = np.cumsum([len(piece) for piece in pieces]) / SECOND
+    np.testing.assert_allclose([s.end for s in segments], ends)
+    np.testing.assert_allclose([s.start for s in segments], [0, *ends[:-1]])
+    for number in (0, 7, len(pieces) - 1):
+        alone = run(small, {"piece": pieces[number]})["piece"]
+        assert segments[number].tokens == alone.segments[0].tokens
+
+
+def test_files_come_as_soon_as_they_are_complete(small):
+    waves = {"long": noise(9), "b": noise(2), "c": noise(1)}
+    heard = []
+    made = Transcriber(small, dataclasses.replace(GREEDY, chunk_length=5.0), progress=heard.append)
+    order = [t.name for t in made.transcribe(waves)]
+    assert order == ["long", "b", "c"]  # pieces of 3 s go first, in batches of two
+    assert sum(heard) == pytest.approx(12.0)
+    assert len(heard) == 3
+
+
+def test_a_bad_file_harms_no_other(small):
+    class Changed(Wave):
+        """A file that is shorter when it is read again."""
+
+        @property
+        def samples(self):
+            return len(self.wave) + 1
+
+    files = {
+        "good": Wave.of(WAVES["a"]),
+        "cut": Changed(noise(40).numpy()),
+        "fine": Wave.of(WAVES["b"]),
+    }
+
+    def reader(name):
+        if name == "none":
+            raise FileNotFoundError("none: no such audio file")
+        return files[name]
+
+    made = Transcriber(small, GREEDY, reader)
+    found = {t.name: t for t in made.transcribe(["none", "good", "cut", "fine"])}
+    assert len(found) == 4
+    assert found["none"].error == "none: no such audio file"
+    assert "640001 samples were expected" in found["cut"].error and not found["cut"].segments
+    alone = run(small, WAVES)
+    assert found["good"].text == alone["a"].text and found["fine"].text == alone["b"].text
+    assert not found["good"].error and found["good"].text
+
+
+@pytest.mark.parametrize("kind", ["value", "memory"])
+def test_what_the_model_cannot_decode_is_found_in_its_batch(small, monkeypatch, kind):
+    real = transcriber.encode_batch
+
+    def picky(model, waves, names):
+        if "c" in names:
+            error = torch.OutOfMemoryError("CUDA out of memory")
+            raise error if kind == "memory" else ValueError("row 0: no token has a probability")
+        return real(model, waves, names)
+
+    monkeypatch.setattr(transcriber, "encode_batch", picky)
+    found = run(small, WAVES, batch_size=4)
+    said = "c: 0.6 s do not fit the memory of cpu" if kind == "memory" else "c: row 0: no token"
+    assert found["c"].error.startswith(said)
+    monkeypatch.undo()
+    alone = run(small, WAVES)
+    assert all(found[name].text == alone[name].text for name in "abd")
+
+
+@pytest.mark.parametrize(
+    ("wave", "said"),
+    [
+        (torch.zeros(0), "one or more"),
+        (torch.zeros(2, 100), r"shape \(2, 100\)"),
+        (torch.zeros(100, dtype=torch.int16), "int16"),
+        (torch.tensor([0.0, float("nan")]), "NaN"),
+    ],
+)
+def test_waves_that_are_none(small, wave, said):
+    found = run(small, {"bad": wave, "a": WAVES["a"]})
+    assert found["bad"].error and not found["a"].error
+    with pytest.raises(ValueError, match=said):
+        Wave.of(wave)
+
+
+@pytest.mark.parametrize("samples", [1, 320])
+def test_hardly_any_audio(small, samples):
+    found = run(small, {"tiny": noise(1)[:samples]}, word_timestamps=True, confidence=True)["tiny"]
+    assert not found.error and found.segments
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_languages(small):
+    fixed = run(small, WAVES, language={"a": "zh", "b": "en", "x": "de", "c": "auto", "d": "en"})
+    assert [fixed[uid].language for uid in "abd"] == ["zh", "en", "en"]
+    assert [fixed[uid].language_probability is None for uid in "abcd"] == [True, True, False, True]
+    heard = run(small, WAVES, language="auto")
+    assert all(0 < t.language_probability < 1 for t in heard.values())
+    assert fixed["c"].language == heard["c"].language
+    given = run(small, WAVES, language={uid: t.language for uid, t in heard.items()})
+    assert {u: t.text for u, t in given.items()} == {u: t.text for u, t in heard.items()}
+    missing = run(small, WAVES, language={"a": "zh"})
+    assert "add the line 'b CODE'" in missing["b"].error and not missing["a"].error
+    by_stem = Transcriber(small, dataclasses.replace(GREEDY, language={"u1": "zh"}), lambda p: None)
+    assert by_stem._language("x/u1.flac") == "zh"
+    trained = dataclasses.replace(small, language="fr")
+    assert run(trained, {"a": WAVES["a"]}, language=None)["a"].language == "fr"
+
+
+def test_the_language_of_long_audio_is_that_of_its_first_30_seconds(small, monkeypatch):
+    heard, real = [], transcriber.detect_language
+
+    def remember(decoder, memory, lengths, layout):
+        heard.append(lengths.tolist())
+        return real(decoder, memory, lengths, layout)
+
+    monkeypatch.setattr(transcriber, "detect_language", remember)
+    found = run(small, {"long": noise(31), "a": WAVES["a"]}, language="auto")
+    assert heard == [[1500], [3]]
+    assert len(found["long"].segments) == 2
+
+
+def test_words_have_times_and_confidences(small):
+    wave = noise(8)
+    plain = run(small, {"x": wave}, chunk_length=3.0)["x"]
+    found = run(small, {"x": wave}, chunk_length=3.0, word_timestamps=True, confidence=True)["x"]
+    assert found.text == plain.text
+    assert sum((s.tokens for s in found.segments), ()) == sum(
+        (s.tokens for s in plain.segments), ()
+    )
+    words = [word for segment in found.segments for word in segment.words]
+    assert words and all(0 <= w.start <= w.end <= 8 and 0 < w.probability <= 1 for w in words)
+    assert all(0 < w.confidence <= 1 for w in words)
+    for segment in found.segments:
+        assert "".join(word.word for word in segment.words) == segment.text
+        assert set(segment.extra) == {"confidence"} | {
+            f"uncertainty_{part}" for part in ("total", "data", "model")
+        }
+        assert segment.extra["uncertainty_model"] == 0
+    only = run(small, {"x": wave}, chunk_length=3.0, confidence=True)["x"]
+    assert [s.text for s in only.segments] == [s.text for s in plain.segments]
+    assert [w.confidence for s in only.segments for w in s.words] == [w.confidence for w in words]
+    assert {w.start for s in only.segments for w in s.words} == {None}
+
+
+def test_draws_are_those_of_decode_posterior(small):
+    found = run(small, WAVES, samples=3, confidence=True, temperature=2.0, seed=5)
+    made = Transcriber(small, GREEDY, split=mixed_tokens)
+    prompts = {uid: LAYOUT.prompt("en") for uid in WAVES}
+    (expected,) = decode_posterior(
+        small, WAVES, prompts, made.split, GREEDY.search, 3, 5, (2.0,), filters=made.filters
+    ).values()
+    for uid, recognition in expected.items():
+        (segment,) = found[uid].segments
+        assert segment.tokens == recognition.hypothesis.ids
+        assert segment.extra["confidence"] == pytest.approx(recognition.scores.confidence, rel=1e-4)
+        assert segment.extra["uncertainty_model"] > 1e-4
+        wanted = [word.confidence for word in recognition.words]
+        assert [word.confidence for word in segment.words] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_options_reach_the_search(small):
+    plain = run(small, WAVES)
+    first = {t.segments[0].tokens[0] for t in plain.values()}
+    never = run(small, WAVES, suppress_tokens=",".join(map(str, first)))
+    assert not first & {i for t in never.values() for s in t.segments for i in s.tokens}
+    prompted = run(small, WAVES, initial_prompt="Acme")
+    translated = run(small, WAVES, task="translate")
+    texts = [{n: t.text for n, t in r.items()} for r in (plain, prompted, translated)]
+    assert texts[0] != texts[1] and texts[0] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"language": "klingon"}, "language 'klingon'"),
+        ({"language": {"a": "klingon"}}, "language 'klingon'"),
+        ({"task": "sing"}, "task 'sing'"),
+        ({"suppress_tokens": "x"}, "suppress_tokens 'x'"),
+        ({"temperature": 0.0}, "temperature 0.0"),
+        ({"samples": -1}, "samples is -1"),
+        ({"chunk_length": 31.0}, "chunk_length is 31.0"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size -1"),
+    ],
+)
+def test_options_that_cannot_be(small, changes, said):
+    with pytest.raises(ValueError, match=said):
+        Transcriber(small, dataclasses.replace(GREEDY, **changes))
+
+
+def test_draws_need_a_posterior_and_paths_a_reader(small):
+    for model in (recogniser("lora"), recogniser(None)):
+        with pytest.raises(ValueError, match="2 samples of a posterior, but this model has none"):
+            Transcriber(model, Options(samples=2))
+    with pytest.raises(ValueError, match="paths need a reader"):
+        next(Transcriber(small, GREEDY).transcribe(["a.wav"]))
