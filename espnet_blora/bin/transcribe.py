@@ -50,6 +50,9 @@ def get_parser() -> argparse.ArgumentParser:
     model.add_argument("--threads", type=int, help="CPU threads [torch's choice]")
     model.add_argument("--batch_size", type=int, default=16, help="pieces at once [16]")
     model.add_argument(
+        "--pad_to", choices=("30s", "batch"), help="of a model without experiment [30s]"
+    )
+    model.add_argument(
         "--chunk_length", type=float, default=30.0,
         help="seconds of a piece at most; less for a model trained on short utterances [30]",
     )  # fmt: skip
@@ -185,7 +188,9 @@ def open_model(args: argparse.Namespace) -> Recogniser:
                 "which model? --adapter EXPERIMENT, --adapter FILE.safetensors --whisper SIZE, or "
                 "--whisper SIZE"
             )
-        return open_whisper(args.whisper, args.adapter, **how)
+        return open_whisper(args.whisper, args.adapter, pad_to=args.pad_to or "30s", **how)
+    if args.pad_to is not None:
+        raise ValueError(f"--pad_to: {args.adapter} is padded as it was trained; leave it out")
     return open_experiment(args.adapter, args.model_file, args.whisper, **how)
 
 
