@@ -122,3 +122,16 @@ def test_tensors_that_do_not_fit_the_dimensions(model, tmp_path):
     torch.save({"dims": wrong, "model_state_dict": model.state_dict()}, path)
     with pytest.raises(ValueError, match="do not fit its dimensions"):
         load_whisper(path)
+
+
+def test_without_a_start_the_weights_are_the_same_and_nothing_is_drawn(model, tmp_path):
+    save_whisper(model, tmp_path / "w.safetensors", dtype=torch.float32)
+    before = torch.get_rng_state()
+    quick = load_whisper(tmp_path / "w.safetensors", start=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    usual = load_whisper(tmp_path / "w.safetensors")
+    assert not torch.equal(torch.get_rng_state(), before)
+    found, wanted = quick.state_dict(), usual.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert torch.equal(quick.decoder.mask, usual.decoder.mask)
