@@ -1,0 +1,222 @@
+"""When each word is said: what the decoder looks at while it writes, brought into order.
+
+Some heads of cross-attention follow the audio from left to right. Given a text, one pass of the
+decoder says for each of its tokens which memory positions (20 ms each) these heads look at, and
+dynamic time warping finds the path through them that only goes forward: where it enters a token
+the token begins.
+
+Source: openai-whisper `whisper/timing.py` (``find_alignment``), whose filter and warping are used
+here; what differs is that a batch is aligned at once and that padding is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from whisper.audio import TOKENS_PER_SECOND
+
+from espnet_blora.decoding.words import Split, word_spans
+from espnet_blora.whisper.decoder import logits_of, states
+from espnet_blora.whisper.vocabulary import Layout
+
+MEDIAN_WIDTH = 7
+"""Positions over which weights are smoothed, openai-whisper's figure."""
+
+_SMALLEST = 1e-12
+
+
+class WordTime(NamedTuple):
+    """A word, when it begins and ends (seconds), and the mean probability of its tokens."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+@contextmanager
+def _asked(decoder: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
+    """Collect what cross-attention asks with (``query``) and is asked for (``key``), by layer."""
+    found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
+    handles = [
+        getattr(decoder.blocks[layer].cross_attn, side).register_forward_hook(
+            lambda _, __, output, side=side, layer=layer: found[layer].__setitem__(side, output)
+        )
+        for layer in layers
+        for side in ("query", "key")
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _plain(prompt: Sequence[int], layout: Layout) -> list[int]:
+    """A prompt as texts are aligned with it: no previous text, always without timestamps."""
+    ids = list(prompt)
+    if layout.sot not in ids[:-2]:
+        raise ValueError(
+            f"prompt {ids}: start of transcript ({layout.sot}), language and task are needed"
+        )
+    ids = ids[ids.index(layout.sot) :]
+    return ids if layout.notimestamps in ids else [*ids[:3], layout.notimestamps, *ids[3:]]
+
+
+def _weights(
+    asked: dict[int, dict[str, Tensor]],
+    heads: Sequence[tuple[int, int]],
+    n_head: int,
+    row: int,
+    n_tokens: int,
+    n_positions: int,
+) -> Tensor:
+    """Attention logits of one utterance, (heads, n_tokens, n_positions) fp32."""
+
+    def of(layer: int, head: int, side: str, length: int) -> Tensor:
+        return asked[layer][side][row, :length].unflatten(-1, (n_head, -1))[:, head].float()
+
+    return torch.stack([
+        of(layer, head, "query", n_tokens)
+        @ of(layer, head, "key", n_positions).T
+        / (asked[layer]["query"].shape[-1] // n_head) ** 0.5
+        for layer, head in heads
+    ])  # fmt: skip
+
+
+def _path(weights: Tensor, n_prompt: int) -> np.ndarray:
+    """Where each text token begins, and where the last one ends, in positions (L + 1,).
+
+    w = softmax over positions; z = (w - mean) / std over tokens, median-filtered over positions
+    and averaged over heads; the path through -z with the least sum, from the first position and
+    token to the last.
+
+    Args:
+        weights: attention logits (heads, n_prompt + L + 1, positions), end of text being read too.
+        n_prompt: tokens before the text.
+    """
+    from whisper.timing import dtw, median_filter  # numba: seconds that only alignment costs
+
+    weights = weights.softmax(-1)
+    std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+    weights = median_filter((weights - mean) / std.clamp(min=_SMALLEST), MEDIAN_WIDTH)
+    matrix = weights.mean(0)[n_prompt - 1 : -1]
+    tokens, positions = dtw(-matrix.cpu())
+    return positions[np.diff(tokens, prepend=-1) > 0]
+
+
+def _times(
+    spans: Sequence[tuple[str, int, int]], begins: np.ndarray, probabilities: np.ndarray
+) -> list[WordTime]:
+    """Words with their times; words that share a token share its time in equal parts."""
+    holders: dict[int, list[int]] = {}
+    for number, (_, first, last) in enumerate(spans):
+        for token in range(first, last):
+            holders.setdefault(token, []).append(number)
+
+    def moment(token: int, number: int, after: int) -> float:
+        part = (holders[token].index(number) + after) / len(holders[token])
+        return float(begins[token] + part * (begins[token + 1] - begins[token])) / TOKENS_PER_SECOND
+
+    return [
+        WordTime(
+            word,
+            moment(first, number, 0),
+            moment(last - 1, number, 1),
+            float(probabilities[first:last].mean()),
+        )
+        for number, (word, first, last) in enumerate(spans)
+    ]
+
+
+@torch.inference_mode()
+def word_times(
+    decoder: nn.Module,
+    memory: Tensor,
+    memory_lengths: Tensor | None,
+    prompts: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
+    layout: Layout,
+    heads: Sequence[tuple[int, int]],
+    split: Split,
+    positions: Sequence[int] | Tensor | None = None,
+) -> list[list[WordTime]]:
+    """Align the texts of a batch with their audio.
+
+    As openai-whisper's ``find_alignment``: the first word begins with the audio and words follow
+    each other without a gap, so that a pause belongs to a word beside it. A probability is that
+    of a token among all text tokens.
+
+    Args:
+        decoder: a ``whisper.model.TextDecoder``.
+        memory: encoder output, (B, T, n_state).
+        memory_lengths: real positions of each row, (B,); None when nothing is padded.
+        prompts: B prompts, of any length; previous text is left out, and timestamps are.
+        texts: B texts, ids behind the prompt; control tokens and timestamps are left out.
+        layout: the vocabulary.
+        heads: (layer, head) of the cross-attention heads that follow time, one at least.
+        split: the text (NFC) to its words, see :func:`espnet_blora.decoding.words.word_spans`.
+        positions: memory positions of each row that hold its audio, where that is less than its
+            length: in Whisper's 30 s window ceil(samples / 320).
+
+    Returns:
+        The words of each text, in order; none for an empty text.
+
+    Raises:
+        ValueError: not one prompt and text an utterance, a prompt without start of transcript, a
+            head that the decoder does not have, more tokens than it has positions, or a ``split``
+            that changes the words.
+    """
+    n_head = decoder.blocks[0].cross_attn.n_head
+    _check(len(memory), prompts, texts, heads, len(decoder.blocks), n_head)
+    if positions is None:
+        positions = [memory.shape[1]] * len(memory) if memory_lengths is None else memory_lengths
+    positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
+    said = [[i for i in text if 0 <= i < layout.eot] for text in texts]
+    starts = [_plain(prompt, layout) for prompt in prompts]
+    found: list[list[WordTime]] = [[] for _ in said]
+    rows = [row for row, text in enumerate(said) if text]
+    if not rows:
+        return found
+    read = [torch.tensor([*starts[row], *said[row], layout.eot]) for row in rows]
+    tokens = nn.utils.rnn.pad_sequence(read, batch_first=True, padding_value=layout.eot)
+    index = torch.tensor(rows, device=memory.device)
+    if len(rows) < len(memory):
+        memory = memory[index]
+        memory_lengths = None if memory_lengths is None else memory_lengths.to(index.device)[index]
+    with _asked(decoder, sorted({layer for layer, _ in heads})) as asked:
+        hidden = states(decoder, tokens.to(memory.device), memory, memory_lengths)
+    for place, row in enumerate(rows):
+        n_prompt, ids = len(starts[row]), said[row]
+        weights = _weights(asked, heads, n_head, place, len(read[place]), positions[row])
+        logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
+        chances = logits[:, : layout.eot].softmax(-1).cpu()
+        probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
+        spans = word_spans(layout, ids, split)
+        found[row] = _times(spans, _path(weights, n_prompt), probabilities)
+    return found
+
+
+def _check(
+    n: int,
+    prompts: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
+    heads: Sequence[tuple[int, int]],
+    n_layer: int,
+    n_head: int,
+) -> None:
+    if not n == len(prompts) == len(texts):
+        raise ValueError(
+            f"{n} memories, {len(prompts)} prompts and {len(texts)} texts: one of each is needed"
+        )
+    wrong = [pair for pair in heads if not (0 <= pair[0] < n_layer and 0 <= pair[1] < n_head)]
+    if wrong or not heads:
+        raise ValueError(
+            f"alignment heads {wrong or 'none'}; allowed: one or more (layer, head) with layers "
+            f"from 0 to {n_layer - 1} and heads from 0 to {n_head - 1}"
+        )
