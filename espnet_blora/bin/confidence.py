@@ -13,11 +13,8 @@ import json
 import logging
 from pathlib import Path
 
-from espnet_blora.bin import make_config
-from espnet_blora.bin.sweep import add_experiment, run
+from espnet_blora.bin.sweep import SEARCH, add_experiment, run, search_options
 
-SEARCH = ("beam_size", "maxlenratio", "minlenratio", "penalty", "normalize_length")
-OTHER = ("ctc_weight", "lm_weight", "ngram_weight")
 log = logging.getLogger("confidence")
 
 
@@ -41,26 +38,6 @@ def get_parser() -> argparse.ArgumentParser:
     add("--beam_size", type=int, help="instead of the yaml's; 1 is greedy")
     add("--batch_size", type=int, default=16, help="utterances at once, with S rows each")
     return parser
-
-
-def search_options(path: Path | None, beam_size: int | None):
-    """Return the options of the search from a decoding yaml, and a beam size that goes before it.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a value that is no number, or not allowed.
-    """
-    from espnet_blora.decoding.rules import SearchOptions
-
-    conf = {} if path is None else make_config.load(path)
-    ignored = [key for key in OTHER if conf.get(key)]
-    if ignored:
-        log.warning("%s: %s: this search has none; ignored", path, ", ".join(ignored))
-    found = {key: conf[key] for key in SEARCH if key in conf}
-    odd = {key: value for key, value in found.items() if not isinstance(value, int | float)}
-    if odd:
-        raise ValueError(f"{path}: {odd}; numbers are needed")
-    return SearchOptions(**found | ({} if beam_size is None else {"beam_size": beam_size}))
 
 
 def temperatures(text: str) -> list[float]:

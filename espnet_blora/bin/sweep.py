@@ -1,6 +1,6 @@
 """Decode sets with an adapter's update turned down step by step: the rival that costs nothing.
 
-One process, one load of the model; greedy search. Scale 0 is the base model, 1 the adapted one, of
+One process, one load of the model. Scale 0 is the base model, 1 the adapted one, of
 whatever method: an adapted layer computes base(x) + scale * update(x). For a fully fine-tuned model
 the weights are interpolated. Texts go to ASR_EXP/scale_sweep/<scale>/<set>/text, counts to
 ASR_EXP/scale_sweep.json.
@@ -19,6 +19,8 @@ from espnet_blora.bin import make_config
 from espnet_blora.plugin.errors import users_mistake, wants_traceback
 
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
+SEARCH = ("beam_size", "maxlenratio", "minlenratio", "penalty", "normalize_length")
+OTHER = ("ctc_weight", "lm_weight", "ngram_weight")
 log = logging.getLogger("sweep")
 
 
@@ -34,7 +36,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--normalisation", default="basic", help="treatment of both sides")
     parser.add_argument("--batch_size", type=int, default=50, help="utterances decoded together")
     parser.add_argument(
-        "--inference_config", type=Path, help="decoding yaml whose maxlenratio is taken [0.0]"
+        "--inference_config",
+        type=Path,
+        help=f"decoding yaml; {', '.join(SEARCH)} are taken (default: greedy)",
     )
     parser.add_argument("--out", type=Path, help="result (default: ASR_EXP/scale_sweep.json)")
     return parser
@@ -85,22 +89,24 @@ def numbers(text: str) -> list[float]:
     return scales
 
 
-def max_len_ratio(path: Path | None) -> float:
-    """The ``maxlenratio`` of a decoding yaml; 0 without one.
+def search_options(path: Path | None, beam_size: int | None = None):
+    """Return the options of the search from a decoding yaml, and a beam size that goes before it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a number >= 0, or a beam: this search is greedy.
+        ValueError: a value that is no number, or not allowed.
     """
-    if path is None:
-        return 0.0
-    conf = make_config.load(path)  # with what it includes
-    ratio, beam = conf.get("maxlenratio", 0.0), conf.get("beam_size", 1)
-    if not isinstance(ratio, int | float) or not 0 <= ratio < float("inf"):
-        raise ValueError(f"{path}: maxlenratio is {ratio!r}; a number >= 0 is needed")
-    if beam != 1:
-        log.warning("%s: beam_size %s; the sweep is greedy all the same", path, beam)
-    return float(ratio)
+    from espnet_blora.decoding.rules import SearchOptions
+
+    conf = {} if path is None else make_config.load(path)
+    ignored = [key for key in OTHER if conf.get(key)]
+    if ignored:
+        log.warning("%s: %s: this search has none; ignored", path, ", ".join(ignored))
+    found = {key: conf[key] for key in SEARCH if key in conf}
+    odd = {key: value for key, value in found.items() if not isinstance(value, int | float)}
+    if odd:
+        raise ValueError(f"{path}: {odd}; numbers are needed")
+    return SearchOptions(**found | ({} if beam_size is None else {"beam_size": beam_size}))
 
 
 def read_waves(folder: Path, most: int | None = None) -> tuple[dict, dict]:
@@ -163,36 +169,32 @@ def sweep(args: argparse.Namespace) -> None:
     from espnet_blora import plugin
     from espnet_blora.adapters import get_adapter
     from espnet_blora.data.kaldi import write_keyed
-    from espnet_blora.decoding.sweep import moved, transcribe
+    from espnet_blora.decoding.batch import decode
+    from espnet_blora.decoding.sweep import moved
     from espnet_blora.scoring.errors import score
     from espnet_blora.whisper.vocabulary import Layout
 
     scales = numbers(args.scales)
     torch.set_num_threads(args.threads)
     plugin.register(whisper=args.whisper)
-    from espnet_blora.plugin.experiment import base_state, open_experiment
+    from espnet_blora.plugin.experiment import base_state, open_experiment, recogniser_of
 
     model = open_experiment(args.asr_exp, args.model_file, args.device)
     needs_base = get_adapter(model) is None and scales != [1.0]
     base = base_state(args.asr_exp) if needs_base else None
     layout = Layout.of_tokens(model.token_list)
     sets = {name: read_set(args.dump / name, layout) for name in args.sets.split()}
-    ratio = max_len_ratio(args.inference_config)
+    options = search_options(args.inference_config)
+    recogniser = recogniser_of(model, layout, str(args.asr_exp))
     rows = []
     for scale in scales:
         for name, (waves, prompts, references) in sets.items():
             with moved(model, scale, base):
-                ids = transcribe(
-                    model.encoder.encoders,
-                    model.decoder.decoders,
-                    waves,
-                    prompts,
-                    layout.eot,
-                    args.batch_size,
-                    model.encoder.pad_to,
-                    ratio,
-                )
-            texts = {uid: " ".join(layout.decode(row).split()) for uid, row in ids.items()}
+                found = decode(recogniser, waves, prompts, options, batch_size=args.batch_size)
+            texts = {
+                uid: " ".join(layout.decode(best[0].ids if best else ()).split())
+                for uid, best in found.items()
+            }
             folder = args.asr_exp / "scale_sweep" / f"{scale:g}" / name
             folder.mkdir(parents=True, exist_ok=True)
             write_keyed(folder / "text", texts)

@@ -1,1 +1,1 @@
-"""Searches of our own, for what ESPnet's is not made for: many passes over a set."""
+"""Search over batches, and what stands around it: opened models, words, times, confidence."""

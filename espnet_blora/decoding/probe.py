@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.greedy import pad
+from espnet_blora.decoding.batch import pad
 from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode

@@ -1,15 +1,14 @@
-"""Decode the same sets while a model is moved between its base and its adapted self."""
+"""A model that is moved between its base and its adapted self, to decode the same sets again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import get_adapter
-from espnet_blora.decoding.greedy import greedy
 
 
 @contextmanager
@@ -62,48 +61,3 @@ def moved(
             f"scale {factor}: this model has no adapter; interpolation needs the base model"
         )
     return interpolated(model, base, factor)
-
-
-def transcribe(
-    encoder: nn.Module,
-    decoder: nn.Module,
-    waves: Mapping[str, Tensor],
-    prompts: Mapping[str, Sequence[int]],
-    eot: int,
-    batch_size: int = 50,
-    pad_to: str = "batch",
-    maxlenratio: float = 0.0,
-) -> dict[str, list[int]]:
-    """Greedy text ids of every utterance of a set, by utterance id, batched by length.
-
-    Args:
-        encoder: a ``whisper.model.AudioEncoder``.
-        decoder: a ``whisper.model.TextDecoder``.
-        waves: utterance id -> (S,) samples at 16 kHz.
-        prompts: utterance id -> prompt ids.
-        eot: id of end of text.
-        batch_size: utterances decoded together.
-        pad_to: ``batch`` or ``30s``.
-        maxlenratio: see :func:`espnet_blora.decoding.greedy.search`.
-
-    Raises:
-        ValueError: an utterance without prompt.
-    """
-    missing = sorted(set(waves) - set(prompts))
-    if missing:
-        raise ValueError(f"no prompt (language) for {len(missing)} utterances, first {missing[0]}")
-    order = sorted(waves, key=lambda uid: (len(waves[uid]), uid))
-    found: dict[str, list[int]] = {}
-    for first in range(0, len(order), batch_size):
-        ids = order[first : first + batch_size]
-        texts = greedy(
-            encoder,
-            decoder,
-            [waves[uid] for uid in ids],
-            [prompts[uid] for uid in ids],
-            eot,
-            pad_to,
-            maxlenratio,
-        )
-        found.update(zip(ids, texts, strict=True))
-    return {uid: found[uid] for uid in sorted(found)}

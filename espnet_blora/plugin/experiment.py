@@ -6,7 +6,10 @@ from pathlib import Path
 
 import torch
 
+from espnet_blora.adapters import get_adapter
+from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.training_config import find_checkpoint
+from espnet_blora.whisper.vocabulary import Layout
 
 
 def open_experiment(
@@ -35,6 +38,20 @@ def open_experiment(
     file = find_checkpoint(folder, model_file)
     model, _ = ASRTask.build_model_from_file(config, file, device)
     return model.eval().requires_grad_(False)
+
+
+def recogniser_of(model: torch.nn.Module, layout: Layout, name: str) -> Recogniser:
+    """Return ESPnet's model of a Whisper as our search takes it; its adapter stays factored."""
+    return Recogniser(
+        encoder=model.encoder.encoders,
+        decoder=model.decoder.decoders,
+        layout=layout,
+        pad_to=model.encoder.pad_to,
+        adapter=get_adapter(model),
+        alignment_heads=[tuple(head) for head in model.decoder.alignment_heads.nonzero().tolist()],
+        language=None,
+        name=name,
+    )
 
 
 def base_state(asr_exp: str | Path) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from espnet_blora.bin import sweep
+from espnet_blora.decoding.rules import SearchOptions
 from espnet_blora.whisper.vocabulary import Layout
 
 
@@ -24,14 +25,15 @@ def test_mistakes(tmp_path, mistake, extra, message):
     assert message.format(exp=exp) in said
 
 
-def test_the_length_limit_is_the_recipes(tmp_path):
-    assert sweep.max_len_ratio(None) == 0.0
+def test_the_search_is_the_recipes(tmp_path):
+    assert sweep.search_options(None) == SearchOptions()
     conf = tmp_path / "decode.yaml"
-    conf.write_text("beam_size: 1\nmaxlenratio: 0.2\n")
-    assert sweep.max_len_ratio(conf) == 0.2
+    conf.write_text("beam_size: 3\nmaxlenratio: 0.2\nctc_weight: 0.0\nnbest: 1\n")
+    assert sweep.search_options(conf) == SearchOptions(3, maxlenratio=0.2)
+    assert sweep.search_options(conf, 1).beam_size == 1
     conf.write_text("maxlenratio: much\n")
-    with pytest.raises(ValueError, match=r"decode\.yaml: maxlenratio is 'much'"):
-        sweep.max_len_ratio(conf)
+    with pytest.raises(ValueError, match=r"decode\.yaml: .*'much'.*numbers are needed"):
+        sweep.search_options(conf)
 
 
 def test_a_part_of_a_set_is_spread_over_it(tmp_path):

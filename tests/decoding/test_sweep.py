@@ -8,11 +8,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.bin.sweep import numbers
-from espnet_blora.decoding.greedy import greedy
-from espnet_blora.decoding.sweep import interpolated, moved, transcribe
-from espnet_blora.whisper.vocabulary import Layout
-
-LAYOUT = Layout.of(51865)
+from espnet_blora.decoding.sweep import interpolated, moved
 
 
 @pytest.fixture
@@ -67,20 +63,6 @@ def test_without_adapter_and_base_only_the_model_itself(model):
     lacking = pytest.raises(ValueError, match="lacks .* parameters of this one")
     with lacking, interpolated(model, {}, 0.5):
         pass
-
-
-def test_transcribe_keeps_ids_and_texts_together(model):
-    torch.manual_seed(2)
-    waves = {f"u{n}": 0.1 * torch.randn(n) for n in (900, 4000, 2500, 1600, 3000)}
-    prompts = {u: LAYOUT.prompt("zh" if i % 2 else "en") for i, u in enumerate(waves)}
-    found = transcribe(model.encoder, model.decoder, waves, prompts, LAYOUT.eot, batch_size=2)
-    assert list(found) == sorted(waves)
-    for uid, ids in found.items():
-        alone = greedy(model.encoder, model.decoder, [waves[uid]], [prompts[uid]], LAYOUT.eot)
-        assert alone == [ids]
-    del prompts["u900"]
-    with pytest.raises(ValueError, match=r"1 utterances, first u900"):
-        transcribe(model.encoder, model.decoder, waves, prompts, LAYOUT.eot)
 
 
 def test_scales_of_the_command_line():

@@ -11,6 +11,7 @@ from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Layout
+from tests.lively import ending
 
 LAYOUT = Layout.of(51865)
 CODES = ("zh", "en", "de", "en", "zh")
@@ -20,12 +21,7 @@ LENGTHS = torch.tensor([9000, 16000, 5000, 12000, 700])
 @pytest.fixture(scope="module")
 def halves(short_whisper, tmp_path_factory):
     """A lively Whisper with 24 positions whose texts end now and then by themselves."""
-    whisper = load_whisper(short_whisper)
-    end = torch.randn(32, generator=torch.Generator().manual_seed(3))
-    end /= end.norm()
-    with torch.no_grad():
-        whisper.decoder.token_embedding.weight[LAYOUT.eot] = 2.5 * end
-        whisper.decoder.ln.bias += 72.0 * end
+    whisper = ending(load_whisper(short_whisper), LAYOUT.eot)
     path = tmp_path_factory.mktemp("whisper") / "ending.safetensors"
     save_whisper(whisper, path, dtype=torch.float32)
     encoder = WhisperEncoder(whisper_model=str(path), pad_to="batch").eval()

@@ -33,7 +33,7 @@ from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 
 from espnet_blora.data.kaldi import read_keyed
-from espnet_blora.decoding.greedy import search
+from espnet_blora.decoding.search import search
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.decoder import states
@@ -168,7 +168,7 @@ def error_rate(model: Whisper, data: Set, tokenizer) -> float:
         prompts = [data.prompts[row] for row in rows]
         memory, lengths = encode_features(model.encoder, *data.batch(rows))
         found = search(model.decoder, memory, lengths, prompts, tokenizer.eot)
-        hypotheses += [tokenizer.decode(ids) for ids in found]
+        hypotheses += [tokenizer.decode(best[0].ids) for best in found]
     model.train()
     references = [" ".join(mixed_tokens(w)) for w in data.words]
     return 100 * jiwer.wer(references, [" ".join(mixed_tokens(h)) for h in hypotheses])
