@@ -45,8 +45,10 @@ def retention_page(
     words: worst.Words,
     exp: Path,
     command: str,
+    confidence: Section | None = None,
 ) -> Page:
-    """Return the page; ``pictures`` are the plots that could be drawn, by file."""
+    """Return the page; ``pictures`` are the plots that could be drawn, by file; ``confidence`` is
+    the section on calibration, where there is one."""
     scatter, bars, sparsity = (pictures.get(name) for name in PLOTS)
     sections = [
         Section("At a glance", [*_cards(found), *_of(scatter)]),
@@ -60,6 +62,7 @@ def retention_page(
         Section("The trivial rivals", behind.rivals(found)),
         Section("Utterances that changed most", _changed(found, words)),
         Section("By language and speaker", _groups(found)),
+        *([confidence] if confidence else []),
         Section("Cost", behind.cost(found)),
         Section("Sparsity", [*behind.sparsity(found), *_of(sparsity)]),
         Section("What is missing here", behind.missing(found, pictures, words)),

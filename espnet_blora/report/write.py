@@ -10,6 +10,7 @@ from pathlib import Path
 from espnet_blora.report import csv, html, markdown
 from espnet_blora.report.analysis import analyse
 from espnet_blora.report.behind import notes_of
+from espnet_blora.report.calibration_found import collect_confidences, plot_confidences, section
 from espnet_blora.report.collect import Experiment, collect
 from espnet_blora.report.page import retention_page
 from espnet_blora.report.plots import PLOTS, plot_bars, plot_scatter, plot_sparsity
@@ -77,13 +78,16 @@ def write(wanted: Wanted, read: Read) -> tuple[list[Path], int]:
     pictures = {picture.file: picture for picture in drawn if picture is not None}
     for name in set(PLOTS) - set(pictures):
         (exp / name).unlink(missing_ok=True)  # one of an earlier run would be believed
-    page = retention_page(found, pictures, words, exp, wanted.command)
+    sure, doubts = collect_confidences(found, words)
+    curves = {picture.file: picture for picture in plot_confidences(exp, sure)}
+    confidence = section(sure, curves, doubts)
+    page = retention_page(found, pictures, words, exp, wanted.command, confidence)
     table = csv.text(csv.complete(rows, found))
     texts = (by_experiment, markdown.page(page), html.page(page), table)
     for name, text in zip(FILES, texts, strict=True):
         _write(exp / name, text)
     missing = len(notes_of(found, pictures, words))
-    return [exp / name for name in (*FILES, *pictures)], missing
+    return [exp / name for name in (*FILES, *pictures, *curves)], missing
 
 
 def _write(path: Path, text: str) -> None:

@@ -96,7 +96,7 @@ def bins_of(marked: Marked, bins: int = BINS) -> tuple[Bin, ...]:
     return tuple(found)
 
 
-def wilson(right: int, count: int) -> Interval:
+def wilson(right: float, count: float) -> Interval:
     """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing."""
     if not count:
         return Interval(0.0, 1.0)

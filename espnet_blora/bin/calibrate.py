@@ -1,0 +1,163 @@
+"""Measure how far confidences can be believed: words.jsonl of systems against references.
+
+Example, two systems on one set, and the first once more with its confidences mapped:
+
+    python3 -m espnet_blora.bin.calibrate --references dump/raw/test_cs/text
+        --words mean=exp/asr_x/confidence/mean/test_cs/words.jsonl
+        --words samples8=exp/asr_x/confidence/samples8/test_cs/words.jsonl
+        --fit_references dump/raw/valid_cs/text
+        --fit_words mean=exp/asr_x/confidence/mean/valid_cs/words.jsonl
+        --out exp/asr_x/confidence/all/test_cs
+
+Prints the figures with intervals and paired differences; OUT gets calibration.json (which the
+report of the experiments shows), calibration.md, reliability.png and risk_coverage.png. To choose a
+temperature, give the files of a validation set written at several: the least NLL wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_blora.data.keyed import KeyedText
+from espnet_blora.report import markdown
+from espnet_blora.report.blocks import Page, Section
+from espnet_blora.report.calibration import examined_blocks
+from espnet_blora.report.calibration_found import risk_lines
+from espnet_blora.report.calibration_plots import (
+    ReliabilityPanel,
+    RiskPanel,
+    plot_reliability,
+    plot_risk,
+)
+from espnet_blora.scoring.calibration import BINS
+from espnet_blora.scoring.calibration_map import fit_map
+from espnet_blora.scoring.calibration_set import examine
+from espnet_blora.scoring.calibration_words import Marked, mark, read_confidences
+from espnet_blora.scoring.modes import MODES
+from espnet_blora.scoring.whole import written_whole
+
+MAPPED = "{} + map"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_blora.bin.calibrate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--references", required=True, type=Path, help="Kaldi text file, or a folder that has one")
+    add("--words", required=True, action="append", metavar="NAME=FILE",
+        help="confidences of a system; may be repeated, differences are paired")  # fmt: skip
+    add("--fit_references", type=Path, help="references of a validation set, to fit maps on")
+    add("--fit_words", action="append", default=[], metavar="NAME=FILE",
+        help="the system's confidences there: it is shown once more with p' = sigmoid(a logit p + "
+        "b); may be repeated")  # fmt: skip
+    add("--mode", default="default", choices=list(MODES), help="unit and normalisation, as in "
+        "espnet_blora.bin.score")  # fmt: skip
+    add("--unit", help="what a token is, instead of the mode's")
+    add("--normalisation", help="of both sides, likewise")
+    add("--bins", type=int, default=BINS, help="of confidence (default: %(default)s)")
+    add("--utt2spk", type=Path, help="draw whole speakers for intervals, not utterances")
+    add("--samples", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    add("--out", type=Path, help="folder to write to")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write; a user's mistake is one line and status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    args = get_parser().parse_args(argv)
+    try:
+        calibrate(args)
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 2
+    return 0
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Do what the options ask for.
+
+    Raises: FileNotFoundError; ValueError for files and options that do not fit.
+    """
+    given, fitted_on = pairs("--words", args.words), pairs("--fit_words", args.fit_words)
+    if bool(fitted_on) != bool(args.fit_references):
+        raise ValueError("--fit_references and --fit_words belong together: give both or none")
+    if unknown := sorted(fitted_on.keys() - given.keys()):
+        raise ValueError(f"--fit_words names {', '.join(unknown)}, which --words does not")
+    if args.samples < 1:
+        raise ValueError(f"--samples {args.samples}: 1 or more are needed")
+    mode = MODES[args.mode]
+    how = args.unit or mode.unit, args.normalisation or mode.normalisation
+    systems = [(name, marked) for name, marked in _marked(args.references, given, how)]
+    notes = {}
+    if fitted_on:
+        test = dict(systems)
+        for name, valid in _marked(args.fit_references, fitted_on, how):
+            fitted, mapped = fit_map(valid), MAPPED.format(name)
+            systems.append((mapped, fitted.apply(test[name])))
+            notes[mapped] = fitted.describe()
+    groups = KeyedText(args.utt2spk) if args.utt2spk else None
+    found = examine(systems, groups, args.samples, args.seed, args.bins, notes)
+    blocks = examined_blocks(found)
+    sys.stdout.write("\n\n".join(markdown.blocks(blocks)) + "\n")
+    if args.out is None:
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = _folder(args.references).name
+    files = {key: str(path) for key, path in given.items()}
+    found.save(args.out / "calibration.json", references=str(args.references), files=files)
+    kinds = {system.name: [system] for system in found.systems}
+    pictures = [
+        plot_reliability(
+            args.out / "reliability.png",
+            [ReliabilityPanel(name, {s.name: s.bins for s in found.systems})],
+        ),
+        plot_risk(args.out / "risk_coverage.png", [RiskPanel(name, *risk_lines(kinds))]),
+    ]
+    drawn = [picture for picture in pictures if picture is not None]
+    section = Section(name, [*drawn, *blocks])
+    page = Page("Does it know when it is wrong?", sections=[section])
+    with written_whole(args.out / "calibration.md") as file:
+        file.write(markdown.page(page))
+    logging.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), args.out)
+
+
+def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=FILE`` words.
+
+    Raises: ValueError for another form, or a name twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not (name and equals and path):
+            raise ValueError(f"{option} {word!r}: NAME=FILE is expected")
+        if name in found:
+            raise ValueError(f"{option}: the name {name!r} stands twice")
+        found[name] = Path(path)
+    return found
+
+
+def _marked(
+    references: Path, files: dict[str, Path], how: tuple[str, str]
+) -> list[tuple[str, Marked]]:
+    text = KeyedText(_folder(references) / "text" if references.is_dir() else references)
+    return [(name, mark(text, read_confidences(path), *how)) for name, path in files.items()]
+
+
+def _folder(references: Path) -> Path:
+    """Return the data directory of references."""
+    references = references.absolute()
+    return references if references.is_dir() else references.parent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

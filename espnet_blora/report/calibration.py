@@ -1,0 +1,227 @@
+"""Does it know when it is wrong? Tables and sentences about calibration."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from espnet_blora.report.blocks import Block, Bullets, Prose
+from espnet_blora.report.tables import ABSENT, Cell, Table, percent, table
+from espnet_blora.scoring.calibration_set import (
+    MEASURES,
+    SHARE,
+    Calibration,
+    Difference,
+    Estimate,
+    Examined,
+)
+from espnet_blora.scoring.calibration_words import UNCERTAINTIES
+
+HOW_TO_READ = (
+    "A word is a token of the error rate; it is right where the alignment with the reference makes "
+    "it a hit. **Deleted words have no confidence** and are not in these figures, but they count "
+    "as errors in the risk-coverage curve. **ECE**: mean distance of confidence and share of right "
+    "words over bins of confidence. **By chance**: the ECE that 97.5 % of perfectly calibrated "
+    "systems with these confidences stay below; a larger one is real (the interval of an ECE lies "
+    "high: drawing words again adds chance; a figure has none where a draw leaves it undefined, as "
+    "without a wrong word). **Gap**: confidence less "
+    "accuracy, above 0 is overconfident. **AUROC**: the probability that a wrong word has a lower "
+    "confidence than a right one (50 % is guessing). **AUPR**: average precision of finding wrong "
+    "words, the rarer they are the lower. **Risk-coverage area**: mean error rate of what is kept, "
+    "over all shares kept, when utterances are kept in the order of their certainty; **rejection "
+    "ratio**: 100 % for the best order there is, 0 % for guessing."
+)
+DIFFERENCES = (
+    "Differences, in pairs over the same draws: the left system less the right one; coloured where "
+    "the whole interval lies on one side of zero."
+)
+SHORT = ("mer", "ece", "gap", "brier", "nll", "auroc", "area_confidence", "ratio_confidence")
+COMPARED = ("mer", "ece", "brier", "nll", "auroc", "area_confidence")
+_KEPT = 80  # per cent of what was said, in the sentences
+
+
+def short_title(key: str) -> str:
+    """Return the head of a column: the measure and its unit."""
+    titles = {
+        "mer": "error rate",
+        "ece": "ECE",
+        "gap": "gap",
+        "brier": "Brier score",
+        "nll": "NLL, nats",
+        "auroc": "AUROC",
+        "area_confidence": "risk-coverage area",
+        "ratio_confidence": "rejection ratio",
+    }
+    title = titles.get(key, MEASURES[key].title)
+    return f"{title}, %" if MEASURES[key].unit == SHARE else title
+
+
+def written(key: str, one: Estimate | None, sign: bool = False) -> str:
+    """Write a figure with its interval: per cent with one digit, other numbers with three."""
+    if one is None or one.value is None:
+        return ABSENT
+    text = number(key, one.value, sign)
+    if one.interval is None:
+        return text
+    ends = (number(key, end, sign) for end in (one.interval.low, one.interval.high))
+    return f"{text} ({' to '.join(ends)})"
+
+
+def number(key: str, value: float, sign: bool = False) -> str:
+    """Write a value of a measure in its unit; what rounds to zero has no minus."""
+    text = f"{value:{'+' if sign else ''}.3f}"
+    if MEASURES[key].unit == SHARE:
+        text = percent(value, sign=sign)
+    return text if text.strip("-0.") else text.replace("-", "+" if sign else "")
+
+
+def full_table(found: Examined) -> Table:
+    """Return every figure that a system has, a column a system."""
+    rows: list[list[str]] = [
+        ["utterances", *(str(s.utterances) for s in found.systems)],
+        ["words recognised", *(str(s.words) for s in found.systems)],
+        ["of them wrong", *(str(s.wrong) for s in found.systems)],
+        ["deleted (no confidence)", *(str(s.deletions) for s in found.systems)],
+    ]
+    for key, measure in MEASURES.items():
+        if not any(key in s.estimates for s in found.systems):
+            continue
+        name = f"{measure.title}, %" if measure.unit == SHARE else measure.title
+        rows.append([name, *(written(key, s.estimates.get(key)) for s in found.systems)])
+        if key == "ece":
+            chance = [ABSENT if s.chance is None else percent(s.chance[1]) for s in found.systems]
+            rows.append(["ECE by chance, at most, %", *chance])
+    return table(("figure", *(s.name for s in found.systems)), rows)
+
+
+def difference_table(differences: Sequence[Difference]) -> Table:
+    """Return the figures that matter of differences, a row a pair."""
+    head = ("systems", *(short_title(key) for key in COMPARED))
+    rows = [
+        [f"{d.a} − {d.b}", *(difference_cell(key, d.estimates.get(key)) for key in COMPARED)]
+        for d in differences
+    ]
+    return table(head, rows, DIFFERENCES)
+
+
+def difference_cell(key: str, one: Estimate | None) -> Cell:
+    """Return a difference as a cell, coloured where it is clear which side is better."""
+    if one is None or one.value is None:
+        return Cell(ABSENT)
+    return Cell(written(key, one, sign=True), one.value, _tone(one.sign * MEASURES[key].better))
+
+
+def examined_blocks(found: Examined) -> list[Block]:
+    """Return all that is said of systems on one set."""
+    drawn = "utterances" if found.resampled == "utterance" else "whole speakers"
+    blocks: list[Block] = [
+        Prose(
+            f"{found.unit.upper()}, normalisation {found.normalisation}. In brackets: 95 % "
+            f"intervals, {found.samples} bootstrap draws of {drawn}."
+        ),
+        Bullets([sentence(s.name, [s]) for s in found.systems]),
+        full_table(found),
+    ]
+    if found.differences:
+        blocks.append(difference_table(found.differences))
+    notes = [f"{s.name}: {s.note}" for s in found.systems if s.note]
+    notes += [
+        f"{s.name}: normalisation left nothing of {s.removed} words; their confidences are not used"
+        for s in found.systems
+        if s.removed
+    ]
+    return [*blocks, *([Bullets(notes)] if notes else []), Prose(HOW_TO_READ)]
+
+
+def sentence(name: str, runs: Sequence[Calibration]) -> str:
+    """Say in words what the figures come to; of several seeds, the means."""
+    stated, right = (mean_of(runs, lambda s, k=k: _stated(s)[k]) for k in (0, 1))
+    if stated is None or right is None:
+        return f"{name}: no word was recognised"
+    gap = stated - right
+    chance = mean_of(runs, lambda s: s.chance and s.chance[1])
+    ece = mean_of(runs, lambda s: s.estimates["ece"].value)
+    if ece <= chance:
+        judged = "as right as it says, as far as this set can tell"
+    elif abs(gap) < 0.005:
+        judged = f"right on average, but off by {percent(ece)} points from bin to bin"
+    else:
+        word = "overconfident" if gap > 0 else "underconfident"
+        judged = f"{word} by {percent(abs(gap))} points"
+    text = (
+        f"**{name}**: says its words are right with {percent(stated)} %, "
+        f"{percent(right)} % are: {judged}"
+    )
+    risks = [mean_of(runs, lambda s, at=at: s.curves["confidence"][at]) for at in (_KEPT, -1)]
+    if None in risks:
+        return text
+    return (
+        f"{text}; keeping the surest {_KEPT} % of what was said takes the error rate from "
+        f"{percent(risks[1])} to {percent(risks[0])} %"
+    )
+
+
+def seeds_cell(key: str, runs: Sequence[Calibration]) -> Cell:
+    """Return a figure as a cell: of one run with its interval, of several seeds mean ± s.d."""
+    values = [s.estimates[key].value for s in runs if key in s.estimates]
+    known = [value for value in values if value is not None]
+    if not known:
+        return Cell(ABSENT)
+    if len(runs) == 1:
+        return Cell(written(key, runs[0].estimates[key]), known[0])
+    mean = statistics.fmean(known)
+    spread = number(key, statistics.stdev(known)) if len(known) > 1 else ABSENT
+    return Cell(f"{number(key, mean)} ± {spread}", mean)
+
+
+def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
+    """Return a difference as a cell; of several seeds mean, range and how many are clear."""
+    ones = [d.estimates[key] for d in runs if key in d.estimates]
+    ones = [one for one in ones if one.value is not None]
+    if len(ones) < 2:
+        return difference_cell(key, ones[0] if ones else None)
+    mean = statistics.fmean(one.value for one in ones)
+    ends = [number(key, end(one.value for one in ones), sign=True) for end in (min, max)]
+    sign = (mean > 0) - (mean < 0)
+    clear = sum(one.sign == sign for one in ones) if sign else 0
+    text = f"{number(key, mean, sign=True)} ({' to '.join(ends)}; clear in {clear} of {len(ones)})"
+    tone = _tone(sign * MEASURES[key].better) if clear == len(ones) else ""
+    return Cell(text, mean, tone)
+
+
+def mean_of(
+    runs: Sequence[Calibration], value: Callable[[Calibration], float | None]
+) -> float | None:
+    """Return the mean over runs of a function of one; None where a run has none."""
+    found = [value(run) for run in runs]
+    return None if not found or None in found else statistics.fmean(found)
+
+
+def _orders(one: Calibration, kind: str) -> bool:
+    """Tell whether an uncertainty tells utterances apart: else its area is the error rate."""
+    area, rate = (one.estimates[key].value for key in (f"area_{kind}", "mer"))
+    return area is not None and rate is not None and abs(area - rate) > 1e-12
+
+
+def _stated(one: Calibration) -> tuple[float | None, float | None]:
+    right, gap = one.estimates["accuracy"].value, one.estimates["gap"].value
+    return (None, None) if right is None or gap is None else (right + gap, right)
+
+
+def _tone(side: int) -> str:
+    return {1: "good", -1: "bad"}.get(side, "")
+
+
+def uncertainty_rows(
+    systems: Mapping[str, Sequence[Calibration]],
+) -> list[list[str | Cell]]:
+    """Return, for systems whose draws disagree, how well each uncertainty orders utterances."""
+    rows: list[list[str | Cell]] = []
+    for name, runs in systems.items():
+        kinds = [k for k in UNCERTAINTIES if all(f"area_{k}" in s.estimates for s in runs)]
+        if "model" not in kinds or not any(_orders(s, "model") for s in runs):
+            continue
+        for kind in kinds:
+            keys = [f"{what}_{kind}" for what in ("area", "excess", "ratio")]
+            rows.append([name, kind, *(seeds_cell(key, runs) for key in keys)])
+    return rows

@@ -1,0 +1,226 @@
+"""Reliability diagrams and risk-coverage curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import SubFigure
+from matplotlib.lines import Line2D
+
+from espnet_blora.report.blocks import Picture
+from espnet_blora.report.looks import (
+    BASE,
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    NARROW,
+    ORANGE,
+    PAPER,
+    PINK,
+    SKY,
+    VERMILLION,
+    draw,
+    wrapped,
+)
+from espnet_blora.scoring.calibration import Bin
+
+_LINES = tuple(
+    zip(
+        (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, BASE),
+        ("o", "s", "^", "D", "v", "P", "X"),
+        strict=True,
+    )
+)
+_COLUMNS = 3
+_FEW = 3  # lines of a panel whose bins have their intervals drawn
+
+
+@dataclass(frozen=True)
+class ReliabilityPanel:
+    """A diagram: a name of a line -> its bins, all of equal width."""
+
+    title: str
+    lines: dict[str, Sequence[Bin]]
+
+
+@dataclass(frozen=True)
+class RiskPanel:
+    """Curves of one set: a name of a line -> risk at evenly spaced coverages from 0 to 1.
+
+    Attributes:
+        oracle: the curve below which no order comes.
+    """
+
+    title: str
+    lines: dict[str, Sequence[float | None]]
+    oracle: Sequence[float | None] = field(default_factory=tuple)
+
+
+def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture | None:
+    """Draw how many of the words are right that are said to be right with some confidence; below,
+    how many words there are.
+
+    Returns: None, and no file, without any word.
+    """
+    kept = [p for p in panels if any(b.count for bins in p.lines.values() for b in bins)]
+    look = _looks(kept)
+
+    def one(part: SubFigure, panel: ReliabilityPanel) -> None:
+        upper, lower = part.subplots(
+            2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1], "hspace": 0.08}
+        )
+        upper.plot([0, 100], [0, 100], ":", color=MUTED, lw=1, zorder=1)
+        for name, bins in panel.lines.items():
+            _reliability(upper, bins, *look[name], intervals=len(panel.lines) <= _FEW)
+            _histogram(lower, bins, look[name][0])
+        upper.set_ylim(-3, 103)
+        upper.set_xlim(-3, 103)
+        upper.set_ylabel("right, %")
+        upper.set_title(wrapped(panel.title, 36), loc="left", fontsize=10)
+        lower.set_ylabel("words, %", fontsize=8)
+        lower.set_ylim(bottom=0)
+        lower.tick_params(axis="y", labelsize=8)
+        lower.set_xlabel("confidence, %")
+        lower.set_xticks(range(0, 101, 20))
+
+    title = "Said to be right, and right"
+    grey = Line2D([], [], ls=":", color=MUTED, label="calibrated; below it: overconfident")
+    return _grid(path, title, kept, look, one, grey, 3.6)
+
+
+def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
+    """Draw the error rate of what is kept against how much is kept; of equal curves the first.
+
+    Returns: None, and no file, where no curve is defined.
+    """
+    look = _looks(panels)  # before any is left out: colours are those of the other plot
+    kept = [one for p in panels if (one := replace(p, lines=_distinct(p.lines))).lines]
+    names = {name for p in kept for name in p.lines}
+    look = {name: (colour, "") for name, (colour, _) in look.items() if name in names}
+
+    def one(part: SubFigure, panel: RiskPanel) -> None:
+        axes = part.subplots()
+        for name, risks in panel.lines.items():
+            _curve(axes, risks, color=look[name][0], lw=1.5)
+        if panel.oracle and None not in panel.oracle:
+            _curve(axes, panel.oracle, color=MUTED, lw=1, ls=":")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("kept, % of the words said")
+        axes.set_ylabel("error rate of the kept, %")
+        axes.set_title(wrapped(panel.title, 36), loc="left", fontsize=10)
+
+    title = "What errors remain when the least certain utterances are set aside"
+    grey = Line2D([], [], ls=":", color=MUTED, label="oracle: sorted by their own errors")
+    return _grid(path, title, kept, look, one, grey, 3.0)
+
+
+def _distinct(lines: dict[str, Sequence[float | None]]) -> dict[str, Sequence[float]]:
+    """Return the curves that are defined, and of equal ones the first."""
+    found: dict[str, Sequence[float]] = {}
+    for name, risks in lines.items():
+        if None not in risks and risks not in found.values():
+            found[name] = risks
+    return found
+
+
+def _looks(panels: Sequence[ReliabilityPanel | RiskPanel]) -> dict[str, tuple[str, str]]:
+    names = dict.fromkeys(name for p in panels for name in p.lines)
+    return {name: _LINES[n % len(_LINES)] for n, name in enumerate(names)}
+
+
+def _reliability(
+    axes: Axes, bins: Sequence[Bin], colour: str, marker: str, *, intervals: bool
+) -> None:
+    filled = [b for b in bins if b.count]
+    whole = sum(b.count for b in filled)
+    x, y = [100 * b.confidence for b in filled], [100 * b.accuracy for b in filled]
+    if intervals:
+        for at, b in zip(x, filled, strict=True):
+            ends = [100 * b.interval.low, 100 * b.interval.high]
+            axes.plot([at, at], ends, color=colour, lw=1, alpha=0.45, zorder=2)
+    axes.plot(x, y, color=colour, lw=1, alpha=0.5, zorder=2)
+    axes.scatter(
+        x,
+        y,
+        [14 + 100 * b.count / whole for b in filled],
+        color=colour,
+        marker=marker,
+        edgecolor=PAPER,
+        lw=0.7,
+        zorder=3,
+        clip_on=False,  # most words lie at the upper end
+    )
+
+
+def _histogram(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
+    whole = sum(b.count for b in bins) or 1
+    shares = [100 * b.count / whole for b in bins]
+    axes.stairs(shares, [0.0, *(100 * b.high for b in bins)], color=colour, lw=1.2)
+
+
+def _curve(axes: Axes, risks: Sequence[float], **how: object) -> None:
+    axes.plot(np.linspace(0, 100, len(risks)), [100 * r for r in risks], **how)
+
+
+def _grid(
+    path: Path,
+    title: str,
+    panels: Sequence[ReliabilityPanel | RiskPanel],
+    look: dict[str, tuple[str, str]],
+    one: Callable[[SubFigure, ReliabilityPanel | RiskPanel], None],
+    grey: Line2D,
+    height: float,
+) -> Picture | None:
+    """Draw panels side by side (on a narrow screen below each other) under one legend."""
+    if not panels:
+        return None
+
+    def build(width: float) -> Canvas:
+        narrow = width <= NARROW
+        columns = 1 if narrow else min(_COLUMNS, len(panels))
+        rows = -(-len(panels) // columns)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, ms=6, label=wrapped(name, 34))
+            for name, (colour, marker) in look.items()
+        ]
+        across = 1 if narrow else 3
+        lines = -(-(len(handles) + 1) // across)
+        head = 0.4 + 0.24 * lines + (0.2 if narrow or len(panels) == 1 else 0)
+        share = 0.62 if not narrow and len(panels) == 1 else 1.0
+        canvas = plt.figure(figsize=(width * share, rows * height + head))
+        parts = canvas.subfigures(
+            rows + 1, 1, height_ratios=[head, *[height] * rows], squeeze=False
+        ).ravel()
+        parts[0].suptitle(
+            wrapped(title, 40 if narrow or len(panels) == 1 else 90),
+            x=0.01,
+            y=0.98,
+            ha="left",
+            color=INK,
+            weight="bold",
+        )
+        parts[0].legend(
+            handles=[*handles, grey],
+            loc="lower left",
+            bbox_to_anchor=(0.0, 0.0),
+            ncols=across,
+            frameon=False,
+            fontsize=9,
+        )
+        for row, part in enumerate(parts[1:]):
+            places = part.subfigures(1, columns, squeeze=False).ravel()
+            # not strict: the last row may have places without a panel
+            for place, panel in zip(places, panels[row * columns :], strict=False):
+                place.subplots_adjust(left=0.2, right=0.97, top=0.88, bottom=0.18)
+                one(place, panel)
+        return canvas
+
+    return draw(path, title, build)
