@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_blora.plugin.errors import users_mistake, wants_traceback
+from espnet_blora.plugin.settings import parse_scale
 
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
@@ -36,13 +37,15 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("audio", nargs="+", help="files: whatever soundfile reads, of any length")
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--adapter", help="experiment folder, or an adapter's .safetensors (then with --whisper)"
+        "--adapter",
+        help="experiment folder (or a checkpoint in it), or an adapter's .safetensors, which needs "
+        "--whisper too",
     )
     model.add_argument(
         "--whisper", help="published size or checkpoint file; alone: without adapter"
     )
     model.add_argument("--model_file", help="checkpoint of the experiment [the best epoch's]")
-    model.add_argument("--adapter_scale", type=float, help="turn the adapter down, 0 to 1 [1]")
+    model.add_argument("--adapter_scale", help="turn the adapter down, 0 to 1 [1]")
     model.add_argument("--device", help="torch device [cuda where there is one, else cpu]")
     model.add_argument(
         "--dtype", default="float32", choices=("float32", "float16", "bfloat16"), help="[float32]"
@@ -149,14 +152,14 @@ def transcribe(args: argparse.Namespace) -> int:
     from espnet_blora.text.tokens import mixed_tokens
 
     recogniser = open_model(args)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output_dir)
     progress = Progress(len(stems), sys.stderr)
     transcriber = Transcriber(
         recogniser, options_of(args, recogniser), AudioFile.open, mixed_tokens, progress.audio
     )
     for found in transcriber.transcribe(args.audio):
         if not found.error:
-            stems[found.name].parent.mkdir(parents=True, exist_ok=True)
+            make_folder(stems[found.name].parent)
             for form in formats:
                 write_whole(file_of(stems[found.name], form), render(found, form))
             if args.verbose:
@@ -164,6 +167,20 @@ def transcribe(args: argparse.Namespace) -> int:
                 sys.stdout.flush()
         progress.file(found)
     return progress.end()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--output_dir: {folder} cannot be made ({error.strerror}); choose another"
+        ) from error
 
 
 def open_model(args: argparse.Namespace) -> Recogniser:
@@ -179,7 +196,9 @@ def open_model(args: argparse.Namespace) -> Recogniser:
     how = {
         "device": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         "dtype": args.dtype,
-        "adapter_scale": args.adapter_scale,
+        "adapter_scale": None
+        if args.adapter_scale is None
+        else parse_scale(args.adapter_scale, "--adapter_scale"),
         "merge": not args.samples,
     }
     if args.adapter is None or args.adapter.endswith(".safetensors"):
@@ -191,19 +210,27 @@ def open_model(args: argparse.Namespace) -> Recogniser:
         return open_whisper(args.whisper, args.adapter, pad_to=args.pad_to or "30s", **how)
     if args.pad_to is not None:
         raise ValueError(f"--pad_to: {args.adapter} is padded as it was trained; leave it out")
-    return open_experiment(args.adapter, args.model_file, args.whisper, **how)
+    folder, file = args.adapter, args.model_file
+    if file is None and Path(folder).is_file() and folder.endswith(".pth"):
+        folder, file = str(Path(folder).parent), Path(folder).name
+    return open_experiment(folder, file, args.whisper, **how)
 
 
 def options_of(args: argparse.Namespace, recogniser: Recogniser) -> Options:
     """The transcriber's options; what is not given is the rule's own program's."""
     from espnet_blora.data.kaldi import read_utt2lang
     from espnet_blora.decoding.rules import SearchOptions
-    from espnet_blora.decoding.transcriber import Options
+    from espnet_blora.decoding.transcriber import AUTO, Options
 
     theirs = args.rule == "whisper"
     language = args.language
     if language is not None and Path(language).is_file():
         language = read_utt2lang(language, recogniser.layout.languages)
+    elif language is not None and language != AUTO:
+        try:
+            language = recogniser.layout.language_code(language)
+        except ValueError as error:
+            raise ValueError(f"--language: there is no file {language!r}, and {error}") from error
     suppress = args.suppress_tokens
     return Options(
         language=language,

@@ -122,6 +122,7 @@ def test_models_that_are_named_in_other_ways(audio, whisper, blora, run):
     assert plain != trained_ and plain != score("--whisper", whisper)  # Whisper's own window
     assert plain == score("--adapter", blora, "--adapter_scale", "0")
     assert trained_ == score("--adapter", blora, "--model_file", "valid.acc.best.pth")
+    assert trained_ == score("--adapter", blora / "valid.acc.best.pth")
     recogniser.open_experiment(blora, merge=False).adapter.save("x.safetensors")
     named = ("--adapter", "x.safetensors", "--whisper", whisper)
     assert trained_ == score(*named, "--pad_to", "batch")
@@ -191,7 +192,8 @@ def test_folders_are_kept_where_names_are_not_enough(audio, blora, run):
         (("--adapter", "nowhere"), "nowhere"),
         (("--whisper", "enormous"), "enormous"),
         (("--whisper", "W", "--samples", "2"), "2 samples of a posterior, but this model has none"),
-        (("--whisper", "W", "--language", "klingon"), "language 'klingon'"),
+        (("--whisper", "W", "--language", "utt2lan"), "there is no file 'utt2lan', and language"),
+        (("--whisper", "W", "--adapter_scale", "-1"), "--adapter_scale: found '-1'"),
         (("--whisper", "W", "--output_format", "doc"), "format doc; allowed: json, srt, vtt"),
         (("--whisper", "W", "--beam_size", "0"), "beam_size is 0; allowed: 1 or more"),
         (("--whisper", "W", "--batch_size", "0"), "batch_size is 0"),
@@ -199,10 +201,12 @@ def test_folders_are_kept_where_names_are_not_enough(audio, blora, run):
         (("--whisper", "W", "--device", "toaster"), "device is 'toaster'"),
         (("--whisper", "W", "--suppress_tokens", "x"), "suppress_tokens 'x'"),
         (("--whisper", "W", "a.wav"), "given twice"),
+        (("--whisper", "W", "--output_dir", "b.flac"), "--output_dir: b.flac cannot be made (File"),
+        (("--adapter", "EXP", "--pad_to", "30s"), "padded as it was trained; leave it out"),
     ],
 )
-def test_mistakes_in_the_options(audio, whisper, run, words, said):
-    words = [whisper if word == "W" else word for word in words]
+def test_mistakes_in_the_options(audio, whisper, blora, run, words, said):
+    words = [{"W": whisper, "EXP": blora}.get(word, word) for word in words]
     status, lines, out = run(*words, "a.wav")
     assert status == 2 and len(lines) == 1 and out == ""
     assert lines[0].startswith("transcribe: error: ") and said in lines[0]
