@@ -23,6 +23,7 @@ adapter=blora # any with an adapter_<name>.yaml, here or shared
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 adapter_scale= # of the adapter's update at decoding
+search=own     # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
 part=          # where a recipe has one language a run (language.sh): in the names of experiments and statistics
 stage=1
@@ -66,6 +67,7 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
+  --search own|espnet             stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the
                                   adapter; utt2lang may then name them
   --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
@@ -110,7 +112,7 @@ read_options() {
         set) overrides+=("$2") ;;
         corpus_option) corpus_options+=("$2") ;;
         retention_sets) own_retention=1 retention_sets=$2 ;;
-        adapter | tag | whisper | corpus_dir | clips_dir | adapter_scale | stage | stop_stage | expdir | dumpdir | \
+        adapter | tag | whisper | corpus_dir | clips_dir | adapter_scale | search | stage | stop_stage | expdir | dumpdir | \
             nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
             new_languages | audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
         asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
@@ -132,6 +134,8 @@ check_options() {
     done
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+    [[ ${search} =~ ^(own|espnet)$ ]] || die "--search '${search}': own or espnet is needed"
 
     new_languages=$(tr -s ', ' ' ' <<<"${new_languages}")
     [[ ${new_languages} =~ ^([a-z]{2,3}( |$))*$ ]] ||

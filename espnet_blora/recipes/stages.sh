@@ -78,6 +78,7 @@ run_stages() {
         vocabulary=${new_languages// /-} # a place of its own for the token list, which is all that --lang does here
     fi
     if [ "${first}" -ge 12 ] && [ -n "${adapter_scale}" ]; then launcher+=" --adapter-scale ${adapter_scale}"; fi
+    if [ "${first}" -ge 12 ] && [ "${search}" != own ]; then launcher+=" --search ${search}"; fi
     data_opts="--corpus_dir ${corpus_dir} --nj ${nj}"
     if [ -n "${corpus}" ]; then
         data_opts+=" --clips_dir ${clips_dir}"

@@ -179,6 +179,12 @@ def test_the_scale_at_decoding_reaches_decoding_only_and_has_its_own_results(rec
     assert "--inference_tag decode_scale0.7" in found[1]["--local_score_opts"]
 
 
+def test_who_decodes_reaches_decoding_only(recipe):
+    found = run(recipe, "--adapter", "lora", "--stage", "11", "--search", "espnet")
+    assert "--search" not in found[0]["--python"]
+    assert found[1]["--python"].endswith("--search espnet")
+
+
 def test_where_the_audio_goes(recipe):
     def place(*options, **environment):
         (recipe / "calls").unlink(missing_ok=True)
@@ -232,6 +238,7 @@ def test_other_options_go_to_asr(recipe):
         (["--stage", "x"], "--stage 'x': a number is needed"),
         (["--nj", "many"], "--nj 'many': a number is needed"),
         (["--adapter_scale", "half"], "a number such as 0.7"),
+        (["--search", "kaldi"], "own or espnet is needed"),
         (["--test_sets", ""], "at least one set"),
         (["--test_sets", "a;b"], "set 'a;b'"),
         (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),
