@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from espnet_blora.bin import transcribe
 from espnet_blora.decoding import recogniser
 from tests.decoding import trained
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/transcribe.md"
 RATE = 16000
 SHORT = ("--max_tokens", "6", "--beam_size", "1", "--language", "en")
 
@@ -211,6 +213,25 @@ def test_mistakes_in_the_options(audio, whisper, blora, run, words, said):
     assert status == 2 and len(lines) == 1 and out == ""
     assert lines[0].startswith("transcribe: error: ") and said in lines[0]
     assert sorted(p.name for p in audio.iterdir()) == ["a.wav", "b.flac"]
+
+
+def test_the_page_is_right(audio, blora, capsys):
+    """Its commands are ones that the program takes, its options exist, its Python runs."""
+    page = PAGE.read_text(encoding="utf-8")
+    commands = re.findall(
+        r"^python3 -m espnet_blora\.bin\.transcribe (.*?)(?:  +#.*)?$", page, re.M
+    )
+    assert len(commands) == 3
+    for command in commands:
+        transcribe.get_parser().parse_intermixed_args(command.split())
+    options = set(re.findall(r"--\w+", page))
+    known = {name for a in transcribe.get_parser()._actions for name in a.option_strings}
+    assert len(options) > 20 and options <= known
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    Path("exp").mkdir()
+    Path("exp/asr_blora").symlink_to(blora)
+    exec(code.replace('Options(language="zh")', "Options(chunk_length=1)"), {})
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"a.wav", "b.flac"}
 
 
 def test_help_and_mistakes_come_at_once():
