@@ -20,6 +20,7 @@ from espnet_blora.report.calibration import (
     DIFFERENCES,
     HOW_TO_READ,
     SHORT,
+    mean_of,
     seeds_cell,
     seeds_difference,
     sentence,
@@ -81,12 +82,8 @@ def section(
     """Return the section; without blocks where there is nothing to show."""
     blocks: list[Block] = []
     if made:
-        told = [
-            sentence(f"{_label(one)}, {kind}", runs)
-            for one in made
-            for kind, runs in one.kinds.items()
-        ]
-        blocks += [Bullets(told), *(pictures[name] for name in FILES if name in pictures)]
+        blocks.append(Bullets([_told(one) for one in made]))
+        blocks += [pictures[name] for name in FILES if name in pictures]
         blocks += _tables(made)
         blocks.append(Folded("How to read these figures", [Prose(HOW_TO_READ)]))
     if notes:
@@ -195,6 +192,19 @@ def _tables(made: Sequence[Confident]) -> list[Block]:
         )
         blocks.append(Folded(told, [table((*head, "rejection ratio, %"), orders)]))
     return blocks
+
+
+def _told(one: Confident) -> str:
+    """Say how far the first way to be confident can be believed, and which one has least NLL."""
+    kind, runs = next(iter(one.kinds.items()))
+    text = sentence(f"{_label(one)}, {kind}", runs)
+    costs = {
+        name: cost
+        for name, others in one.kinds.items()
+        if (cost := mean_of(others, lambda s: s.estimates["nll"].value)) is not None
+    }
+    best = min(costs, key=costs.__getitem__, default=kind)
+    return text if best == kind else f"{text}. Of {len(costs)} ways **{best}** has the least NLL"
 
 
 def _label(one: Confident) -> str:

@@ -185,7 +185,7 @@ def _grid(
 
     def build(width: float) -> Canvas:
         narrow = width <= NARROW
-        columns = 1 if narrow else min(_COLUMNS, len(panels))
+        columns = 1 if narrow else 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
         rows = -(-len(panels) // columns)
         handles = [
             Line2D([], [], color=colour, marker=marker, ms=6, label=wrapped(name, 34))

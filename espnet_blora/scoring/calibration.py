@@ -64,7 +64,7 @@ def equal_width(bins: int = BINS) -> np.ndarray:
     """
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, found {bins}")
-    return np.linspace(0.0, 1.0, bins + 1)[1:-1]
+    return np.arange(1, bins) / bins
 
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:

@@ -20,6 +20,7 @@ from espnet_blora.report.calibration import (
 )
 from espnet_blora.report.calibration_found import (
     FILES,
+    Confident,
     collect_confidences,
     mean_curve,
     plot_confidences,
@@ -115,6 +116,23 @@ def test_seeds_are_means_with_spread_and_differences_that_say_in_how_many(two):
     assert mixed.tone == "" and mixed.text.startswith("+0.0 (-")
     assert seeds_difference("ece", [worse]).text == written("ece", worse.estimates["ece"], True)
     assert seeds_difference("auroc", []).text == "–"
+
+
+def test_the_section_of_several_seeds(two, tmp_path):
+    system = grouped([Experiment(f"x_seed{n}", tmp_path, "other", "X") for n in (1, 2)])[0]
+    fair, over = two.systems
+    difference = two.difference("b", "a")
+    one = Confident(system, "test_cs", {"a": [fair, fair], "b": [over, over]})
+    one.differences["b", "a"] = [difference, difference]
+    text = "\n".join(blocks(section([one], {}).blocks))
+    assert "means ± standard deviation over seeds" in text and "clear in 2 of 2" in text
+    assert re.search(r"\|x, b\|test\\?_cs\|320\|0\|[\d.]+ ± 0.0\|", text)
+    assert re.search(r"\|x: b − a\|test\\?_cs\|\+[\d.]+ \(", text)
+    assert ": as right as it says, as far as this set can tell; keeping" in text
+    assert "least NLL" not in text  # the first has it
+    assert "order by" not in text  # no draws disagree
+    turned = Confident(system, "test_cs", {"b": [over], "a": [fair]})
+    assert "Of 2 ways **a** has the least NLL" in "\n".join(blocks(section([turned], {}).blocks))
 
 
 def test_bins_and_curves_of_seeds_are_put_together(two):
