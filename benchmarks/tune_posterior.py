@@ -8,9 +8,10 @@ seeds, go to OUT/posterior.md.
 
     python3 benchmarks/tune_posterior.py --threads 1
 
-What was decoded is kept in OUT (words.jsonl) and not decoded again; remove it to start anew. On one
-quiet thread the whole takes about 21 minutes, half of them for the 16 draws: leave those out
-(--samples 4 8) or give fewer --utterances or --seeds to have it sooner.
+What was decoded is kept in OUT (words.jsonl) and not decoded again; remove it to start anew, as
+after a change of the experiments or of --maxlenratio. On one quiet thread the whole takes about 21
+minutes, half of them for the 16 draws: leave those out (--samples 4 8) or give fewer --utterances
+or --seeds to have it sooner.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Decoder:
 
     def words(self, name: str, samples: int, temperatures: Sequence[float]) -> dict[float, Path]:
         """Temperature -> file of a set."""
-        kind = f"samples{samples}" if samples else MEAN
+        kind = f"samples{samples}_spread{self.args.spread:g}" if samples else MEAN
+        if self.args.utterances:
+            kind += f"_of{self.args.utterances}"
         folder = self.args.out / Path(self.asr_exp).name
         files = {t: folder / f"{kind}_t{t:g}" / name / "words.jsonl" for t in temperatures}
         missing = {t: path for t, path in files.items() if not path.is_file()}

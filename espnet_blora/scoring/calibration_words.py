@@ -220,14 +220,15 @@ def confidences_of_tokens(
     found, start = [], 0
     for token in tokens:
         inside = set(owners[start : start + len(token)])
-        found.append(math.prod(confidence[number] for number in inside))
+        known = {number for number in inside if number >= 0} or {~number for number in inside}
+        found.append(math.prod(confidence[number] for number in known))
         start += len(token)
     return found
 
 
 def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
-    """Return the owner of each character of ``target`` from that of ``source`` it is matched
-    with."""
+    """Return the owner of each character of ``target`` from that of ``source`` it is matched with;
+    of one that stands in no word the complement (< 0) of its right neighbour's."""
     if source == target:
         return list(owner)
     found: list[int] = []
@@ -236,7 +237,7 @@ def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
         if tag in ("equal", "replace"):
             found += owner[i1 : i1 + j2 - j1]
         elif tag == "insert":
-            found += [owner[min(i1, last)]] * (j2 - j1)
+            found += [~owner[min(i1, last)]] * (j2 - j1)
     return found
 
 

@@ -215,9 +215,10 @@ def test_the_report_shows_what_experiments_left(tree):
     found = examined()
     (exp / "asr_lora" / "confidence" / "all" / "ret_en").mkdir(parents=True)
     found.save(exp / "asr_lora" / "confidence" / "all" / "ret_en" / "calibration.json")
-    bad = exp / "asr_lora" / "confidence" / "x" / "ret_en" / "calibration.json"
-    bad.parent.mkdir(parents=True)
-    bad.write_text("{")
+    for kind in ("twice", "x"):
+        (exp / "asr_lora" / "confidence" / kind / "ret_en").mkdir(parents=True)
+    found.save(exp / "asr_lora" / "confidence" / "twice" / "ret_en" / "calibration.json")
+    (exp / "asr_lora" / "confidence" / "x" / "ret_en" / "calibration.json").write_text("{")
     leave_words(exp / "asr_lora" / "confidence" / "mean" / "ret_zh", {"u1": "a b"})
     assert main(["--exp", str(exp), "--dump", str(dump), *SETS]) == 0
     page, html = ((exp / f"retention.{kind}").read_text("utf-8") for kind in ("md", "html"))
@@ -235,6 +236,7 @@ def test_the_report_shows_what_experiments_left(tree):
         "LoRA, ret_zh: confidences, but no references",
     ):
         assert said in part.replace("test_cs|", "test\\_cs|").replace("ret_en|", "ret\\_en|"), said
+    assert part.count("LoRA: b − a|ret") == 1 and "standard deviation over seeds" not in part
     for name in FILES:
         assert matplotlib.image.imread(exp / name).shape[0] > 300
 

@@ -131,7 +131,9 @@ def test_words_cut_otherwise_than_tokens_give_products():
 def test_letters_that_normalisation_changes_across_words_are_matched():
     pieces = [["ab"], ["cd"]]
     assert confidences_of_tokens(["abXcd"], pieces, [0.5, 0.5]) == [0.25]
-    assert confidences_of_tokens(["ab", "cXd", "e"], pieces, [0.5, 0.25]) == [0.5, 0.25, 0.25]
+    assert confidences_of_tokens(["abX", "Ycd"], pieces, [0.5, 0.25]) == [0.5, 0.25]
+    # a token of no word's letters has the confidence of the word behind it, at the end before it
+    assert confidences_of_tokens(["ab", "X", "cd", "Y"], pieces, [0.5, 0.2]) == [0.5, 0.2, 0.2, 0.2]
     with pytest.raises(ValueError, match="its words give none"):
         confidences_of_tokens(["a"], [[], []], [0.5, 0.5])
 
