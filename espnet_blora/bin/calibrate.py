@@ -1,7 +1,7 @@
 """Measure how far confidences can be believed: words.jsonl of systems against references.
 
-The files are those that espnet_blora.bin.confidence writes. Example, two systems on one set, and the
-first once more with its confidences mapped:
+The files are those that espnet_blora.bin.confidence writes. Example, two systems on one set, and
+the first once more with its confidences mapped:
 
     python3 -m espnet_blora.bin.calibrate --references dump/raw/test_cs/text
         --words mean=exp/asr_x/confidence/mean/test_cs/words.jsonl
