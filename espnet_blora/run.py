@@ -12,6 +12,7 @@ package `__main__`, or `runpy` taking the place of `__main__`, would lose that.
 """
 
 import difflib
+import gc
 import importlib
 import importlib.util
 import os
@@ -168,8 +169,11 @@ def decoded_by_us(arguments: list[str]) -> bool:
 
     ESPnet is not imported for it, which saves seconds a job.
     """
+    gc.disable()  # what is imported is never garbage: looking through it takes half a second
     from espnet_blora.plugin import own_inference
 
+    gc.enable()
+    gc.freeze()
     options = own_inference.takes(arguments)
     if options is None:
         return False
