@@ -23,7 +23,7 @@ from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_acc
 from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 
-from espnet_blora.decoding.pieces import cut
+from espnet_blora.decoding.pieces import cut, joined
 from espnet_blora.plugin.own_inference import asked_keys
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
@@ -264,15 +264,15 @@ def _joined(parts: list[list[Result]]) -> list[Result]:
     """The n-best lists of an utterance's pieces as one list, best with best."""
     if len(parts) == 1:
         return parts[0]
-    joined = []
+    results = []
     for row in zip(*parts, strict=False):  # as many as the piece with the fewest hypotheses has
         hypothesis = Hypothesis(
             yseq=torch.cat([r[3].yseq for r in row]), score=sum(float(r[3].score) for r in row)
         )
-        text = " ".join(r[0] for r in row if r[0])
+        text = joined(r[0] for r in row)
         tokens, ids = [t for r in row for t in r[1]], [i for r in row for i in r[2]]
-        joined.append((text, tokens, ids, hypothesis))
-    return joined
+        results.append((text, tokens, ids, hypothesis))
+    return results
 
 
 def inference(**options: Any) -> None:

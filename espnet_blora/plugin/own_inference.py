@@ -26,7 +26,7 @@ from espnet_blora.data.audio import blocks, open_audio
 from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.decoding.batch import decode
 from espnet_blora.decoding.filters import build_filters
-from espnet_blora.decoding.pieces import cut
+from espnet_blora.decoding.pieces import cut, joined
 from espnet_blora.decoding.recogniser import Recogniser, open_experiment
 from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.plugin.inference_options import extras, parse, why_espnet
@@ -36,6 +36,9 @@ from espnet_blora.plugin.settings import SEARCH, SEARCHES, Settings
 RATE = 16000
 GROUP = 30 * 60 * RATE
 """Samples that are read before they are decoded: half an hour, 115 MB."""
+
+Result = tuple[list[int], str, float]
+"""Token ids, text and score."""
 
 _FORMAT = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
 logger = logging.getLogger(__name__)
@@ -147,7 +150,7 @@ class _Job:
         if group:
             yield group
 
-    def decode(self, group: dict[str, Tensor]) -> dict[str, list[Hypothesis]]:
+    def decode(self, group: dict[str, Tensor]) -> dict[str, list[Result]]:
         """Decode utterances of any length; those over 30 s in pieces, whose texts are joined."""
         waves: dict[str, Tensor] = {}
         pieces: dict[str, list[str]] = {}
@@ -170,7 +173,9 @@ class _Job:
             self.recogniser, waves, prompts, self.search, self.filters, self.options.batch_size
         )
         self._log(group, found, pieces, begin, time.time())
-        return {uid: _joined([found[piece] for piece in names]) for uid, names in pieces.items()}
+        return {
+            uid: self._joined([found[piece] for piece in names]) for uid, names in pieces.items()
+        }
 
     def _log(
         self,
@@ -188,8 +193,8 @@ class _Job:
         for uid, wave in group.items():
             self._line(begin, f"speech length: {len(wave)}")
             begin += share * len(wave)
-            best = [row for piece in pieces[uid] for one in found[piece][:1] for row in one.ids]
-            self._line(begin, f"best hypo: {uid} {self._text(best)}")
+            best = [self._text(one.ids) for piece in pieces[uid] for one in found[piece][:1]]
+            self._line(begin, f"best hypo: {uid} {joined(best)}")
 
     def _line(self, when: float, message: str) -> None:
         record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None)
@@ -201,32 +206,27 @@ class _Job:
         # one line of a Kaldi text file: blanks of any kind, line breaks too, become one space
         return " ".join(self.recogniser.layout.decode(ids).split())
 
-    def write(self, writer: DatadirWriter, uid: str, found: Sequence[Hypothesis]) -> None:
+    def _joined(self, parts: list[list[Hypothesis]]) -> list[Result]:
+        """The n-best lists of an utterance's pieces as one list, best with best."""
+        return [
+            (
+                [i for one in row for i in one.ids],
+                joined(self._text(one.ids) for one in row),
+                sum(one.score for one in row),
+            )
+            for row in zip(*parts, strict=False)  # as many as the piece with the fewest has
+        ]
+
+    def write(self, writer: DatadirWriter, uid: str, found: Sequence[Result]) -> None:
         """Write the n-best list of one utterance as ESPnet does."""
-        layout = self.recogniser.layout
         if not found:
             logger.warning("utterance %s: the search ended without a hypothesis; empty text", uid)
-            found = [Hypothesis((), 0.0, False)]
-        for number, hypothesis in enumerate(found[: self.options.nbest], 1):
+        for number, (ids, text, score) in enumerate(found or [([], "", 0.0)], 1):
             folder = writer[f"{number}best_recog"]
-            folder["token"][uid] = " ".join(layout.tokens(hypothesis.ids))
-            folder["token_int"][uid] = " ".join(map(str, hypothesis.ids))
-            folder["score"][uid] = str(torch.tensor(hypothesis.score))
-            folder["text"][uid] = self._text(hypothesis.ids)
-
-
-def _joined(parts: list[list[Hypothesis]]) -> list[Hypothesis]:
-    """The n-best lists of an utterance's pieces as one list, best with best."""
-    if len(parts) == 1:
-        return parts[0]
-    return [
-        Hypothesis(
-            tuple(i for one in row for i in one.ids),
-            sum(one.score for one in row),
-            all(one.ended for one in row),
-        )
-        for row in zip(*parts, strict=False)  # as many as the piece with the fewest has
-    ]
+            folder["token"][uid] = " ".join(self.recogniser.layout.tokens(ids))
+            folder["token_int"][uid] = " ".join(map(str, ids))
+            folder["score"][uid] = str(torch.tensor(score))
+            folder["text"][uid] = text
 
 
 def inference(options: argparse.Namespace) -> None:

@@ -90,6 +90,12 @@ def test_long_audio_is_decoded_in_pieces(words, tmp_path, caplog):
         ours(words("out", "--beam_size", 1, "--batch_size", 4, folder=folder))
     text = read(tmp_path / "out" / "1best_recog" / "text")
     assert set(text) == {"long", "short"}
+    more = ("--beam_size", 1, "--batch_size", 1)
+    asr_inference.main(words("theirs", *more, folder=folder))
+    for name in ("text", "token_int"):
+        assert read(tmp_path / "theirs" / "1best_recog" / name) == read(
+            tmp_path / "out" / "1best_recog" / name
+        )
     ids = read(tmp_path / "out" / "1best_recog" / "token_int")["long"].split()
     assert 8 < len(ids) <= 16  # two pieces of at most eight tokens
     assert "utterance long lasts 37.5 s: decoded in 2 pieces" in caplog.text
