@@ -36,6 +36,7 @@ def test_the_report_has_figures(demo):
     for word in ("BLoRA", "LoRA", *SETS):
         assert word.lower() in page.lower()
     assert len(re.findall(r"\d+\.\d", page)) > 20
+    assert "Does it know when it is wrong?" in page
     assert "decode/test_cs" in (demo.recipe / "exp_ci" / "RESULTS.md").read_text()
     assert list((demo.recipe / "exp_ci").glob("**/*.png"))
 

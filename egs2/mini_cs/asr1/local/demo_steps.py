@@ -12,6 +12,7 @@ BASE = "base/tiny_mini_cs.safetensors"
 TEST_SETS = "test_cs"  # the new domain
 RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
 ADAPTERS = ("lora", "blora")
+DRAWS = 4  # of the posterior, whose probabilities are averaged
 # 30 utterances are 8 steps an epoch; with the full demo's warm-up the rate would hardly leave zero
 TRAIN_CI = ["--set", "max_epoch=3", "--set", "batch_size=4"]
 TRAIN_CI += ["--set", "scheduler_conf.warmup_steps=4"]
@@ -74,7 +75,7 @@ def plan(scale: str) -> list[Step]:
             f"decode_{adapter}",
             f"{adapter}: decode and score",
             run(adapter, 12, 13),
-            {"full": seconds, "ci": 55},
+            {"full": seconds, "ci": 30},
             ["run.sh", "local/score.sh", "conf/decode.yaml"],
             [after],
             scores,
@@ -100,7 +101,7 @@ def plan(scale: str) -> list[Step]:
             [f"{exp}/asr_none{tag}/config.yaml"],
             f"{exp}/asr_none{tag}",
         ),
-        decode("none", "base", 130),
+        decode("none", "base", 50),
     ]
     for adapter in ADAPTERS:
         folder = f"{exp}/asr_{adapter}{tag}"
@@ -115,7 +116,7 @@ def plan(scale: str) -> list[Step]:
                 [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
                 folder,
             ),
-            decode(adapter, f"train_{adapter}", 130),
+            decode(adapter, f"train_{adapter}", 50),
             Step(
                 f"sweep_{adapter}",
                 f"{adapter}: decode with the adapter turned down (a rival)",
@@ -125,13 +126,33 @@ def plan(scale: str) -> list[Step]:
                     *("--inference_config", "conf/decode.yaml", "--sets", sets),
                     *(["--scales", "0 0.7 1"] if scale == "ci" else []),
                 ),
-                {"full": 100, "ci": 20},
+                {"full": 60, "ci": 15},
                 ["conf/decode.yaml"],
                 after=[f"train_{adapter}"],
                 leaves=[f"{folder}/scale_sweep.json"],
             ),
         ]
-    done = [f"decode_{a}" for a in ("none", *ADAPTERS)] + [f"sweep_{a}" for a in ADAPTERS]
+
+    def sure(adapter: str, draws: int) -> Step:
+        folder = f"{exp}/asr_{adapter}{tag}"
+        way = f"samples{draws}" if draws else "mean"
+        return Step(
+            f"sure_{adapter}_{way}",
+            f"{adapter}: how sure it is of each word, {f'{draws} draws' if draws else 'the mean'}",
+            in_environment(
+                "espnet_blora.bin.confidence",
+                *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
+                *("--inference_config", "conf/decode.yaml", "--sets", sets),
+                *("--samples", str(draws)),
+            ),
+            {"full": 45 if draws else 15, "ci": 6},
+            ["conf/decode.yaml"],
+            after=[f"train_{adapter}"],
+            leaves=[f"{folder}/confidence/{way}/{name}/words.jsonl" for name in sets.split()],
+        )
+
+    steps += [sure("lora", 0), sure("blora", 0), sure("blora", DRAWS)]
+    done = [s.name for s in steps if s.name.startswith(("decode_", "sweep_", "sure_"))]
     systems = {"--base": "none", **{f"--{a}": a for a in ADAPTERS}}
     steps.append(
         Step(
