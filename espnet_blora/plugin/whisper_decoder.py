@@ -162,7 +162,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
 
     def _log_probabilities(self, ys: Tensor, logits: Tensor) -> Tensor:
         scores = torch.log_softmax(logits, dim=-1)
-        scores = torch.nn.functional.pad(scores, (0, self.n_new), value=self._never())
+        if self.n_new:  # padding copies, even by nothing
+            scores = torch.nn.functional.pad(scores, (0, self.n_new), value=self._never())
         if ys.shape[1] < self.n_text_ctx:
             return scores
         forced = torch.full_like(scores, self._never())  # the positions end: only the end fits
