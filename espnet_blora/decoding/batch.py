@@ -69,6 +69,22 @@ def encode_batch(
     return memory, lengths
 
 
+def _decode_batch(
+    recogniser: Recogniser,
+    waves: Mapping[str, Tensor],
+    prompts: Mapping[str, Sequence[int]],
+    ids: Sequence[str],
+    options: SearchOptions | None,
+    filters: Sequence[Filter],
+) -> list[list[Hypothesis]]:
+    """Search one batch; a function of its own, so that nothing of a failed one stays in memory."""
+    memory, lengths = encode_batch(recogniser, [waves[uid] for uid in ids], ids)
+    asked = [prompts[uid] for uid in ids]
+    return search(
+        recogniser.decoder, memory, lengths, asked, recogniser.layout.eot, options, filters
+    )
+
+
 def decode(
     recogniser: Recogniser,
     waves: Mapping[str, Tensor],
@@ -103,16 +119,7 @@ def decode(
     while waiting:
         ids = waiting.pop()
         try:
-            memory, lengths = encode_batch(recogniser, [waves[uid] for uid in ids], ids)
-            texts = search(
-                recogniser.decoder,
-                memory,
-                lengths,
-                [prompts[uid] for uid in ids],
-                recogniser.layout.eot,
-                options,
-                filters,
-            )
+            texts = _decode_batch(recogniser, waves, prompts, ids, options, filters)
         except torch.OutOfMemoryError as error:
             if len(ids) == 1:
                 raise RuntimeError(
