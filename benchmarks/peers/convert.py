@@ -1,0 +1,205 @@
+"""One Whisper in every peer's layout, and Whispers of published sizes with seeded random weights.
+
+From openai-whisper's names to Hugging Face's, from there to CTranslate2; and to ESPnet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_blora.whisper.checkpoint import load_whisper
+from espnet_blora.whisper.sizes import PUBLISHED, dims_of
+from espnet_blora.whisper.vocabulary import Layout
+
+# openai-whisper's name of a part -> Hugging Face's; longer names stand first.
+NAMES = {
+    r"^(encoder|decoder)\.blocks\.": r"\1.layers.",
+    r"\.cross_attn_ln\.": ".encoder_attn_layer_norm.",
+    r"\.cross_attn\.": ".encoder_attn.",
+    r"\.attn_ln\.": ".self_attn_layer_norm.",
+    r"\.attn\.": ".self_attn.",
+    r"\.(query|key|value|out)\.": lambda found: (
+        f".{found[1][0] if found[1] != 'out' else 'out'}_proj."
+    ),
+    r"\.mlp\.0\.": ".fc1.",
+    r"\.mlp\.2\.": ".fc2.",
+    r"\.mlp_ln\.": ".final_layer_norm.",
+    r"^encoder\.ln_post\.": "encoder.layer_norm.",
+    r"^decoder\.ln\.": "decoder.layer_norm.",
+    r"^decoder\.token_embedding\.": "decoder.embed_tokens.",
+    r"\.positional_embedding$": ".embed_positions.weight",
+}
+
+
+def hf_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """openai-whisper's state dict under Hugging Face's names (``model.`` in front)."""
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, replacement in NAMES.items():
+            name = re.sub(pattern, replacement, name)
+        renamed[f"model.{name}"] = tensor
+    return renamed
+
+
+def to_hf(whisper: Whisper):
+    """The same network as Hugging Face's ``WhisperForConditionalGeneration``, in eval mode.
+
+    Its tokens are those of the layout; blank and end of text may not come first, as everywhere.
+
+    Raises:
+        ValueError: names that do not match.
+    """
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+
+    dims = whisper.dims
+    layout = Layout.of(dims.n_vocab)
+    tokens = {
+        "decoder_start_token_id": layout.sot,
+        "bos_token_id": layout.eot,
+        "eos_token_id": layout.eot,
+        "pad_token_id": layout.eot,
+    }
+    config = WhisperConfig(
+        vocab_size=dims.n_vocab,
+        num_mel_bins=dims.n_mels,
+        encoder_layers=dims.n_audio_layer,
+        encoder_attention_heads=dims.n_audio_head,
+        decoder_layers=dims.n_text_layer,
+        decoder_attention_heads=dims.n_text_head,
+        encoder_ffn_dim=4 * dims.n_audio_state,
+        decoder_ffn_dim=4 * dims.n_text_state,
+        d_model=dims.n_audio_state,
+        max_source_positions=dims.n_audio_ctx,
+        max_target_positions=dims.n_text_ctx,
+        begin_suppress_tokens=None,
+        **tokens,
+    )
+    model = WhisperForConditionalGeneration(config).eval()
+    state = hf_state({k: v.float() for k, v in whisper.state_dict().items()})
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or set(missing) - {"proj_out.weight"}:
+        raise ValueError(f"missing: {missing}, unexpected: {unexpected}")
+    model.tie_weights()
+    model.generation_config = GenerationConfig(
+        is_multilingual=True,
+        lang_to_id={f"<|{code}|>": number for code, number in layout.languages.items()},
+        task_to_id={"transcribe": layout.transcribe, "translate": layout.translate},
+        no_timestamps_token_id=layout.notimestamps,
+        max_length=dims.n_text_ctx,
+        suppress_tokens=None,
+        begin_suppress_tokens=[*layout.encode(" "), layout.eot],
+        **tokens,
+    )
+    return model
+
+
+class Vocabulary:
+    """What CTranslate2's converter asks of a tokenizer."""
+
+    def __init__(self, layout: Layout):
+        self.table = {token: number for number, token in enumerate(layout.token_list())}
+        self.additional_special_tokens = [f"<|{code}|>" for code in layout.languages]
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.table
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return self.table[token]
+
+
+def to_ct2(hf_folder: Path, layout: Layout, folder: Path) -> None:
+    """Convert a Hugging Face folder with CTranslate2's converter, in fp32.
+
+    Other precisions are made of it when it is loaded.
+    """
+    from ctranslate2.converters import TransformersConverter
+
+    class Converter(TransformersConverter):
+        def load_tokenizer(self, tokenizer_class, model_name_or_path, **kwargs):
+            return Vocabulary(layout)  # no tokenizer files are written just to be read here
+
+    Converter(str(hf_folder)).convert(str(folder), force=True)
+
+
+def to_espnet(spec: str, folder: Path, pads: Sequence[str]) -> None:
+    """Write what a training leaves: ``model.pth`` and a configuration for each way to decode.
+
+    The configurations are called ``<pad_to>_<cached or uncached>.yaml``.
+    """
+    import yaml
+    from espnet2.tasks.asr import ASRTask
+
+    from espnet_blora.plugin.settings import Settings
+    from espnet_blora.plugin.whisper_register import register_whisper
+
+    register_whisper(Settings(whisper=spec))
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "output_dir": str(folder),
+        "token_list": Layout.of(dims_of(spec).n_vocab).token_list(),
+        "token_type": "whisper_multilingual",
+        "bpemodel": "whisper_multilingual",
+        "input_size": 1,
+        "normalize": None,
+        "frontend": None,
+        "specaug": None,
+        "encoder": "whisper",
+        "decoder": "whisper",
+        "model_conf": {
+            "ctc_weight": 0.0,
+            "sym_sos": "<|startoftranscript|>",
+            "sym_eos": "<|endoftext|>",
+        },
+    }
+    args = vars(ASRTask.get_parser().parse_args([])) | options
+    model = ASRTask.build_model(argparse.Namespace(**args))
+    torch.save(model.state_dict(), folder / "model.pth")
+    for pad_to in pads:
+        for cached in (False, True):
+            conf = args | {
+                "encoder_conf": {"pad_to": pad_to},
+                "decoder_conf": {"use_cache": cached},
+            }
+            text = yaml.safe_dump({k: v for k, v in conf.items() if not isinstance(v, tuple)})
+            name = f"{pad_to}_{'cached' if cached else 'uncached'}.yaml"
+            (folder / name).write_text(text, "utf-8")
+
+
+def random_whisper(dims: ModelDimensions, seed: int = 0) -> Whisper:
+    """A Whisper whose matrices and embeddings are N(0, 0.02^2), its biases 0 and its norms 1."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Whisper(dims)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+            else:
+                norm = re.search(r"ln(_post)?\.weight$", name)
+                parameter.fill_(1.0 if norm else 0.0)
+    return model
+
+
+def write_random(size: str, path: str | Path, seed: int = 0) -> None:
+    """Write such a Whisper of a published size in openai-whisper's layout, in fp16 as they are."""
+    model = random_whisper(PUBLISHED[size], seed)
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    torch.save({"dims": asdict(model.dims), "model_state_dict": state}, path)
+
+
+def prepare(spec: str, folder: str, kinds: Collection[str], pads: Sequence[str]) -> None:
+    """Write into a folder what the kinds of systems named read; ``spec`` is the Whisper itself."""
+    whisper, folder = load_whisper(spec), Path(folder)
+    if {"hf", "ct2"} & set(kinds):
+        to_hf(whisper).save_pretrained(folder / "hf")
+    if "ct2" in kinds:
+        to_ct2(folder / "hf", Layout.of(whisper.dims.n_vocab), folder / "ct2")
+    if "espnet" in kinds:
+        to_espnet(spec, folder / "espnet", pads)
