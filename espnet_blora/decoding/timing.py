@@ -20,21 +20,13 @@ import torch
 from torch import Tensor, nn
 from whisper.audio import TOKENS_PER_SECOND
 
+from espnet_blora.decoding.quiet import Heard
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.decoder import logits_of, states
 from espnet_blora.whisper.vocabulary import Layout
 
 MEDIAN_WIDTH = 7
 """Positions over which weights are smoothed, openai-whisper's figure."""
-
-FRAME = 320
-"""Samples of a memory position."""
-
-PAUSE = 10
-"""Quiet positions in a row that are a pause."""
-
-NEAR = 10
-"""Positions by which a word may be put later or earlier to begin behind a pause."""
 
 _SMALLEST = 1e-12
 
@@ -98,30 +90,7 @@ def _weights(
     ])  # fmt: skip
 
 
-def pauses(wave: Tensor) -> Tensor:
-    """Where nobody speaks: (ceil(samples / 320),) bool, one for each memory position.
-
-    A pause is 0.2 s or more in which every 20 ms are quiet: 35 dB below the loud ones (their 90 %
-    quantile); where there is noise, up to 15 dB below them and at most 6 dB above the quiet ones
-    (their 10 % quantile).
-
-    Args:
-        wave: (samples,) at 16 kHz, one at least.
-    """
-    frames = nn.functional.pad(wave.float(), (0, -len(wave) % FRAME)).unflatten(0, (-1, FRAME))
-    loudness = 10 * frames.pow(2).mean(1).clamp(min=1e-10).log10()
-    loud, low = loudness.quantile(0.9), loudness.quantile(0.1)
-    quiet = loudness < torch.maximum(loud - 35, torch.minimum(low + 6, loud - 15))
-    edges = quiet.int().diff(prepend=quiet.new_zeros(1).int(), append=quiet.new_zeros(1).int())
-    found = torch.zeros_like(quiet)
-    begins, ends = (edges == 1).nonzero().flatten(), (edges == -1).nonzero().flatten()
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        if begin == 0 or end == len(quiet) or end - begin >= PAUSE:
-            found[begin:end] = True
-    return found
-
-
-def _path(weights: Tensor, n_prompt: int) -> np.ndarray:
+def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
     """Where each text token begins, and where the last one ends, in positions (L + 1,).
 
     w = softmax over positions; z = (w - mean) / std over tokens, median-filtered over positions
@@ -129,85 +98,50 @@ def _path(weights: Tensor, n_prompt: int) -> np.ndarray:
     token to the last.
 
     Args:
-        weights: attention logits (heads, n_prompt + L + 1, positions), end of text being read too.
+        weights: attention logits (heads, n_prompt + L + 1, positions), end of text being read too;
+            one or two rows less, where the decoder has no more positions.
         n_prompt: tokens before the text.
+        n_text: L.
     """
     from whisper.timing import dtw, median_filter  # numba: seconds that only alignment costs
 
     weights = weights.softmax(-1)
     std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
     weights = median_filter((weights - mean) / std.clamp(min=_SMALLEST), MEDIAN_WIDTH)
-    import os
-    drop = os.environ.get('DROP') and os.environ.get('Q')
-    matrix = weights.mean(0)[n_prompt - 1 : -2 if drop else -1]
-    if drop:
-        tokens, positions = dtw(-matrix.cpu())
-        return np.append(positions[np.diff(tokens, prepend=-1) > 0], matrix.shape[1])
+    matrix = weights.mean(0)[n_prompt - 1 : n_prompt + n_text]
     tokens, positions = dtw(-matrix.cpu())
-    return positions[np.diff(tokens, prepend=-1) > 0]
-
-
-def _snapped(begins: np.ndarray, breaks: Sequence[int], words: Sequence[int]) -> np.ndarray:
-    """Put the nearest beginning of a word at each break that is near; see :data:`NEAR`.
-
-    begins: positions at which tokens begin, rising. breaks: positions behind a pause. words: tokens
-    that begin a word.
-    """
-    begins = begins.copy()
-    for at in breaks:
-        token = min(words, key=lambda k: abs(begins[k] - at), default=None)
-        if token is None or abs(begins[token] - at) > NEAR:
-            continue
-        begins[token:] = np.maximum(begins[token:], at)
-        begins[: token + 1] = np.minimum(begins[: token + 1], at)
-    return begins
+    begins = positions[np.diff(tokens, prepend=-1) > 0]
+    return begins if len(begins) > n_text else np.append(begins, matrix.shape[1])
 
 
 def _times(
     spans: Sequence[tuple[str, int, int]],
     begins: np.ndarray,
-    heard: np.ndarray,
+    audio: Heard,
     probabilities: np.ndarray,
 ) -> list[WordTime]:
     """Words with their times; words that share a token share its time in equal parts.
 
-    begins: where tokens begin, and the last one ends, among the positions `heard` (no pauses).
+    begins: where tokens begin, and the last one ends, in the path.
     """
     holders: dict[int, list[int]] = {}
     for number, (_, first, last) in enumerate(spans):
         for token in range(first, last):
             holders.setdefault(token, []).append(number)
-    # a moment that begins something lies behind a pause, one that ends something before it
-    opens = np.append(heard, heard[-1] + 1)
-    closes = np.insert(heard + 1, 0, heard[0])
 
-    def moment(token: int, number: int, after: int) -> float:
+    def place(token: int, number: int, after: int) -> float:
         part = (holders[token].index(number) + after) / len(holders[token])
-        at = begins[token] + part * (begins[token + 1] - begins[token])
-        whole = int(at)
-        return float((closes if after else opens)[whole] + at - whole) / TOKENS_PER_SECOND
+        return begins[token] + part * (begins[token + 1] - begins[token])
 
     found = []
     for number, (word, first, last) in enumerate(spans):
-        start, end = moment(first, number, 0), moment(last - 1, number, 1)
+        start, end = audio.tight(
+            audio.moment(place(first, number, 0), end=False),
+            audio.moment(place(last - 1, number, 1), end=True),
+        )
         chance = float(probabilities[first:last].mean())
-        found.append(WordTime(word, start, max(start, end), chance))
+        found.append(WordTime(word, start / TOKENS_PER_SECOND, end / TOKENS_PER_SECOND, chance))
     return found
-
-
-def _heard(quiet: Tensor | None, n_positions: int) -> np.ndarray:
-    """The positions that are not quiet; all of them, where all are."""
-    import os
-    if quiet is None:
-        return np.arange(n_positions)
-    q = quiet[:n_positions].cpu().numpy().copy()
-    f = np.flatnonzero(~q)
-    if not len(f):
-        return np.arange(n_positions)
-    k = int(os.environ.get("KEEP", 0))
-    q[max(0, f[0] - k):f[0]] = False
-    q[f[-1]+1:f[-1]+1+k] = False
-    return np.flatnonzero(~q)
 
 
 @torch.inference_mode()
@@ -241,7 +175,8 @@ def word_times(
         split: the text (NFC) to its words, see :func:`espnet_blora.decoding.words.word_spans`.
         positions: memory positions of each row that hold its audio, where that is less than its
             length: in Whisper's 30 s window ceil(samples / 320).
-        quiet: for each row, True at the memory positions where nobody speaks, see :func:`pauses`.
+        quiet: for each row, True at the memory positions where nobody speaks, as
+            :func:`espnet_blora.decoding.quiet.quiet_positions` finds them.
 
     Returns:
         The words of each text, in order; none for an empty text.
@@ -262,7 +197,14 @@ def word_times(
     rows = [row for row, text in enumerate(said) if text]
     if not rows:
         return found
-    read = [torch.tensor([*starts[row], *said[row], layout.eot]) for row in rows]
+    room = decoder.positional_embedding.shape[0]
+    for row in rows:
+        if len(starts[row]) + len(said[row]) > room + 1:
+            raise ValueError(
+                f"row {row} of the batch: {len(starts[row])} tokens of the prompt and "
+                f"{len(said[row])} of the text; this Whisper has {room} positions"
+            )
+    read = [torch.tensor([*starts[row], *said[row], layout.eot][:room]) for row in rows]
     tokens = nn.utils.rnn.pad_sequence(read, batch_first=True, padding_value=layout.eot)
     index = torch.tensor(rows, device=memory.device)
     if len(rows) < len(memory):
@@ -272,25 +214,17 @@ def word_times(
         hidden = states(decoder, tokens.to(memory.device), memory, memory_lengths)
     for place, row in enumerate(rows):
         n_prompt, ids = len(starts[row]), said[row]
-        heard = _heard(quiet[row] if quiet is not None else None, positions[row])
+        audio = Heard.of(None if quiet is None else quiet[row], positions[row])
         weights = _weights(asked, heads, n_head, place, len(read[place]), positions[row])
         logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
         chances = logits[:, : layout.eot].softmax(-1).cpu()
         probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
         spans = word_spans(layout, ids, split)
-        begins = _path(weights[..., heard], n_prompt)
-        import os
-        if quiet is not None and os.environ.get("EOTROW"):
-            begins[-1] = len(heard)
-        breaks = np.flatnonzero(np.diff(heard) > 1) + 1
-        begins = _snapped(begins, breaks.tolist(), [first for _, first, _ in spans])
-        found[row] = _times(spans, begins, heard, probabilities)
-        if quiet is not None and found[row]:
-            f = np.flatnonzero(~quiet[row].numpy())
-            w = found[row][0]
-            found[row][0] = w._replace(start=min(w.end, max(w.start, f[0] / 50)))
-            w = found[row][-1]
-            found[row][-1] = w._replace(end=max(w.start, min(w.end, (f[-1] + 1) / 50)))
+        begins = _path(weights[..., audio.path], n_prompt, len(ids))
+        if quiet is not None:
+            begins = audio.snap(begins, [first for _, first, _ in spans])
+            begins[-1] = len(audio.path)  # what is not quiet belongs to the text, to its end
+        found[row] = _times(spans, begins, audio, probabilities)
     return found
 
 

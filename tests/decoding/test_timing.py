@@ -14,6 +14,7 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.prompts import build_prompt
+from espnet_blora.decoding.quiet import quiet_positions
 from espnet_blora.decoding.timing import word_times
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.checkpoint import load_whisper
@@ -58,7 +59,7 @@ def heads_of(model):
 
 
 @torch.no_grad()
-def align(model, waves, texts=TEXTS, prompts=PROMPTS, pad_to="batch", split=mixed_tokens, **more):
+def align(model, waves, texts=TEXTS, prompts=PROMPTS, split=mixed_tokens, pad_to="batch", **more):
     lengths = torch.tensor([len(wave) for wave in waves])
     wave = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     memory, memory_lengths = encode(model.encoder, wave, lengths, pad_to)
@@ -167,6 +168,58 @@ def test_more_tokens_than_positions(model):
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= 0.1
     one = align(model, [torch.randn(100) * 0.1], TEXTS[:1], PROMPTS[:1])
     assert all(0 <= word.start <= word.end <= 0.02 for word in one[0])
+
+
+def test_times_are_near_the_truth(model, speech):
+    """The base has heard these words in other sentences; 20 ms are a position."""
+    waves, truth = speech
+    rows = align(model, waves, split=phrases, quiet=[quiet_positions(wave) for wave in waves])
+    inner, edges = [], []
+    for row, times in zip(rows, truth, strict=True):
+        assert len(row) == len(times)
+        inner += [abs(word.start - begin) for word, (begin, _) in zip(row, times, strict=True)][1:]
+        inner += [abs(word.end - end) for word, (_, end) in zip(row, times, strict=True)][:-1]
+        edges += [abs(row[0].start - times[0][0]), abs(row[-1].end - times[-1][1])]
+    assert np.median(inner) < 0.05 and max(inner) < 0.1
+    assert max(edges) < 0.05
+
+
+def phrases(text):
+    """What was spoken at once."""
+    return ["我们喜欢咖啡", "because", "tired"] if "我" in text else text.split()
+
+
+def test_pauses_belong_to_no_word(model, speech):
+    """The base was trained without pauses and puts a word on the wrong side; yet none is in one."""
+    waves, truth = speech
+    moments = [moment for times in truth[0] for moment in times]
+    at = int(8000 * (moments[3] + moments[4]))  # between bread and teacher
+    silence = torch.zeros(6400)
+    longer = torch.cat([silence, waves[0][:at], silence, waves[0][at:], silence])
+    quiet = [quiet_positions(longer)]
+    plain = align(model, [longer], TEXTS[:1], PROMPTS[:1], str.split)[0]
+    found = align(model, [longer], TEXTS[:1], PROMPTS[:1], str.split, quiet=quiet)[0]
+    assert plain[0].start == 0 and all(one.end == two.start for one, two in pairwise(plain))
+    assert found[0].start == pytest.approx(0.4 + moments[0], abs=0.03)
+    assert found[-1].end == pytest.approx(0.8 + moments[-1], abs=0.05)
+    (pause,) = [(one.end, two.start) for one, two in pairwise(found) if two.start > one.end + 0.1]
+    assert pause == pytest.approx((0.4 + moments[3], 0.8 + moments[4]), abs=0.05)
+
+
+def test_a_text_that_fills_the_decoder(model):
+    """The search may say as many tokens as there are positions, and one more."""
+    ids = LAYOUT.encode(" apple") * 445
+    memory = torch.randn(1, 200, 128, generator=torch.Generator().manual_seed(0))
+    for n in (443, 444, 445):
+        words = word_times(
+            model.decoder, memory, None, PROMPTS[:1], [ids[:n]], LAYOUT, [(2, 0)], str.split
+        )[0]
+        assert len(words) == n and words[-1].end <= 4.0
+        assert all(one.end == other.start for one, other in pairwise(words))
+    with pytest.raises(ValueError, match="446 of the text; this Whisper has 448 positions"):
+        word_times(
+            model.decoder, memory, None, PROMPTS[:1], [[*ids, 1]], LAYOUT, [(2, 0)], str.split
+        )
 
 
 def test_what_does_not_fit_is_refused(model, speech):

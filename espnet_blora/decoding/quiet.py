@@ -1,0 +1,108 @@
+"""Where nobody speaks, and an alignment's path that does not lead through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+FRAME = 320
+"""Samples of a memory position."""
+
+PAUSE = 10
+"""Quiet positions in a row, between words, that are a pause."""
+
+MARGIN = 5
+"""Positions of a pause, on each side, that the path may still lead through."""
+
+NEAR = 15
+"""Positions by which a word may be put later or earlier to begin behind a pause."""
+
+
+def quiet_positions(wave: Tensor) -> Tensor:
+    """Where nobody speaks: (ceil(samples / 320),) bool, one for each memory position.
+
+    A pause is 0.2 s or more in which every 20 ms are quiet: 35 dB below the loud ones (their 90 %
+    quantile); where there is noise, up to 15 dB below them and at most 6 dB above the quiet ones
+    (their 10 % quantile).
+
+    Args:
+        wave: (samples,) at 16 kHz, one at least.
+    """
+    frames = nn.functional.pad(wave.float(), (0, -len(wave) % FRAME)).unflatten(0, (-1, FRAME))
+    loudness = 10 * frames.pow(2).mean(1).clamp(min=1e-10).log10()
+    loud, low = loudness.quantile(0.9), loudness.quantile(0.1)
+    quiet = loudness < torch.maximum(loud - 35, torch.minimum(low + 6, loud - 15))
+    edges = quiet.int().diff(prepend=quiet.new_zeros(1).int(), append=quiet.new_zeros(1).int())
+    found = torch.zeros_like(quiet)
+    begins, ends = (edges == 1).nonzero().flatten(), (edges == -1).nonzero().flatten()
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        if begin == 0 or end == len(quiet) or end - begin >= PAUSE:
+            found[begin:end] = True
+    return found
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Where one utterance's speech is: what its path leads through.
+
+    quiet: (positions,) bool. path: the positions through which the path leads, rising. breaks: the
+    places in `path` where a pause is, between words.
+    """
+
+    quiet: np.ndarray
+    path: np.ndarray
+    breaks: list[int]
+
+    @classmethod
+    def of(cls, quiet: Tensor | None, n_positions: int) -> Heard:
+        """All positions, where nothing is known to be quiet, or everything is."""
+        given = np.zeros(n_positions, dtype=bool)
+        if quiet is not None:
+            known = quiet[:n_positions].cpu().numpy()
+            given[: len(known)] = known
+        if given.all():
+            given[:] = False
+        heard = np.flatnonzero(~given)
+        far = np.ones(n_positions, dtype=bool)
+        for shift in range(-MARGIN, MARGIN + 1):
+            near = heard + shift
+            far[near[(near >= 0) & (near < n_positions)]] = False
+        path = np.flatnonzero(~far)
+        ends = np.flatnonzero(np.diff(heard) > 1)
+        middles = (heard[ends] + heard[ends + 1] + 1) / 2
+        return cls(given, path, np.searchsorted(path, middles).tolist())
+
+    def moment(self, at: float, end: bool) -> float:
+        """A place in `path`, or between two, as a position: of what ends there, or begins."""
+        whole = min(int(at), len(self.path))
+        if end:
+            begin = self.path[whole - 1] + 1 if whole else self.path[0]
+        else:
+            begin = self.path[whole] if whole < len(self.path) else self.path[-1] + 1
+        return float(begin + at - whole)
+
+    def tight(self, start: float, end: float) -> tuple[float, float]:
+        """A word's positions without the quiet at its ends; as they are, if all is quiet."""
+        inside = np.arange(int(start), max(int(start), int(np.ceil(end))))
+        heard = inside[~self.quiet[inside]]
+        if not len(heard):
+            return start, max(start, end)
+        return max(start, float(heard[0])), min(end, float(heard[-1] + 1))
+
+    def snap(self, begins: np.ndarray, words: Sequence[int]) -> np.ndarray:
+        """Put the nearest beginning of a word at each pause that is near; see :data:`NEAR`.
+
+        begins: places in `path` at which tokens begin, rising. words: tokens that begin a word.
+        """
+        begins = begins.copy()
+        for at in self.breaks:
+            token = min(words, key=lambda k: abs(begins[k] - at), default=None)
+            if token is None or abs(begins[token] - at) > NEAR:
+                continue
+            begins[token:] = np.maximum(begins[token:], at)
+            begins[: token + 1] = np.minimum(begins[: token + 1], at)
+        return begins
