@@ -1,8 +1,4 @@
-"""From the tokens of a piece of audio to its words, and from words to segments.
-
-An alignment gives every moment to some word; where that moment is quiet it is taken from the word
-again, so that pauses show.
-"""
+"""From the tokens of a piece of audio to its words, and from words to segments."""
 
 from __future__ import annotations
 
@@ -11,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from torch import Tensor
-from whisper.audio import SAMPLE_RATE
-
 from espnet_blora.decoding.confidence import WordConfidence
 from espnet_blora.decoding.segments import into_segments
 from espnet_blora.decoding.timing import WordTime
@@ -21,16 +14,7 @@ from espnet_blora.decoding.transcript import Segment, Word
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.vocabulary import Layout
 
-FRAME = SAMPLE_RATE // 50
-"""Samples over which loudness is taken: 20 ms, a position of the encoder."""
-
-QUIET = 10 ** (-35 / 20)
-"""Loudness below which nobody speaks, as a share of a piece's loud frames (its 90 % quantile)."""
-
 _OPENING = ("Ps", "Pi")
-
-MARGIN = 0.1
-"""Seconds of quiet that a word keeps on each side."""
 
 
 def with_punctuation(split: Split) -> Split:
@@ -85,32 +69,6 @@ def spoken_words(
             )
         if confidences is not None:
             word = replace(word, confidence=confidences[number].confidence)
-        found.append(word)
-    return found
-
-
-def without_pauses(words: Sequence[Word], wave: Tensor, begin: float = 0.0) -> list[Word]:
-    """Words with times, without the quiet at their ends.
-
-    Args:
-        words: with times.
-        wave: (samples,) of the piece, at 16 kHz.
-        begin: of the piece, in seconds.
-    """
-    if len(wave) < FRAME:
-        return list(words)
-    loudness = wave.unfold(0, FRAME, FRAME).float().pow(2).mean(1).sqrt()
-    loud = (loudness > QUIET * loudness.quantile(0.9)).tolist()
-    rate = SAMPLE_RATE / FRAME
-    found = []
-    for word in words:
-        first, last = round((word.start - begin) * rate), round((word.end - begin) * rate)
-        heard = [frame for frame in range(first, min(last, len(loud))) if loud[frame]]
-        if heard:
-            start = max(word.start, begin + heard[0] / rate - MARGIN)
-            word = replace(
-                word, start=start, end=min(word.end, begin + (heard[-1] + 1) / rate + MARGIN)
-            )
         found.append(word)
     return found
 

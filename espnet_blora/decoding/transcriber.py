@@ -29,11 +29,12 @@ from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.language import detect_language
 from espnet_blora.decoding.pieces import cut_stream, n_pieces
 from espnet_blora.decoding.prompts import build_prompt
+from espnet_blora.decoding.quiet import quiet_positions
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.decoding.search import search
 from espnet_blora.decoding.sources import Source, Wave
-from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation, without_pauses
+from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation
 from espnet_blora.decoding.timing import WordTime, word_times
 from espnet_blora.decoding.transcript import Segment, Transcript
 from espnet_blora.decoding.words import Split
@@ -310,6 +311,7 @@ class Transcriber:
                 decoder, *mean, prompts, [h.ids for h in best], layout,
                 self.recogniser.alignment_heads, self.split,
                 positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
+                quiet=[quiet_positions(wave) for wave in waves],
             )  # fmt: skip
         for piece, *what in zip(batch, best, times, scores, strict=True):
             piece.file.segments[piece.begin] = self._segments(piece, *what)
@@ -359,4 +361,8 @@ class Transcriber:
         words = spoken_words(unicodedata.normalize("NFC", text), times, confidences, begin)
         if times is None:
             return [replace(whole, words=tuple(words))]
-        return divided(whole, without_pauses(words, piece.wave, begin), layout, self.split)
+        # the last position may reach beyond the last sample
+        words = [
+            replace(w, start=min(w.start, whole.end), end=min(w.end, whole.end)) for w in words
+        ]
+        return divided(whole, words, layout, self.split)

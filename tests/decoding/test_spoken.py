@@ -1,12 +1,10 @@
 """Words of a piece: with their blanks and punctuation, without the quiet around them."""
 
 import pytest
-import torch
 
-from espnet_blora.decoding.segments import into_segments
-from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation, without_pauses
+from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation
 from espnet_blora.decoding.timing import WordTime
-from espnet_blora.decoding.transcript import Segment, Word
+from espnet_blora.decoding.transcript import Segment
 from espnet_blora.text.tokens import mixed_tokens
 from tests.decoding.small import LAYOUT
 
@@ -35,19 +33,6 @@ def test_words_join_to_their_text():
     assert "".join(word.word for word in words) == text
     assert [w.word for w in words] == [" 我", "们", " go", " 吧"]
     assert (words[2].start, words[2].end, words[2].probability) == (12.0, 12.5, 0.9)
-
-
-def test_a_pause_is_taken_from_the_word_that_holds_it():
-    """Two words of 0.5 s with a second of (nearly) silence between, which the first one has."""
-    wave = 0.1 * torch.randn(2 * 16000)
-    wave[8000:24000] *= 1e-3
-    words = [Word("a", 5.0, 6.4), Word(" b", 6.4, 7.0)]
-    found = without_pauses(words, wave, begin=5.0)
-    assert [(round(w.start, 2), round(w.end, 2)) for w in found] == [(5.0, 5.6), (6.4, 7.0)]
-    assert len(into_segments(words)) == 1 and len(into_segments(found)) == 2
-    assert without_pauses(words, 0.1 * torch.randn(2 * 16000), 5.0) == words  # no quiet at all
-    assert without_pauses(words, torch.zeros(2 * 16000), 5.0) == words  # nothing but quiet
-    assert without_pauses(words, torch.zeros(10), 5.0) == words
 
 
 def test_tokens_go_where_their_words_go():
