@@ -66,5 +66,6 @@ def make_experiment(tmp_path_factory, random_whisper):
             model.decoder.decoders.ln.weight.mul_(1.1)
         torch.save(model.state_dict(), folder / "model.pth")
         stored = {k: v for k, v in vars(args).items() if isinstance(v, PLAIN)}
-        (folder / "config.yaml").write_text(yaml.dump(stored, Dumper=yaml.CSafeDumper))
+        text = yaml.dump(stored, Dumper=yaml.CSafeDumper, sort_keys=False)
+        (folder / "config.yaml").write_text(text)
     return folder
