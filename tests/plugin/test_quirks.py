@@ -8,6 +8,7 @@ import pytest
 from espnet_blora.plugin import quirks
 
 
+@pytest.mark.integration
 def test_every_touch_point_is_in_place_in_a_fresh_process():
     # A fresh process: others of these tests have replaced the functions here.
     code = (

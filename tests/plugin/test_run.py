@@ -90,6 +90,7 @@ def test_light_programs_do_not_load_torch():
     assert "python3 -m espnet_blora.run --whisper small -m espnet2.bin.asr_train" in done.stdout
 
 
+@pytest.mark.integration
 def test_a_program_runs_as_if_started_itself():
     ours = run([*launcher("--whisper", "small"), "-m", TRAIN, "--help"])
     theirs = run([sys.executable, "-m", TRAIN, "--help"])
@@ -103,11 +104,13 @@ def test_a_program_runs_as_if_started_itself():
     assert shown == stock
 
 
+@pytest.mark.integration
 def test_exit_codes_are_the_programs():
     done = run([*launcher("--whisper", "tiny"), "-m", "espnet2.bin.tokenize_text"])
     assert done.returncode == 2 and "tokenize_text.py: error: " in done.stderr
 
 
+@pytest.mark.integration
 def test_a_spawned_worker_is_plugged_in_as_its_parent():
     options = ("--whisper", "some.pt", "--adapter-scale", "0.5", "--new-languages", "rw,kab")
     done = run([*launcher(*options), "-m", "tests.plugin.spawner", "7", "--x"])

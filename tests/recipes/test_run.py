@@ -84,7 +84,9 @@ def test_all_stages_in_order(recipe):
     assert found[-1]["--feats_normalize"] == ""
 
 
-@pytest.mark.parametrize("spelling", ["--stop_stage", "--stop-stage"])
+@pytest.mark.parametrize(
+    "spelling", ["--stop_stage", pytest.param("--stop-stage", marks=pytest.mark.integration)]
+)
 def test_some_stages(recipe, spelling):
     for name in ("train_cs", "valid_cs", "test_cs", "ret_en", "ret_zh"):
         data_dir(recipe, name)
@@ -105,6 +107,7 @@ def test_the_sets_of_both_roles_are_decoded_and_scored(recipe):
     assert found[-1]["--test_sets"] == "test_cs"
 
 
+@pytest.mark.integration
 def test_ready_made_data_are_checked_before_anything_is_made_of_them(recipe):
     own = (
         "--stage 2 --train_set train --valid_set dev --test_sets test --retention_sets old".split()
