@@ -33,7 +33,7 @@ def _block(linear, width):
 
 
 def build(seed=0, linear=nn.Linear, blocks=2, width=WIDTH, dtype=torch.float32, device="cpu"):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     with torch.device(device):
         layers = nn.Sequential(*(_block(linear, width) for _ in range(blocks)))
         model = nn.Sequential(OrderedDict(blocks=layers, head=nn.Linear(width, 5)))
@@ -42,7 +42,7 @@ def build(seed=0, linear=nn.Linear, blocks=2, width=WIDTH, dtype=torch.float32, 
 
 def build_stack(seed=0, linear=nn.Linear, dtype=torch.float32, device="cpu", depth=3):
     """A model with an encoder of one layer and a decoder of `depth`, named as in openai-whisper."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     with torch.device(device):
         sides = OrderedDict(
             (side, nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks))))

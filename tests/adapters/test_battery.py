@@ -61,7 +61,7 @@ def options(method, **change):
 def make(build_stack, method):
     def made(seed=0, **kind):
         model = build_stack(seed=seed, **kind)
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         return model, espnet_blora.add_adapter(model, method, **options(method))
 
     return made
