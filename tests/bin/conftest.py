@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.plugin.token_yaml import quick_token_lists  # noqa: F401
+
 
 @pytest.fixture
 def mistake(capsys):

@@ -2,20 +2,10 @@
 
 import pytest
 import torch
-import yaml
 
 from espnet_blora.whisper.checkpoint import save_whisper
 from tests.lively import lively
-from tests.plugin import token_yaml
-
-
-@pytest.fixture(autouse=True, scope="session")
-def quick_token_lists():
-    """Half of the time of a tiny training went into the 51,865 lines of its config.yaml."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml, "dump", token_yaml.dump)
-        patch.setattr(yaml, "load", token_yaml.load)
-        yield
+from tests.plugin.token_yaml import quick_token_lists  # noqa: F401
 
 
 @pytest.fixture(scope="session")

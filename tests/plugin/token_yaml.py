@@ -4,6 +4,7 @@
 written and read on its own and its text kept; the rest of the file goes through PyYAML each time.
 """
 
+import pytest
 import yaml
 
 LONG = 1000
@@ -40,3 +41,12 @@ def load(stream, Loader):
         if here and before[-1:] in ("", "\n") and (after[:1] or "x").isalpha():  # then it is whole
             return _load(f"{before}token_list: []\n{after}", Loader) | {"token_list": list(tokens)}
     return _load(text, Loader)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_token_lists():
+    """For a conftest.py: most of a tiny training's time went into the lines of its config.yaml."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "dump", dump)
+        patch.setattr(yaml, "load", load)
+        yield
