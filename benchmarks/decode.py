@@ -17,9 +17,9 @@ Two kinds of comparison:
 * published sizes with seeded random weights, in the window of 30 s, on noise, each utterance
   exactly as many tokens.
 
-A system has a process of its own, which opens the model, decodes a first batch to warm up, and
-then all utterances once a round; rounds are interleaved. Reading files, opening models and making
-texts of ids do not count, log-mel features do. Ratios are of wall time, round by round.
+A system has a process of its own, which opens the model, warms up, and decodes all utterances once
+a round; rounds are interleaved, and as many as the minutes allow. Reading files, opening models and
+making texts of ids do not count, log-mel features do. Ratios are of wall time, round by round.
 
 faster-whisper is not in the environment: `pip install --target DIR ctranslate2 faster-whisper` and
 `--peers DIR`; what is not installed is left out, and said.
@@ -36,6 +36,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -64,10 +65,11 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=RECIPE / "dump/raw/test_cs")
-    parser.add_argument("--utterances", type=int, default=200, help="of --data; 0: none")
+    parser.add_argument("--utterances", type=int, default=48, help="of --data; 0: none")
     parser.add_argument(
-        "--sizes", nargs="*", default=["tiny", "base", "small"], help="published, random weights"
-    )
+        "--sizes", nargs="*", default=["tiny:8", "base:4", "small:2"], metavar="SIZE[:BATCH]",
+        help="published sizes with random weights; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--tokens", type=int, default=32, help="an utterance of random weights")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
@@ -75,7 +77,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=3, help="at most")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="at most; those that take one by one: 1"
+    )
     parser.add_argument("--minutes", type=float, default=15, help="no further round beyond them")
     parser.add_argument("--peers", type=Path, help="where pip has put faster-whisper (--target)")
     parser.add_argument("--out", type=Path, help="also write FILE, and FILE with .json")
@@ -98,7 +102,7 @@ class Comparison:
     seconds: dict[str, float]
     """Of each utterance."""
     alone: int
-    """How many utterances a system gets that takes them one by one, without a cache."""
+    """How many utterances a system gets that takes them one by one."""
     weight: float
     """Its part of the minutes."""
 
@@ -158,7 +162,7 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
         prepare(args, box, str(BASE), folder, of(list(SYSTEMS)), ["batch"])
         espnet = of([OURS, "ESPnet alone", BATCHED])
         task = Task(1, args.batch, MOST)
-        both = (task, stored, languages, seconds, len(waves), 2)
+        both = (task, stored, languages, seconds, len(waves), 3)
         first = Comparison(
             "mini_cs, padded to the batch", str(BASE), folder, "batch", espnet, *both
         )
@@ -166,19 +170,20 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
         yield first
         others = [name for name in args.systems if name == OURS or name not in espnet]
         yield Comparison("mini_cs, 30 s window", str(BASE), folder, "30s", others, *both)
-    for number, size in enumerate(args.sizes):
-        waves, languages = noise(args.batch)
+    for number, named in enumerate(args.sizes):
+        size, _, batch = named.partition(":")
+        batch = int(batch or args.batch)
+        waves, languages = noise(batch)
         stored, seconds = store("noise", waves)
         folder = box / size
         spec = str(folder / f"{size}.pt")
         folder.mkdir()
         converted(args, "write_random", size, spec)
         prepare(args, box, spec, folder, args.systems, ["30s"])
-        alone = 2 if number < 2 and not args.quick else 1
-        task = Task(1, args.batch, args.tokens, fixed=True)
+        task = Task(1, batch, args.tokens, fixed=True)
         yield Comparison(
             f"{size}, {args.tokens} tokens", spec, folder, "30s", args.systems, task,
-            stored, languages, seconds, alone, number + 1,
+            stored, languages, seconds, 1, number + 1,
         )  # fmt: skip
 
 
@@ -249,6 +254,8 @@ def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[d
             began = time.monotonic()
             for beam in args.beams:
                 for name in list(children):
+                    if number and alone(name, beam):
+                        continue
                     say(f"  {case.title}: round {number + 1}, beam {beam}, {name}", progress=True)
                     try:
                         answer = children[name].ask(**question(case, name, beam), prompts=prompts)
@@ -266,21 +273,25 @@ def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[d
     return found, profiles
 
 
-def ids_of(case: Comparison, name: str) -> list[str]:
-    ids = list(case.seconds)
-    return ids[: case.alone] if name == "ESPnet alone" else ids
+def alone(name: str, beam: int) -> bool:
+    """Whether a system takes one utterance at a time: so slow that one round must do."""
+    return SYSTEMS[name].one_by_one or (name == "openai-whisper" and beam > 1)
+
+
+def ids_of(case: Comparison, name: str, beam: int) -> list[str]:
+    return list(case.seconds)[: case.alone if alone(name, beam) else None]
 
 
 def load_of(case: Comparison, name: str, beam: int) -> tuple[int, float]:
     """Batch size and audio seconds of a round."""
-    single = SYSTEMS[name].one_by_one or (name == "openai-whisper" and beam > 1)
-    return 1 if single else case.task.batch, sum(case.seconds[uid] for uid in ids_of(case, name))
+    seconds = sum(case.seconds[uid] for uid in ids_of(case, name, beam))
+    return 1 if alone(name, beam) else case.task.batch, seconds
 
 
 def question(case: Comparison, name: str, beam: int) -> dict:
     return {
         "task": asdict(replace(case.task, beam=beam)),
-        "languages": {uid: case.languages[uid] for uid in ids_of(case, name)},
+        "languages": {uid: case.languages[uid] for uid in ids_of(case, name, beam)},
         "waves": str(case.waves),
     }
 
@@ -317,7 +328,7 @@ def conditions(args: argparse.Namespace) -> str:
         f"{where}, {args.threads} threads, {args.dtype}, load average {os.getloadavg()[0]:.1f} at "
         f"the start, {platform.system()}, Python {platform.python_version()}, "
         f"{', '.join(f'{name} {version(name)}' for name in PACKAGES)}, revision "
-        f"{revision(ROOT)[0][:7]}, {now()}; batch {args.batch}, beams "
+        f"{revision(ROOT)[0][:7]}, {now()}; batch of mini_cs {args.batch}, beams "
         f"{' and '.join(map(str, args.beams))}, {args.rounds} rounds at most, interleaved, one "
         "process a system"
     )
@@ -332,14 +343,16 @@ def main() -> None:
         args.systems.insert(0, OURS)
     if args.quick:
         args.rounds, args.utterances, args.tokens = 1, min(args.utterances, 16), 8
-        args.sizes, args.batch = args.sizes[:1], 4
+        args.sizes = [size.partition(":")[0] for size in args.sizes[:1]]
+        args.batch = 4
     if args.peers:
         sys.path.append(str(args.peers))  # behind all others: only what is missing comes of it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # leaves no files behind
     end = time.monotonic() + 60 * args.minutes
     say(conditions(args) + "\n")
     all_found, columns, verdicts = {}, {}, []
     with tempfile.TemporaryDirectory(prefix="bench_decode_") as box:
-        planned = [2.0, 2.0] * bool(args.utterances) + [n + 1.0 for n in range(len(args.sizes))]
+        planned = [3.0, 3.0] * bool(args.utterances) + [n + 1.0 for n in range(len(args.sizes))]
         for number, case in enumerate(comparisons(args, Path(box))):
             left = max(0.0, end - time.monotonic())
             share = case.weight / sum(planned[number:])

@@ -133,6 +133,8 @@ def run(
 ) -> dict:
     """Warm up on the first batch, then decode once with a clock: seconds, memory and texts.
 
+    Where lengths are fixed, and utterances long, the first utterance must do for warming up.
+
     ``opened``: MiB that were resident before the first task.
     """
     task = Task(**message["task"])
@@ -140,7 +142,7 @@ def run(
         uid: Utterance(waves[uid], language, message["prompts"][language])
         for uid, language in message["languages"].items()
     }
-    few = list(speech)[: 1 if system.one_by_one else task.batch]
+    few = list(speech)[: 1 if system.one_by_one or task.fixed else task.batch]
     system.decode({uid: speech[uid] for uid in few}, replace(task, tokens=min(task.tokens, 3)))
     if message.get("profile"):
         from .clock import profile
