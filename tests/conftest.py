@@ -12,12 +12,22 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+import gc
 import ipaddress
 import random
 import socket
 import sys
 
 import pytest
+
+# What test modules import stays to the end, millions of objects: they are not looked through for
+# garbage, neither while they are imported nor at every later collection.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser):
