@@ -13,7 +13,8 @@ Two kinds of comparison:
 
 * mini_cs: the shipped tiny base on the utterances of mini_cs's test set, which end by themselves:
   padded to the batch, as this base was trained, by ESPnet's rule; and in Whisper's window of 30 s,
-  where most others always are, by openai-whisper's rule (the base was not trained for it);
+  where most others always are, by openai-whisper's rule (the base was not trained for it; so ours
+  is there a second time, padded to the batch);
 * published sizes with seeded random weights, in the window of 30 s, on noise, each utterance
   exactly as many tokens.
 
@@ -36,6 +37,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
@@ -46,8 +48,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from peers.systems import INSTALL, READS, SAMPLE_RATE, SYSTEMS, WINDOW, Opening, Task
-from peers.tables import OURS, Rounds, shares, table, targets
+from peers.systems import (
+    INSTALL,
+    OURS,
+    READS,
+    SAMPLE_RATE,
+    SYSTEMS,
+    UNPADDED,
+    Opening,
+    Task,
+)
+from peers.tables import Rounds, shares, table, targets
+from peers.waves import noise, read_set
 from peers.worker import Child, Failed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,37 +119,7 @@ class Comparison:
     """Its part of the minutes."""
 
 
-# ---- what is decoded -----------------------------------------------------------------------------
-
-
-def read_set(data: Path, most: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Waves and languages of a data directory, evenly taken from its list."""
-    import soundfile
-
-    from espnet_blora.data.keyed import read_keyed
-
-    places, languages = read_keyed(data / "wav.scp"), read_keyed(data / "utt2lang")
-    ids = sorted(places)
-    ids = ids[:: max(1, len(ids) // most)][:most]
-    waves = {}
-    for uid in ids:
-        path = Path(places[uid])
-        path = path if path.is_absolute() else data.resolve().parents[2] / path
-        waves[uid], rate = soundfile.read(path, dtype="float32")
-        if rate != SAMPLE_RATE:
-            raise ValueError(f"{path}: {rate} Hz; allowed: {SAMPLE_RATE}")
-    return waves, {uid: languages[uid] for uid in ids}
-
-
-def noise(count: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Noise of 30 s each, louder and softer four times a second, as speech is."""
-    generator = np.random.default_rng(0)
-    swell = 0.05 * (1 + np.sin(2 * np.pi * 4 * np.arange(WINDOW) / SAMPLE_RATE))
-    waves = {
-        f"noise{n}": (swell * generator.standard_normal(WINDOW)).astype(np.float32)
-        for n in range(count)
-    }
-    return waves, dict.fromkeys(waves, "en")
+# ---- what is compared ----------------------------------------------------------------------------
 
 
 def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
@@ -150,12 +132,7 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
     def of(kinds: Sequence[str]) -> list[str]:
         return [name for name in args.systems if name in kinds]
 
-    if args.utterances and not (args.data / "wav.scp").is_file():
-        say(
-            f"mini_cs left out: no {args.data}/wav.scp. Make it with: cd egs2/mini_cs/asr1 && "
-            "./run.sh --stop_stage 4, or give --data\n"
-        )
-    elif args.utterances:
+    if args.utterances:
         waves, languages = read_set(args.data, args.utterances)
         stored, seconds = store("mini_cs", waves)
         folder = box / "mini_cs"
@@ -170,6 +147,7 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
         yield first
         others = [name for name in args.systems if name == OURS or name not in espnet]
         yield Comparison("mini_cs, 30 s window", str(BASE), folder, "30s", others, *both)
+    whole = [name for name in args.systems if name != UNPADDED]  # 30 s fill the window
     for number, named in enumerate(args.sizes):
         size, _, batch = named.partition(":")
         batch = int(batch or args.batch)
@@ -182,7 +160,7 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
         prepare(args, box, spec, folder, args.systems, ["30s"])
         task = Task(1, batch, args.tokens, fixed=True)
         yield Comparison(
-            f"{size}, {args.tokens} tokens", spec, folder, "30s", args.systems, task,
+            f"{size}, {args.tokens} tokens", spec, folder, "30s", whole, task,
             stored, languages, seconds, 1, number + 1,
         )  # fmt: skip
 
@@ -334,11 +312,26 @@ def conditions(args: argparse.Namespace) -> str:
     )
 
 
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    import torch
+
+    from espnet_blora.whisper.sizes import PUBLISHED
+
+    if args.device == "cpu" and args.dtype != "float32":
+        parser.error(f"--dtype {args.dtype} needs --device cuda")
+    if args.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch sees no CUDA device here")
+    for size in args.sizes:
+        name, _, batch = size.partition(":")
+        if name not in PUBLISHED or name.endswith(".en") or not re.fullmatch(r"|[1-9]\d*", batch):
+            known = " ".join(name for name in PUBLISHED if not name.endswith(".en"))
+            parser.error(f"--sizes {size}: allowed are {known}, each with :BATCH behind it or not")
+
+
 def main() -> None:
     parser = get_parser()
     args = parser.parse_args()
-    if args.device == "cpu" and args.dtype != "float32":
-        parser.error(f"--dtype {args.dtype} needs --device cuda")
+    check(parser, args)
     if OURS not in args.systems:
         args.systems.insert(0, OURS)
     if args.quick:
@@ -350,6 +343,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # leaves no files behind
     end = time.monotonic() + 60 * args.minutes
     say(conditions(args) + "\n")
+    if args.utterances and not (args.data / "wav.scp").is_file():
+        args.utterances = 0
+        say(
+            f"mini_cs left out: no {args.data}/wav.scp. Make it with: cd egs2/mini_cs/asr1 && "
+            "./run.sh --stop_stage 4, or give --data\n"
+        )
     all_found, columns, verdicts = {}, {}, []
     with tempfile.TemporaryDirectory(prefix="bench_decode_") as box:
         planned = [3.0, 3.0] * bool(args.utterances) + [n + 1.0 for n in range(len(args.sizes))]
@@ -367,7 +366,8 @@ def main() -> None:
                 beam: {name: asdict(rounds) for name, rounds in systems.items()}
                 for beam, systems in found.items()
             }
-    say("### Where our time goes\n\n" + shares(columns) + "\n")
+    if columns:
+        say("### Where our time goes\n\n" + shares(columns) + "\n")
     say("### Targets\n\n" + "\n".join(verdicts or ["no peer of a target was there"]))
     if args.out:
         args.out.write_text("\n".join(written) + "\n", encoding="utf-8")

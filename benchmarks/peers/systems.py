@@ -105,11 +105,15 @@ def split(uids: list[str], size: int) -> Iterator[list[str]]:
 class Ours(System):
     """`espnet_blora.decoding`."""
 
+    pad_to = ""
+
     def open(self) -> None:
         from espnet_blora.decoding.recogniser import open_whisper
 
         o = self.opening
-        self.recogniser = open_whisper(o.whisper, device=o.device, dtype=o.dtype, pad_to=o.pad_to)
+        self.recogniser = open_whisper(
+            o.whisper, device=o.device, dtype=o.dtype, pad_to=self.pad_to or o.pad_to
+        )
 
     def batches(self, speech: Mapping[str, Utterance], task: Task) -> Iterator[list[str]]:
         """All: our `decode` makes batches itself."""
@@ -137,6 +141,12 @@ class Ours(System):
             task.batch,
         )
         return [texts[0].ids for texts in found.values()]
+
+
+class OursUnpadded(Ours):
+    """The same, padded to the batch only, where the others must have their window of 30 s."""
+
+    pad_to = "batch"
 
 
 class Espnet(System):
@@ -298,8 +308,10 @@ class FasterWhisperInt8(FasterWhisper):
     prefix = "int8_"
 
 
+OURS, UNPADDED = "ours", "ours, padded to the batch"
 SYSTEMS: dict[str, type[System]] = {
-    "ours": Ours,
+    OURS: Ours,
+    UNPADDED: OursUnpadded,
     "ESPnet alone": EspnetAlone,
     "ESPnet batched, our cache": Espnet,
     "openai-whisper": OpenaiWhisper,

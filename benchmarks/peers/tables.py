@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from .clock import PARTS
+from .systems import OURS, UNPADDED
 
-OURS = "ours"
 HEAD = (
     "| beam | system | batch | audio s a second | ours is ... x as fast | processor s a second | "
     "peak MiB (over the loaded model) | tokens an utterance | same ids as ours |\n"
@@ -99,17 +100,18 @@ def targets(title: str, beams: Mapping[int, Mapping[str, Rounds]]) -> list[str]:
     """A line for each target that this comparison can tell about."""
     lines = []
     for target in TARGETS:
-        for beam, systems in beams.items():
-            ours, peer = systems[OURS], systems.get(target.peer)
-            if not title.startswith(target.title) or (target.beams and beam not in target.beams):
+        asked = target.beams or tuple(beams)
+        for beam, name in product(beams, (OURS, UNPADDED)):
+            ours, peer = beams[beam].get(name), beams[beam].get(target.peer)
+            if beam not in asked or not title.startswith(target.title):
                 continue
-            if peer is None or not peer.results or not ours.results:
+            if not (ours and peer and ours.results and peer.results):
                 continue
             reached = statistics.median(ratios(ours, peer))
             verdict = "met" if reached >= target.least else "**not met**"
             batches = "" if ours.batch == peer.batch else f", batches {ours.batch} and {peer.batch}"
             lines.append(
-                f"- {title}, beam {beam}{batches}: {reached:.2f} x {target.peer} "
+                f"- {title}, beam {beam}{batches}: {name} {reached:.2f} x {target.peer} "
                 f"(target {target.least:.2f}): {verdict}"
             )
     return lines
