@@ -35,6 +35,9 @@ def embed(decoder: nn.Module, tokens: Tensor, offset: int, dtype: torch.dtype) -
 
 def logits_of(decoder: nn.Module, states: Tensor) -> Tensor:
     """The product with the token embedding: (..., n_state) -> (..., n_vocab) fp32."""
+    packed = getattr(decoder, "packed_logits", None)  # espnet_blora.whisper.packed
+    if packed is not None:
+        return packed(states)
     return (states @ decoder.token_embedding.weight.to(states.dtype).T).float()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,18 @@ import torch
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter
 from espnet_blora.decoding import loads
-from espnet_blora.decoding.recogniser import Recogniser, open_experiment, open_whisper
+from espnet_blora.decoding import recogniser as opening
+from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.whisper import decoder as text_decoder
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
+from espnet_blora.whisper.packed import PackedLinear
 from espnet_blora.whisper.vocabulary import Layout
 from tests.decoding import trained
+
+# Bit for bit: with the modules that openai-whisper has. Packed ones are compared at the end.
+open_experiment = partial(opening.open_experiment, packed=False)
+open_whisper = partial(opening.open_whisper, packed=False)
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = Layout.of(51865)
@@ -325,3 +332,16 @@ sys.exit(", ".join(heavy.intersection(found)) or 0)
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_layers_are_packed_where_no_adapter_is_left_inside(lora):
+    exact, packed = open_experiment(lora[0]), opening.open_experiment(lora[0])
+
+    def kinds(opened):
+        return {type(m) for m in opened.encoder.modules()}
+
+    assert PackedLinear in kinds(packed) and PackedLinear not in kinds(exact)
+    wanted = of(exact)
+    assert (of(packed) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    for options in ({"merge": False}, {"dtype": "bfloat16"}):
+        assert PackedLinear not in kinds(opening.open_experiment(lora[0], **options))
