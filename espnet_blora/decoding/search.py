@@ -190,6 +190,7 @@ def _placed(running: Sequence[Candidate], beam: int) -> list[tuple[int, Candidat
             placed.append((candidate.slot, candidate))
         else:
             others.append(candidate)
+    # fewer may run on than there are slots
     return placed + list(zip(sorted(free), others, strict=False))
 
 
