@@ -84,6 +84,7 @@ def to_hf(whisper: Whisper):
     )
     model = WhisperForConditionalGeneration(config).eval()
     state = hf_state({k: v.float() for k, v in whisper.state_dict().items()})
+    # not strict: the tied output layer has no key of its own; anything else is an error below
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"proj_out.weight"}:
         raise ValueError(f"missing: {missing}, unexpected: {unexpected}")

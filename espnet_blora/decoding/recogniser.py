@@ -254,6 +254,7 @@ def _load(model: nn.Module, file: Path) -> None:
     """
     state = checked_load(_tensors)(file, map_location="cpu")
     try:
+        # as ESPnet loads; the hooks of `check_loads` and of the adapter refuse what does not fit
         model.load_state_dict(state, strict=False)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{file}: {error}") from error
