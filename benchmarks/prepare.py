@@ -1,9 +1,9 @@
 """Seconds and memory of preparing a corpus: its text, and the cutting of its audio.
 
-* text: a synthetic SEAME of ``--lines`` transcript lines (all families of marks, a tenth of them in
+* text: a synthetic SEAME of `--lines` transcript lines (all families of marks, a tenth of them in
   the test sets) is read and cleaned, and its train, devman and devsge are written as Kaldi
   directories; recordings are empty files, no audio is touched.
-* audio: recordings of ``--minutes`` minutes of tones in noise, cut into utterances of 3.5 s that
+* audio: recordings of `--minutes` minutes of tones in noise, cut into utterances of 3.5 s that
   follow one another every 4 s, written as 16 kHz FLAC; then the same preparation again, when all is
   there already.
 

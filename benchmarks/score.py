@@ -4,14 +4,14 @@ Kaldi text files of a seeded English and a seeded mixed Mandarin-English set (wo
 from a vocabulary of 20,000, 15 tokens an utterance, 15 % errors) are scored by each peer in a
 process of its own, interleaved over the repeats:
 
-* ours: what ``espnet_blora.bin.score`` does before it prints (read, pair, normalise, tokenise,
+* ours: what `espnet_blora.bin.score` does before it prints (read, pair, normalise, tokenise,
   align, count by script, PIER); without bootstrap intervals;
 * jiwer: reads files that hold our tokens joined by blanks, made before its clock starts, and calls
-  ``jiwer.process_words``: it neither pairs, normalises nor tokenises;
+  `jiwer.process_words`: it neither pairs, normalises nor tokenises;
 * jiwer, same work: reads the same files as we do, and normalises and tokenises with our functions;
 * both also with Python's garbage collector off: over jiwer's many small objects it takes more than
   the alignment does, the more the larger a set is;
-* sclite: the same tokens in ready ``.trn`` files, ``-o rsum``; the clock is its process alone.
+* sclite: the same tokens in ready `.trn` files, `-o rsum`; the clock is its process alone.
 
 The totals of errors and tokens must be the same, sclite's cost 4S + 3D + 3I the minimal one; else
 the benchmark stops. Seconds are of processor time (wall time is printed beside them); memory is the
@@ -82,7 +82,7 @@ def mixed(generator: random.Random) -> list[str]:
 
 
 def write_set(folder: Path, kind: str, utterances: int) -> None:
-    """Write ``ref`` and ``hyp``: cased, with punctuation in the references and less in the
+    """Write `ref` and `hyp`: cased, with punctuation in the references and less in the
     hypotheses, the Mandarin without blanks between its characters."""
     folder.mkdir(parents=True)
     generator = random.Random(20_250_101)
@@ -125,7 +125,7 @@ def sentence(words: list[str], generator: random.Random, commas: float) -> str:
 
 
 def write_tokens(folder: Path, normalisation: str) -> None:
-    """Write what jiwer and sclite read: our tokens joined by blanks, and ``.trn`` files of them."""
+    """Write what jiwer and sclite read: our tokens joined by blanks, and `.trn` files of them."""
     from espnet_blora.scoring.errors import UNITS
     from espnet_blora.scoring.trn import write_trn
     from espnet_blora.text.normalise import get_normalisation
@@ -184,8 +184,8 @@ def measure(job: dict) -> dict:
 
 
 def ours(folder: Path, normalisation: str, job: dict):
-    from espnet_blora.data.keyed import KeyedText
     from espnet_blora.scoring import score
+    from espnet_blora.utils.keyed import KeyedText
 
     def run() -> dict:
         result = score(KeyedText(folder / "ref"), KeyedText(folder / "hyp"), "mer", normalisation)

@@ -57,7 +57,7 @@ def settings(grid: dict) -> list[tuple[str, dict]]:
 
 
 def call(command: str, log: Path, threads: int = 1) -> None:
-    """Run a shell command in the recipe's folder; its output goes to ``log``."""
+    """Run a shell command in the recipe's folder; its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "ESPNET_BLORA_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
     with log.open("w") as out:

@@ -78,8 +78,8 @@ class Decoder:
         from espnet_blora.decoding.posterior import decode_posterior
         from espnet_blora.decoding.recogniser import open_experiment
         from espnet_blora.decoding.rules import SearchOptions
-        from espnet_blora.scoring.whole import written_whole
         from espnet_blora.text import mixed_tokens
+        from espnet_blora.utils import atomic
 
         if self._model is None:
             self._model = open_experiment(self.asr_exp, merge=False)
@@ -99,7 +99,7 @@ class Decoder:
             spread=self.args.spread,
         )
         for t, path in files.items():
-            with written_whole(path) as file:
+            with atomic.writing(path, "w") as file:
                 for uid, one in found[t].items():
                     file.write(json.dumps(one.as_json(uid), ensure_ascii=False) + "\n")
         took = time.monotonic() - began
@@ -109,8 +109,8 @@ class Decoder:
 
 def references(name: str, path: Path) -> dict[str, str]:
     """References of those utterances that a file has."""
-    from espnet_blora.data.keyed import read_keyed
     from espnet_blora.scoring.calibration_words import read_confidences
+    from espnet_blora.utils.keyed import read_keyed
 
     texts = read_keyed(Path("dump/raw") / name / "text")
     return {key: texts[key] for key in read_confidences(path)}
@@ -225,7 +225,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from espnet_blora.report import markdown
     from espnet_blora.scoring.calibration_set import examine
-    from espnet_blora.scoring.whole import written_whole
+    from espnet_blora.utils import atomic
 
     torch.set_num_threads(args.threads)
     began = time.monotonic()
@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
             examined.save(args.out / f"seed{seed}" / name / "calibration.json", set=name)
             results[name].append(examined)
     text = markdown.page(page(results, notes, args))
-    with written_whole(args.out / "posterior.md") as file:
+    with atomic.writing(args.out / "posterior.md", "w") as file:
         file.write(text)
     sys.stdout.write(text)
     log.info("%.0f s; wrote %s", time.monotonic() - began, (args.out / "posterior.md").absolute())

@@ -14,10 +14,11 @@ Importing this package is cheap: torch comes in with the first use of one of the
 
 from typing import TYPE_CHECKING
 
+from espnet_blora.version import __version__
+
 if TYPE_CHECKING:
     from espnet_blora.adapters import add_adapter, load_adapter
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "add_adapter", "load_adapter"]
 
 

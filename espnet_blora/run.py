@@ -22,7 +22,6 @@ import sys
 from pathlib import Path
 
 from espnet_blora import plugin
-from espnet_blora.plugin.errors import DEBUG, users_mistake, wants_traceback
 from espnet_blora.plugin.settings import (
     NEW_LANGUAGES,
     PROGRAM,
@@ -30,8 +29,8 @@ from espnet_blora.plugin.settings import (
     SEARCH,
     SEARCHES,
     WHISPER,
-    parse_scale,
 )
+from espnet_blora.utils.mistakes import DEBUG, parse_scale, users_mistake, wants_traceback
 
 USAGE = """\
 usage: python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]

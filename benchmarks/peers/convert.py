@@ -40,7 +40,7 @@ NAMES = {
 
 
 def hf_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """openai-whisper's state dict under Hugging Face's names (``model.`` in front)."""
+    """openai-whisper's state dict under Hugging Face's names (`model.` in front)."""
     renamed = {}
     for name, tensor in state.items():
         for pattern, replacement in NAMES.items():
@@ -50,7 +50,7 @@ def hf_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_hf(whisper: Whisper):
-    """The same network as Hugging Face's ``WhisperForConditionalGeneration``, in eval mode.
+    """The same network as Hugging Face's `WhisperForConditionalGeneration`, in eval mode.
 
     Its tokens are those of the layout; blank and end of text may not come first, as everywhere.
 
@@ -131,9 +131,9 @@ def to_ct2(hf_folder: Path, layout: Layout, folder: Path) -> None:
 
 
 def to_espnet(spec: str, folder: Path, pads: Sequence[str]) -> None:
-    """Write what a training leaves: ``model.pth`` and a configuration for each way to decode.
+    """Write what a training leaves: `model.pth` and a configuration for each way to decode.
 
-    The configurations are called ``<pad_to>_<cached or uncached>.yaml``.
+    The configurations are called `<pad_to>_<cached or uncached>.yaml`.
     """
     import yaml
     from espnet2.tasks.asr import ASRTask
@@ -196,7 +196,7 @@ def write_random(size: str, path: str | Path, seed: int = 0) -> None:
 
 
 def prepare(spec: str, folder: str, kinds: Collection[str], pads: Sequence[str]) -> None:
-    """Write into a folder what the kinds of systems named read; ``spec`` is the Whisper itself."""
+    """Write into a folder what the kinds of systems named read; `spec` is the Whisper itself."""
     whisper, folder = load_whisper(spec), Path(folder)
     if {"hf", "ct2"} & set(kinds):
         to_hf(whisper).save_pretrained(folder / "hf")

@@ -1,7 +1,7 @@
 """The systems that are compared: how each opens its checkpoint and decodes a set of waves.
 
 All start from waves in memory and end with token ids; log-mel features are part of the work, files
-and text are not. Each decodes batches of ``batch`` utterances in the order given, except ours,
+and text are not. Each decodes batches of `batch` utterances in the order given, except ours,
 which puts those of about one length together. No tokens are suppressed but blank and end of text at
 the beginning, which is the default of all but ESPnet. Libraries are imported where they are used,
 so that a process holds only its own.
@@ -37,9 +37,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class Task:
-    """How to decode: with ``fixed`` exactly ``tokens`` an utterance, else at most so many.
+    """How to decode: with `fixed` exactly `tokens` an utterance, else at most so many.
 
-    ``ratio``: where not 0, ESPnet's rule with so many tokens a position of the memory at most;
+    `ratio`: where not 0, ESPnet's rule with so many tokens a position of the memory at most;
     else openai-whisper's rule.
     """
 

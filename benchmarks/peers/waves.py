@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_blora.data.keyed import read_keyed
+from espnet_blora.utils.keyed import read_keyed
 
 from .systems import SAMPLE_RATE, WINDOW
 

@@ -135,7 +135,7 @@ def run(
 
     Where lengths are fixed, and utterances long, the first utterance must do for warming up.
 
-    ``opened``: MiB that were resident before the first task.
+    `opened`: MiB that were resident before the first task.
     """
     task = Task(**message["task"])
     speech = {
@@ -158,8 +158,8 @@ def run(
 class Memory:
     """Memory of a block in MiB.
 
-    ``peak``: of this process's resident pages; ``over``: what of it came to what it held with the
-    model opened; on a GPU ``over`` alone, of what the device has given away.
+    `peak`: of this process's resident pages; `over`: what of it came to what it held with the
+    model opened; on a GPU `over` alone, of what the device has given away.
     """
 
     def __init__(self, device: str, opened: float):

@@ -7,8 +7,6 @@ versions and a checksum of the tensors.
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-import espnet_blora
 from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.adapters.adapter import Adapter, get_adapter
 from espnet_blora.adapters.config import AdapterConfig
@@ -27,6 +24,8 @@ from espnet_blora.adapters.inject import inject, plan_layers
 from espnet_blora.adapters.layer import AdapterLayer, extend
 from espnet_blora.adapters.loading import wrong_base
 from espnet_blora.adapters.registry import METHODS, parse_config
+from espnet_blora.utils import atomic
+from espnet_blora.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +78,10 @@ def save_adapter(adapter: Adapter, path: str | Path) -> None:
         "layers": list(adapter.layers),
         "base": {name: row.tolist() for name, row in zip(names, rows, strict=True)},
         "sha256": checksum(tensors),
-        "versions": {"torch": str(torch.__version__), "espnet_blora": espnet_blora.__version__},
+        "versions": {"torch": str(torch.__version__), "espnet_blora": __version__},
     }
     metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
-    write_atomically(Path(path), to_bytes(tensors, metadata=metadata))
+    atomic.write(Path(path), to_bytes(tensors, metadata=metadata))
 
 
 def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
@@ -162,30 +161,6 @@ def checksum(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, sync it and move it into place."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror}; what was there before is intact"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_same(present: Adapter, method: str, config, path) -> None:

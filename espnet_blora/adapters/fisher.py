@@ -23,6 +23,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from espnet_blora.adapters import fingerprint as fp
+from espnet_blora.utils import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,6 @@ def save_fisher(
     base: {name: weight} to know the base by again (`fingerprint.base_names`). about: plain values
     kept beside, such as the sets. dtype: float32, or bfloat16 for half the size at 3 digits.
     """
-    from espnet_blora.adapters.files import write_atomically
 
     rows = fp.fingerprint(base.values())
     description = {
@@ -110,7 +110,7 @@ def save_fisher(
     tensors = {name: value.to(dtype).cpu().contiguous() for name, value in fisher.values.items()}
     metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
     data = to_bytes(tensors, metadata=metadata)
-    write_atomically(Path(path), data)
+    atomic.write(Path(path), data)
     return len(data)
 
 

@@ -10,8 +10,8 @@ Every option that is not listed goes to espnet2.bin.asr_train, as a recipe would
 import argparse
 import logging
 
-from espnet_blora.plugin.errors import users_mistake, wants_traceback
 from espnet_blora.plugin.settings import Settings
+from espnet_blora.utils.mistakes import users_mistake, wants_traceback
 
 DESCRIPTION = __doc__
 

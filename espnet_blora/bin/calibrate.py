@@ -23,7 +23,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data.keyed import KeyedText
 from espnet_blora.report import markdown
 from espnet_blora.report.blocks import Page, Section
 from espnet_blora.report.calibration import examined_blocks
@@ -39,7 +38,8 @@ from espnet_blora.scoring.calibration_map import fit_map
 from espnet_blora.scoring.calibration_set import examine
 from espnet_blora.scoring.calibration_words import Marked, mark, read_confidences
 from espnet_blora.scoring.modes import MODES
-from espnet_blora.scoring.whole import written_whole
+from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import KeyedText
 
 MAPPED = "{} + map"
 
@@ -126,13 +126,13 @@ def calibrate(args: argparse.Namespace) -> None:
     drawn = [picture for picture in pictures if picture is not None]
     section = Section(name, [*drawn, *blocks])
     page = Page("Does it know when it is wrong?", sections=[section])
-    with written_whole(args.out / "calibration.md") as file:
+    with atomic.writing(args.out / "calibration.md", "w") as file:
         file.write(markdown.page(page))
     logging.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), args.out)
 
 
 def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
-    """Read ``NAME=FILE`` words.
+    """Read `NAME=FILE` words.
 
     Raises: ValueError for another form, or a name twice.
     """

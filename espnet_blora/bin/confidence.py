@@ -82,11 +82,11 @@ def confidence(args: argparse.Namespace) -> None:
     import torch
 
     from espnet_blora.bin.sweep import read_set
-    from espnet_blora.data.kaldi import write_keyed
-    from espnet_blora.data.whole import write_whole
     from espnet_blora.decoding.posterior import decode_posterior
     from espnet_blora.decoding.recogniser import open_experiment
     from espnet_blora.text.tokens import mixed_tokens
+    from espnet_blora.utils import atomic
+    from espnet_blora.utils.keyed import write_keyed
 
     options = search_options(args.inference_config, args.beam_size)
     scored_at = temperatures(args.temperature)
@@ -106,7 +106,7 @@ def confidence(args: argparse.Namespace) -> None:
             write_keyed(folder / "text", {uid: one.text for uid, one in recognised.items()})
             lines = [one.as_json(uid) for uid, one in recognised.items()]
             texts = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
-            write_whole(folder / "words.jsonl", "".join(texts))
+            atomic.write(folder / "words.jsonl", "".join(texts))
             doubt = sum(line["model"] for line in lines) / max(len(lines), 1)
             log.info("%s: %d utterances, model part %.3g nats a token", folder, len(lines), doubt)
 

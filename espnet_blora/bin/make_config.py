@@ -3,20 +3,21 @@
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from pathlib import Path
 
 import yaml
 
+from espnet_blora.utils import atomic
+
 SHARED = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 
 
 def load(path: str | Path, within: tuple[Path, ...] = ()) -> dict:
-    """Read one yaml file of keys and values, laid over the files that its key ``include`` names.
+    """Read one yaml file of keys and values, laid over the files that its key `include` names.
 
-    ``include: train.yaml`` is looked for in espnet_blora/recipes/conf, which recipes share; with a
-    slash (``./base.yaml``) from the file's own folder. ``within``: the files that include it.
+    `include: train.yaml` is looked for in espnet_blora/recipes/conf, which recipes share; with a
+    slash (`./base.yaml`) from the file's own folder. `within`: the files that include it.
 
     Raises: FileNotFoundError; ValueError naming the file if it is no yaml, no mapping, or includes
         itself.
@@ -54,7 +55,7 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def parse_setting(setting: str) -> dict:
-    """Turn ``a.b=value`` into ``{a: {b: value}}``; the value is read as yaml.
+    """Turn `a.b=value` into `{a: {b: value}}`; the value is read as yaml.
 
     Raises: ValueError for anything else.
     """
@@ -93,12 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"make_config: error: {error}")
     head = f"# Made of {' '.join(args.configs)} {' '.join(args.set)}; change those, not this.\n"
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    part.write_text(head + yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
-    os.replace(part, output)
-    logging.info(f"wrote {output}")
+    text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+    atomic.write(args.output, head + text)
+    logging.info("wrote %s", args.output)
 
 
 if __name__ == "__main__":

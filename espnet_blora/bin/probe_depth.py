@@ -90,9 +90,9 @@ def probe(args: argparse.Namespace) -> None:
 
     from espnet_blora import plugin
     from espnet_blora.adapters import get_adapter
-    from espnet_blora.adapters.files import write_atomically
     from espnet_blora.decoding.probe import SIDES, Probe, accuracies, layer_means
     from espnet_blora.report.probe import Depth, plot, table
+    from espnet_blora.utils import atomic
     from espnet_blora.whisper.vocabulary import Layout
 
     torch.set_num_threads(args.threads)
@@ -155,7 +155,7 @@ def probe(args: argparse.Namespace) -> None:
     }
     out = args.out or args.asr_exp / "probe_depth.json"
     result = {"conditions": conditions, "layers": [depth.row() for depth in depths]}
-    write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
+    atomic.write(out, (json.dumps(result, indent=1) + "\n").encode())
     spoken = ", ".join(sorted(tested)) if len(tested) <= 6 else f"{len(tested)} languages"
     plot(out.with_suffix(".png"), depths, chance, f"{args.asr_exp.name}: telling {spoken} apart")
     sys.stdout.write(table(depths, chance))

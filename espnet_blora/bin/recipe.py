@@ -1,6 +1,6 @@
 """Say where the shared part of the recipes lies, or which variables name corpora.
 
-``. "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"`` is the last line of every ``run.sh``.
+`. "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"` is the last line of every `run.sh`.
 """
 
 from __future__ import annotations

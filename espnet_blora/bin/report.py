@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.report.analysis import DEFAULT_KAPPA
 from espnet_blora.report.write import Wanted, parse_kappa, write
+from espnet_blora.utils.keyed import read_keyed
 
 
 def get_parser() -> argparse.ArgumentParser:

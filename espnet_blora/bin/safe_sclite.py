@@ -1,6 +1,6 @@
 """sclite with a guard before it: safe .trn files, and "not scored" instead of a crash.
 
-Takes sclite's own arguments; see espnet_blora.scoring.sclite_guard. ``tools/bin/sclite`` calls it.
+Takes sclite's own arguments; see espnet_blora.scoring.sclite_guard. `tools/bin/sclite` calls it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Score hypotheses against references: Kaldi ``text`` files, or directories that hold one.
+"""Score hypotheses against references: Kaldi `text` files, or directories that hold one.
 
-Example: ``python -m espnet_blora.bin.score data/test exp/asr_x/decode/test --unit mer wer --out o``
+Example: `python -m espnet_blora.bin.score data/test exp/asr_x/decode/test --unit mer wer --out o`
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data.keyed import KeyedText
 from espnet_blora.scoring import UNITS
 from espnet_blora.scoring.job import Job, run, save
 from espnet_blora.scoring.modes import MODES, combinations
@@ -19,6 +18,7 @@ from espnet_blora.scoring.printed import lines_of
 from espnet_blora.scoring.sclite import find_sclite
 from espnet_blora.scoring.table import espnet_table
 from espnet_blora.text import NORMALISATIONS
+from espnet_blora.utils.keyed import KeyedText
 
 
 def get_parser() -> argparse.ArgumentParser:

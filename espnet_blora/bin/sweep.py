@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from espnet_blora.bin import make_config
-from espnet_blora.plugin.errors import users_mistake, wants_traceback
+from espnet_blora.utils import atomic
+from espnet_blora.utils.mistakes import users_mistake, wants_traceback
 
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
 SEARCH = ("beam_size", "maxlenratio", "minlenratio", "penalty", "normalize_length")
@@ -119,7 +120,7 @@ def read_waves(folder: Path, most: int | None = None) -> tuple[dict, dict]:
     import torch
 
     from espnet_blora.data import audio
-    from espnet_blora.data.kaldi import read_keyed
+    from espnet_blora.utils.keyed import read_keyed
 
     paths, texts = read_keyed(folder / "wav.scp"), read_keyed(folder / "text")
     odd = sorted(paths.keys() ^ texts.keys())
@@ -168,10 +169,10 @@ def sweep(args: argparse.Namespace) -> None:
 
     from espnet_blora import plugin
     from espnet_blora.adapters import get_adapter
-    from espnet_blora.data.kaldi import write_keyed
     from espnet_blora.decoding.batch import decode
     from espnet_blora.decoding.sweep import moved
     from espnet_blora.scoring.errors import score
+    from espnet_blora.utils.keyed import write_keyed
     from espnet_blora.whisper.vocabulary import Layout
 
     scales = numbers(args.scales)
@@ -202,12 +203,7 @@ def sweep(args: argparse.Namespace) -> None:
             rows.append({"scale": scale, "set": name, **result.summary()})
             log.info("scale %g, %s: %.2f %%", scale, name, 100 * (result.rate or 0.0))
     out = args.out or args.asr_exp / "scale_sweep.json"
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        part.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    atomic.write(out, json.dumps(rows, indent=1) + "\n")
     log.info("wrote %s", out)
 
 

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_blora.plugin.errors import users_mistake, wants_traceback
-from espnet_blora.plugin.settings import parse_scale
+from espnet_blora.utils.mistakes import parse_scale, users_mistake, wants_traceback
 
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
@@ -146,10 +145,10 @@ def transcribe(args: argparse.Namespace) -> int:
             "--output_dir"
         )
     from espnet_blora.data.audio_files import AudioFile
-    from espnet_blora.data.whole import write_whole
     from espnet_blora.decoding.progress import Progress
     from espnet_blora.decoding.transcriber import Transcriber
     from espnet_blora.text.tokens import mixed_tokens
+    from espnet_blora.utils import atomic
 
     recogniser = open_model(args)
     make_folder(args.output_dir)
@@ -161,7 +160,7 @@ def transcribe(args: argparse.Namespace) -> int:
         if not found.error:
             make_folder(stems[found.name].parent)
             for form in formats:
-                write_whole(file_of(stems[found.name], form), render(found, form))
+                atomic.write(file_of(stems[found.name], form), render(found, form))
             if args.verbose:
                 sys.stdout.write(f"{found.name}\n{render(found, 'tsv')}")
                 sys.stdout.flush()

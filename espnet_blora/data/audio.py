@@ -7,7 +7,6 @@ command that converts it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+
+from espnet_blora.utils import atomic
 
 SAMPLE_RATE = 16000
 _BLOCK_SECONDS = 30  # what is held of a long recording at a time
@@ -24,7 +25,7 @@ _FOREIGN = frozenset(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".s
 
 
 def is_archive_offset(place: str) -> bool:
-    """Whether an entry of wav.scp points into a Kaldi archive (``file.ark:123``)."""
+    """Whether an entry of wav.scp points into a Kaldi archive (`file.ark:123`)."""
     return re.search(r":\d+$", place) is not None
 
 
@@ -77,9 +78,9 @@ def _remedy(path: Path) -> str:
 
 
 def blocks(file: soundfile.SoundFile, count: int | None = None) -> Iterator[np.ndarray]:
-    """Yield the next ``count`` samples (default: all that follow) piece by piece.
+    """Yield the next `count` samples (default: all that follow) piece by piece.
 
-    Pieces are float32 of shape (samples, channels); together they are shorter than ``count`` where
+    Pieces are float32 of shape (samples, channels); together they are shorter than `count` where
     the file ends before.
     """
     size = _BLOCK_SECONDS * file.samplerate
@@ -93,7 +94,7 @@ def blocks(file: soundfile.SoundFile, count: int | None = None) -> Iterator[np.n
 
 
 def to_whisper(pieces: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Resample float32 pieces of shape (samples,) from ``rate`` to 16 kHz as one stream."""
+    """Resample float32 pieces of shape (samples,) from `rate` to 16 kHz as one stream."""
     if rate == SAMPLE_RATE:
         yield from pieces
         return
@@ -113,7 +114,7 @@ def look(path: str | Path) -> tuple[float, int, int]:
 
 
 def duration(path: str | Path) -> float:
-    """Length of an audio file in seconds; raises as ``look`` does."""
+    """Length of an audio file in seconds; raises as `look` does."""
     return look(path)[0]
 
 
@@ -135,13 +136,11 @@ def read(path: str | Path) -> np.ndarray:
 def write(path: str | Path, wave: np.ndarray) -> None:
     """Write samples at 16 kHz as 16-bit WAV; the file appears whole or not at all.
 
-    ``wave``: int16, or float in [-1, 1] (what lies outside is clipped), of shape (samples,).
+    `wave`: int16, or float in [-1, 1] (what lies outside is clipped), of shape (samples,).
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        soundfile.write(part, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-        os.replace(part, path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        part.unlink(missing_ok=True)
+        # not synced: files by the thousand, made again by the same command
+        with atomic.writing(path, sync=False) as file:
+            soundfile.write(file, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    except soundfile.LibsndfileError as error:
         raise OSError(f"could not write {path}: {error}; is the disk full?") from error

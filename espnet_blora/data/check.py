@@ -34,9 +34,9 @@ def check_options(corpus: Corpus, options: Mapping[str, str]) -> None:
 
 
 def parse_options(given: Sequence[str]) -> dict[str, str]:
-    """Turn ``KEY=VALUE`` strings into a dictionary.
+    """Turn `KEY=VALUE` strings into a dictionary.
 
-    Raises: ValueError for a string without ``=`` or a key given twice.
+    Raises: ValueError for a string without `=` or a key given twice.
     """
     options: dict[str, str] = {}
     for text in given:

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from espnet_blora.data import audio
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils import atomic
 
 MIN_SECONDS = 0.1  # shorter ones ESPnet drops from training and Whisper hears nothing in
 OVERHANG = 0.1  # an end this far beyond the recording's is a rounding error of the transcript
@@ -43,7 +43,7 @@ class Clip:
 class Cut(NamedTuple):
     """What became of a clip: its 16 kHz samples, or a reason why there are none.
 
-    ``notes`` are (what, detail) of oddities that were kept.
+    `notes` are (what, detail) of oddities that were kept.
     """
 
     id: str
@@ -58,7 +58,7 @@ class _Unusable(Exception):
 
 
 def cut_recording(source: str | Path, clips: Sequence[Clip]) -> list[Cut]:
-    """Cut all clips of one recording; their results come in the order of ``clips``.
+    """Cut all clips of one recording; their results come in the order of `clips`.
 
     Raises: OSError if a clip cannot be written.
     """
@@ -139,7 +139,7 @@ def _cut(file: soundfile.SoundFile, clip: Clip) -> Cut:
 
 
 class _Mono:
-    """The next ``count`` samples of a file, one channel or the mean; remembers what it saw."""
+    """The next `count` samples of a file, one channel or the mean; remembers what it saw."""
 
     def __init__(self, file: soundfile.SoundFile, count: int, channel: int | None) -> None:
         self.file, self.count, self.channel = file, count, channel
@@ -172,16 +172,16 @@ def _write_flac(target: str, pieces: Iterator[np.ndarray]) -> int:
         for piece in pieces:
             out.write(np.clip(np.rint(piece * _FULL_SCALE), -32768, 32767).astype(np.int16))
             samples += len(piece)
-    write_whole(target, encoded.getbuffer())
+    atomic.write(target, encoded.getbuffer())
     return samples
 
 
 def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterator[list[Cut]]:
-    """Cut recordings in ``nj`` processes; yield each recording's results in the order of ``jobs``.
+    """Cut recordings in `nj` processes; yield each recording's results in the order of `jobs`.
 
-    The results and the files' bytes do not depend on ``nj``. Folders of the targets must exist.
+    The results and the files' bytes do not depend on `nj`. Folders of the targets must exist.
 
-    Raises: ValueError for ``nj`` below 1; OSError if a clip cannot be written; RuntimeError if a
+    Raises: ValueError for `nj` below 1; OSError if a clip cannot be written; RuntimeError if a
     process dies.
     """
     if nj < 1:

@@ -3,7 +3,7 @@
 espeak-ng's samples depend on what the process has spoken before, and its noisy voices on a seed
 like the time. Every utterance is therefore spoken in a fresh fork of a process that has
 initialised the library and spoken nothing, after seeding the library's own generator. The library
-comes from the wheel ``espeakng-loader`` and is reached by ctypes; nothing needs root.
+comes from the wheel `espeakng-loader` and is reached by ctypes; nothing needs root.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class _Voice(ctypes.Structure):
 class Run:
     """A stretch of speech in one language.
 
-    text: what is said; language: a file name below espeak-ng's ``lang`` (``en``, ``en-US``,
-    ``cmn``); variant: a file name of ``voices/!v`` (``m1``, ``f3``); rate: words a minute; pitch:
+    text: what is said; language: a file name below espeak-ng's `lang` (`en`, `en-US`,
+    `cmn`); variant: a file name of `voices/!v` (`m1`, `f3`); rate: words a minute; pitch:
     0-99.
     """
 
@@ -133,7 +133,7 @@ def _speak(lib: ctypes.CDLL, run: Run) -> bytes:
 
 
 def _in_fork(work) -> bytes:
-    """Run ``work() -> bytes`` in a fresh fork and return what it gives."""
+    """Run `work() -> bytes` in a fresh fork and return what it gives."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -158,7 +158,7 @@ def _in_fork(work) -> bytes:
 
 
 def synthesise(runs: list[Run], seed: int) -> list[np.ndarray]:
-    """Speak ``runs`` one after the other and return one waveform a run.
+    """Speak `runs` one after the other and return one waveform a run.
 
     Returns: int16 arrays of shape (samples,) at 22,050 Hz; the same call gives the same bits.
 
@@ -184,7 +184,7 @@ def synthesise(runs: list[Run], seed: int) -> list[np.ndarray]:
 
 
 def phonemes(text: str, language: str) -> str:
-    """Phonemes (espeak-ng's ASCII names) of ``text``, to look for homophones."""
+    """Phonemes (espeak-ng's ASCII names) of `text`, to look for homophones."""
     check_voice(language, "m1")
     lib = _library()
 

@@ -1,8 +1,8 @@
 """The six-field TAB format of the BLoRA authors' own programs, to and from data directories.
 
-A line is ``uid, wav path, start, end, duration in ms, transcript`` with TABs between (their files
-end in ``.stm``; it is not NIST's). Negative start and end say that the file is the utterance. Their
-training reader skips lines with fewer than six fields, a path without ``/``, a duration outside 500
+A line is `uid, wav path, start, end, duration in ms, transcript` with TABs between (their files
+end in `.stm`; it is not NIST's). Negative start and end say that the file is the utterance. Their
+training reader skips lines with fewer than six fields, a path without `/`, a duration outside 500
 to 20,000 ms, or an empty text; their decoding does not look at the duration. Source: the programs
 of github.com/enesyugan/continual-asr, in which the unit of start and end is not said: the importer
 finds it by comparing with the duration.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from espnet_blora.data import audio, kaldi, parts
 from espnet_blora.data.records import Ledger
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils import atomic
 
 MIN_MS, MAX_MS = 500, 20_000
 _FIELDS = 6
@@ -37,8 +37,8 @@ class _Line:
 def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) -> Iterator[str]:
     """Yield the lines of a data directory, without line ends, sorted by utterance.
 
-    Paths become absolute. What the authors' training reader would skip is noted in ``ledger``, and
-    with ``training`` left out. A TAB within a text becomes a blank.
+    Paths become absolute. What the authors' training reader would skip is noted in `ledger`, and
+    with `training` left out. A TAB within a text becomes a blank.
 
     Raises: ValueError for a directory with segments, a pipe or an archive in wav.scp.
     """
@@ -85,11 +85,11 @@ def export_directory(
 ) -> int:
     """Write a data directory as one file; return the number of its lines.
 
-    Raises: as ``export_lines``; OSError if the file cannot be written.
+    Raises: as `export_lines`; OSError if the file cannot be written.
     """
     lines = list(export_lines(directory, ledger, training))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(Path(path), "".join(line + "\n" for line in lines))
+    atomic.write(Path(path), "".join(line + "\n" for line in lines))
     return len(lines)
 
 
@@ -102,11 +102,11 @@ def import_file(
 ) -> int:
     """Write the utterances of a file as a data directory; return their number.
 
-    The format has neither languages nor speakers: all get Whisper's code ``language``; the speaker
-    is what stands before the first ``-`` of every uid, or where that would break Kaldi's order, the
-    uid. Lines that cannot be used, and with ``training`` those the authors' reader would skip, go
-    to ``ledger``. Audio is neither opened nor copied. Lines with times of their own make
-    ``segments``.
+    The format has neither languages nor speakers: all get Whisper's code `language`; the speaker
+    is what stands before the first `-` of every uid, or where that would break Kaldi's order, the
+    uid. Lines that cannot be used, and with `training` those the authors' reader would skip, go
+    to `ledger`. Audio is neither opened nor copied. Lines with times of their own make
+    `segments`.
 
     Raises: FileNotFoundError; ValueError with file:line for bytes that are not UTF-8, a uid that
     occurs twice, or times that fit the duration neither in seconds nor in milliseconds; ValueError

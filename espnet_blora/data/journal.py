@@ -1,6 +1,6 @@
 """Which clips are cut already and from what: how an interrupted preparation goes on.
 
-``cuts.jsonl`` lies beside the clips, one JSON list a line; a line is added when its clip is whole.
+`cuts.jsonl` lies beside the clips, one JSON list a line; a line is added when its clip is whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_blora.data.clips import Cut
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils import atomic
 
 _NAME = "cuts.jsonl"
 
@@ -66,7 +66,7 @@ class Journal:
             raise OSError(error.errno, f"could not write ({error.strerror})", place) from error
 
     def settle(self, current: Mapping[str, str]) -> None:
-        """Keep the entries that are ``current`` (id -> key); remove clips that are not any more.
+        """Keep the entries that are `current` (id -> key); remove clips that are not any more.
 
         Only clips an earlier run entered here are removed, and the unfinished files of runs that
         died.
@@ -81,4 +81,4 @@ class Journal:
 
     def _save(self) -> None:
         lines = [json.dumps([key, *self.entries[key]]) + "\n" for key in sorted(self.entries)]
-        write_whole(self.folder / _NAME, "".join(lines))
+        atomic.write(self.folder / _NAME, "".join(lines))

@@ -1,46 +1,24 @@
 """Kaldi data directories: reading, writing, checking, taking a part.
 
-A data directory holds ``key value`` files, one utterance (or speaker) a line, sorted by the key's
-bytes (``LC_ALL=C``): ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and, in this project,
-``utt2lang`` with one Whisper language code an utterance.
+A data directory holds `key value` files, one utterance (or speaker) a line, sorted by the key's
+bytes (`LC_ALL=C`): `wav.scp`, `text`, `utt2spk`, `spk2utt` and, in this project,
+`utt2lang` with one Whisper language code an utterance.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.keyed import check_key, read_keyed
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils.keyed import c_sorted, read_keyed, write_keyed
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 10  # ids named in a message; the rest is counted
-
-
-def c_sorted(keys: Iterable[str]) -> list[str]:
-    """Sort as ``LC_ALL=C sort`` does: by UTF-8 bytes."""
-    return sorted(keys, key=lambda key: key.encode("utf-8"))
-
-
-def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
-    """Write ``key value`` lines sorted by the key's bytes; the file appears whole or not at all.
-
-    Raises: ValueError for an empty id, an id with blanks, or a value with a line break.
-    """
-    path = Path(path)
-    lines = []
-    for key in c_sorted(mapping):
-        value = mapping[key]
-        check_key(key, str(path))
-        if "\n" in value or "\r" in value:
-            raise ValueError(f"{path}: value of {key!r} holds a line break: {value!r}")
-        lines.append(f"{key} {value}\n" if value else f"{key}\n")
-    write_whole(path, "".join(lines))
 
 
 def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:
@@ -56,7 +34,7 @@ def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def write_spk2utt(directory: str | Path) -> None:
-    """Write ``spk2utt`` from ``utt2spk``."""
+    """Write `spk2utt` from `utt2spk`."""
     directory = Path(directory)
     speakers: dict[str, list[str]] = {}
     for utterance, speaker in read_keyed(directory / "utt2spk").items():
@@ -73,9 +51,9 @@ def write_data_dir(
     utt2lang: Mapping[str, str],
     utt2dur: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a whole data directory; ``wav.scp``, which says that it is complete, comes last.
+    """Write a whole data directory; `wav.scp`, which says that it is complete, comes last.
 
-    ``utt2dur`` is in seconds.
+    `utt2dur` is in seconds.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -91,10 +69,10 @@ def write_data_dir(
 
 
 def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> dict[str, str]:
-    """Read one Whisper language code an utterance, ``<id> <code>`` lines.
+    """Read one Whisper language code an utterance, `<id> <code>` lines.
 
-    Raises: as ``read_keyed``; ValueError naming the utterance for an empty code, or one outside
-    ``allowed``.
+    Raises: as `read_keyed`; ValueError naming the utterance for an empty code, or one outside
+    `allowed`.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -114,7 +92,7 @@ def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> d
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``validate`` found in a good data directory; seconds is 0 if audio was not looked at."""
+    """What `validate` found in a good data directory; seconds is 0 if audio was not looked at."""
 
     utterances: int
     speakers: int
@@ -156,9 +134,9 @@ def validate(
 ) -> Summary:
     """Check a data directory whole, and name everything that is wrong with it in one error.
 
-    Every utterance of ``wav.scp`` (of ``segments`` where there is one) must have a text, a speaker
+    Every utterance of `wav.scp` (of `segments` where there is one) must have a text, a speaker
     and a language, and the reverse; every audio file must be readable and last at least
-    ``min_seconds``, and at most ``max_seconds`` if that is given; with ``mono_16k`` it must be
+    `min_seconds`, and at most `max_seconds` if that is given; with `mono_16k` it must be
     16 kHz with one channel. Entries of wav.scp that are pipes or archive offsets cannot be looked
     at and are counted in the log.
 

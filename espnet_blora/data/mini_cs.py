@@ -6,7 +6,7 @@ other voices. Every evaluation set has voices of its own, and no sentence occurs
 same call writes the same bits.
 
 Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced,
-and a blank before an English stretch (``我们 want咖啡``), never before Han: there it would be a
+and a blank before an English stretch (`我们 want咖啡`), never before Han: there it would be a
 token of its own, which the monolingual base has not met and which adapters, with the token
 embeddings frozen, cannot teach it.
 """
@@ -66,7 +66,7 @@ ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 @dataclass(frozen=True)
 class Set:
-    """One set: its size, its domain (``base``, ``en``, ``zh`` or ``cs``), and whose voices."""
+    """One set: its size, its domain (`base`, `en`, `zh` or `cs`), and whose voices."""
 
     size: int
     domain: str
@@ -142,9 +142,9 @@ def _draw(rng: np.random.Generator, domain: str) -> tuple[tuple[str, str], ...]:
 
 
 def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Utterance]]:
-    """Decide every utterance of ``sets`` (all by default) without speaking any.
+    """Decide every utterance of `sets` (all by default) without speaking any.
 
-    A scaled-down set is the beginning of the full one: ``scale`` in (0, 1].
+    A scaled-down set is the beginning of the full one: `scale` in (0, 1].
 
     Raises: ValueError for an unknown set or a scale outside (0, 1].
     """
@@ -181,7 +181,7 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
 
 
 def _trim(wave: np.ndarray, keep: float = 0.03) -> np.ndarray:
-    """Cut leading and trailing silence, keeping ``keep`` seconds of it."""
+    """Cut leading and trailing silence, keeping `keep` seconds of it."""
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
     margin = int(keep * espeak.SAMPLE_RATE)
     return wave[max(0, loud[0] - margin) : loud[-1] + 1 + margin]
@@ -245,15 +245,15 @@ def build(
     scale: float = 1.0,
     audio_dir: str | Path | None = None,
 ) -> dict[str, int]:
-    """Write data directories ``out_dir/<set>`` and their audio, 16 kHz mono 16-bit WAV.
+    """Write data directories `out_dir/<set>` and their audio, 16 kHz mono 16-bit WAV.
 
-    Args: sets: names out of ``SETS`` (default all); nj: processes; scale: the share of every set
-    that is made, from its beginning; audio_dir: where ``<set>/<id>.wav`` go (default
-    ``out_dir/audio``); paths in wav.scp are as given here, relative or absolute.
+    Args: sets: names out of `SETS` (default all); nj: processes; scale: the share of every set
+    that is made, from its beginning; audio_dir: where `<set>/<id>.wav` go (default
+    `out_dir/audio`); paths in wav.scp are as given here, relative or absolute.
 
     Returns: utterances per set.
 
-    Raises: ValueError for an unknown set or scale, or for ``nj`` below 1; RuntimeError if
+    Raises: ValueError for an unknown set or scale, or for `nj` below 1; RuntimeError if
     espeak-ng fails.
     """
     if nj < 1:
@@ -290,7 +290,7 @@ def build(
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The command line of ``python -m espnet_blora.data.mini_cs``."""
+    """The command line of `python -m espnet_blora.data.mini_cs`."""
     parser = argparse.ArgumentParser(description="Make the corpus mini_cs with espeak-ng.")
     parser.add_argument("out_dir", help="the data directories go to OUT_DIR/<set>")
     parser.add_argument("--audio_dir", help="the audio goes to AUDIO_DIR/<set> [OUT_DIR/audio]")

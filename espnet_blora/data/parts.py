@@ -1,4 +1,4 @@
-"""Parts and unions of Kaldi data directories; ``utt2lang`` is never lost on the way."""
+"""Parts and unions of Kaldi data directories; `utt2lang` is never lost on the way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.data import kaldi
-from espnet_blora.data.kaldi import read_keyed, write_keyed
+from espnet_blora.utils.keyed import read_keyed, write_keyed
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ def _read(directory: Path) -> dict[str, dict[str, str]]:
 
 
 def write(directory: Path, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a directory anew from what each of its files holds, ``spk2utt`` excepted.
+    """Write a directory anew from what each of its files holds, `spk2utt` excepted.
 
-    ``wav.scp``, which says that the directory is complete, comes last.
+    `wav.scp`, which says that the directory is complete, comes last.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("wav.scp", "segments", *_OPTIONAL):
@@ -41,9 +41,9 @@ def write(directory: Path, files: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def subset(source: str | Path, target: str | Path, ids: Iterable[str]) -> None:
-    """Write the utterances ``ids`` of one data directory as another.
+    """Write the utterances `ids` of one data directory as another.
 
-    Raises: ValueError if ``ids`` is empty or holds one the source lacks.
+    Raises: ValueError if `ids` is empty or holds one the source lacks.
     """
     source, ids = Path(source), list(ids)
     files = _read(source)
@@ -61,7 +61,7 @@ def subset(source: str | Path, target: str | Path, ids: Iterable[str]) -> None:
 
 
 def copy(source: str | Path, target: str | Path, prefix: str = "") -> None:
-    """Copy a data directory, with ``prefix`` before every utterance, speaker and recording."""
+    """Copy a data directory, with `prefix` before every utterance, speaker and recording."""
     files = _read(Path(source))
     renamed = {name: {prefix + k: v for k, v in keyed.items()} for name, keyed in files.items()}
     for name in ("utt2spk", "segments"):
@@ -73,7 +73,7 @@ def copy(source: str | Path, target: str | Path, prefix: str = "") -> None:
 def combine(sources: Sequence[str | Path], target: str | Path) -> None:
     """Write the union of several data directories.
 
-    A recording may occur in several, if all say the same of it. ``utt2dur`` is written where every
+    A recording may occur in several, if all say the same of it. `utt2dur` is written where every
     source has one.
 
     Raises: ValueError for no sources, for an utterance in two of them, for a recording of which two
@@ -110,7 +110,7 @@ def combine(sources: Sequence[str | Path], target: str | Path) -> None:
 
 
 def _union(name: str, keyed: Mapping[str, Mapping[str, str]], shared: bool) -> dict[str, str]:
-    """One file of several directories; a key may be ``shared`` if its values are the same."""
+    """One file of several directories; a key may be `shared` if its values are the same."""
     union: dict[str, str] = {}
     owner: dict[str, str] = {}
     clashes: dict[tuple[str, str], list[str]] = {}
@@ -129,7 +129,7 @@ def _union(name: str, keyed: Mapping[str, Mapping[str, str]], shared: bool) -> d
 
 
 def durations(directory: str | Path) -> dict[str, float]:
-    """Seconds of every utterance: from ``utt2dur``, or else from the audio.
+    """Seconds of every utterance: from `utt2dur`, or else from the audio.
 
     Raises: ValueError for a number that is none or not above 0, or audio that cannot be looked at.
     """
@@ -149,13 +149,13 @@ def durations(directory: str | Path) -> dict[str, float]:
 
 
 def write_utt2dur(directory: str | Path) -> None:
-    """Write ``utt2dur`` from the audio, in seconds."""
+    """Write `utt2dur` from the audio, in seconds."""
     found = kaldi.look_at_durations(Path(directory))
     write_keyed(Path(directory, "utt2dur"), {key: f"{dur:.4f}" for key, dur in found.items()})
 
 
 def first(directory: str | Path, n: int) -> list[str]:
-    """The ids of the first ``n`` utterances.
+    """The ids of the first `n` utterances.
 
     Raises: ValueError if there are fewer.
     """
@@ -168,15 +168,15 @@ def first(directory: str | Path, n: int) -> list[str]:
 def lasting(
     directory: str | Path, shortest: float = 0.0, longest: float = float("inf")
 ) -> list[str]:
-    """The ids of the utterances that last from ``shortest`` to ``longest`` seconds, both kept."""
+    """The ids of the utterances that last from `shortest` to `longest` seconds, both kept."""
     spans = durations(directory)
     return [key for key in kaldi.c_sorted(spans) if shortest <= spans[key] <= longest]
 
 
 def up_to(directory: str | Path, seconds: float, seed: int | None = None) -> list[str]:
-    """The ids of utterances that last no more than ``seconds`` together, sorted.
+    """The ids of utterances that last no more than `seconds` together, sorted.
 
-    They are taken in their order, or with ``seed`` in a random one that depends on nothing but the
+    They are taken in their order, or with `seed` in a random one that depends on nothing but the
     ids and the seed; the first that does not fit ends it.
     """
     spans = durations(directory)

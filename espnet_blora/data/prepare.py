@@ -23,7 +23,7 @@ from espnet_blora.data import audio, clips, journal, kaldi
 from espnet_blora.data.check import check_options
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.data.summary import SetSummary, Summary
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils import atomic
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +60,17 @@ def prepare(
     prefix: str = "",
     max_lost: float = 0.05,
 ) -> Summary:
-    """Write ``data_dir/<prefix><set>`` and ``audio_dir/<prefix><set>/<id>.flac`` for each set.
+    """Write `data_dir/<prefix><set>` and `audio_dir/<prefix><set>/<id>.flac` for each set.
 
-    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur and ``left_out.tsv``:
+    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur and `left_out.tsv`:
     what the reader or this function left out or found odd. Blanks in texts become single; control
     characters go, with a note.
 
     Args: root: as the user gave it; options: KEY -> VALUE for the corpus; nj: processes; max_lost:
     the share of a set whose audio may be missing or broken.
 
-    Raises: FileNotFoundError if the corpus is not at ``root``; ValueError for unknown sets or
-    options, records that break the contract, or more broken audio than ``max_lost``; OSError if
+    Raises: FileNotFoundError if the corpus is not at `root`; ValueError for unknown sets or
+    options, records that break the contract, or more broken audio than `max_lost`; OSError if
     nothing can be written.
     """
     options = dict(options or {})
@@ -105,7 +105,7 @@ def _check_request(
 
 
 def _check_records(corpus: Corpus, name: str, utterances: Sequence[Utterance]) -> None:
-    """What ``Utterance`` promises; broken by mistakes in a user's own data or a corpus module."""
+    """What `Utterance` promises; broken by mistakes in a user's own data or a corpus module."""
     seen: dict[str, Utterance] = {}
     for u in utterances:
         where = f"{u.where or corpus.name}: {name}: utterance {u.id!r}"
@@ -176,7 +176,7 @@ class _Set:
             "notes": own.note_counts(),
         }
         content = json.dumps({"fingerprint": fingerprint, **marker}, indent=1)
-        write_whole(self.directory / _MARKER, content + "\n")
+        atomic.write(self.directory / _MARKER, content + "\n")
         return SetSummary(self.name, self.directory, **marker, expected=expected, unchanged=False)
 
     def _texts(self, own: Ledger) -> dict[str, str]:

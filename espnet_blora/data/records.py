@@ -1,7 +1,7 @@
 """What a corpus is to the rest of this room: utterances, what was left out, and how to read it.
 
-A corpus module reads transcripts into ``Utterance`` records and touches no audio but for headers;
-:mod:`espnet_blora.data.prepare` cuts the audio and writes Kaldi directories.
+A corpus module reads transcripts into `Utterance` records and touches no audio but for headers;
+`espnet_blora.data.prepare` cuts the audio and writes Kaldi directories.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.data.whole import write_whole
+from espnet_blora.utils import atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Utterance:
     """One utterance of a corpus, before its audio has been looked at.
 
     Attributes:
-        id: unique in its set; ASCII without blanks or parentheses; starts with ``speaker-``, so
+        id: unique in its set; ASCII without blanks or parentheses; starts with `speaker-`, so
             that sorting by id sorts by speaker, as Kaldi wants.
         speaker: who speaks.
-        language: Whisper's code for the prompt (``"zh"``).
+        language: Whisper's code for the prompt (`"zh"`).
         text: the reference, cleaned of the corpus's marks, as Whisper writes it.
         audio: the source recording.
         start, end: seconds in the recording; both None means all of it.
         channel: 0-based; None means the mean over channels.
-        where: ``"file:line"`` of the transcript.
+        where: `"file:line"` of the transcript.
     """
 
     id: str
@@ -53,14 +53,14 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """What was left out (``skips``) or kept although odd (``notes``): nothing goes in silence."""
+    """What was left out (`skips`) or kept although odd (`notes`): nothing goes in silence."""
 
     def __init__(self) -> None:
         self.skips: list[Entry] = []
         self.notes: list[Entry] = []
 
     def skip(self, where: str, id: str, reason: str, detail: str = "") -> None:
-        """Record that something was left out; ``reason`` is a short fixed phrase ("no audio")."""
+        """Record that something was left out; `reason` is a short fixed phrase ("no audio")."""
         self.skips.append(Entry(where, id, "skip", reason, detail))
 
     def note(self, where: str, id: str, what: str, detail: str = "") -> None:
@@ -76,17 +76,17 @@ class Ledger:
         return dict(sorted(Counter(entry.reason for entry in self.notes).items()))
 
     def write(self, path: str | Path) -> None:
-        """Write sorted lines ``where, id, kind, reason, detail`` with TABs between them.
+        """Write sorted lines `where, id, kind, reason, detail` with TABs between them.
 
         TABs, line breaks and control characters inside a field become blanks; lone surrogates are
-        written with ``backslashreplace``.
+        written with `backslashreplace`.
         """
         lines = sorted(
             "\t".join(" ".join("".join(map(_visible, f)).split()) for f in entry)
             for entry in self.skips + self.notes
         )
         text = "".join(f"{line}\n" for line in lines)
-        write_whole(path, text.encode("utf-8", "backslashreplace"))
+        atomic.write(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _visible(char: str) -> str:
@@ -104,7 +104,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Item:
-    """One line of ``check_corpus``; ``ok`` is None where there is no expectation."""
+    """One line of `check_corpus`; `ok` is None where there is no expectation."""
 
     what: str
     found: str
@@ -117,17 +117,17 @@ class Corpus:
     """One corpus: what it is, and the functions that find, read and inspect a copy of it.
 
     Attributes:
-        name: ``"seame"``; title: a line with catalogue number, languages, place.
-        variable: its name in ``db.sh`` and the environment (``"SEAME"``).
+        name: `"seame"`; title: a line with catalogue number, languages, place.
+        variable: its name in `db.sh` and the environment (`"SEAME"`).
         licence, obtain: one line each.
         sets: all sets it can give, with their published sizes.
         languages: Whisper's codes its utterances may carry.
         options: option name -> help; given by users as KEY=VALUE.
-        find: the user's path -> the folder ``read`` wants. FileNotFoundError lists what was looked
+        find: the user's path -> the folder `read` wants. FileNotFoundError lists what was looked
             for.
         read: (found root, set names, ledger, options) -> set -> utterances. The same files give the
             same records in the same order, whatever the order of directory listings.
-        inspect: (found root, options) -> lines for ``check_corpus``; opens headers at most.
+        inspect: (found root, options) -> lines for `check_corpus`; opens headers at most.
     """
 
     name: str

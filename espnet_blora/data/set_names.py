@@ -1,8 +1,8 @@
 """Names of data directories that say where their utterances come from.
 
-``CORPUS[_CHOICE]_SET``: ``librispeech_test_clean``, ``aishell_test``, ``commonvoice_zh-CN_test``,
-``fleurs_cmn_hans_cn_test``, ``fisher_mono_eval``. The choice in the middle is the value of the
-corpus's option in ``CHOICES``: which language of a corpus that has many.
+`CORPUS[_CHOICE]_SET`: `librispeech_test_clean`, `aishell_test`, `commonvoice_zh-CN_test`,
+`fleurs_cmn_hans_cn_test`, `fisher_mono_eval`. The choice in the middle is the value of the
+corpus's option in `CHOICES`: which language of a corpus that has many.
 """
 
 from __future__ import annotations

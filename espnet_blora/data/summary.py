@@ -11,9 +11,9 @@ from espnet_blora.data.records import Expected
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What became of one set; ``left_out`` and ``notes`` count reasons of its own audio and text.
+    """What became of one set; `left_out` and `notes` count reasons of its own audio and text.
 
-    ``unchanged`` says that all was there already and nothing was done.
+    `unchanged` says that all was there already and nothing was done.
     """
 
     name: str
@@ -45,7 +45,7 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``prepare`` did; ``left_out`` and ``notes`` count what the corpus's reader reported."""
+    """What `prepare` did; `left_out` and `notes` count what the corpus's reader reported."""
 
     corpus: str
     root: Path

@@ -5,7 +5,7 @@ under W_s and p their mean, the doubt at a token has two parts (nats; H[p] = -su
 
 .. math:: H[p] = \frac{1}{S} \sum_s H[p_s] + I
 
-``total`` is H[p]. ``data``, the mean over draws, is what the sound itself leaves open. ``model`` is
+`total` is H[p]. `data`, the mean over draws, is what the sound itself leaves open. `model` is
 I, the mutual information of token and weights: where the draws disagree; 0 with one draw.
 
 Sources: for the parts Depeweg et al. 2018 (arXiv 1710.07283) and Houlsby et al. 2011 (arXiv
@@ -60,7 +60,7 @@ class TokenScores:
         return math.exp(self.log_prob.mean())
 
     def mean_uncertainty(self) -> dict[str, float]:
-        """Return ``total``, ``data`` and ``model`` in nats a token (times L: of the text)."""
+        """Return `total`, `data` and `model` in nats a token (times L: of the text)."""
         parts = {"total": self.total, "data": self.data, "model": self.model}
         return {name: float(values.mean()) for name, values in parts.items()}
 
@@ -89,7 +89,7 @@ def token_scores(
     that a search was forbidden has its probability here.
 
     Args:
-        decoder: a ``whisper.model.TextDecoder``; inside `Adapter.sampling_batch` for S > 1.
+        decoder: a `whisper.model.TextDecoder`; inside `Adapter.sampling_batch` for S > 1.
         memory: encoder output, (S * B, T, n_state), sample-major: row s * B + b.
         memory_lengths: real positions of each row, (S * B,).
         prompts: B prompts of one length, given and not scored.
@@ -133,7 +133,7 @@ def word_confidences(
 ) -> list[WordConfidence]:
     """Return the words of a scored text with their confidences.
 
-    A token counts for every word that it has a byte of; see :func:`word_spans`.
+    A token counts for every word that it has a byte of; see `word_spans`.
 
     Args:
         layout: the vocabulary.

@@ -1,9 +1,9 @@
 """What a search may not say next: filters that set logits to -inf before the softmax.
 
-A filter is called with ``logits`` (N, n_vocab) fp32, which it changes in place, and ``texts``
+A filter is called with `logits` (N, n_vocab) fp32, which it changes in place, and `texts`
 (N, step) int64 on the CPU, the ids chosen since the prompt: step 0 at the first call. Rules and
 option names are openai-whisper's (`whisper/decoding.py`), the n-gram rule HF transformers'
-``no_repeat_ngram_size``. All of them work on the whole batch at once, and what depends on texts
+`no_repeat_ngram_size`. All of them work on the whole batch at once, and what depends on texts
 alone is decided on the CPU, without waiting for an accelerator.
 """
 
@@ -133,12 +133,12 @@ def _ban(logits: Tensor, rows: Tensor) -> None:
 
 
 def suppressed(layout: Layout, suppress_tokens: str | Iterable[int] | None) -> list[int]:
-    """The ids that openai-whisper suppresses for its option ``suppress_tokens``.
+    """The ids that openai-whisper suppresses for its option `suppress_tokens`.
 
     Args:
         layout: the vocabulary.
         suppress_tokens: ids, or ids with commas between them; -1 stands for the symbols that are
-            not spoken (brackets, notes, quotes: ``Tokenizer.non_speech_tokens``). The tokens that
+            not spoken (brackets, notes, quotes: `Tokenizer.non_speech_tokens`). The tokens that
             stand in prompts only (start, task, previous text, no speech) are added, except where
             there is nothing to suppress: "", [] or None.
 
@@ -183,7 +183,7 @@ def build_filters(
 
     Args:
         layout: the vocabulary.
-        suppress_tokens: see :func:`suppressed`; ``"-1"`` is openai-whisper's default.
+        suppress_tokens: see `suppressed`; `"-1"` is openai-whisper's default.
         suppress_blank: a text does not begin with a blank, nor is it empty.
         without_timestamps: True (not openai-whisper's default) where the prompt ends in the token
             for no timestamps; else the timestamp rules hold.

@@ -16,10 +16,10 @@ def detect_language(
     """The likeliest language of each utterance, and the probabilities of all.
 
     softmax over the language tokens alone of the logits behind the start token, as
-    ``whisper.detect_language``. Languages added to a model are not among them: it never says one.
+    `whisper.detect_language`. Languages added to a model are not among them: it never says one.
 
     Args:
-        decoder: a ``whisper.model.TextDecoder``.
+        decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (B, T, n_state).
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
         layout: the vocabulary.

@@ -24,13 +24,13 @@ def text_nll(
     """Return -log p(text and end of text | wave, prompt) in nats, 0-dim, and how many tokens.
 
     Args:
-        encoder: a ``whisper.model.AudioEncoder``.
-        decoder: a ``whisper.model.TextDecoder``.
+        encoder: a `whisper.model.AudioEncoder`.
+        decoder: a `whisper.model.TextDecoder`.
         wave: (S,) samples at 16 kHz.
         prompt: ids that are given, not predicted.
         text: text ids.
         eot: id of end of text, which is predicted too.
-        pad_to: ``batch`` or ``30s``.
+        pad_to: `batch` or `30s`.
         sampler: if given, the log likelihood is of tokens drawn from the model, each after the
             text so far, instead of the text's own.
 

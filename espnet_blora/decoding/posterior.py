@@ -41,8 +41,8 @@ class Recognition:
     hypothesis: Hypothesis
 
     def as_json(self, utterance: str) -> dict:
-        """Return a line of ``words.jsonl``: confidences are probabilities, uncertainties nats a
-        token, ``tokens`` their number."""
+        """Return a line of `words.jsonl`: confidences are probabilities, uncertainties nats a
+        token, `tokens` their number."""
         return {
             "utterance": utterance,
             "text": self.text,

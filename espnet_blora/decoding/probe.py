@@ -66,13 +66,13 @@ def layer_means(
     """Return {side: (utterances, layers, n_state)} fp32 on the CPU, in order of `waves`.
 
     Args:
-        encoder: a ``whisper.model.AudioEncoder``; its positions are frames of 20 ms.
-        decoder: a ``whisper.model.TextDecoder``; its positions are the tokens that it reads.
+        encoder: a `whisper.model.AudioEncoder`; its positions are frames of 20 ms.
+        decoder: a `whisper.model.TextDecoder`; its positions are the tokens that it reads.
         waves: utterance id -> (S,) samples at 16 kHz.
         read: utterance id -> ids that the decoder reads, one or more.
         sides: which halves.
         batch_size: utterances computed together.
-        pad_to: ``batch`` or ``30s``; with the latter the mean is over the whole window.
+        pad_to: `batch` or `30s`; with the latter the mean is over the whole window.
 
     Raises:
         ValueError: a wave longer than 30 s, more ids than the decoder has positions.
@@ -207,7 +207,7 @@ def accuracies(
         done: called after each seed.
 
     Raises:
-        ValueError: see :func:`divide`; a label of `test` that `train` lacks, an id in both, no test
+        ValueError: see `divide`; a label of `test` that `train` lacks, an id in both, no test
             utterance.
     """
     both = sorted(train.keys() & test.keys())

@@ -43,13 +43,13 @@ def build_prompt(
     """[previous text behind its token], start, language, task, [no timestamps], [prefix].
 
     Without previous text, prefix and timestamps it is `Layout.prompt`. As openai-whisper's
-    ``DecodingTask._get_initial_tokens``; there a ``sample_len`` above n_text_ctx // 2 drops the
+    `DecodingTask._get_initial_tokens`; there a `sample_len` above n_text_ctx // 2 drops the
     first tokens of a prefix, here the prefix is then whole.
 
     Args:
         layout: the vocabulary.
         language: code or English name.
-        task: ``transcribe`` or ``translate`` (into English).
+        task: `transcribe` or `translate` (into English).
         initial_prompt: text that came before, or its ids: names, spelling, style. The last
             n_text_ctx // 2 - 1 tokens are used.
         prefix: how the text begins, or its ids; the search goes on behind it.

@@ -94,7 +94,7 @@ class Heard:
         return max(start, float(heard[0])), min(end, float(heard[-1] + 1))
 
     def snap(self, begins: np.ndarray, words: Sequence[int]) -> np.ndarray:
-        """Put the nearest beginning of a word at each pause that is near; see :data:`NEAR`.
+        """Put the nearest beginning of a word at each pause that is near; see `NEAR`.
 
         begins: places in `path` at which tokens begin, rising. words: tokens that begin a word.
         """

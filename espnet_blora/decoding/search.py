@@ -211,12 +211,12 @@ def search(
     are several.
 
     Args:
-        decoder: a ``whisper.model.TextDecoder``.
+        decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (S * B, T', n_state), sample-major: row s * B + b.
         memory_lengths: real positions of each, (S * B,).
         prompts: B prompts of one length.
         eot: id of end of text.
-        options: see :class:`SearchOptions`.
+        options: see `SearchOptions`.
         filters: applied in this order to the logits of every step.
         n_samples: S, the posterior samples that the rows of `memory` (and the adapter's context)
             hold.

@@ -21,7 +21,7 @@ def interpolated(model: nn.Module, base: Mapping[str, Tensor], factor: float) ->
         factor: any finite number.
 
     Raises:
-        ValueError: a parameter that ``base`` lacks.
+        ValueError: a parameter that `base` lacks.
     """
     missing = [name for name, _ in model.named_parameters() if name not in base]
     if missing:
@@ -44,7 +44,7 @@ def interpolated(model: nn.Module, base: Mapping[str, Tensor], factor: float) ->
 def moved(
     model: nn.Module, factor: float, base: Mapping[str, Tensor] | None = None
 ) -> AbstractContextManager:
-    """The model with its change turned to ``factor``: an adapter's scale, or interpolated weights.
+    """The model with its change turned to `factor`: an adapter's scale, or interpolated weights.
 
     For a low-rank adapter the two are the same thing, W0 + factor * delta W.
 

@@ -5,7 +5,7 @@ decoder says for each of its tokens which memory positions (20 ms each) these he
 dynamic time warping finds the path through them that only goes forward: where it enters a token
 the token begins.
 
-Source: openai-whisper `whisper/timing.py` (``find_alignment``), whose filter and warping are used
+Source: openai-whisper `whisper/timing.py` (`find_alignment`), whose filter and warping are used
 here; what differs is that a batch is aligned at once and that padding is never looked at.
 """
 
@@ -42,7 +42,7 @@ class WordTime(NamedTuple):
 
 @contextmanager
 def _asked(decoder: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
-    """Collect what cross-attention asks with (``query``) and is asked for (``key``), by layer."""
+    """Collect what cross-attention asks with (`query`) and is asked for (`key`), by layer."""
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
     handles = [
         getattr(decoder.blocks[layer].cross_attn, side).register_forward_hook(
@@ -159,31 +159,31 @@ def word_times(
 ) -> list[list[WordTime]]:
     """Align the texts of a batch with their audio.
 
-    As openai-whisper's ``find_alignment``: the first word begins with the audio and words follow
+    As openai-whisper's `find_alignment`: the first word begins with the audio and words follow
     each other without a gap, so that a pause belongs to a word beside it. Given `quiet`, pauses
     belong to none: the path does not lead through them, and a word that would begin within 0.2 s
     of one begins behind it. A probability is that of a token among all text tokens.
 
     Args:
-        decoder: a ``whisper.model.TextDecoder``.
+        decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (B, T, n_state).
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
         prompts: B prompts, of any length; previous text is left out, and timestamps are.
         texts: B texts, ids behind the prompt; control tokens and timestamps are left out.
         layout: the vocabulary.
         heads: (layer, head) of the cross-attention heads that follow time, one at least.
-        split: the text (NFC) to its words, see :func:`espnet_blora.decoding.words.word_spans`.
+        split: the text (NFC) to its words, see `espnet_blora.decoding.words.word_spans`.
         positions: memory positions of each row that hold its audio, where that is less than its
             length: in Whisper's 30 s window ceil(samples / 320).
         quiet: for each row, True at the memory positions where nobody speaks, as
-            :func:`espnet_blora.decoding.quiet.quiet_positions` finds them.
+            `espnet_blora.decoding.quiet.quiet_positions` finds them.
 
     Returns:
         The words of each text, in order; none for an empty text.
 
     Raises:
         ValueError: not one prompt and text an utterance, a prompt without start of transcript, a
-            head that the decoder does not have, more tokens than it has positions, or a ``split``
+            head that the decoder does not have, more tokens than it has positions, or a `split`
             that changes the words.
     """
     n_head = decoder.blocks[0].cross_attn.n_head

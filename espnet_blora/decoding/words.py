@@ -1,7 +1,7 @@
 """Which tokens make which word, by byte offsets: for times, probabilities and scores of words.
 
 Whisper's tokens are byte strings: one may hold several words (two Han characters), a part of a
-word, or a part of a character; where words begin is for the caller's ``split`` to say.
+word, or a part of a character; where words begin is for the caller's `split` to say.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import accumulate
 from espnet_blora.whisper.vocabulary import Layout
 
 Split = Callable[[str], list[str]]
-"""Text -> its words in order, each a piece of the text (in NFC): ``str.split``, for example."""
+"""Text -> its words in order, each a piece of the text (in NFC): `str.split`, for example."""
 
 
 def _characters(raw: bytes) -> list[tuple[str, int]]:
@@ -63,8 +63,8 @@ def word_spans(layout: Layout, ids: Sequence[int], split: Split) -> list[tuple[s
         (word, first token, last token + 1) of each word, in order.
 
     Raises:
-        ValueError: a word of ``split`` that is empty or does not stand in the text behind the one
-            before it (a ``split`` must not change what it cuts).
+        ValueError: a word of `split` that is empty or does not stand in the text behind the one
+            before it (a `split` must not change what it cuts).
     """
     encoding = layout.tokenizer.encoding
     pieces = [encoding.decode_single_token_bytes(i) if 0 <= i < layout.eot else b"" for i in ids]

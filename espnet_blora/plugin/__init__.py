@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from espnet_blora.plugin.settings import PROGRAM, Settings, parse_scale
+from espnet_blora.plugin.settings import PROGRAM, Settings
+from espnet_blora.utils.mistakes import parse_scale
 
 __all__ = ["Settings", "needs_plugin", "register", "register_worker"]
 

@@ -44,8 +44,9 @@ def write_base_model(
 
     from espnet_blora import plugin
     from espnet_blora.decoding.loads import base_marker
-    from espnet_blora.plugin.checkpoints import atomic_save, atomic_write
+    from espnet_blora.plugin.checkpoints import atomic_save
     from espnet_blora.plugin.vocabulary import layout_of
+    from espnet_blora.utils import atomic
 
     for path, what in ((asr_config, "--asr_config"), (token_list, "--token_list")):
         if not Path(path).is_file():
@@ -89,7 +90,7 @@ def write_base_model(
         model = ASRTask.build_model(args)
         marker = base_marker(model)
     text = yaml_no_alias_safe_dump(vars(args), indent=4, sort_keys=False)
-    atomic_write(folder / "config.yaml", text.encode("utf-8"))
+    atomic.write(folder / "config.yaml", text.encode("utf-8"))
     atomic_save(marker, folder / model_file)
     logger.info(
         "%s: config.yaml and the mark %s of the base %s", folder, model_file, whisper or "model"

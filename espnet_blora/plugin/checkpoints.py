@@ -1,17 +1,16 @@
 """Checkpoint files: written whole or not at all, read with one clear error, repaired, averaged."""
 
-import errno
 import logging
 import os
-import shutil
 import types
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from espnet_blora.utils import atomic
 from espnet_blora.whisper.archive import checked_load
 
 logger = logging.getLogger(__name__)
@@ -19,99 +18,15 @@ logger = logging.getLogger(__name__)
 RESUME_KEYS = ("model", "reporter", "optimizers", "schedulers", "scaler")
 
 
-class _Watched:
-    """A binary file that remembers the first OSError, which torch's writer would hide."""
-
-    def __init__(self, file):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
     """Save like torch.save, but so that `path` holds either the old file or the new one, whole.
-
-    The object goes into a temporary file of the same folder, which is synced to disk and then
-    renamed over `path`. On failure the temporary file is removed and `path` is as it was.
 
     Raises:
         OSError: The disk is full or cannot be written; says what is left and what to do.
         Exception: Whatever serialising `obj` raises.
     """
-    _replace(Path(path), lambda file: torch.save(obj, file, **kwargs))
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write bytes so that `path` holds either the old content or all of the new.
-
-    Raises:
-        OSError: The disk is full or cannot be written; says what is left and what to do.
-    """
-    _replace(path, lambda file: file.write(data))
-
-
-def _replace(path: Path, write: Callable[[_Watched], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it, and rename it over `path`."""
-    # A link (latest.pth) is written through, as torch.save would.
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
-    watched = None
-    try:
-        with temporary.open("wb") as file:
-            watched = _Watched(file)
-            write(watched)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        sync_folder(target.parent)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        cause = watched.error if watched is not None and watched.error is not None else error
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, _write_failed(target, cause)) from error
-        raise
-
-
-def _write_failed(path: Path, cause: OSError) -> str:
-    """Say which file could not be written, why, what is safe and what to do."""
-    kept = "the file that was there is intact" if path.exists() else "no file was left half-made"
-    text = f"could not write {path}: {cause.strerror or cause}; {kept}."
-    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-        text += (
-            f" Free on this disk: {free / 1e6:.0f} MB. Remedy: make room (or raise the quota) and "
-            "start the same command again; training resumes from the last whole checkpoint."
-        )
-    return text
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to disk, so that a rename survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems refuse fsync on folders; the rename itself is still atomic.
-        logger.debug("no fsync on folder %s: %s", folder, error)
-    finally:
-        os.close(descriptor)
-
-
-def atomic_link(link: Path, target: str) -> None:
-    """Make `link` a symbolic link to `target`, replacing what was there in one step."""
-    temporary = link.parent / f".{link.name}.tmp-{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
+    with atomic.writing(path) as file:
+        torch.save(obj, file, **kwargs)
 
 
 class TorchWithAtomicSave(types.ModuleType):
@@ -148,7 +63,7 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     from espnet2.train.reporter import Reporter
 
     done = []
-    for leftover in output_dir.glob(".*.tmp-*"):
+    for leftover in atomic.leftovers(output_dir):
         leftover.unlink()
         done.append(f"removed the unfinished {leftover.name}")
     checkpoint = output_dir / "checkpoint.pth"
@@ -172,7 +87,7 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
         if not (output_dir / target).is_file():
             logger.warning("%s: %s is gone, %s cannot be set", output_dir, target, name)
         elif not link.is_symlink() or os.readlink(link) != target:
-            atomic_link(link, target)
+            atomic.link(link, target)
             done.append(f"set {name} -> {target}")
     for line in done:
         logger.info("%s: %s", output_dir, line)
@@ -255,7 +170,7 @@ def average_nbest_models(
         for n in [n for n in wanted if n <= len(ranked)] or [1]:
             op = output_dir / f"{phase}.{key}.ave_{n}best.{tail}pth"
             if n == 1:
-                atomic_link(op, f"{ranked[0]}epoch.pth")
+                atomic.link(op, f"{ranked[0]}epoch.pth")
             else:
                 for epoch in ranked[:n]:
                     if epoch not in cache:
@@ -267,4 +182,4 @@ def average_nbest_models(
                 if op.is_symlink():
                     op.unlink()
                 atomic_save(averaged, op)
-            atomic_link(output_dir / f"{phase}.{key}.ave.{tail}pth", op.name)
+            atomic.link(output_dir / f"{phase}.{key}.ave.{tail}pth", op.name)

@@ -15,7 +15,7 @@ from espnet_blora.whisper.vocabulary import Layout
 def open_experiment(
     asr_exp: str | Path, model_file: str | None = None, device: str = "cpu"
 ) -> torch.nn.Module:
-    """Build the model of ``asr_exp/config.yaml`` and load its checkpoint, checked.
+    """Build the model of `asr_exp/config.yaml` and load its checkpoint, checked.
 
     Args:
         asr_exp: the experiment's folder.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_blora.data.kaldi import read_keyed
+from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Layout
 
 SPEECH = "speech"

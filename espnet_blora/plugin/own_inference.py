@@ -23,7 +23,6 @@ from espnet2.fileio.datadir_writer import DatadirWriter
 from torch import Tensor
 
 from espnet_blora.data.audio import blocks, open_audio
-from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.decoding.batch import decode
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.pieces import cut, joined
@@ -32,6 +31,7 @@ from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.plugin.inference_options import extras, parse, why_espnet
 from espnet_blora.plugin.language import Languages
 from espnet_blora.plugin.settings import SEARCH, SEARCHES, Settings
+from espnet_blora.utils.keyed import read_keyed
 
 RATE = 16000
 GROUP = 30 * 60 * RATE

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from espnet_blora.plugin.checkpoints import atomic_write
+from espnet_blora.utils import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def kept_config(output_dir: Path) -> Iterator[None]:
     recover_config(output_dir)
     path = output_dir / "config.yaml"
     if path.is_file():
-        atomic_write(output_dir / PREVIOUS, path.read_bytes())
+        atomic.write(output_dir / PREVIOUS, path.read_bytes())
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
 """What the launcher was told, kept in environment variables so that spawned workers know it."""
 
-import math
 import os
 from dataclasses import dataclass
+
+from espnet_blora.utils.mistakes import parse_scale
 
 WHISPER = "ESPNET_BLORA_WHISPER"
 SCALE = "ESPNET_BLORA_SCALE"
@@ -52,24 +53,6 @@ class Settings:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = str(value)
-
-
-def parse_scale(text: str, where: str) -> float:
-    """Return the adapter scale written in `text`, a finite number >= 0.
-
-    Raises:
-        ValueError: `text` is anything else; `where` tells the user which option to correct.
-    """
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = math.nan
-    if not (math.isfinite(scale) and scale >= 0):
-        raise ValueError(
-            f"{where}: found {text!r}, allowed is a finite number >= 0 "
-            "(1 decodes with the adapter as trained, 0 with the base model)"
-        )
-    return scale
 
 
 def parse_languages(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.plugin.tokenizer import check_supported
+from espnet_blora.utils import atomic
 from espnet_blora.whisper.sizes import dims_of
 from espnet_blora.whisper.vocabulary import Layout, read_token_list
 
@@ -58,15 +59,9 @@ def export_vocabulary(
         sys.stdout.write(text)
         return
     path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and read_token_list(path) != layout.token_list():
         logger.warning("%s: of another vocabulary, rewritten for %s", path, layout.stamp)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    atomic.write(path, text)
     logger.info("%s: %s (%s)", path, layout.stamp, spec)
 
 

@@ -20,7 +20,7 @@ class Comparison:
     """System A against system B.
 
     Attributes:
-        figures: name of a formula -> (set or ``ALL_SETS``) -> figure; > 0 favours A.
+        figures: name of a formula -> (set or `ALL_SETS`) -> figure; > 0 favours A.
         better: set -> probability that A makes fewer errors than B.
     """
 
@@ -80,7 +80,7 @@ class Analysis:
         return [s for s in self.systems if s.adapted]
 
     def kind(self, name: str) -> str:
-        """Return what a set is for: ``new`` or ``retention``."""
+        """Return what a set is for: `new` or `retention`."""
         return "new" if name in self.test_sets else "retention"
 
     def rise(self, system: System, name: str) -> float | None:
@@ -99,10 +99,10 @@ def analyse(
 ) -> Analysis:
     """Compute everything that the scores allow; what they do not is absent, and noted.
 
-    Scores of a set that were not treated alike are not compared: see :mod:`treatments`.
+    Scores of a set that were not treated alike are not compared: see `treatments`.
 
     Args:
-        compare: pairs ``"A:B"``; by default BLoRA against LoRA where both exist, else every adapted
+        compare: pairs `"A:B"`; by default BLoRA against LoRA where both exist, else every adapted
             system against the first.
 
     Raises: ValueError for a pair that names no two systems.
@@ -124,7 +124,7 @@ def analyse(
 
 
 def pairs(found: Analysis, compare: Sequence[str]) -> list[tuple[System, System]]:
-    """Return the pairs of systems to compare (see :func:`analyse`)."""
+    """Return the pairs of systems to compare (see `analyse`)."""
     if compare:
         return [_pair(found.systems, text) for text in compare]
     scored = [s for s in found.adapted if any(s.rates(name) for name in found.sets)]

@@ -1,6 +1,6 @@
-"""What a page is made of; :mod:`markdown` and :mod:`html` render the same blocks.
+"""What a page is made of; `markdown` and `html` render the same blocks.
 
-Prose is ours, in plain text with ``**bold**`` and `` `code` ``; cells of tables and titles are
+Prose is ours, in plain text with `**bold**` and ` `code` `; cells of tables and titles are
 plain text, whoever wrote it.
 """
 

@@ -1,7 +1,7 @@
 """Error rates by speaker and by language, where the scores have them: who paid for the gain.
 
 The rate of a group is the mean over a system's seeds. Colours follow the change from the base in
-points: full at ``FULL`` points.
+points: full at `FULL` points.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tokens(system: System, name: str, kind: str) -> dict[str, int]:
 def heat(found: Analysis, kind: str) -> Table | None:
     """Return rates by set and group, a column a system; None where no set has two groups.
 
-    Of more than ``MOST`` groups of a set, those whose rate differs most from the base's are kept,
+    Of more than `MOST` groups of a set, those whose rate differs most from the base's are kept,
     and the caption says how many were left out.
     """
     shown = [s for s in found.systems if any(s.rates(n) for n in found.sets)]

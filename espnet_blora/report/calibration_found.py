@@ -1,7 +1,7 @@
 """Find the confidences of experiments, and make of them a section of the page.
 
-``<experiment>/confidence/<any>/<set>/calibration.json`` (what ``bin.calibrate`` writes) is taken as
-it is. A ``confidence/<name>/<set>/words.jsonl`` whose name is in none of them is scored here, as
+`<experiment>/confidence/<any>/<set>/calibration.json` (what `bin.calibrate` writes) is taken as
+it is. A `confidence/<name>/<set>/words.jsonl` whose name is in none of them is scored here, as
 the set was, all such files of an experiment and set together.
 """
 
@@ -51,7 +51,7 @@ class Confident:
     """What is known of a system on a set.
 
     Attributes:
-        kinds: the name of a way to be confident (``mean``, ``samples8``) -> its runs, one a seed.
+        kinds: the name of a way to be confident (`mean`, `samples8`) -> its runs, one a seed.
         differences: pair of such names -> the difference in each seed.
     """
 

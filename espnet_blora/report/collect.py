@@ -30,7 +30,7 @@ class Training:
     """What a training log says.
 
     Attributes:
-        seconds_per_step: median over epochs of ESPnet's ``train_time`` (one optimiser step).
+        seconds_per_step: median over epochs of ESPnet's `train_time` (one optimiser step).
         epochs: epochs in the log.
         trainable, total: numbers of parameters.
         command: the first command in the log.
@@ -50,10 +50,10 @@ class Training:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One set decoded with the adapter's update multiplied by ``scale``, or with the weights of a
+    """One set decoded with the adapter's update multiplied by `scale`, or with the weights of a
     fully fine-tuned model interpolated with the base's.
 
-    ``counts``, ``unit`` and ``normalisation`` are None and "" where an old file has none.
+    `counts`, `unit` and `normalisation` are None and "" where an old file has none.
     """
 
     scale: float
@@ -67,22 +67,22 @@ class SweepRow:
 
 @dataclass
 class Experiment:
-    """Everything known of one experiment; ``notes`` says what is missing.
+    """Everything known of one experiment; `notes` says what is missing.
 
     Attributes:
         name, folder: the experiment's folder.
-        role: ``base``, ``lora``, ``blora`` or ``other``.
+        role: `base`, `lora`, `blora` or `other`.
         label: what figures and tables call it.
-        config: ESPnet's ``config.yaml``.
+        config: ESPnet's `config.yaml`.
         scores: set -> our score.
-        sclite: (set, ``wer`` | ``cer``) -> the eight cells of sclite's Sum/Avg row.
-        compared: set -> sclite's totals on our tokens, as ``score.json`` has them.
-        groups: set -> ``by_speaker`` | ``by_language`` -> name -> counts and rate, as
-            ``score.json`` has them.
+        sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
+        compared: set -> sclite's totals on our tokens, as `score.json` has them.
+        groups: set -> `by_speaker` | `by_language` -> name -> counts and rate, as
+            `score.json` has them.
         decoded: set -> the folder of its hypotheses and scores.
         places: set -> its folder under the decoding's, where that has another name.
         checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
-        adapter_bytes: all factors, means and scales: what ``Adapter.save`` writes, but for its
+        adapter_bytes: all factors, means and scales: what `Adapter.save` writes, but for its
             metadata (tens of kB).
         means_bytes: the means alone: what decoding needs.
     """
@@ -130,7 +130,7 @@ LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
 def collect(
     folder: str | Path, role: str, sets: Sequence[str], inference_tag: str = "decode"
 ) -> Experiment:
-    """Read one experiment. Never raises for what is missing: see ``notes``."""
+    """Read one experiment. Never raises for what is missing: see `notes`."""
     folder = Path(folder)
     label = LABELS.get(role, folder.name.removeprefix("asr_"))
     found = Experiment(folder.name, folder, role, label)
@@ -178,7 +178,7 @@ def collect(
 
 
 def read_training_log(text: str) -> Training:
-    """Read ESPnet's ``train.log``."""
+    """Read ESPnet's `train.log`."""
     times = {int(epoch): float(seconds) for epoch, seconds in _EPOCH.findall(text)}
     counts = _TRAINABLE.search(text)
     trainable = total = None
@@ -244,8 +244,8 @@ def _adapter(found: Experiment) -> None:
 
 
 def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
-    """Read ``[{"scale": 0.7, "set": "test_cs", "errors" and "tokens" or the four counts},
-    ...]``."""
+    """Read `[{"scale": 0.7, "set": "test_cs", "errors" and "tokens" or the four counts},
+    ...]`."""
     if not path.is_file():
         notes.append(
             f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "

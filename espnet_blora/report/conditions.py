@@ -49,7 +49,7 @@ def revision(folder: Path) -> tuple[str, str]:
 
 
 def now() -> str:
-    """Return the time in UTC, as ``date`` prints it."""
+    """Return the time in UTC, as `date` prints it."""
     return datetime.now(UTC).strftime("%a %b %e %H:%M:%S UTC %Y")
 
 

@@ -1,21 +1,21 @@
-"""``retention.csv``: every figure in long form, one row an experiment, set and scale.
+"""`retention.csv`: every figure in long form, one row an experiment, set and scale.
 
 Columns, which stay as they are (new ones are added at the end):
 
-* ``system``: the label; ``experiment``: its folder (one a seed); ``role``: base, lora, blora or
+* `system`: the label; `experiment`: its folder (one a seed); `role`: base, lora, blora or
   other;
-* ``set``; ``kind``: ``new`` (domain) or ``retention``;
-* ``decoded``: ``recipe`` (ESPnet's stages 12 and 13) or ``sweep`` (the scale sweep's own search);
-* ``scale``: 0 is the base, 1 the model as trained; between them the adapter's scale, or the weights
+* `set`; `kind`: `new` (domain) or `retention`;
+* `decoded`: `recipe` (ESPnet's stages 12 and 13) or `sweep` (the scale sweep's own search);
+* `scale`: 0 is the base, 1 the model as trained; between them the adapter's scale, or the weights
   interpolated;
-* ``unit``, ``normalisation``: how it was scored; only rows that agree in both are comparable;
-* ``utterances``, ``tokens``, ``hits``, ``substitutions``, ``deletions``, ``insertions``,
-  ``errors``: counts; ``tokens`` are those of the reference;
-* ``rate``: errors / tokens as a share (0.25 is 25 %), ``low`` and ``high``: its 95 % interval over
+* `unit`, `normalisation`: how it was scored; only rows that agree in both are comparable;
+* `utterances`, `tokens`, `hits`, `substitutions`, `deletions`, `insertions`,
+  `errors`: counts; `tokens` are those of the reference;
+* `rate`: errors / tokens as a share (0.25 is 25 %), `low` and `high`: its 95 % interval over
   utterances;
-* ``cer_han_kana``, ``wer_rest``, ``pier``: rates of the Han and Kana tokens, of the others, and at
+* `cer_han_kana`, `wer_rest`, `pier`: rates of the Han and Kana tokens, of the others, and at
   the points of interest;
-* ``compared``: ``yes``, or ``no`` where the page leaves the row out, as it was scored otherwise.
+* `compared`: `yes`, or `no` where the page leaves the row out, as it was scored otherwise.
 
 What is not known is empty.
 """
@@ -41,7 +41,7 @@ COLUMNS = (
 def rows(
     experiments: Sequence[Experiment], test_sets: Sequence[str], sets: Sequence[str]
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of experiments, as they were read; ``compared`` is not filled in."""
+    """Yield the rows of experiments, as they were read; `compared` is not filled in."""
     for e in experiments:
         for name in sets:
             head = {"experiment": e.name, "role": e.role, "set": name}

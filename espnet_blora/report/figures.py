@@ -3,7 +3,7 @@
 Utterances: every system is recomputed on the same 1,000 draws of a set's utterances (the draws of
 different sets are independent), the formula is applied in each draw, and the 2.5 % and 97.5 %
 points of the results are the interval. Seeds: in a draw a system's rate is the mean over its seeds
-(:mod:`espnet_blora.report.systems`); the formula of every combination of seeds is kept beside it.
+(`espnet_blora.report.systems`); the formula of every combination of seeds is kept beside it.
 A figure's sign is *clear* only where the interval lies on one side of zero **and** every
 combination of seeds does too.
 """
@@ -59,7 +59,7 @@ class Draws:
     _kept: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict)
 
     def rates(self, system: System, name: str, seed: int | None = None) -> np.ndarray:
-        """Return the rates (1000,) of a system on a set; ``seed`` is that of the draws, by default
+        """Return the rates (1000,) of a system on a set; `seed` is that of the draws, by default
         one for each set."""
         seed = list(self.sets).index(name) if seed is None else seed
         key = (system.name, name, seed)

@@ -42,7 +42,7 @@ def page(made: Page) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Escape our prose; show its ``**bold**`` and `` `code` ``."""
+    """Escape our prose; show its `**bold**` and ` `code` `."""
     parts = str(escape(text.replace(" %", "\u00a0%"))).split("`")
     for n, part in enumerate(parts):
         bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", part)
@@ -64,6 +64,6 @@ def sort_key(cell: Cell) -> str:
 
 
 def ground(heat: float) -> str:
-    """Return the class of a cell's ground: ``worse-1`` to ``worse-5``, ``better-1`` ..., or ""."""
+    """Return the class of a cell's ground: `worse-1` to `worse-5`, `better-1` ..., or ""."""
     level = min(5, round(5 * abs(heat)))
     return f"{'worse' if heat > 0 else 'better'}-{level}" if level else ""

@@ -89,7 +89,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def draw(path: Path, alt: str, build: Callable[[float], Canvas]) -> Picture:
-    """Write a plot as PNG; return it with both SVGs. ``build`` draws at a width in inches."""
+    """Write a plot as PNG; return it with both SVGs. `build` draws at a width in inches."""
     with plt.rc_context(_STYLE):
         wide = build(WIDE)
         wide.savefig(path, facecolor="white")

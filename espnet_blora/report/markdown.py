@@ -44,7 +44,7 @@ def blocks(made: Iterable[Block]) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Keep ``**`` and backticks; escape what would start an HTML tag outside of code."""
+    """Keep `**` and backticks; escape what would start an HTML tag outside of code."""
     pieces = " ".join(text.split()).split("`")
     return "`".join(
         piece if n % 2 else re.sub(r"<(?=[A-Za-z/!?])", r"\\<", piece)

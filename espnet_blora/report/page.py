@@ -47,7 +47,7 @@ def retention_page(
     command: str,
     confidence: Section | None = None,
 ) -> Page:
-    """Return the page; ``pictures`` are the plots that could be drawn, by file; ``confidence`` is
+    """Return the page; `pictures` are the plots that could be drawn, by file; `confidence` is
     the section on calibration, where there is one."""
     scatter, bars, sparsity = (pictures.get(name) for name in PLOTS)
     sections = [

@@ -182,7 +182,7 @@ def _label_scales(axes: Axes, curves: Sequence[tuple[System, list[Point], str]])
 
 @dataclass(frozen=True)
 class Panel:
-    """A title and, by system, a figure in per cent; ``line`` is drawn across (the base)."""
+    """A title and, by system, a figure in per cent; `line` is drawn across (the base)."""
 
     title: str
     figures: dict[str, Figure]

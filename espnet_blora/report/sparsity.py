@@ -2,15 +2,15 @@ r"""How concentrated an update is: sparsity of delta W and of its factors.
 
 For one matrix with n entries w:
 
-* ``below``: share of entries with :math:`|w| < 10^{-3}`;
-* ``adaptive_mean``, ``adaptive_std``: share with :math:`|w| < c\,m`, c = 0.5, where m is the mean
+* `below`: share of entries with :math:`|w| < 10^{-3}`;
+* `adaptive_mean`, `adaptive_std`: share with :math:`|w| < c\,m`, c = 0.5, where m is the mean
   of :math:`|w|` or the standard deviation of w (the BLoRA paper does not say which; both are
   given);
-* ``top_energy``: share of :math:`\sum w^2` in the largest 1 % of the entries;
-* ``hoyer``: :math:`(\sqrt n - \lVert w\rVert_1 / \lVert w\rVert_2) / (\sqrt n - 1)`, 0 for equal
+* `top_energy`: share of :math:`\sum w^2` in the largest 1 % of the entries;
+* `hoyer`: :math:`(\sqrt n - \lVert w\rVert_1 / \lVert w\rVert_2) / (\sqrt n - 1)`, 0 for equal
   entries, 1 for a single one (Hoyer, JMLR 2004).
 
-Over many matrices ``below`` is the share of all entries, the others are plain means over the
+Over many matrices `below` is the share of all entries, the others are plain means over the
 matrices. The paper (arXiv 2510.18723) gives 99.7 % below, top-1 % energy 37.5 % (LoRA 9.2 %) and
 Hoyer 0.45 (LoRA 0.22); delta W of a random LoRA has about 8.7 % and 0.205, so delta W is most
 likely what it measured.
@@ -36,7 +36,7 @@ PARTS = ("delta W", "lora_A", "lora_B")
 
 @dataclass(frozen=True)
 class Sparsity:
-    """The five measures (module docstring) of one kind of matrix; ``matrices`` were looked at."""
+    """The five measures (module docstring) of one kind of matrix; `matrices` were looked at."""
 
     below: float
     adaptive_mean: float
@@ -91,7 +91,7 @@ def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
 
 
 def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read ``{layer: (lora_A (r, d_in), lora_B (d_out, r))}`` from a checkpoint or adapter file.
+    """Read `{layer: (lora_A (r, d_in), lora_B (d_out, r))}` from a checkpoint or adapter file.
 
     Raises: FileNotFoundError; ValueError for a file that cannot be read or holds no such pair.
     """
@@ -128,7 +128,7 @@ def _pairs(state: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, T
 
 def scaling_of(method: str, conf: Mapping, rank: int) -> float:
     """Return what B A of a layer of this rank is multiplied by, by the experiment's
-    ``adapter_conf``.
+    `adapter_conf`.
 
     Raises: ValueError for a method whose update is not a multiple of B A.
     """
@@ -140,7 +140,7 @@ def scaling_of(method: str, conf: Mapping, rank: int) -> float:
 
 
 def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Sparsity]:
-    """Return the measures of delta W = alpha / rank * B A and of both factors: ``PARTS`` as
+    """Return the measures of delta W = alpha / rank * B A and of both factors: `PARTS` as
     keys."""
     pairs = read_factors(path)
     scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs.values()}
@@ -156,7 +156,7 @@ def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Spa
 def sizes(path: str | Path) -> tuple[int, int]:
     """Return the bytes of all factors (means and scales), and of the means alone.
 
-    Raises: as ``read_factors``.
+    Raises: as `read_factors`.
     """
     state = _read_state(Path(path))
     layers = _pairs(state, Path(path))

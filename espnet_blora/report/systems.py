@@ -34,9 +34,9 @@ class System:
     """One method: an experiment, or the experiments of its seeds.
 
     Attributes:
-        name: the experiment's name, without ``_seedN`` if there are several.
+        name: the experiment's name, without `_seedN` if there are several.
         label: what figures and tables call it.
-        role: ``base``, ``lora``, ``blora`` or ``other``.
+        role: `base`, `lora`, `blora` or `other`.
         runs: its experiments, one a seed.
     """
 
@@ -76,7 +76,7 @@ class System:
     def errors(self, name: str) -> tuple[np.ndarray, int]:
         """Return errors by utterance, summed over seeds, and the number of seeds.
 
-        Raises: ValueError where :meth:`shape` is None.
+        Raises: ValueError where `shape` is None.
         """
         if self.shape(name) is None:
             raise ValueError(f"{self.label}: its seeds do not share the references of {name}")
@@ -91,10 +91,10 @@ def shape(score: SetScore) -> tuple[tuple[str, int], ...]:
 
 
 def folders_of(exp: Path, word: str) -> list[Path]:
-    """Return what a name stands for: that folder (in ``exp``, or as a path), else its seeds.
+    """Return what a name stands for: that folder (in `exp`, or as a path), else its seeds.
 
-    ``asr_x`` is ``asr_x`` where there is one, else ``asr_x_seed1``, ``asr_x_seed2``, ... A name
-    that stands for nothing is returned as a folder of ``exp``, which is then said to be missing.
+    `asr_x` is `asr_x` where there is one, else `asr_x_seed1`, `asr_x_seed2`, ... A name
+    that stands for nothing is returned as a folder of `exp`, which is then said to be missing.
     """
     for place in (exp / word, Path(word)):
         if place.is_dir():
@@ -110,12 +110,12 @@ def _by_seed(path: Path) -> tuple[str, int]:
 def grouped(
     experiments: Iterable[Experiment], groups: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> list[System]:
-    """Make systems of experiments: ``NAME_seedN`` belong together, and whatever is said to.
+    """Make systems of experiments: `NAME_seedN` belong together, and whatever is said to.
 
     Args:
         experiments: of one role each; the order is kept.
-        groups: ``"NAME=asr_a asr_b"``: these experiments are the seeds of NAME.
-        labels: ``"NAME=what to call it"``, NAME a system or an experiment.
+        groups: `"NAME=asr_a asr_b"`: these experiments are the seeds of NAME.
+        labels: `"NAME=what to call it"`, NAME a system or an experiment.
 
     Raises: ValueError for a group or label that names nothing, or an experiment in two groups.
     """
@@ -145,7 +145,7 @@ def grouped(
 
 
 def _stem(name: str, names: Container[str]) -> str:
-    """Return a name without its seed; ``NAME_seed*`` where an experiment is called NAME alone."""
+    """Return a name without its seed; `NAME_seed*` where an experiment is called NAME alone."""
     stem = SEED.sub("", name)
     return f"{stem}_seed*" if stem != name and stem in names else stem
 

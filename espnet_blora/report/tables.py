@@ -21,7 +21,7 @@ class Cell:
     Attributes:
         text: plain text, shown as it is.
         sort: what the column is sorted by, where that is not the number the text begins with.
-        tone: ``good``, ``bad``, ``unclear`` or "".
+        tone: `good`, `bad`, `unclear` or "".
         heat: between -1 (much better) and 1 (much worse): a coloured ground.
         marks: the text cut into (piece, whether it is wrong), for recognised words.
         foreign: somebody's words, in whatever script and direction.
@@ -83,14 +83,14 @@ def literal(text: str) -> str:
 
 
 def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
-    """Write 0.123 as ``12.3``; what is undefined as a dash."""
+    """Write 0.123 as `12.3`; what is undefined as a dash."""
     if value is None:
         return ABSENT
     return f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
 def with_interval(value: float | None, found: Interval | None, sign: bool = False) -> str:
-    """Write a rate with its 95 % interval: ``12.3 (11.0 to 13.7)``."""
+    """Write a rate with its 95 % interval: `12.3 (11.0 to 13.7)`."""
     text = percent(value, sign=sign)
     if value is None or found is None:
         return text
@@ -112,9 +112,9 @@ def figure(one: Figure | None) -> str:
 
 
 def signed(one: Figure | None, good: int) -> Cell:
-    """Return a figure as a cell that is ``good`` or ``bad`` where its sign is clear.
+    """Return a figure as a cell that is `good` or `bad` where its sign is clear.
 
-    ``good`` is 1 where more is better, -1 where less is.
+    `good` is 1 where more is better, -1 where less is.
     """
     tone = ""
     if one is not None and one.value is not None and one.interval is not None:
@@ -123,7 +123,7 @@ def signed(one: Figure | None, good: int) -> Cell:
 
 
 def level(one: Figure | None) -> str:
-    """Write an error rate: ``10.4 ± 0.3 (9.0 to 11.9)``, ± over seeds, the interval over
+    """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`, ± over seeds, the interval over
     utterances."""
     if one is None or one.value is None:
         return ABSENT
@@ -140,7 +140,7 @@ def rate(score: SetScore | None) -> str:
 
 
 def size(number: int | None) -> str:
-    """Write bytes as ``3.2 MB`` (10^6) or ``12 kB``."""
+    """Write bytes as `3.2 MB` (10^6) or `12 kB`."""
     if number is None:
         return ABSENT
     return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"

@@ -63,8 +63,8 @@ def beyond(found: Analysis, system: System) -> list[str]:
 
 
 def _change(one: Figure | None, more: int, word: str) -> str:
-    """Write ``71 % fewer: clearly learnt``; ``more`` is the sign of a figure that means more
-    errors, ``word`` what its clear other side (new domain) or itself (retention) is called."""
+    """Write `71 % fewer: clearly learnt`; `more` is the sign of a figure that means more
+    errors, `word` what its clear other side (new domain) or itself (retention) is called."""
     if one is None or one.value is None:
         return "relative change undefined"
     size = f"{abs(100 * one.value):.0f} % {'more' if one.value * more > 0 else 'fewer'}"

@@ -26,7 +26,7 @@ Read = Callable[[Path], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Changed:
-    """One utterance before and after; ``run`` is the seed whose words are shown."""
+    """One utterance before and after; `run` is the seed whose words are shown."""
 
     id: str
     before: float

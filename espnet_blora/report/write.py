@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from espnet_blora.report.plots import PLOTS, plot_bars, plot_scatter, plot_spars
 from espnet_blora.report.results_md import results
 from espnet_blora.report.systems import SEED, folders_of, grouped
 from espnet_blora.report.worst import Read, Words
+from espnet_blora.utils import atomic
 
 FILES = ("RESULTS.md", "retention.md", "retention.html", "retention.csv")
 
@@ -26,7 +26,7 @@ class Wanted:
     """What a report is asked for; the names are those of the program's options.
 
     Attributes:
-        roles: ``base``, ``lora``, ``blora`` -> names (blanks between), None for the default.
+        roles: `base`, `lora`, `blora` -> names (blanks between), None for the default.
         kappa: retention set -> degradation allowed, as a difference of rates.
         command: what the page says it was made by.
     """
@@ -48,12 +48,12 @@ class Wanted:
 
 
 def write(wanted: Wanted, read: Read) -> tuple[list[Path], int]:
-    """Write the report into ``wanted.exp``; return its files and how many things are missing.
+    """Write the report into `wanted.exp`; return its files and how many things are missing.
 
     Args:
-        read: reads a Kaldi ``text`` file: id -> text.
+        read: reads a Kaldi `text` file: id -> text.
 
-    Raises: FileNotFoundError if ``exp`` is no folder; ValueError for sets, groups, labels or pairs
+    Raises: FileNotFoundError if `exp` is no folder; ValueError for sets, groups, labels or pairs
         that make no sense. Nothing is written then.
     """
     exp, sets = wanted.exp, [*wanted.test_sets, *wanted.retention_sets]
@@ -85,25 +85,16 @@ def write(wanted: Wanted, read: Read) -> tuple[list[Path], int]:
     table = csv.text(csv.complete(rows, found))
     texts = (by_experiment, markdown.page(page), html.page(page), table)
     for name, text in zip(FILES, texts, strict=True):
-        _write(exp / name, text)
+        # what is not Unicode in a file's name becomes a mark
+        atomic.write(exp / name, text.encode("utf-8", "backslashreplace"))
     missing = len(notes_of(found, pictures, words))
     return [exp / name for name in (*FILES, *pictures, *curves)], missing
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; what is no Unicode in a file's name becomes a mark."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def gather(wanted: Wanted, sets: Sequence[str]) -> list[Experiment]:
     """Read the experiments asked for, each once, the base first.
 
-    Those given without a role get it from their ``config.yaml``: the first method with LoRA and the
+    Those given without a role get it from their `config.yaml`: the first method with LoRA and the
     first with BLoRA, if no option names one.
     """
     tag = f"_{wanted.tag}" if wanted.tag else ""
@@ -138,7 +129,7 @@ def _take_role(experiments: Sequence[Experiment], role: str) -> None:
 
 
 def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
-    """Read ``2`` or ``ret_en=1 ret_zh=3`` (points) as {set: rate}.
+    """Read `2` or `ret_en=1 ret_zh=3` (points) as {set: rate}.
 
     Raises: ValueError for anything else, a set that is left out, or a kappa that is not > 0.
     """

@@ -18,8 +18,8 @@ _GAP = "*"
 class Codes(dict):
     """Token -> a character that stands for it, so that sequences are compared as strings.
 
-    ``codes.spell(tokens)`` is a string of one character a token; strings spelt between two calls of
-    :meth:`forget` can be compared.
+    `codes.spell(tokens)` is a string of one character a token; strings spelt between two calls of
+    `forget` can be compared.
     """
 
     def __missing__(self, token: str) -> str:
@@ -37,10 +37,10 @@ class Codes(dict):
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Row]:
-    """Return one optimal alignment as ``(operation, reference token or None, hypothesis token or
-    None)``.
+    """Return one optimal alignment as `(operation, reference token or None, hypothesis token or
+    None)`.
 
-    Operations: ``hit``, ``sub``, ``del``, ``ins``, in order.
+    Operations: `hit`, `sub`, `del`, `ins`, in order.
     """
     codes = Codes()
     rows: list[Row] = []
@@ -59,7 +59,7 @@ def columns(text: str) -> int:
     """Return how many columns a text takes on a terminal.
 
     Wide and fullwidth characters (Han, Kana, Hangul) take 2, combining marks and format signs 0,
-    control characters, which :func:`view` spells out, 1, all others 1.
+    control characters, which `view` spells out, 1, all others 1.
     """
     if text.isascii():
         return len(text)
@@ -72,11 +72,11 @@ def columns(text: str) -> int:
 
 
 def view(rows: Sequence[Row], width: int = 100) -> str:
-    """Write an alignment as lines ``REF:``, ``HYP:`` and, where there is an error, ``ERR:``.
+    """Write an alignment as lines `REF:`, `HYP:` and, where there is an error, `ERR:`.
 
-    A token heard wrong stands above or below the one it is (S, D, I below them), ``*`` stands for
-    none, every pair is padded to the same columns (:func:`columns`). Blocks are wrapped before
-    ``width`` columns; a token wider than that has a block of its own.
+    A token heard wrong stands above or below the one it is (S, D, I below them), `*` stands for
+    none, every pair is padded to the same columns (`columns`). Blocks are wrapped before
+    `width` columns; a token wider than that has a block of its own.
     """
     blocks: list[list[tuple[str, str, str, int]]] = [[]]
     used = 4
@@ -104,7 +104,7 @@ def confusions(
 ) -> Mapping[str, list[tuple[int, str, str]]]:
     """Return the most frequent substitutions, deletions and insertions of many alignments.
 
-    Keys ``sub``, ``del``, ``ins``; values (times, reference token, hypothesis token), "" for none,
+    Keys `sub`, `del`, `ins`; values (times, reference token, hypothesis token), "" for none,
     most frequent first, then by token. Of tokens that occur once or are tied the alignment chosen
     decides.
     """

@@ -3,7 +3,7 @@
 Utterances are drawn with replacement, as many as there are; every system compared is recomputed on
 the same draws (a paired bootstrap: Bisani and Ney, "Bootstrap estimates for confidence intervals in
 ASR performance evaluation", ICASSP 2004). Utterances of one speaker are not independent; with
-``groups`` whole speakers (or any groups) are drawn instead, as that paper advises, and the interval
+`groups` whole speakers (or any groups) are drawn instead, as that paper advises, and the interval
 is as a rule wider. The draws depend on the seed and the number of things drawn only. Intervals say
 how far the figure would move with other utterances (speakers) of the same kind; they know nothing
 of seeds of training or recording conditions.
@@ -21,14 +21,14 @@ _CHUNK = 2_000_000  # random numbers held at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap percentile interval: ``low`` and ``high`` enclose 95 % of the draws."""
+    """A bootstrap percentile interval: `low` and `high` enclose 95 % of the draws."""
 
     low: float
     high: float
 
 
 def draws(size: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield blocks (b, size) of utterance indices; the blocks' b add up to ``samples``."""
+    """Yield blocks (b, size) of utterance indices; the blocks' b add up to `samples`."""
     generator = np.random.default_rng(seed)
     block = max(1, _CHUNK // size)
     for start in range(0, samples, block):
@@ -85,7 +85,7 @@ def interval(
 ) -> Interval | None:
     """Return the 95 % interval of sum(errors) / sum(tokens); None for fewer than two to draw from.
 
-    ``groups``: the group of each utterance; whole groups are drawn.
+    `groups`: the group of each utterance; whole groups are drawn.
     """
     if groups is not None:
         errors, tokens = summed(errors, groups), summed(tokens, groups)
@@ -112,7 +112,7 @@ def probability_better(
 ) -> float | None:
     """Return the share of draws in which A makes fewer errors than B, a tie counting one half.
 
-    Both sequences are in the same order of utterances; ``groups`` as in :func:`interval`. None for
+    Both sequences are in the same order of utterances; `groups` as in `interval`. None for
     fewer than two to draw from.
 
     Raises: ValueError for sequences of different length.

@@ -11,10 +11,10 @@ from espnet_blora.scoring.set_score import SetScore
 
 
 def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
-    """Return the score of each group's utterances, by the group's name; they add up to ``score``.
+    """Return the score of each group's utterances, by the group's name; they add up to `score`.
 
     Args:
-        groups: id -> name (Kaldi's utt2spk, utt2lang). Ids that ``score`` lacks do not matter.
+        groups: id -> name (Kaldi's utt2spk, utt2lang). Ids that `score` lacks do not matter.
 
     Raises: ValueError naming the utterances without a group.
     """
@@ -50,9 +50,9 @@ def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
 def as_json(
     parts: Mapping[str, SetScore], drawn: Mapping[str, str] | None = None
 ) -> dict[str, dict]:
-    """Return what ``score.json`` says of each group: counts, rate, 95 % interval.
+    """Return what `score.json` says of each group: counts, rate, 95 % interval.
 
-    Utterances are drawn; with ``drawn`` (id -> speaker) whole speakers.
+    Utterances are drawn; with `drawn` (id -> speaker) whole speakers.
     """
     return {
         name: {

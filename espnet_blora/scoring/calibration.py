@@ -4,7 +4,7 @@ p is the confidence of a token, y whether it is right (0 or 1), B a bin, n the n
 
 * **ECE** :math:`= \sum_B \frac{n_B}{n} |\bar p_B - \bar y_B|`, over bins of equal width and, apart,
   over bins of equal mass (edges at quantiles, ties in one bin); Naeini et al. 2015, Guo et al.,
-  arXiv 1706.04599. It is above 0 by chance alone: :func:`by_chance` says how much.
+  arXiv 1706.04599. It is above 0 by chance alone: `by_chance` says how much.
 * **gap** :math:`= \bar p - \bar y`: above 0 is overconfident.
 * **Brier score** :math:`= \overline{(p - y)^2}` = reliability - resolution + uncertainty + within:
   reliability :math:`\sum_B \frac{n_B}{n} (\bar p_B - \bar y_B)^2`, resolution
@@ -108,7 +108,7 @@ def wilson(right: float, count: float) -> Interval:
 
 
 def figures(marked: Marked, weights: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Return every figure of tokens (``MEASURES``), each (D,), for weights (D, U)."""
+    """Return every figure of tokens (`MEASURES`), each (D,), for weights (D, U)."""
     weights = np.asarray(weights, dtype=np.float64)
     mass = equal_mass(marked.confidence, bins)
     wide = weights @ _by_bin(marked, equal_width(bins))

@@ -12,7 +12,7 @@ tokens are right, or one threshold parts them (Platt 1999; Lin, Lin and Weng 200
 
 **A temperature** divides the logits before the softmax (Guo et al., arXiv 1706.04599). A file of
 confidences holds no logits, so files are written at several temperatures from validation
-utterances, and :func:`best_temperature` takes the one of least NLL; it may reorder tokens.
+utterances, and `best_temperature` takes the one of least NLL; it may reorder tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_STEPS = 100
 
 @dataclass(frozen=True)
 class ConfidenceMap:
-    """p' = sigmoid(scale * logit(p) + shift), fitted on ``tokens`` tokens."""
+    """p' = sigmoid(scale * logit(p) + shift), fitted on `tokens` tokens."""
 
     scale: float
     shift: float

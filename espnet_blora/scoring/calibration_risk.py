@@ -40,8 +40,8 @@ def oracle_order(marked: Marked) -> np.ndarray:
 
 
 def areas(marked: Marked, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return, each (D,), for weights (D, U): ``mer``, ``area_oracle``, and for every uncertainty
-    ``area_<name>``, ``excess_<name>``, ``ratio_<name>`` (module docstring).
+    """Return, each (D,), for weights (D, U): `mer`, `area_oracle`, and for every uncertainty
+    `area_<name>`, `excess_<name>`, `ratio_<name>` (module docstring).
 
     NaN is undefined: without reference tokens; the ratio also where all orders are alike.
     """

@@ -1,7 +1,7 @@
 """Calibration of systems on the same utterances: figures, intervals, differences, a file.
 
 Intervals are bootstrap percentiles over utterances (or whole speakers), every system on the same
-draws as everywhere else (:mod:`espnet_blora.scoring.bootstrap`); the difference of two systems is
+draws as everywhere else (`espnet_blora.scoring.bootstrap`); the difference of two systems is
 taken draw by draw. The edges of bins of equal mass stay those of the set. A bootstrapped ECE has
 the bias of a small sample once more, so its interval lies high; where only the order of two systems
 matters, their difference, the Brier score and the NLL are the safer figures.
@@ -21,7 +21,7 @@ from espnet_blora.scoring.bootstrap import Interval, draws, quantiles
 from espnet_blora.scoring.calibration import BINS, Bin, bins_of, by_chance, figures
 from espnet_blora.scoring.calibration_risk import areas, curve, oracle_order
 from espnet_blora.scoring.calibration_words import UNCERTAINTIES, Marked
-from espnet_blora.scoring.whole import written_whole
+from espnet_blora.utils import atomic
 
 FORMAT = "espnet_blora.calibration/1"
 SHARE, NUMBER = "%", ""
@@ -29,7 +29,7 @@ SHARE, NUMBER = "%", ""
 
 @dataclass(frozen=True)
 class Measure:
-    """What a figure is called, its unit (``%`` or none), and whether less (-1) or more (1) of it is
+    """What a figure is called, its unit (`%` or none), and whether less (-1) or more (1) of it is
     better; 0: neither."""
 
     title: str
@@ -80,9 +80,9 @@ class Calibration:
     Attributes:
         utterances, words, wrong, deletions, removed: counts; words are hypothesis tokens, removed
             the words of the file of which normalisation left nothing.
-        estimates: a key of ``MEASURES`` -> figure.
+        estimates: a key of `MEASURES` -> figure.
         bins: of equal width.
-        curves: ``oracle`` and every uncertainty -> risk at coverage 0, 0.01, ..., 1.
+        curves: `oracle` and every uncertainty -> risk at coverage 0, 0.01, ..., 1.
         chance: mean and 97.5 % point of the ECE by chance alone; None without words.
         note: what was done to the confidences, such as a map.
     """
@@ -102,7 +102,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Difference:
-    """``a`` minus ``b``, figure by figure, with intervals over the same draws."""
+    """`a` minus `b`, figure by figure, with intervals over the same draws."""
 
     a: str
     b: str
@@ -114,7 +114,7 @@ class Examined:
     """Systems on the same utterances, and the differences of all pairs.
 
     Attributes:
-        resampled: what was drawn, ``utterance`` or ``speaker``.
+        resampled: what was drawn, `utterance` or `speaker`.
     """
 
     systems: tuple[Calibration, ...]
@@ -125,7 +125,7 @@ class Examined:
     samples: int
 
     def difference(self, a: str, b: str) -> Difference:
-        """Return ``a`` minus ``b``.
+        """Return `a` minus `b`.
 
         Raises: KeyError for systems that are not there.
         """
@@ -138,14 +138,14 @@ class Examined:
         raise KeyError(f"{a} - {b}")
 
     def save(self, path: str | Path, **extra: object) -> None:
-        """Write ``calibration.json``, whole or not at all; ``extra`` goes in as it is."""
+        """Write `calibration.json`, whole or not at all; `extra` goes in as it is."""
         document = {"format": FORMAT, **asdict(self), **extra}
-        with written_whole(path) as file:
+        with atomic.writing(path, "w") as file:
             file.write(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Examined:
-        """Read what :meth:`save` wrote.
+        """Read what `save` wrote.
 
         Raises: FileNotFoundError; ValueError for anything else.
         """

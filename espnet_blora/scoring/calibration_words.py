@@ -1,15 +1,15 @@
 r"""Recognised words with confidences, and which of them are right.
 
-A file of confidences (``words.jsonl``) has one JSON object an utterance:
+A file of confidences (`words.jsonl`) has one JSON object an utterance:
 
 .. code:: json
 
     {"utterance": "id", "text": "go 去", "confidence": 0.8, "total": 0.4, "data": 0.3, "model": 0.1,
      "words": [{"word": "go", "confidence": 0.9}, {"word": "去", "confidence": 0.7}]}
 
-``confidence`` is a probability of being right; ``total``, ``data`` and ``model`` are the
+`confidence` is a probability of being right; `total`, `data` and `model` are the
 utterance's uncertainties in nats (they may be left out of all lines). What is scored is not the
-words of that file but the tokens of ``text``, those the error rate is made of: one Han or Kana
+words of that file but the tokens of `text`, those the error rate is made of: one Han or Kana
 character or one word of another script, after the same normalisation. A token has the confidence of
 the word it is in; one made of several words has their product; a word that normalisation removes
 (punctuation) has no token and is counted.
@@ -47,7 +47,7 @@ class Recognised:
     Attributes:
         words: (word, probability that it is right), in order.
         confidence: the whole utterance's.
-        uncertainty: ``total``, ``data``, ``model`` -> nats; those that the file has.
+        uncertainty: `total`, `data`, `model` -> nats; those that the file has.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Confidences(Mapping[str, Recognised]):
         return len(self._lines)
 
     def where(self, key: str) -> str:
-        """Return ``file:line`` of an utterance."""
+        """Return `file:line` of an utterance."""
         return f"{self.path}:{self._lines[key][0]}"
 
 
@@ -86,7 +86,7 @@ class Marked:
         confidence: (W,) probability of being right, 0 to 1.
         right: (W,) bool.
         errors, tokens, deletions: (U,) S + D + I, reference tokens, D.
-        uncertainty: name -> (U,) the larger, the less certain; ``confidence`` is
+        uncertainty: name -> (U,) the larger, the less certain; `confidence` is
             1 - the utterance's.
         unit, normalisation: how both sides were treated.
         removed: words of the file of which normalisation left nothing.
@@ -151,10 +151,10 @@ def mark(
     """Align every hypothesis with its reference and mark its tokens as right or wrong.
 
     Args:
-        ref: id -> reference text, all of whose ids ``found`` must have, and no others.
+        ref: id -> reference text, all of whose ids `found` must have, and no others.
 
     Raises: ValueError for an unknown unit or normalisation, ids that do not match, or a text whose
-        tokens its words do not account for (:func:`confidences_of_tokens`).
+        tokens its words do not account for (`confidences_of_tokens`).
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     check_ids(ref, found)
@@ -227,7 +227,7 @@ def confidences_of_tokens(
 
 
 def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
-    """Return the owner of each character of ``target`` from that of ``source`` it is matched with;
+    """Return the owner of each character of `target` from that of `source` it is matched with;
     of one that stands in no word the complement (< 0) of its right neighbour's."""
     if source == target:
         return list(owner)

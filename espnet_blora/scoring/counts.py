@@ -1,6 +1,6 @@
 """Error counts that add up: of tokens, of an utterance.
 
-How they are counted, and what the rates mean: :mod:`espnet_blora.scoring.errors`.
+How they are counted, and what the rates mean: `espnet_blora.scoring.errors`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HAN_KANA_SCRIPTS = ("Han", "Hiragana", "Katakana")
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Token counts of an alignment; they add up with ``+`` and ``sum(..., Counts())``.
+    """Token counts of an alignment; they add up with `+` and `sum(..., Counts())`.
 
     Attributes:
         hits, substitutions, deletions, insertions: tokens (insertions are hypothesis tokens).
@@ -65,7 +65,7 @@ class Utterance:
         id: the utterance's id.
         counts: over all tokens.
         pier: at the points of interest; all zero for an utterance that is not code-switched.
-        scripts: (script, counts) pairs sorted by script; they add up to ``counts``.
+        scripts: (script, counts) pairs sorted by script; they add up to `counts`.
     """
 
     id: str
@@ -114,10 +114,10 @@ class Remark:
     """Something odd in the texts that was counted all the same.
 
     Attributes:
-        kind: a key of ``remarks.REMARKS``, which says how such a thing counts.
-        side: ``reference`` or ``hypothesis``.
+        kind: a key of `remarks.REMARKS`, which says how such a thing counts.
+        side: `reference` or `hypothesis`.
         id: the utterance's id.
-        where: ``file:line``; empty where the texts came from no file.
+        where: `file:line`; empty where the texts came from no file.
         what: what was found; may be empty.
     """
 

@@ -1,7 +1,7 @@
 r"""Error counts of a set of utterances, paired by utterance id.
 
-For one utterance, reference and hypothesis become tokens (``units.UNITS``) after the same
-normalisation, and a Levenshtein alignment (costs 1/1/1, the engine of ``jiwer``) gives hits H,
+For one utterance, reference and hypothesis become tokens (`units.UNITS`) after the same
+normalisation, and a Levenshtein alignment (costs 1/1/1, the engine of `jiwer`) gives hits H,
 substitutions S, deletions D and insertions I. Over any collection of utterances
 
 .. math:: E = \frac{S + D + I}{H + S + D}
@@ -16,8 +16,8 @@ a WER. (Aligning each language apart, as some recipes do, gives other figures.)
 **PIER**, point-of-interest error rate: errors at the points of interest over the number of points
 of interest, :math:`|A_I| / |I|`, counted on utterances that hold both points and other tokens (the
 code-switched ones). The points are the words of the embedded language: here every reference token
-not written in Han or Kana (``poi = "rest"``, for Mandarin-English and the like), every one that is
-(``"han_kana"``), or those of one named script. S and D count where the reference token is a point;
+not written in Han or Kana (`poi = "rest"`, for Mandarin-English and the like), every one that is
+(`"han_kana"`), or those of one named script. S and D count where the reference token is a point;
 an insertion where the reference token it stands before is one (after the last token: where the last
 one is). Source: Ugan, Pham, Baermann, Waibel, "PIER: A Novel Metric for Evaluating What Matters in
 Code-Switching", ICASSP 2025, arXiv 2501.09512.
@@ -27,10 +27,10 @@ else) is that of its public program (enesyugan/PIER-CodeSwitching-Evaluation). I
 point is: there, with a second language named, every word that holds a letter a-z (or, if English is
 the matrix language, every word that holds none, and words that mix); with Mandarin or Japanese it
 also spells digits out as English words, drops what is neither Han, Kana, digit nor a-z, and cuts
-fullwidth forms apart. Here letters of every script count (``café`` is one point), a number is one
-point of ``rest`` and none of a named script, a word that mixes scripts belongs to one of them
-(``text.tokens``, rule 4), and the normalisation alone decides what is dropped. Points tagged by
-hand (``<tag word>``) are not read.
+fullwidth forms apart. Here letters of every script count (`café` is one point), a number is one
+point of `rest` and none of a named script, a word that mixes scripts belongs to one of them
+(`text.tokens`, rule 4), and the normalisation alone decides what is dropped. Points tagged by
+hand (`<tag word>`) are not read.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ def score(
     """Score hypotheses against references, paired by utterance id.
 
     One utterance is looked at after the other: of lazy mappings
-    (:class:`espnet_blora.data.keyed.KeyedText`) no text stays in memory, only counts do.
+    (`espnet_blora.utils.keyed.KeyedText`) no text stays in memory, only counts do.
 
     Args:
-        ref: id -> reference text. Where a mapping has ``where`` (id -> ``file:line``), errors and
+        ref: id -> reference text. Where a mapping has `where` (id -> `file:line`), errors and
             remarks name that place.
         hyp: id -> hypothesis text.
-        unit: a key of ``UNITS``.
-        normalisation: a name that ``text.normalise.get_normalisation`` knows.
-        poi: ``"rest"``, ``"han_kana"`` or the name of a script (module docstring, PIER).
+        unit: a key of `UNITS`.
+        normalisation: a name that `text.normalise.get_normalisation` knows.
+        poi: `"rest"`, `"han_kana"` or the name of a script (module docstring, PIER).
         missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
             names them.
 
@@ -122,7 +122,7 @@ def unit_of(unit: str) -> Callable[[str], list[str]]:
 
 
 class Tokens(Mapping[str, list[str]]):
-    """Id -> the tokens that :func:`score` compares, made when they are asked for."""
+    """Id -> the tokens that `score` compares, made when they are asked for."""
 
     def __init__(self, texts: Mapping[str, str], unit: str, normalisation: str):
         self.texts = texts
@@ -142,7 +142,7 @@ class Tokens(Mapping[str, list[str]]):
 
 
 def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> Tokens:
-    """Return id -> the tokens that :func:`score` compares; none of them is kept."""
+    """Return id -> the tokens that `score` compares; none of them is kept."""
     return Tokens(texts, unit, normalisation)
 
 

@@ -21,7 +21,7 @@ class Job:
     """What is to be scored, and how.
 
     Attributes:
-        ref, hyp, baseline: id -> text; ``baseline`` is another system's, or None.
+        ref, hyp, baseline: id -> text; `baseline` is another system's, or None.
         speakers, languages: id -> name, or None.
         missing_as_empty: count missing hypotheses (of both systems) as empty ones.
         by_speaker: draw whole speakers for intervals, not utterances.
@@ -47,9 +47,9 @@ class Result:
     Attributes:
         score: the counts.
         interval: 95 % interval of the rate, over utterances or speakers.
-        groups: ``by_speaker`` and ``by_language``: name -> what ``score.json`` says of it.
+        groups: `by_speaker` and `by_language`: name -> what `score.json` says of it.
         comparison: with the baseline, if there is one.
-        sclite: sclite's totals on the same tokens, or ``{"not_compared": why}``.
+        sclite: sclite's totals on the same tokens, or `{"not_compared": why}`.
         confusions: the most frequent ones, where alignments were written.
     """
 
@@ -89,8 +89,8 @@ def run(job: Job, mode: Mode) -> Result:
 def save(
     job: Job, result: Result, folder: str | Path, stem: str, alignments: bool, **extra: object
 ) -> Result:
-    """Write ``score<stem>.json`` and, on request, ``alignment<stem>.txt`` and
-    ``utterances<stem>.csv``; return the result with the confusions found on the way."""
+    """Write `score<stem>.json` and, on request, `alignment<stem>.txt` and
+    `utterances<stem>.csv`; return the result with the confusions found on the way."""
     folder, found = Path(folder), result.score
     if alignments:
         sides = [tokens_of(texts, found.unit, found.normalisation) for texts in (job.ref, job.hyp)]
@@ -114,7 +114,7 @@ def save(
 
 
 def _against_sclite(job: Job, found: SetScore) -> dict:
-    """Return sclite's totals on the same tokens, or why there are none (``not_compared``)."""
+    """Return sclite's totals on the same tokens, or why there are none (`not_compared`)."""
     if job.sclite is None:
         return {"not_compared": job.no_sclite}
     sides = [tokens_of(texts, found.unit, found.normalisation) for texts in (job.ref, job.hyp)]

@@ -1,4 +1,4 @@
-"""Files to look at beside ``score.json``: every utterance's counts, and the alignments."""
+"""Files to look at beside `score.json`: every utterance's counts, and the alignments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from espnet_blora.scoring.alignment import Row, align, confusions, view
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Utterance, add_up
 from espnet_blora.scoring.remarks import place_of
 from espnet_blora.scoring.set_score import SetScore
-from espnet_blora.scoring.whole import written_whole
+from espnet_blora.utils import atomic
 
 _HEAD = (
     *("id", "speaker", "language", "where", "hits", "substitutions", "deletions", "insertions"),
@@ -30,9 +30,9 @@ def write_utterances(
 ) -> None:
     """Write a CSV file of one row an utterance, sorted by id; rates are shares, empty if undefined.
 
-    ``where`` is the reference's ``file:line``.
+    `where` is the reference's `file:line`.
     """
-    with written_whole(path) as file:
+    with atomic.writing(path, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_HEAD)
         for u in score.utterances:
@@ -66,11 +66,11 @@ def write_alignments(
     width: int = 100,
 ) -> dict[str, list[tuple[int, str, str]]]:
     """Write the alignment of every utterance with an error, the worst first, then what was confused
-    most; return the latter (:func:`espnet_blora.scoring.alignment.confusions`).
+    most; return the latter (`espnet_blora.scoring.alignment.confusions`).
 
-    ``ref`` and ``hyp`` hold tokens, ``places`` the reference texts, whose file and line are named.
+    `ref` and `hyp` hold tokens, `places` the reference texts, whose file and line are named.
     """
-    with written_whole(path) as file:
+    with atomic.writing(path, "w") as file:
         file.write(
             f"# one optimal alignment an utterance, most errors first; unit {score.unit}, "
             f"normalisation {score.normalisation}\n"

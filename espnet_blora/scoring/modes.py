@@ -13,11 +13,11 @@ from espnet_blora.text.normalise import get_normalisation
 
 @dataclass(frozen=True)
 class Mode:
-    """What ``--mode`` sets.
+    """What `--mode` sets.
 
     Attributes:
-        unit: a key of ``units.UNITS``.
-        normalisation: a name ``text.normalise.get_normalisation`` knows.
+        unit: a key of `units.UNITS`.
+        normalisation: a name `text.normalise.get_normalisation` knows.
         poi: the points of interest of PIER.
         note: what it is for.
         also: further normalisations, scored beside it.

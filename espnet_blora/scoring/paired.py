@@ -52,7 +52,7 @@ def compare(
 ) -> Comparison:
     """Compare two scores of the same references by a paired bootstrap (Bisani and Ney, 2004).
 
-    Utterances are drawn; with ``groups`` (id -> name) whole groups.
+    Utterances are drawn; with `groups` (id -> name) whole groups.
 
     Raises: ValueError for other utterances, reference tokens, units or normalisations.
     """

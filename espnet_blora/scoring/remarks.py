@@ -25,13 +25,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def place_of(texts: Mapping[str, str], key: str) -> str:
-    """Return ``file:line`` of an utterance; "" where the texts came from no file."""
+    """Return `file:line` of an utterance; "" where the texts came from no file."""
     where = getattr(texts, "where", None)
     return where(key) if where else ""
 
 
 def look_at(side: str, key: str, text: str, texts: Mapping[str, str]) -> Iterable[Remark]:
-    """Return remarks on one text: control characters, tokens longer than ``MOST_CHARACTERS``."""
+    """Return remarks on one text: control characters, tokens longer than `MOST_CHARACTERS`."""
     if len(text) <= MOST_CHARACTERS and text.isprintable():
         return ()
     found = []

@@ -1,6 +1,6 @@
 r"""What was gained and what was forgotten: the formulas, as functions of error rates.
 
-Errors E are rates (0.25 = 25 %). ``base`` is the model before adaptation. A quotient whose divisor
+Errors E are rates (0.25 = 25 %). `base` is the model before adaptation. A quotient whose divisor
 is not positive is None ("undefined"), never 0.
 
 .. math::
@@ -77,7 +77,7 @@ def new_domain_gain(base: float, adapted: float) -> float | None:
 def gate(before: Sequence[float], after: Sequence[float], kappa: Sequence[float]) -> float:
     """Return the mean over sets of max(0, (kappa_i - d_i) / kappa_i), between 0 and 1.
 
-    A method passes where the gate is > 0; 1 means that no set got worse. ``kappa`` is the
+    A method passes where the gate is > 0; 1 means that no set got worse. `kappa` is the
     degradation allowed, as a difference of rates (0.02 = two points).
 
     Raises: ValueError for no sets, unequal lengths, or a kappa that is not positive.
@@ -122,7 +122,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def kept_at(points: Sequence[Point], new: float) -> float | None:
-    """Return the retention error of the frontier of ``points`` at a given new-domain error.
+    """Return the retention error of the frontier of `points` at a given new-domain error.
 
     Between two points of the frontier the line is taken; None beyond its ends on the hard side (an
     error on the new domain lower than any point reaches); on the easy side the best retention

@@ -15,7 +15,7 @@ tolerance: more errors with the same cost are explained, anything else is a prob
 Checked with SCTK 2.4.10 on 336,000 random utterances in 42 sets, of 1 to 20,000 words and error
 rates from 14 to over 1,000 %: equal in each set.
 
-How texts come to sclite unharmed: :mod:`espnet_blora.scoring.trn`.
+How texts come to sclite unharmed: `espnet_blora.scoring.trn`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ScliteTotals:
 
 
 def parse_totals(report: str) -> ScliteTotals | None:
-    """Read the whole-number Sum row of ``-o all`` (or ``rsum``) output; None where there is
+    """Read the whole-number Sum row of `-o all` (or `rsum`) output; None where there is
     none.
 
     Of rows of that form the last one counts: a speaker may be called Sum.
@@ -99,10 +99,10 @@ _WRAPPER = b"espnet_blora.bin.safe_sclite"  # what the guard's wrapper (tools/bi
 def find_sclite(
     exclude: Iterable[str | Path] = (), extra: Iterable[str | Path] = ()
 ) -> Path | None:
-    """Return the first executable ``sclite`` on PATH, then in ``extra`` directories, then where
+    """Return the first executable `sclite` on PATH, then in `extra` directories, then where
     Debian puts it.
 
-    ``exclude``: directories or files (links resolved) that are not to be taken. A guard's wrapper
+    `exclude`: directories or files (links resolved) that are not to be taken. A guard's wrapper
     (of this or of another checkout on PATH) is never taken: it would call itself without end.
     """
     skipped = {Path(p).resolve() for p in exclude}
@@ -125,7 +125,7 @@ def run_sclite(
     hyp: str | Path,
     options: Sequence[str] = ("-e", "utf-8", "-s"),
 ) -> ScliteTotals:
-    """Score two ``.trn`` files with sclite and return its totals.
+    """Score two `.trn` files with sclite and return its totals.
 
     Raises: RuntimeError with sclite's message when it fails, crashes, prints no totals or does not
         end within an hour.
@@ -148,7 +148,7 @@ def run_sclite(
 
 @dataclass
 class Expected:
-    """What sclite must find in a set of utterances; grows with :meth:`add`.
+    """What sclite must find in a set of utterances; grows with `add`.
 
     Attributes:
         utterances, wrong_utterances: how many there are, and how many with an error.
@@ -193,7 +193,7 @@ class Agreement:
     """sclite's totals beside ours.
 
     Attributes:
-        problems: what must not differ and does (:class:`Expected`), or errors fewer than ours (our
+        problems: what must not differ and does (`Expected`), or errors fewer than ours (our
             alignment is the shortest there is).
         extra_errors: errors that sclite counts more than we do. Without problems its costs explain
             them: its alignment is one of the cheapest at 4/3/3, not the shortest.
@@ -238,7 +238,7 @@ def cross_check(
 
     Each side is asked once for each utterance, so it may make its tokens as they are wanted; sclite
     is called once for each 100,000 tokens.
-    ``hyp`` may lack ids: those count as empty.
+    `hyp` may lack ids: those count as empty.
 
     Raises: RuntimeError if sclite fails; ValueError if there is no utterance.
     """

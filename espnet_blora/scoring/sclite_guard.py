@@ -1,15 +1,15 @@
 """A guard before sclite: ESPnet's scoring stage runs to its end, and no figure is silently wrong.
 
-ESPnet calls ``sclite ... -r ref.trn trn -h hyp.trn trn -i rm -o all stdout > result.txt`` under
-``set -e``. The guard stands before the real program on PATH. It
+ESPnet calls `sclite ... -r ref.trn trn -h hyp.trn trn -i rm -o all stdout > result.txt` under
+`set -e`. The guard stands before the real program on PATH. It
 
-* spells out what sclite would mis-read (:mod:`espnet_blora.scoring.trn`), alike in both files,
+* spells out what sclite would mis-read (`espnet_blora.scoring.trn`), alike in both files,
   and says so;
 * refuses what cannot be scored (ids missing, doubled, shifted against the decoded text);
 * compares the numbers of utterances and tokens, and the cost of sclite's alignments, with what
-  they must be (:class:`espnet_blora.scoring.sclite.Expected`);
+  they must be (`espnet_blora.scoring.sclite.Expected`);
 * where there is no trustworthy figure (no sclite, a crash, a refusal) prints a table whose
-  ``Sum/Avg`` row says "not scored", with the reason above it, and ends with status 0: our own
+  `Sum/Avg` row says "not scored", with the reason above it, and ends with status 0: our own
   scorer comes after and needs no sclite.
 """
 
@@ -47,8 +47,8 @@ class _Reading:
     """How sclite reads words when it is called with certain options.
 
     Attributes:
-        splits: each character outside ASCII becomes a word (``-e utf-8 -c NOASCII``).
-        folds: A-Z are read as a-z (no ``-s``).
+        splits: each character outside ASCII becomes a word (`-e utf-8 -c NOASCII`).
+        folds: A-Z are read as a-z (no `-s`).
         other: options whose effect on the figures is not known here: then they are not compared.
     """
 
@@ -58,7 +58,7 @@ class _Reading:
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> _Reading:
-        """Read the options; NotScored for an encoding in which a byte of a letter may be ``{``."""
+        """Read the options; NotScored for an encoding in which a byte of a letter may be `{`."""
         given: dict[str, list[str]] = {}
         for word in argv:
             if word.startswith("-"):
@@ -87,7 +87,7 @@ class _Reading:
 
 @dataclass
 class _Side:
-    """One ``.trn`` file: ids in file order and their tokens."""
+    """One `.trn` file: ids in file order and their tokens."""
 
     path: Path
     ids: list[str]
@@ -99,12 +99,12 @@ def guard(argv: Sequence[str], real: Path | None = None, exclude: Sequence[Path]
 
     Args:
         argv: sclite's arguments.
-        real: the real sclite; by default the first one on PATH, in ``tools/sctk``, or in Debian's
+        real: the real sclite; by default the first one on PATH, in `tools/sctk`, or in Debian's
             place.
         exclude: what is not to be taken for the real sclite: the guard's own directory.
 
     Returns: 0 for a scored or a "not scored" table; sclite's own status for calls that compare no
-        ``.trn`` files.
+        `.trn` files.
     """
     tools = Path(__file__).resolve().parents[2] / "tools"
     real = real or find_sclite(
@@ -134,7 +134,7 @@ _ABSENT = "there is no sclite here; get it with: make sclite (or apt-get install
 
 
 def _file_after(argv: Sequence[str], flag: str) -> int | None:
-    """Return the place of the file name after ``-r`` or ``-h`` if its format is ``trn``."""
+    """Return the place of the file name after `-r` or `-h` if its format is `trn`."""
     for n, word in enumerate(argv[:-2]):
         if word == flag and argv[n + 2] == "trn":
             return n + 1
@@ -272,7 +272,7 @@ def _totals(report: str) -> ScliteTotals | None:
 
 
 def _without_reports(argv: Sequence[str]) -> list[str]:
-    """Return the arguments without ``-o`` and what belongs to it."""
+    """Return the arguments without `-o` and what belongs to it."""
     kept, inside = [], False
     for word in argv:
         inside = word == "-o" or (inside and not word.startswith("-"))
@@ -341,7 +341,7 @@ def not_scored_table(reason: str) -> str:
 
 
 def _no_row(text: str) -> str:
-    """Return a text that ESPnet's ``grep -e Avg -e SPKR`` does not take for a row of the table."""
+    """Return a text that ESPnet's `grep -e Avg -e SPKR` does not take for a row of the table."""
     return text.replace("Avg", "avg").replace("SPKR", "spkr")
 
 

@@ -1,4 +1,4 @@
-"""The score of a set of utterances, and the file it is kept in (``score.json``)."""
+"""The score of a set of utterances, and the file it is kept in (`score.json`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from espnet_blora.scoring.counts import (
     some,
     with_rate,
 )
-from espnet_blora.scoring.whole import written_whole
+from espnet_blora.utils import atomic
 
 FORMAT = "espnet_blora.score/2"
 COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}")
@@ -29,12 +29,12 @@ _NAMES = ("hits", "substitutions", "deletions", "insertions")
 
 @dataclass(frozen=True)
 class SetScore:
-    """Counts of a set of utterances. Sets scored alike add up with ``+``.
+    """Counts of a set of utterances. Sets scored alike add up with `+`.
 
-    Every total is the sum over ``utterances``; nothing is kept twice.
+    Every total is the sum over `utterances`; nothing is kept twice.
 
     Attributes:
-        unit: a key of ``units.UNITS``: ``mer``, ``wer``, ``cer``, ...
+        unit: a key of `units.UNITS`: `mer`, `wer`, `cer`, ...
         normalisation: the name of the treatment of both sides.
         poi: which tokens are points of interest.
         utterances: counts by utterance, sorted by id.
@@ -56,7 +56,7 @@ class SetScore:
 
     @cached_property
     def pier(self) -> Counts:
-        """Counts at the points of interest; ``pier.rate`` is the PIER."""
+        """Counts at the points of interest; `pier.rate` is the PIER."""
         return add_up(u.pier for u in self.utterances)
 
     @cached_property
@@ -92,12 +92,12 @@ class SetScore:
 
     @property
     def han_kana(self) -> Counts:
-        """Counts on the Han and Kana side; in unit ``mer`` its rate is a character error rate."""
+        """Counts on the Han and Kana side; in unit `mer` its rate is a character error rate."""
         return add_up(c for s, c in self.by_script.items() if s in HAN_KANA_SCRIPTS)
 
     @property
     def rest(self) -> Counts:
-        """Counts on everything else; in unit ``mer`` its rate is a word error rate."""
+        """Counts on everything else; in unit `mer` its rate is a word error rate."""
         return add_up(c for s, c in self.by_script.items() if s not in HAN_KANA_SCRIPTS)
 
     def interval(
@@ -105,7 +105,7 @@ class SetScore:
     ) -> Interval | None:
         """Return the 95 % bootstrap interval of the rate (None: fewer than two to draw from).
 
-        Utterances are drawn; with ``groups`` (id -> name, such as a speaker) whole groups.
+        Utterances are drawn; with `groups` (id -> name, such as a speaker) whole groups.
         """
         return interval(
             [u.errors for u in self.utterances],
@@ -137,8 +137,8 @@ class SetScore:
         )
 
     def summary(self) -> dict:
-        """Return the counts alone, flat and small: a row of a sweep (``{"scale": ..., "set": ...,
-        **row}``)."""
+        """Return the counts alone, flat and small: a row of a sweep (`{"scale": ..., "set": ...,
+        **row}`)."""
         return {
             "unit": self.unit,
             "normalisation": self.normalisation,
@@ -163,7 +163,7 @@ class SetScore:
         }
 
     def save(self, path: str | Path, **extra: object) -> None:
-        """Write the score as JSON (whole or not at all); ``extra`` goes in as it is (paths,
+        """Write the score as JSON (whole or not at all); `extra` goes in as it is (paths,
         settings)."""
         head = {"format": FORMAT, **self.totals()}
         if "interval_95" not in extra:
@@ -172,7 +172,7 @@ class SetScore:
         head |= {"missing_as_empty": list(self.missing_as_empty)}
         head |= {"remarks": [asdict(r) for r in self.remarks], **extra}
         head |= {"utterance_columns": COLUMNS}
-        with written_whole(path) as file:
+        with atomic.writing(path, "w") as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
             file.write(',\n "utterances": [')
             for number, utterance in enumerate(self.utterances):
@@ -182,7 +182,7 @@ class SetScore:
 
     @classmethod
     def load(cls, path: str | Path) -> SetScore:
-        """Read what :meth:`save` wrote.
+        """Read what `save` wrote.
 
         Raises: FileNotFoundError; ValueError for anything else, for the format of an older
             release, or for totals (of the set, by script, PIER, by speaker, by language) that are

@@ -1,45 +1,46 @@
-r"""Safe ``.trn`` files for NIST's sclite: every word is read as it stands, or spelt out by name.
+r"""Safe `.trn` files for NIST's sclite: every word is read as it stands, or spelt out by name.
 
 sclite gives meaning to characters that are plain text elsewhere, mostly without a word. Measured on
 SCTK 2.4.10 (Debian) by scoring identical and slightly different lines; 2.4.12 behaves alike unless
 said:
 
 =====================  =========================================================================
-in a ``.trn`` line     what sclite does
+in a `.trn` line     what sclite does
 =====================  =========================================================================
-``{ a / b }``          alternation: ``p { a / b } q`` counts 3 words, not 7
-``{`` before words     swallows the rest of the line, rc 0: ``a { b c d`` counts 1 word
-``{`` in a token       segmentation fault (``M^{ME}``, ``x{``)
-token ``@``            a word that is never counted
-``;`` in a token       the word ends there: ``x;y`` = ``x;z`` = ``x``
-line ``;;``, ``**``    a comment: the utterance is gone, or rc 1
-trailing ``*``         removed: ``foo*`` = ``foo`` (a leading one stays)
-``\``                  removed: ``a\b`` = ``ab``
+`{ a / b }`          alternation: `p { a / b } q` counts 3 words, not 7
+`{` before words     swallows the rest of the line, rc 0: `a { b c d` counts 1 word
+`{` in a token       segmentation fault (`M^{ME}`, `x{`)
+token `@`            a word that is never counted
+`;` in a token       the word ends there: `x;y` = `x;z` = `x`
+line `;;`, `**`    a comment: the utterance is gone, or rc 1
+trailing `*`         removed: `foo*` = `foo` (a leading one stays)
+`\`                  removed: `a\b` = `ab`
 NUL                    the line ends there: its id is gone
-NBSP, U+3000           part of a word, where Python's ``split`` cuts
-bytes not UTF-8        with ``-e utf-8`` rc 1, or the next blank is swallowed, rc 0
+NBSP, U+3000           part of a word, where Python's `split` cuts
+bytes not UTF-8        with `-e utf-8` rc 1, or the next blank is swallowed, rc 0
 1,000-byte tokens      may print without end; 500 bytes take 0.1 s
-id with ``(``          mis-read, adds a word; a blank inside an id stays
-ids                    folded to lower case (without ``-s``): a collision is rc 1, as is a double
-letters                A-Z folded to a-z (without ``-s``), no other letter is
+id with `(`          mis-read, adds a word; a blank inside an id stays
+ids                    folded to lower case (without `-s`): a collision is rc 1, as is a double
+letters                A-Z folded to a-z (without `-s`), no other letter is
 hyp. without ref.      rc 1
 ref. without hyp.      **ignored, rc 0**: the rate is over fewer utterances
 two empty files        segmentation fault
-``-c NOASCII``         splits every letter outside ASCII: right for Chinese, wrong for ``über``
+`-c NOASCII`         splits every letter outside ASCII: right for Chinese, wrong for `über`
 =====================  =========================================================================
 
-``}``, ``/``, ``%w``, ``<tag>``, every other ASCII sign, other control characters, empty lines and
+`}`, `/`, `%w`, `<tag>`, every other ASCII sign, other control characters, empty lines and
 every other Unicode character count as they stand.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from espnet_blora.utils import atomic
 
 MAX_TOKEN = 500  # bytes of UTF-8; at 1,000 sclite 2.4.10 prints without end
 _NAMES = {"{": "<lbrace>", "}": "<rbrace>", ";": "<semicolon>", "\\": "<backslash>"}
@@ -89,11 +90,11 @@ def token_hazard(token: str) -> str | None:
 
 
 def safe_token(token: str) -> str:
-    """Return a token that sclite leaves alone: hazards are spelt out in ASCII, ``{`` as
-    ``<lbrace>``.
+    """Return a token that sclite leaves alone: hazards are spelt out in ASCII, `{` as
+    `<lbrace>`.
 
-    Equal tokens stay equal and different ones different (a text's own ``<lbrace>`` becomes
-    ``<lt>lbrace>``); of a token too long stay its beginning, length and a digest.
+    Equal tokens stay equal and different ones different (a text's own `<lbrace>` becomes
+    `<lt>lbrace>`); of a token too long stay its beginning, length and a digest.
     """
     if len(token) <= MAX_TOKEN // 4 and not _SUSPECT.search(token):
         return token
@@ -146,7 +147,7 @@ def safe_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def trn_line(tokens: Iterable[str], key: str) -> str:
-    """Return ``token token ...<TAB>(id)`` and a line feed; tokens and id are taken as they are."""
+    """Return `token token ...<TAB>(id)` and a line feed; tokens and id are taken as they are."""
     return f"{' '.join(tokens)}\t({key})\n"
 
 
@@ -157,8 +158,8 @@ def write_trn(
 
     Args:
         tokens: id -> tokens.
-        on_hazard: ``"reject"`` raises, ``"map"`` spells hazards out (:func:`safe_token`) and
-            returns them. Write both sides with ``"map"``, or neither.
+        on_hazard: `"reject"` raises, `"map"` spells hazards out (`safe_token`) and
+            returns them. Write both sides with `"map"`, or neither.
 
     Raises: ValueError naming each utterance (up to 10) and hazard; hazards of ids always raise, and
         no file is left.
@@ -167,26 +168,21 @@ def write_trn(
         raise ValueError(f"on_hazard must be 'reject' or 'map', found {on_hazard!r}")
     path, bad_ids = Path(path), id_hazards(sorted(tokens))
     hazards = []
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            for key in sorted(tokens):
-                line = tokens[key]
-                hazards += [Hazard(key, what) for what in map(token_hazard, line) if what]
-                if on_hazard == "map":
-                    line = [safe_token(token) for token in line]
-                elif hazards:
-                    continue
-                file.write(trn_line(line, key))
+    with atomic.writing(path, "w") as file:
+        for key in sorted(tokens):
+            line = tokens[key]
+            hazards += [Hazard(key, what) for what in map(token_hazard, line) if what]
+            if on_hazard == "map":
+                line = [safe_token(token) for token in line]
+            elif hazards:
+                continue
+            file.write(trn_line(line, key))
         if bad_ids or (hazards and on_hazard == "reject"):
             listed = "\n  ".join(str(h) for h in [*bad_ids, *hazards][:10])
             raise ValueError(
                 f"{path}: {len(bad_ids) + len(hazards)} places that sclite would mis-read; rename "
                 f"the ids, or write with on_hazard='map':\n  {listed}"
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return hazards
 
 

@@ -11,12 +11,12 @@ _RUN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
 
 
 def espnet_tokens(text: str) -> list[str]:
-    """Split a text as ESPnet's stage 13 and ``sclite -e utf-8 -c NOASCII`` do.
+    """Split a text as ESPnet's stage 13 and `sclite -e utf-8 -c NOASCII` do.
 
-    White space separates, and every character outside ASCII is a token (so ``über`` is two: ``ü
-    ber``). Right for Chinese beside English, and meant for comparison with what ESPnet's recipes
-    publish; elsewhere ``mer`` is the better unit. sclite also folds A-Z to a-z: that is the
-    normalisation ``espnet_compatible``.
+    White space separates, and every character outside ASCII is a token (so `über` is two: `ü
+    ber`). Right for Chinese beside English, and meant for comparison with what ESPnet's recipes
+    publish; elsewhere `mer` is the better unit. sclite also folds A-Z to a-z: that is the
+    normalisation `espnet_compatible`.
     """
     if text.isascii():
         return text.split()

@@ -4,8 +4,8 @@ Marks: the vowel signs U+064B..0652, U+0656..065F, U+0670; the honorific and Qur
 U+0610..061A and those of U+06D6..06ED; the extended ones U+0897..089F and U+08CA..08FF. The
 combining madda and hamza U+0653..0655 are part of a letter and are none of them.
 
-Source of the letters' foldings: CAMeL tools' ``normalize_alef_ar`` (with ``dediac_ar``, what is
-usual for ArzEn), ``normalize_alef_maksura_ar`` and ``normalize_teh_marbuta_ar``.
+Source of the letters' foldings: CAMeL tools' `normalize_alef_ar` (with `dediac_ar`, what is
+usual for ArzEn), `normalize_alef_maksura_ar` and `normalize_teh_marbuta_ar`.
 """
 
 from __future__ import annotations

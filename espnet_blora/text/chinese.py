@@ -1,4 +1,4 @@
-"""Traditional to simplified characters, by OpenCC (extra ``zh``).
+"""Traditional to simplified characters, by OpenCC (extra `zh`).
 
 OpenCC looks at words (乾燥 is 干燥, 乾坤 stays), so what it makes of a character depends on its
 neighbours. Blanks between characters are therefore passed over: a spaced reference and an unspaced

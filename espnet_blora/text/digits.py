@@ -1,15 +1,15 @@
-"""Digits: of any script to ASCII, or spelled out in one language by num2words (extra ``digits``).
+"""Digits: of any script to ASCII, or spelled out in one language by num2words (extra `digits`).
 
 Spelling, in full:
 
 1. A run of decimal digits of any script is one cardinal number, set off by blanks from what it
-   touches: ``mp3`` is ``mp three``, ``3点`` is ``three 点``. The language is the one named,
+   touches: `mp3` is `mp three`, `3点` is `three 点`. The language is the one named,
    whatever stands around: nothing in mixed text tells in which language a number was said.
 2. A run that begins with a zero, or has more than 12 digits, is read digit by digit.
-3. Groups of three are one number where the language writes them so: ``1,000`` in English, ``1.000``
-   in German. Any other sign between digits, the decimal point included, separates: ``3.5`` is
-   ``three five``.
-4. English ordinals are ordinals: ``3rd`` is ``third``.
+3. Groups of three are one number where the language writes them so: `1,000` in English, `1.000`
+   in German. Any other sign between digits, the decimal point included, separates: `3.5` is
+   `three five`.
+4. English ordinals are ordinals: `3rd` is `third`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_NUMBER = 12
 
 
 def ascii_digit(char: str) -> str:
-    """Return the ASCII digit of a decimal digit (category Nd) of any script, else ``char``."""
+    """Return the ASCII digit of a decimal digit (category Nd) of any script, else `char`."""
     value = unicodedata.decimal(char, None)
     return char if value is None else str(value)
 

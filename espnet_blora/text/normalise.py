@@ -1,9 +1,9 @@
 """Named normalisations: what is done to both sides before they are compared.
 
 The name goes beside every figure, so two figures with the same name were treated the same way. A
-name is a preset, or a preset and flags: ``basic+ascii_digits+spell_digits=en``. Equal treatments
+name is a preset, or a preset and flags: `basic+ascii_digits+spell_digits=en`. Equal treatments
 have one name, the *canonical* one: the preset that leaves the fewest flags to add (of two such, the
-earlier in :data:`NORMALISATIONS`), then the flags in the order of :data:`FLAGS`.
+earlier in `NORMALISATIONS`), then the flags in the order of `FLAGS`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from espnet_blora.text.treatment import ASCII, FULL, NOTHING, TURKISH, Normalisa
 
 SPELL_DIGITS = "spell_digits"
 
-# Flag -> what it sets. ``spell_digits`` takes a value, the language.
+# Flag -> what it sets. `spell_digits` takes a value, the language.
 FLAGS: dict[str, tuple[str, object]] = {
     "nfc": ("form", "NFC"),
     "nfkc": ("form", "NFKC"),
@@ -71,8 +71,8 @@ def get_normalisation(name: str) -> Normalisation:
     """Return the normalisation a name stands for, under its canonical name.
 
     Args:
-        name: ``PRESET`` or ``PRESET+FLAG+FLAG``: a key of :data:`NORMALISATIONS`, then keys of
-            :data:`FLAGS` in any order, ``spell_digits`` with a language: ``basic+spell_digits=en``.
+        name: `PRESET` or `PRESET+FLAG+FLAG`: a key of `NORMALISATIONS`, then keys of
+            `FLAGS` in any order, `spell_digits` with a language: `basic+spell_digits=en`.
 
     Raises: ValueError for a preset, flag or language there is not (with the nearest there is), a
         flag that contradicts the preset or another flag, a value missing or too many.

@@ -26,7 +26,7 @@ _ASCII_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|'(?![A-Za-z])")
 
 def plain(char: str) -> str:
     """Return what takes a character's place: itself, a blank, nothing, or an apostrophe that
-    :func:`settle_apostrophes` has yet to judge."""
+    `settle_apostrophes` has yet to judge."""
     if char in APOSTROPHES:
         return "'"
     category = unicodedata.category(char)

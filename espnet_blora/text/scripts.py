@@ -1,6 +1,6 @@
 """Which script a character belongs to, from the character database that comes with Python.
 
-Unicode's own ``Script`` property is not in :mod:`unicodedata`, but the name of a letter begins with
+Unicode's own `Script` property is not in `unicodedata`, but the name of a letter begins with
 its script ("ARABIC LETTER BEH", "CJK UNIFIED IDEOGRAPH-4F60"), so the name is asked, with the
 exceptions below.
 """
@@ -37,11 +37,11 @@ _PREFIXES = {"CJK": HAN, "KANGXI": HAN, "OHM": "Greek", "KELVIN": "Latin", "ANGS
 
 @lru_cache(maxsize=65536)
 def script_of(char: str) -> str:
-    """Return the script of one character: ``"Han"``, ``"Latin"``, ``"Devanagari"``, ...,
-    ``"Common"``.
+    """Return the script of one character: `"Han"`, `"Latin"`, `"Devanagari"`, ...,
+    `"Common"`.
 
     Combining marks that belong to one script ("DEVANAGARI SIGN VIRAMA") have it; marks shared by
-    many scripts, variation selectors and joiners are ``"Inherited"``.
+    many scripts, variation selectors and joiners are `"Inherited"`.
     """
     if char in _EXCEPTIONS:
         return _EXCEPTIONS[char]
@@ -82,7 +82,7 @@ def is_han_kana(char: str) -> bool:
 
 
 def character_class(*wanted: str) -> str:
-    """Return the inside of a regular expression's ``[...]`` for the characters of these scripts."""
+    """Return the inside of a regular expression's `[...]` for the characters of these scripts."""
     runs: list[list[int]] = []
     for script, first, last in _script_runs():
         if script in wanted:

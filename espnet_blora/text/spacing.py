@@ -16,12 +16,12 @@ def unspaced(text: str) -> str:
     * No blank before a Han or Kana character: there it would be a token of its own, which a model
       trained on unspaced Chinese has never met.
     * One blank between a Han or Kana character and a word that begins with a letter of another
-      script, whether there was one or not: ``我们want 咖啡`` becomes ``我们 want咖啡``.
+      script, whether there was one or not: `我们want 咖啡` becomes `我们 want咖啡`.
     * Between Han or Kana and digits, signs or ASCII punctuation a blank stays if it was there, and
       between them and wide punctuation it goes.
     * Every other stretch of white space becomes one blank; none stay at the ends.
 
-    The tokens of the mixed error rate (:func:`espnet_blora.text.mixed_tokens`) stay the same, and a
+    The tokens of the mixed error rate (`espnet_blora.text.mixed_tokens`) stay the same, and a
     second call changes nothing.
     """
     if text.isascii():

@@ -1,12 +1,12 @@
 """Marks that stand for something other than words, and what their removal means.
 
-``removed``: ``<noise>`` and ``[laugh]`` go whole, ``[a [b] c]`` too; ``a < b`` is no tag.
+`removed`: `<noise>` and `[laugh]` go whole, `[a [b] c]` too; `a < b` is no tag.
 
-``seame``: as the recipe ESPnet ships for SEAME makes its ``text.clean``, so that figures compare:
-``<...>`` goes whole (``<unk movie title>``, ``< unk >``, ``<v-noise>``), so do the laugh and breath
-marks ``ppl ppb ppc ppo`` in any bracket, unbalanced or bare (``(ppl)``, ``(ppl0``, ``ppb)``); a
-discourse particle or hesitation in brackets is a word that was said and stays (``[lah]`` and
-``(er)`` are ``lah`` and ``er`` once punctuation goes); ``é`` is written ``e``.
+`seame`: as the recipe ESPnet ships for SEAME makes its `text.clean`, so that figures compare:
+`<...>` goes whole (`<unk movie title>`, `< unk >`, `<v-noise>`), so do the laugh and breath
+marks `ppl ppb ppc ppo` in any bracket, unbalanced or bare (`(ppl)`, `(ppl0`, `ppb)`); a
+discourse particle or hesitation in brackets is a word that was said and stays (`[lah]` and
+`(er)` are `lah` and `er` once punctuation goes); `é` is written `e`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEAME_LETTERS = {"é": "e", "É": "E"}
 
 
 def without_tags(text: str) -> str:
-    """Put a blank in the place of each ``<tag>`` and ``[tag]``."""
+    """Put a blank in the place of each `<tag>` and `[tag]`."""
     before = ""
     while before != text and ("<" in text or "[" in text):
         before = text  # a pair that is no tag may stand in [...] and bar the pair around that
@@ -33,12 +33,12 @@ def without_tags(text: str) -> str:
 
 
 def without_angle_tags(text: str) -> str:
-    """Put a blank in the place of each ``<tag>``, blanks inside it allowed."""
+    """Put a blank in the place of each `<tag>`, blanks inside it allowed."""
     return _without_pairs(_ANGLES, "<", text) if "<" in text else text
 
 
 def without_breath_marks(text: str) -> str:
-    """Put a blank in the place of each ``ppl``, ``ppb``, ``ppc`` and ``ppo``."""
+    """Put a blank in the place of each `ppl`, `ppb`, `ppc` and `ppo`."""
     return _BREATH.sub(" ", text) if "pp" in text or "P" in text else text
 
 

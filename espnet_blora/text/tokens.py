@@ -5,11 +5,11 @@ The rules, in full:
 1. The text is brought to NFC first, so that a letter and its accent are one character.
 2. White space separates. So does every Han or Kana character: each is one token, together with the
    marks that stand on it (voiced sound marks, variation selectors).
-3. What lies between two such separators is one token: a *word*. ``我的iphone手机`` is therefore
-   ``我 的 iphone 手 机``, and ``3点`` is ``3 点``.
+3. What lies between two such separators is one token: a *word*. `我的iphone手机` is therefore
+   `我 的 iphone 手 机`, and `3点` is `3 点`.
 4. A word that mixes other scripts ("AI-модель", "wifi-का") is never cut: nothing in it marks the
    place. For rates by script it counts under the script of most of its letters; of two equally
-   frequent scripts, under the one that comes first; a word without letters ("42") under ``Common``.
+   frequent scripts, under the one that comes first; a word without letters ("42") under `Common`.
 5. Nothing is dropped: punctuation that no normalisation has removed stays in its word, or, between
    two Han characters, is a token of its own.
 """
@@ -37,7 +37,7 @@ _ASCII_LETTER = re.compile("[A-Za-z]")
 def mixed_tokens(text: str) -> list[str]:
     """Split a text into the tokens of the mixed error rate (rules: this module's docstring).
 
-    ``" ".join(mixed_tokens(text))`` gives the same tokens again.
+    `" ".join(mixed_tokens(text))` gives the same tokens again.
     """
     if text.isascii():
         return text.split()
@@ -61,7 +61,7 @@ def characters(text: str) -> list[str]:
     """Return the characters (NFC code points) of a text without its white space: the character
     error rate.
 
-    ESPnet's own CER counts ``<space>`` as one more character; ours does not, so the two differ.
+    ESPnet's own CER counts `<space>` as one more character; ours does not, so the two differ.
     """
     return list("".join(unicodedata.normalize("NFC", text).split()))
 

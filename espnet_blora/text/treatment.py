@@ -33,19 +33,19 @@ class Normalisation:
     read as UTF-8 has, is left as it is.
 
     Attributes:
-        name: what reports print; :func:`~espnet_blora.text.normalise.get_normalisation` sets it.
-        form: Unicode normalisation form, ``"NFC"`` or ``"NFKC"`` (wide letters, ligatures,
+        name: what reports print; `espnet_blora.text.normalise.get_normalisation` sets it.
+        form: Unicode normalisation form, `"NFC"` or `"NFKC"` (wide letters, ligatures,
             presentation forms become plain ones); "" leaves the text as it is.
-        case: ``"full"`` Unicode case folding (``ß`` = ``ss``), ``"turkish"`` the same with dotted
-            and dotless i kept apart, ``"ascii"`` A to Z alone (what sclite does), "" none.
-        punctuation: False removes punctuation and symbols (``text.punctuation``).
-        tags: ``"removed"`` or ``"seame"`` (``text.tags``); "" keeps them.
-        arabic_marks: False removes vowel signs and Quranic marks (``text.arabic``).
+        case: `"full"` Unicode case folding (`ß` = `ss`), `"turkish"` the same with dotted
+            and dotless i kept apart, `"ascii"` A to Z alone (what sclite does), "" none.
+        punctuation: False removes punctuation and symbols (`text.punctuation`).
+        tags: `"removed"` or `"seame"` (`text.tags`); "" keeps them.
+        arabic_marks: False removes vowel signs and Quranic marks (`text.arabic`).
         tatweel: False removes the stroke that lengthens a word.
         alef, alef_maksura, teh_marbuta, hamza: True writes these forms as the plain letter.
         ascii_digits: True writes decimal digits of any script as 0 to 9.
         simplified: True turns traditional Chinese characters into simplified ones (OpenCC).
-        spell_digits: the language in which digits are spelled out (``text.digits``); "" is none.
+        spell_digits: the language in which digits are spelled out (`text.digits`); "" is none.
     """
 
     name: str = field(default="", compare=False)

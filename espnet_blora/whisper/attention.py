@@ -1,7 +1,7 @@
 """Attention over openai-whisper's modules, with the padding mask that its own forward lacks.
 
-openai-whisper's ``MultiHeadAttention.forward`` takes a ``mask`` only as a causal switch and none at
-all for cross-attention. Here the same projections (``query``, ``key``, ``value``, ``out``; adapters
+openai-whisper's `MultiHeadAttention.forward` takes a `mask` only as a causal switch and none at
+all for cross-attention. Here the same projections (`query`, `key`, `value`, `out`; adapters
 may wrap each of them) are used with a true mask and with keys and values that a decoder may keep.
 """
 
@@ -18,7 +18,7 @@ def split_heads(x: Tensor, n_head: int) -> Tensor:
 
 
 def keys_values(mha: nn.Module, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Project ``source`` (B, S, n_state) to keys and values, each (B, n_head, S, d_head)."""
+    """Project `source` (B, S, n_state) to keys and values, each (B, n_head, S, d_head)."""
     return split_heads(mha.key(source), mha.n_head), split_heads(mha.value(source), mha.n_head)
 
 
@@ -33,12 +33,12 @@ def attend(
     """Scaled dot-product attention, softmax(q k^T / sqrt(d_head)) v, then the output projection.
 
     Args:
-        mha: a ``whisper.model.MultiHeadAttention`` (its four Linear layers may be adapted).
+        mha: a `whisper.model.MultiHeadAttention` (its four Linear layers may be adapted).
         x: queries' source, (B, T, n_state).
-        keys: (B, n_head, S, d_head), see :func:`keys_values`.
+        keys: (B, n_head, S, d_head), see `keys_values`.
         values: (B, n_head, S, d_head).
         mask: boolean, broadcastable to (B, n_head, T, S); True where a key may be seen.
-        causal: position t sees keys up to t only (T == S); not together with ``mask``.
+        causal: position t sees keys up to t only (T == S); not together with `mask`.
 
     Returns:
         (B, T, n_state).

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from whisper.model import ModelDimensions, Whisper, sinusoids
 
+from espnet_blora.utils import atomic
 from espnet_blora.whisper.archive import damaged_entry
 
 POSITIONS = "encoder.positional_embedding"
@@ -24,7 +25,7 @@ POSITIONS = "encoder.positional_embedding"
 
 
 def is_published(spec: str) -> bool:
-    """Whether ``spec`` names a published size (``tiny`` ... ``large-v3-turbo``)."""
+    """Whether `spec` names a published size (`tiny` ... `large-v3-turbo`)."""
     return spec in whisper.available_models()
 
 
@@ -111,8 +112,8 @@ def load_whisper(
 
     Args:
         spec: a published size (found in openai-whisper's cache, else fetched by openai-whisper,
-            which checks its SHA-256), or a file: openai-whisper's ``.pt`` or a ``.safetensors``
-            of :func:`save_whisper`.
+            which checks its SHA-256), or a file: openai-whisper's `.pt` or a `.safetensors`
+            of `save_whisper`.
         device: where to put it.
         start: let torch draw the weights first that are then replaced, as openai-whisper does.
             Without (in decoding), the small Whisper is there in 0.1 s instead of 4 s, and torch's
@@ -173,13 +174,6 @@ def save_whisper(
         for k, v in model.state_dict().items()
         if k != POSITIONS
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        metadata = {"dims": json.dumps(asdict(model.dims)), **(notes or {})}
-        save_file(state, temporary, metadata=metadata)
-        temporary.chmod(0o644)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {"dims": json.dumps(asdict(model.dims)), **(notes or {})}
+    with atomic.replacing(path) as part:
+        save_file(state, part, metadata=metadata)

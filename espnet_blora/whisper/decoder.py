@@ -46,7 +46,7 @@ def states(
 ) -> Tensor:
     """What the logits are made of, teacher forcing: (B, L, n_state), after the final norm.
 
-    Arguments and errors as in :func:`forward`.
+    Arguments and errors as in `forward`.
     """
     mask = memory_mask(memory, memory_lengths)
     x = embed(decoder, tokens, 0, memory.dtype)

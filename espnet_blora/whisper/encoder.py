@@ -17,7 +17,7 @@ from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
 from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 
 PAD_TO = ("batch", "30s")
-"""``batch``: pad to the longest utterance, masked. ``30s``: Whisper's own window, unmasked."""
+"""`batch`: pad to the longest utterance, masked. `30s`: Whisper's own window, unmasked."""
 
 
 @lru_cache(maxsize=8)
@@ -26,7 +26,7 @@ def _filters(n_mels: int, device: str) -> Tensor:
 
 
 def frames_of(lengths: Tensor) -> Tensor:
-    """Mel frames of waves with ``lengths`` samples: ceil(S / 160), at least one."""
+    """Mel frames of waves with `lengths` samples: ceil(S / 160), at least one."""
     return torch.clamp((lengths + HOP_LENGTH - 1) // HOP_LENGTH, min=1)
 
 
@@ -36,21 +36,21 @@ def log_mel(
     """Whisper's log-mel features of a batch.
 
     log10 of the mel power, floored at (the utterance's maximum - 8), then (x + 4) / 4. With
-    ``batch`` the right edge of an utterance is followed by zeros (not by a reflection, which would
-    depend on where the padding ends) and frames past the end are zero. With ``30s`` the figures are
-    those of ``whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))``.
+    `batch` the right edge of an utterance is followed by zeros (not by a reflection, which would
+    depend on where the padding ends) and frames past the end are zero. With `30s` the figures are
+    those of `whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))`.
 
     Args:
         wave: (B, S) samples at 16 kHz.
         lengths: (B,) samples of each row.
         n_mels: 80 or 128.
-        pad_to: one of ``PAD_TO``.
+        pad_to: one of `PAD_TO`.
 
     Returns:
         features (B, n_mels, T) fp32 and frames (B,).
 
     Raises:
-        ValueError: unknown ``pad_to``, or an utterance longer than 30 s (no positions beyond).
+        ValueError: unknown `pad_to`, or an utterance longer than 30 s (no positions beyond).
     """
     if pad_to not in PAD_TO:
         raise ValueError(f"pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
@@ -83,10 +83,10 @@ def log_mel(
 
 
 def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Run openai-whisper's ``AudioEncoder`` modules over padded features, every leak closed.
+    """Run openai-whisper's `AudioEncoder` modules over padded features, every leak closed.
 
     Args:
-        encoder: a ``whisper.model.AudioEncoder`` (its Linear layers may be adapted).
+        encoder: a `whisper.model.AudioEncoder` (its Linear layers may be adapted).
         features: (B, n_mels, T), zero past each utterance's frames.
         frames: (B,) real frames.
 

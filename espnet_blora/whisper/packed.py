@@ -70,7 +70,7 @@ def pack(half: nn.Module, least: int = 0) -> int:
     twice; a decoder's token embedding is, because it is looked up too.
 
     Args:
-        half: a ``whisper.model.AudioEncoder`` or ``TextDecoder`` in evaluation mode, on the CPU.
+        half: a `whisper.model.AudioEncoder` or `TextDecoder` in evaluation mode, on the CPU.
         least: elements of a weight from which it is packed.
     """
     if not available():

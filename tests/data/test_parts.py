@@ -8,7 +8,7 @@ from espnet_blora.data import audio, kaldi, parts
 
 @pytest.fixture
 def make(tmp_path):
-    """Write a data directory of utterances ``speaker-x`` that last so many seconds."""
+    """Write a data directory of utterances `speaker-x` that last so many seconds."""
 
     def write(name, seconds, segments=False, utt2dur=True):
         wav, folder = {}, tmp_path / name

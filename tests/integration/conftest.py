@@ -13,7 +13,7 @@ TINY = EGS2 / "mini_cs" / "asr1" / "base" / "tiny_mini_cs.safetensors"
 
 
 def copy_recipe(name: str, top: Path) -> Path:
-    """Copy what belongs to a recipe to ``top/egs2/NAME/asr1``, its links as they are."""
+    """Copy what belongs to a recipe to `top/egs2/NAME/asr1`, its links as they are."""
     source, target = EGS2 / name / "asr1", top / "egs2" / name / "asr1"
     target.mkdir(parents=True)
     for folder in ("conf", "local", "base"):

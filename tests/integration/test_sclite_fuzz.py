@@ -37,7 +37,7 @@ REALISTIC = {
 
 
 def misheard(generator, words, vocabulary, weights, longest=1):
-    """Return the words with some 15 % of errors, each a run of up to ``longest`` words."""
+    """Return the words with some 15 % of errors, each a run of up to `longest` words."""
     heard, n = [], 0
     while n < len(words):
         kind = generator.random()

@@ -136,7 +136,7 @@ def experiment(folder: Path, epochs: int, states=None) -> Reporter:
 @pytest.mark.parametrize("damage", ["gone", "truncated", "none"])
 def test_a_missing_epoch_is_rebuilt_before_resume(tmp_path, damage):
     experiment(tmp_path, 3)
-    (tmp_path / ".checkpoint.pth.tmp-1").write_bytes(b"half")
+    (tmp_path / ".checkpoint.pth.x1.part").write_bytes(b"half")
     last = tmp_path / "3epoch.pth"
     if damage == "gone":
         last.unlink()

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from espnet_blora.plugin import needs_plugin
-from espnet_blora.plugin.settings import NEW_LANGUAGES, SCALE, WHISPER, Settings, parse_scale
+from espnet_blora.plugin.settings import NEW_LANGUAGES, SCALE, WHISPER, Settings
+from espnet_blora.utils.mistakes import parse_scale
 
 
 def test_settings_survive_the_environment(monkeypatch):

@@ -8,7 +8,6 @@ import matplotlib.image
 import pytest
 
 from espnet_blora.bin.report import main
-from espnet_blora.data.keyed import read_keyed
 from espnet_blora.report.analysis import analyse
 from espnet_blora.report.calibration import (
     examined_blocks,
@@ -40,6 +39,7 @@ from espnet_blora.report.worst import Words
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring.calibration_set import Estimate, examine
 from espnet_blora.scoring.calibration_words import Recognised, mark
+from espnet_blora.utils.keyed import read_keyed
 from tests.scoring.test_calibration_set import simulated
 
 SETS = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]

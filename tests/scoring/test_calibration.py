@@ -26,7 +26,7 @@ WORDS = st.lists(st.tuples(CONFIDENCE, st.booleans()), min_size=1, max_size=30)
 
 
 def marked(words, owner=None):
-    """Make a set of one-word utterances, or of those that ``owner`` says."""
+    """Make a set of one-word utterances, or of those that `owner` says."""
     owner = np.arange(len(words)) if owner is None else np.asarray(owner)
     count = int(owner.max()) + 1 if len(owner) else 1
     right = np.array([y for _, y in words], dtype=bool)

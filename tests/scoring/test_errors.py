@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.data.keyed import KeyedText
 from espnet_blora.scoring import Counts, SetScore, align, score
 from espnet_blora.scoring.errors import tokens_of
 from espnet_blora.text import mixed_tokens
+from espnet_blora.utils.keyed import KeyedText
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "c", "好", "你"]), max_size=6)
 TEXT = TOKENS.map(" ".join)

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from espnet_blora.data.keyed import KeyedText
 from espnet_blora.scoring import Counts, score
 from espnet_blora.scoring.remarks import REMARKS
+from espnet_blora.utils.keyed import KeyedText
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ class Checkout:
     def python(self, name: str, version=(3, 12), folder=None, pip="exit 0", ensurepip=True) -> Path:
         """A Python of that version: it answers probes like the real one, makes small venvs at once.
 
-        ``pip`` is the shell script run for `-m pip install` and `-m pip download` in its venvs.
-        Without ``ensurepip`` it is Debian's without python3-venv: only `venv --without-pip` works.
+        `pip` is the shell script run for `-m pip install` and `-m pip download` in its venvs.
+        Without `ensurepip` it is Debian's without python3-venv: only `venv --without-pip` works.
         """
         inner = f"""
             case "$*" in

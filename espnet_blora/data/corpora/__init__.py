@@ -1,4 +1,4 @@
 """One module a corpus: where its files lie, how its transcripts read, which sets it has.
 
-Each ends with ``CORPUS = Corpus(...)`` and is entered in :mod:`espnet_blora.data.registry`.
+Each ends with `CORPUS = Corpus(...)` and is entered in `espnet_blora.data.registry`.
 """

@@ -1,11 +1,11 @@
 """AISHELL-1: read Mandarin, 16 kHz; here to see what was forgotten of Mandarin.
 
-Layout: ``data_aishell/transcript/aishell_transcript_v0.8.txt`` with the lines of all sets, and
-``data_aishell/wav/{train,dev,test}/S<speaker>/BAC009S<speaker>W<number>.wav``, the speakers'
+Layout: `data_aishell/transcript/aishell_transcript_v0.8.txt` with the lines of all sets, and
+`data_aishell/wav/{train,dev,test}/S<speaker>/BAC009S<speaker>W<number>.wav`, the speakers'
 archives unpacked. Some waves have no transcript.
 
 Transcripts are cut into words by blanks; all blanks go, as in ESPnet's recipe. The few Latin
-letters (``Ｔ 恤``), full-width or not, become ASCII capitals: ``T恤``.
+letters (`Ｔ 恤`), full-width or not, become ASCII capitals: `T恤`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRANSCRIPT = "transcript/aishell_transcript_v0.8.txt"
 
 
 def find(path: Path) -> Path:
-    """Return the folder with ``transcript`` and ``wav``: ``path`` or ``path/data_aishell``."""
+    """Return the folder with `transcript` and `wav`: `path` or `path/data_aishell`."""
     hint = "give the unpacked data_aishell"
     return asked.find_root(path, [_TRANSCRIPT], ("", "data_aishell"), hint)
 
@@ -59,7 +59,7 @@ def read(
 
 
 def _speaker(key: str) -> str:
-    """Speaker ``S0002`` of ``BAC009S0002W0122``, or "" for an id of another form."""
+    """Speaker `S0002` of `BAC009S0002W0122`, or "" for an id of another form."""
     head, found, rest = key.partition("S")
     return found + rest.partition("W")[0] if head == "BAC009" else ""
 

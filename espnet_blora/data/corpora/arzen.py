@@ -1,8 +1,8 @@
-"""ArzEn (``ArzEn_SpeechCorpus_1.0``): Egyptian Arabic-English interviews, in a Kaldi-like layout.
+"""ArzEn (`ArzEn_SpeechCorpus_1.0`): Egyptian Arabic-English interviews, in a Kaldi-like layout.
 
-``ASR_files`` holds ``segments``, ``text``, ``utt2spk`` and a ``wav.scp`` with paths of the authors'
-machine; the audio is in ``recordings``, the lists of recordings per set in ``splits``. How a
-recording is spelt is taken from ``segments`` and never assembled from parts of an id.
+`ASR_files` holds `segments`, `text`, `utt2spk` and a `wav.scp` with paths of the authors'
+machine; the audio is in `recordings`, the lists of recordings per set in `splits`. How a
+recording is spelt is taken from `segments` and never assembled from parts of an id.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NamedTuple
 from espnet_blora.data.corpora import arzen_text, asked
 from espnet_blora.data.corpora.files import by_stem, choice, found_of
 from espnet_blora.data.corpora.tables import lines
-from espnet_blora.data.keyed import KeyedText, read_keyed
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+from espnet_blora.utils.keyed import KeyedText, read_keyed
 
 _INSIDE = "ArzEn_SpeechCorpus_1.0"
 _NEEDED = ("recordings", "ASR_files", "splits")
@@ -30,7 +30,7 @@ SETS = {
 
 
 def find(root: Path) -> Path:
-    """The folder with ``recordings``, ``ASR_files`` and ``splits``: the user's or one in it.
+    """The folder with `recordings`, `ASR_files` and `splits`: the user's or one in it.
 
     Raises: FileNotFoundError naming what each place lacks.
     """
@@ -49,7 +49,7 @@ def find(root: Path) -> Path:
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets ``names``, each in the order of ``segments``.
+    """Read the sets `names`, each in the order of `segments`.
 
     Raises: FileNotFoundError for a missing table; ValueError with file and line or id for a
     malformed one, or for a recording that two sets claim.
@@ -104,7 +104,7 @@ def read(
 
 
 class Segment(NamedTuple):
-    """One line of ``segments``, times in seconds."""
+    """One line of `segments`, times in seconds."""
 
     recording: str
     start: float
@@ -128,13 +128,13 @@ def _segments(path: Path) -> dict[str, Segment]:
 
 
 def _core(recording: str) -> str:
-    """``C09-R90`` of ``S90-C09-R90``: by this a list and ``segments`` that differ still meet."""
+    """`C09-R90` of `S90-C09-R90`: by this a list and `segments` that differ still meet."""
     match = re.search(r"C\d+-R\d+", recording)
     return match[0] if match else recording
 
 
 def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, str]:
-    """Recording as ``segments`` spells it -> set."""
+    """Recording as `segments` spells it -> set."""
     cores: dict[str, list[str]] = {}
     for recording in recordings:
         cores.setdefault(_core(recording), []).append(recording)
@@ -163,7 +163,7 @@ def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, 
 
 
 def _audio(root: Path, recordings: Sequence[str]) -> dict[str, Path]:
-    """Recording -> file in ``recordings``, by the last path in ``wav.scp`` or by its own name."""
+    """Recording -> file in `recordings`, by the last path in `wav.scp` or by its own name."""
     files = by_stem([root / "recordings"], (".wav", ".flac", ".sph"))
     listed = root / "ASR_files" / "wav.scp"
     wav_scp = read_keyed(listed) if listed.is_file() else {}

@@ -1,8 +1,8 @@
 """ArzEn's transcription marks, and the text without them.
 
-The order is what matters: whole marks go first (``[HES]``, ``(LAUGHTER)``, ``%word``), then the
-signs that marks are made of (``// = # @ $ + *``), then, if asked for, punctuation. The other way
-round ``[HES]`` becomes a word. ``c++``, ``c#`` and ``f#`` are words and survive every step.
+The order is what matters: whole marks go first (`[HES]`, `(LAUGHTER)`, `%word`), then the
+signs that marks are made of (`// = # @ $ + *`), then, if asked for, punctuation. The other way
+round `[HES]` becomes a word. `c++`, `c#` and `f#` are words and survive every step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STRAY_BLANK = re.compile(r"\s+([.,?!:;\u060c\u061b\u061f])(?=\s|$)")
 
 
 def unknown_marks(text: str) -> list[str]:
-    """Marks in square brackets that are none of the known ones; ``clean`` deletes them too."""
+    """Marks in square brackets that are none of the known ones; `clean` deletes them too."""
     return _UNKNOWN.findall(_NOISE.sub(" ", text))
 
 
@@ -43,12 +43,12 @@ def clean(
 
     Args:
         punctuation: keep Arabic and Latin punctuation; else all punctuation and symbols go, but for
-            an apostrophe between two letters and for ``c++``, ``c#``, ``f#``.
+            an apostrophe between two letters and for `c++`, `c#`, `f#`.
         diacritics: keep short vowels and tatweel; else they go, as the corpus's own systems and
             those of BLoRA's authors were trained ("الـ project" becomes "ال project").
-        fillers: keep the word of ``%word`` and ``%#word``; else it goes, as ``[HES]`` does.
+        fillers: keep the word of `%word` and `%#word`; else it goes, as `[HES]` does.
 
-    Words in ``(( ))`` stay; the text comes back in NFC with single blanks. Scoring can undo
+    Words in `(( ))` stay; the text comes back in NFC with single blanks. Scoring can undo
     punctuation and diacritics kept, not noise or fillers left out.
     """
     text = text.translate({ord(v): None for v in _KEPT.values()})

@@ -1,10 +1,10 @@
 """ASCEND: spontaneous Mandarin-English conversations recorded in Hong Kong, 10.62 h, 23 speakers.
 
-Layout: ``{train,validation,test}_metadata.csv`` and ``waves/``. Every utterance is a wave of its
-own; ``language`` says whether it is ``zh``, ``en`` or ``mixed``.
+Layout: `{train,validation,test}_metadata.csv` and `waves/`. Every utterance is a wave of its
+own; `language` says whether it is `zh`, `en` or `mixed`.
 
-Whisper's prompt is ``zh`` for all of them, as at a real code-switching test nobody says beforehand
-which utterances are English; ``prompt=utterance`` gives the English ones ``en``, for analysis.
+Whisper's prompt is `zh` for all of them, as at a real code-switching test nobody says beforehand
+which utterances are English; `prompt=utterance` gives the English ones `en`, for analysis.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TOLERANCE = 0.1  # s between the table's duration and the wave's
 
 
 def find(path: Path) -> Path:
-    """Return the folder with the metadata tables: ``path`` or ``path/ASCEND``."""
+    """Return the folder with the metadata tables: `path` or `path/ASCEND`."""
     hint = "the view as parquet files is not read: fetch the tables and waves.tar.bz2 instead"
     return asked.find_root(path, list(_FILES.values()), ("", "ASCEND", "main"), hint)
 

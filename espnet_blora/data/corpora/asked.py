@@ -9,12 +9,12 @@ from pathlib import Path
 def find_root(
     path: Path, marks: Sequence[str], variants: Sequence[str] = ("",), hint: str = ""
 ) -> Path:
-    """Return the first of ``path/variant`` that holds one of ``marks``.
+    """Return the first of `path/variant` that holds one of `marks`.
 
-    Marks and variants are relative paths or patterns, as for ``Path.glob``; a pattern's matches are
+    Marks and variants are relative paths or patterns, as for `Path.glob`; a pattern's matches are
     tried sorted. A path that is itself named like a mark stands for its parent.
 
-    Raises: FileNotFoundError saying what was looked for, and ``hint``.
+    Raises: FileNotFoundError saying what was looked for, and `hint`.
     """
     path = Path(path)
     if not path.is_dir():
@@ -62,7 +62,7 @@ def present(place: Path, remedy: str) -> Path:
 
 
 def language_folder(root: Path, option: str, options: Mapping[str, str]) -> Path:
-    """Return the folder of one language (it holds ``test.tsv``): the option's, or the only one.
+    """Return the folder of one language (it holds `test.tsv`): the option's, or the only one.
 
     Raises: ValueError naming those there are, if the option is needed; SetAbsentError if the one
     it names is not there.

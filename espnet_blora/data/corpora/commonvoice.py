@@ -1,16 +1,16 @@
 """Common Voice: read sentences in over a hundred languages, as MP3 of various rates.
 
-Layout: ``cv-corpus-<version>-<date>/<locale>/{train,dev,test,validated}.tsv`` and ``clips/``.
+Layout: `cv-corpus-<version>-<date>/<locale>/{train,dev,test,validated}.tsv` and `clips/`.
 Columns are found by the header's names, because releases 13 and 17 inserted some; fields are never
 quoted, for sentences hold single quotation marks. The splits change with every release: name the
 release beside every figure.
 
-One locale is read at a time (option ``locale``); its name belongs into that of the data directory,
-``commonvoice_zh-CN_test``. Sentences are kept as they are: case, punctuation, diacritics.
+One locale is read at a time (option `locale`); its name belongs into that of the data directory,
+`commonvoice_zh-CN_test`. Sentences are kept as they are: case, punctuation, diacritics.
 
-``train`` is ``train.tsv``; with ``train=validated`` it is all of ``validated.tsv`` that is neither
-in ``dev.tsv`` nor in ``test.tsv``, as in ESPnet's recipe. ``subset=cl_masr`` takes CL-MASR's part
-of each set (:mod:`espnet_blora.data.corpora.commonvoice_subset`). ``max_seconds`` leaves out what
+`train` is `train.tsv`; with `train=validated` it is all of `validated.tsv` that is neither
+in `dev.tsv` nor in `test.tsv`, as in ESPnet's recipe. `subset=cl_masr` takes CL-MASR's part
+of each set (`espnet_blora.data.corpora.commonvoice_subset`). `max_seconds` leaves out what
 lasts longer, of every set, after CL-MASR's part was drawn, as its programs do (10 s).
 """
 
@@ -38,7 +38,7 @@ _SPEAKER_DIGITS = 16  # of the 128 hexadecimal digits that name a speaker
 def find(path: Path) -> Path:
     """Return the release's folder, which holds those of the locales.
 
-    ``path`` may be the release, its parent if it holds one release, or one locale.
+    `path` may be the release, its parent if it holds one release, or one locale.
 
     Raises: FileNotFoundError, also naming the releases if there are several.
     """
@@ -62,7 +62,7 @@ def read(
     """Read sets of one locale in the order of their tables.
 
     Left out and listed: rows without sentence, a clip that is listed again, and clips longer than
-    option ``max_seconds``.
+    option `max_seconds`.
 
     Raises: FileNotFoundError; ValueError with file:line for a row with too few or many fields, and
     for an option that is missing or unknown.

@@ -1,16 +1,16 @@
 """CL-MASR's part of a Common Voice set: 10 h to train on, 1 h each to validate and test.
 
 CL-MASR (speechbrain/benchmarks; Common Voice 13) walks through a fixed list of row numbers, which
-it fetches as ``random_idxes.txt``, one number (from 0) a line, and takes rows while their total is
+it fetches as `random_idxes.txt`, one number (from 0) a line, and takes rows while their total is
 no longer than 36,000, 3,600 and 3,600 s for train, dev and test; numbers beyond the table are
 passed over, and the row that exceeds the limit still counts. Sentences then lose commas, quotation
-marks and apostrophes, ``$`` becomes ``S``, and those that are empty or longer than 200 characters
+marks and apostrophes, `$` becomes `S`, and those that are empty or longer than 200 characters
 are dropped.
 
-Give the list as option ``random_idxes=FILE``. Without it rows are ordered by the SHA-256 of their
+Give the list as option `random_idxes=FILE`. Without it rows are ordered by the SHA-256 of their
 clips' names: as fixed and as random, but **not the rows of CL-MASR**; every set is noted as such.
 
-CL-MASR's text lacks apostrophes, which scoring cannot bring back: ``text=corpus`` keeps the
+CL-MASR's text lacks apostrophes, which scoring cannot bring back: `text=corpus` keeps the
 sentences of the same rows as they are.
 """
 
@@ -113,7 +113,7 @@ def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[
 
 
 def told_durations(folder: Path) -> dict[str, float]:
-    """Seconds of every clip by ``clip_durations.tsv``, which releases from 16.1 on have."""
+    """Seconds of every clip by `clip_durations.tsv`, which releases from 16.1 on have."""
     table = folder / "clip_durations.tsv"
     if not table.is_file():
         return {}

@@ -1,17 +1,17 @@
 """CS-FLEURS: code-switched sentences in 113 language pairs, read or synthesised.
 
-Layout: folders with a ``metadata.jsonl`` and an ``audio`` folder, ``read/test``, ``xtts/train`` and
-others; a set is named after its folder, ``read_test``. Folders are found by walking, so those that
+Layout: folders with a `metadata.jsonl` and an `audio` folder, `read/test`, `xtts/train` and
+others; a set is named after its folder, `read_test`. Folders are found by walking, so those that
 a copy has and this module does not know can be read too.
 
-A pair (``ara-eng``) names the language of the sentence, then the one that is switched to; Whisper's
+A pair (`ara-eng`) names the language of the sentence, then the one that is switched to; Whisper's
 prompt is the first. Utterances whose first language Whisper lacks are left out and listed. Option
-``pair`` takes one pair; its name then belongs into that of the data directory,
-``cs_fleurs_ara-eng_read_test``.
+`pair` takes one pair; its name then belongs into that of the data directory,
+`cs_fleurs_ara-eng_read_test`.
 
-``train`` and ``valid`` are ``xtts_train``, the only set to train on, divided by the utterances'
-``id`` (option ``valid``: how many ids, by default 5 %; which ones is settled by their SHA-256), so
-that what is read in several pairs under one id is on one side. ``test`` is ``read_test``.
+`train` and `valid` are `xtts_train`, the only set to train on, divided by the utterances'
+`id` (option `valid`: how many ids, by default 5 %; which ones is settled by their SHA-256), so
+that what is read in several pairs under one id is on one side. `test` is `read_test`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _NEEDED = ("id", "file_name", "text", "language", "speaker")
 
 
 def find(path: Path) -> Path:
-    """Return the folder below which the sets lie: ``path`` or ``path/cs-fleurs``."""
+    """Return the folder below which the sets lie: `path` or `path/cs-fleurs`."""
     hint = "give the folder with read/ and xtts/, fetched with their metadata.jsonl"
     return asked.find_root(path, [f"*/*/{_TABLE}"], ("", "cs-fleurs", "cs_fleurs"), hint)
 
 
 def folders(root: Path) -> dict[str, Path]:
-    """Return the folder of every set below ``root``, sorted: ``read/test`` is ``read_test``."""
+    """Return the folder of every set below `root`, sorted: `read/test` is `read_test`."""
     found = {}
     for folder, below, files in root.walk():
         below[:] = [name for name in below if name != "audio" and not name.startswith(".")]

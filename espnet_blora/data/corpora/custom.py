@@ -1,14 +1,14 @@
 """Your own speech: a Kaldi directory, a table of files and texts, or text files beside audio files.
 
-* A Kaldi directory: ``wav.scp`` and ``text``; ``segments``, ``utt2spk``, ``utt2lang`` if there are.
-* A folder with such directories ``train``, ``valid`` (or ``dev``) and ``test`` (or ``eval``): these
+* A Kaldi directory: `wav.scp` and `text`; `segments`, `utt2spk`, `utt2lang` if there are.
+* A folder with such directories `train`, `valid` (or `dev`) and `test` (or `eval`): these
   are the sets.
-* A table ``transcripts.tsv`` or ``.csv``: ``file, text[, language[, speaker]]``, in that order or
+* A table `transcripts.tsv` or `.csv`: `file, text[, language[, speaker]]`, in that order or
   with a header, files relative to the table.
-* A folder of audio files, each with ``<stem>.txt`` beside it, folders in it included.
+* A folder of audio files, each with `<stem>.txt` beside it, folders in it included.
 
 What is not split yet is split into train, valid and test. Where the speaker of every utterance is
-known, no speaker occurs in two of them. The split depends on names and ``seed`` alone.
+known, no speaker occurs in two of them. The split depends on names and `seed` alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The forms in which people have their own speech: a Kaldi directory, a table, files side by side.
 
-Each reader yields ``Raw`` utterances, in an order that may depend on the files' names but never on
+Each reader yields `Raw` utterances, in an order that may depend on the files' names but never on
 a directory's listing.
 """
 
@@ -33,7 +33,7 @@ _SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One utterance as its owner names it; ``speaker`` and ``language`` are "" where not said."""
+    """One utterance as its owner names it; `speaker` and `language` are "" where not said."""
 
     name: str
     text: str
@@ -46,7 +46,7 @@ class Raw:
 
 
 def form_of(root: Path) -> str:
-    """Say which form a path has: ``kaldi``, ``splits``, ``table``, ``files`` or "" for none."""
+    """Say which form a path has: `kaldi`, `splits`, `table`, `files` or "" for none."""
     if root.is_file():
         return "table" if root.suffix.lower() in _TABLE else ""
     if not root.is_dir():
@@ -112,7 +112,7 @@ def read_form(root: Path, ledger: Ledger) -> list[Raw]:
 
 
 def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """Audio files anywhere below a folder, each with ``<stem>.txt`` beside it."""
+    """Audio files anywhere below a folder, each with `<stem>.txt` beside it."""
     audio: dict[Path, Path] = {}
     texts: dict[Path, Path] = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name[0] != "."):
@@ -193,7 +193,7 @@ def _header(fields: Sequence[str]) -> dict[str, int] | None:
 
 
 def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """Rows ``file, text[, language[, speaker]]``, or columns that a header names."""
+    """Rows `file, text[, language[, speaker]]`, or columns that a header names."""
     path = table_in(root)
     if path is None:
         raise FileNotFoundError(f"{root}: holds no {' or '.join(TABLES)}")
@@ -248,7 +248,7 @@ def _posix(text: str) -> str:
 
 
 def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
-    """Where an audio file lies, relative to ``folder``; backslashes are tried as slashes.
+    """Where an audio file lies, relative to `folder`; backslashes are tried as slashes.
 
     Raises: ValueError for a path with a drive, which can only be right on another machine.
     """
@@ -267,7 +267,7 @@ def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
 
 
 def _kaldi(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """``wav.scp`` and ``text``; ``segments``, ``utt2spk`` and ``utt2lang`` where there are any."""
+    """`wav.scp` and `text`; `segments`, `utt2spk` and `utt2lang` where there are any."""
     if not (root / "text").is_file():
         raise FileNotFoundError(f"{root / 'text'}: no such file; wav.scp is there, its text is not")
     audio = {row.key: _place(root, row) for row in tables.keyed(root / "wav.scp")}

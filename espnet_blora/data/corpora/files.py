@@ -25,7 +25,7 @@ def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]
 
 
 def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
-    """The value of an option, the first of ``allowed`` unless the user gave one.
+    """The value of an option, the first of `allowed` unless the user gave one.
 
     Raises: ValueError naming what is allowed.
     """
@@ -38,9 +38,9 @@ def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str
 def found_of(
     found: int, expected: int | None, *, sure: bool = True
 ) -> tuple[str, str, bool | None]:
-    """Found and expected counts as ``check_corpus`` shows them, and whether they agree.
+    """Found and expected counts as `check_corpus` shows them, and whether they agree.
 
-    Where the expectation is not ``sure`` (second-hand, or made with other tools), another count is
+    Where the expectation is not `sure` (second-hand, or made with other tools), another count is
     no fault: None instead of False, unless there is nothing at all.
     """
     if expected is None:

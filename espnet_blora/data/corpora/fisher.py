@@ -1,12 +1,12 @@
 """Fisher Spanish (LDC2010S01, LDC2010T04): telephone calls, and the code-switched ones among them.
 
-Sets of the translations (``train``, ``dev``, ``dev2``, ``test``) and of the code-switching work
-(``cs_train``, ``cs_valid``, ``cs_eval``, ``mono_train``, ``mono_train_lid``, ``mono_eval``) are
+Sets of the translations (`train`, `dev`, `dev2`, `test`) and of the code-switching work
+(`cs_train`, `cs_valid`, `cs_eval`, `mono_train`, `mono_train_lid`, `mono_eval`) are
 lines of the same four mapping files. An utterance has the same id in all of them: speaker, part and
-line, as ``...-fisher_train-utt000123`` for line 123 of ``fisher_train``.
+line, as `...-fisher_train-utt000123` for line 123 of `fisher_train`.
 
 Which utterances switch is read from the tags as that work did it, and its random split is drawn
-again with its seed. With ``fisher_mapping.csv`` the file decides, and what it says is compared with
+again with its seed. With `fisher_mapping.csv` the file decides, and what it says is compared with
 what was computed. Utterances that cannot be used are left out after the split, so they change it
 for nobody.
 """
@@ -59,7 +59,7 @@ class _Place(NamedTuple):
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets ``names``, each in the order of the mapping files.
+    """Read the sets `names`, each in the order of the mapping files.
 
     Raises: FileNotFoundError for missing mapping files; ValueError with file and line for a
     malformed mapping file or transcript, and when a split has to be drawn but transcripts of its
@@ -123,7 +123,7 @@ def _select(
     ledger: Ledger,
     options: Mapping[str, str],
 ) -> tuple[dict[str, list[_Read]], dict[str, list[_Place]]]:
-    """Read the parts that ``names`` need, and find each set's lines in them."""
+    """Read the parts that `names` need, and find each set's lines in them."""
     drawn = any(name in _DRAWN for name in names)
     wanted = set()
     for name in names:

@@ -1,7 +1,7 @@
 """Fisher Spanish on disk: calls, their transcripts and recordings, and who speaks on which side.
 
 Audio (LDC2010S01) and transcripts (LDC2010T04) are two packages side by side. Recipes want both
-discs of the audio merged into ``data/speech``; here they may also lie apart.
+discs of the audio merged into `data/speech`; here they may also lie apart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _folders(root: Path, package: str, inside: str) -> list[Path]:
 
 
 def find(root: Path) -> Path:
-    """The folder that holds LDC2010S01 and LDC2010T04: ``root``, or its parent if it is one.
+    """The folder that holds LDC2010S01 and LDC2010T04: `root`, or its parent if it is one.
 
     Raises: FileNotFoundError naming the folders that were looked for.
     """
@@ -52,7 +52,7 @@ class Joined(NamedTuple):
     """An utterance of a mapping file: its segments as one.
 
     The channel (from 0) is the first segment's, times run from the first one's start to the last
-    one's end, whatever lies between; ``sides`` is how many channels the segments are of.
+    one's end, whatever lies between; `sides` is how many channels the segments are of.
     """
 
     channel: int
@@ -64,7 +64,7 @@ class Joined(NamedTuple):
 
 
 class Calls:
-    """All calls of a copy, by their stem (``20990101_000000_999_fsp``)."""
+    """All calls of a copy, by their stem (`20990101_000000_999_fsp`)."""
 
     def __init__(self, root: Path, ledger: Ledger):
         self._folders = _folders(root, _SPEECH, "data/speech")
@@ -123,7 +123,7 @@ class Calls:
 
 
 def _call_number(call: str) -> int | None:
-    """999 of ``20990101_000000_999_fsp``."""
+    """999 of `20990101_000000_999_fsp`."""
     parts = call.split("_")
     return int(parts[2]) if len(parts) > 2 and re.fullmatch(r"[0-9]{1,9}", parts[2]) else None
 

@@ -1,8 +1,8 @@
 """Fisher Spanish's sets: the mapping files of the translations, and the code-switching split.
 
-A mapping file (Post et al. 2013) has a line ``<call> <n>[_<n>...]`` an utterance: data lines of
+A mapping file (Post et al. 2013) has a line `<call> <n>[_<n>...]` an utterance: data lines of
 that call's transcript, from 1, joined. The code-switching sets (Weller et al. 2022) are lines of
-those files, from 0: ``eval`` is dev, dev2 and test; of the code-switched lines of train a tenth is
+those files, from 0: `eval` is dev, dev2 and test; of the code-switched lines of train a tenth is
 drawn for validation, and of the others as many as remain for a monolingual sample.
 """
 
@@ -24,7 +24,7 @@ _COLUMNS = ("file", "file_line_num", "split", "audio_file", "audio_file_line_num
 
 
 class Line(NamedTuple):
-    """One utterance of a mapping file: data lines ``numbers`` (from 1) of the transcript."""
+    """One utterance of a mapping file: data lines `numbers` (from 1) of the transcript."""
 
     call: str
     numbers: tuple[int, ...]
@@ -39,7 +39,7 @@ class Draw(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What ``fisher_mapping.csv`` says of one line."""
+    """What `fisher_mapping.csv` says of one line."""
 
     switched: bool
     validation: bool
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
 
 def find_mapping(root: Path, given: str | None) -> Path:
-    """The folder with ``fisher_train`` etc.: in ``given``, or in the usual clone below ``root``.
+    """The folder with `fisher_train` etc.: in `given`, or in the usual clone below `root`.
 
     Raises: FileNotFoundError naming where it was looked for and how to get it.
     """
@@ -65,7 +65,7 @@ def find_mapping(root: Path, given: str | None) -> Path:
 
 
 def read_mapping(folder: Path, part: str) -> list[Line]:
-    """Read ``fisher_<part>``, one utterance a line.
+    """Read `fisher_<part>`, one utterance a line.
 
     Raises: FileNotFoundError; ValueError naming file and line.
     """
@@ -81,7 +81,7 @@ def read_mapping(folder: Path, part: str) -> list[Line]:
 
 
 def draw(switched: int, mono: int, evaluation_ties: int, train_ties: int) -> Draw:
-    """Draw as the published split did, from ``random.seed(1)``.
+    """Draw as the published split did, from `random.seed(1)`.
 
     Args:
         switched, mono: code-switched and other lines of train.
@@ -102,7 +102,7 @@ def draw(switched: int, mono: int, evaluation_ties: int, train_ties: int) -> Dra
 def read_published(
     path: Path, mapping: Mapping[str, Sequence[Line]]
 ) -> dict[str, dict[int, Entry]]:
-    """Read ``fisher_mapping.csv``: part -> index of the line (from 0) -> what it is.
+    """Read `fisher_mapping.csv`: part -> index of the line (from 0) -> what it is.
 
     Raises: FileNotFoundError; ValueError naming file and line where it does not fit the mapping
     files, or leaves lines of one out.

@@ -1,6 +1,6 @@
 """LDC's TDF transcripts: one segment a line, fields with TABs between them.
 
-The first line declares the fields, lines that hold ``;;MM`` are comments. What other corpora point
+The first line declares the fields, lines that hold `;;MM` are comments. What other corpora point
 at is the number of a *data* line: from 1, when the declaration and every comment are taken out and
 nothing else is. So no line is ever dropped or moved here, not even an empty one.
 """
@@ -43,7 +43,7 @@ def is_data(line: str) -> bool:
 def parse(line: str, where: str) -> Segment:
     """Read one data line.
 
-    Raises: ValueError beginning with ``where`` for too few or too many fields, a channel that is
+    Raises: ValueError beginning with `where` for too few or too many fields, a channel that is
     not 0, 1, ..., or times that are no numbers or below 0. An end before the start is no error.
     """
     fields = line.split("\t")
@@ -71,7 +71,7 @@ def _seconds(field: str, where: str) -> float:
 
 
 def read(path: Path) -> list[Segment | None]:
-    """Read a transcript: data line ``n`` is at index ``n - 1``, None where it is blank.
+    """Read a transcript: data line `n` is at index `n - 1`, None where it is blank.
 
     Raises: FileNotFoundError; ValueError naming file and line.
     """

@@ -1,8 +1,8 @@
 """Fisher Spanish transcripts: the words in them, and which utterances switch language.
 
-Two readings of the same marks are kept apart. ``foreign_spans`` reads them as the published
+Two readings of the same marks are kept apart. `foreign_spans` reads them as the published
 code-switching split did (Weller et al. 2022: an HTML parser, after repairs of single tags), so that
-the same utterances are found; ``clean`` reads them as a person would, so that no tag becomes a
+the same utterances are found; `clean` reads them as a person would, so that no tag becomes a
 word.
 """
 
@@ -44,8 +44,8 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def clean(transcript: str) -> str:
     """Return the words of a transcript: tags out, words inside them kept.
 
-    ``<foreign lang="English"> mall </foreign>`` gives "mall", ``(( no sé ))`` "no sé", ``<laugh>
-    ajá </laugh>`` "ajá", ``<breath/>``, ``{...}``, ``[...]`` and ``()`` nothing. Case, accents, ñ
+    `<foreign lang="English"> mall </foreign>` gives "mall", `(( no sé ))` "no sé", `<laugh>
+    ajá </laugh>` "ajá", `<breath/>`, `{...}`, `[...]` and `()` nothing. Case, accents, ñ
     and punctuation stay as they are.
     """
     text = _TAG.sub(" ", transcript)
@@ -56,7 +56,7 @@ def clean(transcript: str) -> str:
 
 
 class _Foreign(HTMLParser):
-    """Collects the text inside each ``foreign`` element, as a tree builder sees it."""
+    """Collects the text inside each `foreign` element, as a tree builder sees it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,10 +87,10 @@ class _Foreign(HTMLParser):
 
 
 def foreign_spans(transcript: str) -> list[str]:
-    """The texts of ``<foreign>`` spans, in any language, that are not empty and not ``(())``.
+    """The texts of `<foreign>` spans, in any language, that are not empty and not `(())`.
 
     Any span makes an utterance code-switched. The reading is that of the published split: tags that
-    it could not read (``<foreing ...>``) are none; an unclosed span reaches to the end.
+    it could not read (`<foreing ...>`) are none; an unclosed span reaches to the end.
     """
     if "<foreign" not in transcript:
         return []
@@ -105,7 +105,7 @@ def foreign_spans(transcript: str) -> list[str]:
 
 
 def has_foreign_mark(transcript: str) -> bool:
-    """Whether there is any ``foreign`` tag, however it is spelt and whatever it holds."""
+    """Whether there is any `foreign` tag, however it is spelt and whatever it holds."""
     return _FOREIGN_MARK.search(transcript) is not None
 
 
@@ -115,7 +115,7 @@ def half_foreign(segments: list[str], spans: list[str]) -> bool:
     That split drew a random number for each such utterance (to label its main language) between
     its seed and its samples, so the number of them decides which utterances were sampled. Counted
     are words between single blanks once ASCII punctuation is deleted, of the spans and of the
-    ``segments`` of the utterance without marks.
+    `segments` of the utterance without marks.
     """
     whole = " ".join(_published_text(segment) for segment in segments)
     return 2 * _count(" ".join(spans)) == _count(whole)

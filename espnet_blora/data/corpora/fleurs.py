@@ -1,20 +1,20 @@
 """FLEURS: sentences of Wikipedia read in 102 languages, 16 kHz.
 
-Layout: ``data/<lang>/{train,dev,test}.tsv`` without header, and the waves in
-``data/<lang>/audio/<set>/`` or still packed as ``data/<lang>/audio/<set>.tar.gz``, which is then
-unpacked (option ``unpack=DIR`` where the copy cannot be written to).
+Layout: `data/<lang>/{train,dev,test}.tsv` without header, and the waves in
+`data/<lang>/audio/<set>/` or still packed as `data/<lang>/audio/<set>.tar.gz`, which is then
+unpacked (option `unpack=DIR` where the copy cannot be written to).
 
 The first field is the number of a *sentence*, shared by up to three recordings; the wave's name is
 the unique key. Nobody says who speaks: every recording is a speaker of its own, and its id is
-``<wave>-<sentence>``. Some recordings break off within a second although the text is whole:
-``train`` goes without them, ``dev`` and ``test`` keep and note them, as they count in everybody's
-figures (option ``truncated=skip|keep`` for all sets).
+`<wave>-<sentence>`. Some recordings break off within a second although the text is whole:
+`train` goes without them, `dev` and `test` keep and note them, as they count in everybody's
+figures (option `truncated=skip|keep` for all sets).
 
 Text is the raw transcription, with case and punctuation as Whisper writes them;
-``text=normalised`` takes the other. Odd blanks become plain ones.
+`text=normalised` takes the other. Odd blanks become plain ones.
 
-``max_seconds`` leaves out what lasts longer, ``hours`` and ``test_hours`` take a part of ``train``
-and of ``dev`` and ``test``: DAMA (arXiv 2602.01008) has 30 s, 10 h and 1 h. Which recordings it
+`max_seconds` leaves out what lasts longer, `hours` and `test_hours` take a part of `train`
+and of `dev` and `test`: DAMA (arXiv 2602.01008) has 30 s, 10 h and 1 h. Which recordings it
 took is not known; here their order is fixed by their names.
 """
 
@@ -54,7 +54,7 @@ _SHORT, _WORDS = 1.0, 5  # more words (or Han characters) than this in less than
 
 
 def find(path: Path) -> Path:
-    """Return the folder that holds those of the languages: ``path`` or ``path/data``."""
+    """Return the folder that holds those of the languages: `path` or `path/data`."""
     path = Path(path)
     if (path / "test.tsv").is_file():
         return path.resolve().parent
@@ -65,10 +65,10 @@ def find(path: Path) -> Path:
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read sets of one language (option ``lang``) in the order of their tables.
+    """Read sets of one language (option `lang`) in the order of their tables.
 
-    Left out and listed: rows without text, a wave that is listed again, (``train``) truncated
-    recordings, and those longer than option ``max_seconds``.
+    Left out and listed: rows without text, a wave that is listed again, (`train`) truncated
+    recordings, and those longer than option `max_seconds`.
 
     Raises: FileNotFoundError; ValueError with file:line for a row that has not 7 fields, for an
     option that is missing or unknown, and for a damaged archive.

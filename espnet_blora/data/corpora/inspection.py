@@ -1,4 +1,4 @@
-"""What ``check_corpus`` says of a corpus whose sets can simply be read."""
+"""What `check_corpus` says of a corpus whose sets can simply be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def inspect_sets(
 ) -> list[Item]:
     """Read each set by itself and give a line for each; a set that is not there is no fault.
 
-    ``ok`` tells whether as many utterances can be used as were published, and is None where
+    `ok` tells whether as many utterances can be used as were published, and is None where
     nothing was; it is False for a set that cannot be read, and for a copy without any set.
     """
     items, there = [], 0

@@ -31,16 +31,16 @@ WHISPER_CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES.values()))
 def whisper_code(tag: str) -> str | None:
     """Return Whisper's code for a language tag, or None where Whisper has no such language.
 
-    Takes ISO 639-1 and 639-3 (``ar``, ``ara``), Common Voice's locales (``zh-CN``) and FLEURS's
-    (``cmn_hans_cn``): what follows the language is looked at for Hong Kong's Chinese only.
-    ``yue`` is known to large-v3 and large-v3-turbo alone.
+    Takes ISO 639-1 and 639-3 (`ar`, `ara`), Common Voice's locales (`zh-CN`) and FLEURS's
+    (`cmn_hans_cn`): what follows the language is looked at for Hong Kong's Chinese only.
+    `yue` is known to large-v3 and large-v3-turbo alone.
     """
     tag = tag.strip().lower().replace("_", "-")
     return _REGIONAL.get(tag) or _CODES.get(tag.partition("-")[0])
 
 
 def prompt_code(tag: str, given: str | None = None) -> str:
-    """Return the code a corpus of that tag is prompted with: ``given`` by the user, or Whisper's.
+    """Return the code a corpus of that tag is prompted with: `given` by the user, or Whisper's.
 
     Raises: ValueError if Whisper lacks the language and none is given, or for a malformed code.
     """

@@ -28,19 +28,19 @@ def single_blanks(text: str) -> str:
 
 
 def half_width(text: str) -> str:
-    """Turn full-width letters and digits (``Ｔ恤``) into ASCII (``T恤``); punctuation stays."""
+    """Turn full-width letters and digits (`Ｔ恤`) into ASCII (`T恤`); punctuation stays."""
     return text.translate(_FULL_WIDTH)
 
 
 def speaker_name(*parts: str) -> str:
-    """Join a speaker's name from ASCII letters, digits and ``._``; anything else becomes ``_``.
+    """Join a speaker's name from ASCII letters, digits and `._`; anything else becomes `_`.
 
-    A name without ``-`` is what makes ids sort as speakers do, for ``-`` sorts before all of these:
-    ``a-9`` before ``a_b-1``, as ``a`` before ``a_b``.
+    A name without `-` is what makes ids sort as speakers do, for `-` sorts before all of these:
+    `a-9` before `a_b-1`, as `a` before `a_b`.
     """
     return "_".join(_NOT_IN_SPEAKER.sub("_", part) for part in parts)
 
 
 def utterance_id(speaker: str, rest: str) -> str:
-    """Join an utterance's id from its speaker's name and the rest (ASCII, ``-`` allowed)."""
+    """Join an utterance's id from its speaker's name and the rest (ASCII, `-` allowed)."""
     return f"{speaker}-{_NOT_IN_ID.sub('_', rest)}"

@@ -1,7 +1,7 @@
 """LibriSpeech: read English books, 16 kHz; here to see what was forgotten of English.
 
-Layout: ``LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt`` with the FLAC
-files beside it. The set ``test_clean`` is the subset ``test-clean``. Ids are the corpus's own;
+Layout: `LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt` with the FLAC
+files beside it. The set `test_clean` is the subset `test-clean`. Ids are the corpus's own;
 the speaker is the reader (ESPnet's recipe takes reader and chapter).
 
 Transcripts are in capitals without punctuation, which Whisper never writes; they are made lower
@@ -33,7 +33,7 @@ _SETS = {
 
 
 def find(path: Path) -> Path:
-    """Return the folder of the subsets: ``path``, ``path/LibriSpeech``, or a subset's parent."""
+    """Return the folder of the subsets: `path`, `path/LibriSpeech`, or a subset's parent."""
     marks = [_folder(name) for name in _SETS]
     return asked.find_root(path, marks, ("", "LibriSpeech"), "give the unpacked LibriSpeech")
 

@@ -48,7 +48,7 @@ def drop_long(
     ledger: Ledger,
     seconds_of: Callable[[Path], float | None] = header_seconds,
 ) -> list[Utterance]:
-    """Return the utterances that last at most ``longest`` seconds; the others are listed.
+    """Return the utterances that last at most `longest` seconds; the others are listed.
 
     Those whose length nobody can tell are kept.
     """
@@ -68,7 +68,7 @@ def drop_long(
 def draw_hours(
     utterances: Sequence[Utterance], hours: float | None, where: str, ledger: Ledger
 ) -> list[Utterance]:
-    """Return utterances of about ``hours`` hours, in the order of :func:`order` of their files.
+    """Return utterances of about `hours` hours, in the order of `order` of their files.
 
     The first one that exceeds the limit is still taken; a smaller part is the beginning of a larger
     one. All are returned, as they are, where there are no more. Those not drawn are counted

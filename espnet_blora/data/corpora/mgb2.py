@@ -1,9 +1,9 @@
 """MGB-2: Arabic broadcasts of Al Jazeera, 1,200 h; here to see what was forgotten of Arabic.
 
-Layout: ``{dev,test}/`` with ``wav.scp`` (paths relative to it), ``segments.non_overlap_speech`` and
-``text.non_overlap_speech`` in Buckwalter's transliteration; ``train/wav`` and
-``train/xml/utf8/*.xml`` with segments that an aligner matched to the captions. Segments whose word
-matching error rate is above ``wmer`` (80) are not trained on, as in Kaldi's recipe.
+Layout: `{dev,test}/` with `wav.scp` (paths relative to it), `segments.non_overlap_speech` and
+`text.non_overlap_speech` in Buckwalter's transliteration; `train/wav` and
+`train/xml/utf8/*.xml` with segments that an aligner matched to the captions. Segments whose word
+matching error rate is above `wmer` (80) are not trained on, as in Kaldi's recipe.
 
 Text is in Arabic letters, diacritics and all (scoring may take them off); a word of the evaluation
 sets with letters that Buckwalter's table lacks is left as it is and noted.
@@ -35,7 +35,7 @@ _WMER = 80.0
 
 
 def find(path: Path) -> Path:
-    """Return the folder of ``train``, ``dev`` and ``test``: ``path`` or ``path/mgb2``."""
+    """Return the folder of `train`, `dev` and `test`: `path` or `path/mgb2`."""
     marks = ["dev/text.non_overlap_speech", "test/text.non_overlap_speech", "train/xml/utf8"]
     return asked.find_root(path, marks, ("", "mgb2", "MGB2"), "give the unpacked MGB-2")
 
@@ -43,10 +43,10 @@ def find(path: Path) -> Path:
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read sets: ``dev`` and ``test`` in the order of ``text``, ``train`` sorted by XML file.
+    """Read sets: `dev` and `test` in the order of `text`, `train` sorted by XML file.
 
-    Left out and listed: segments without text, time or (evaluation sets) entry in ``segments``, and
-    those of ``train`` above the word matching error rate.
+    Left out and listed: segments without text, time or (evaluation sets) entry in `segments`, and
+    those of `train` above the word matching error rate.
 
     Raises: FileNotFoundError; ValueError with file:line for a malformed line, with file and segment
     for a malformed XML file.
@@ -100,13 +100,13 @@ def _evaluation(folder: Path, ledger: Ledger) -> Iterator[Utterance]:
 
 
 def _recording(folder: Path, place: str) -> Path:
-    """Return the audio of an entry of ``wav.scp``, whose path may be that of another machine."""
+    """Return the audio of an entry of `wav.scp`, whose path may be that of another machine."""
     path = folder / place
     return path if path.is_file() else folder / "wav" / Path(place).name
 
 
 def _names(key: str) -> tuple[str, str]:
-    """Speaker and utterance id: of ``<recording>_<speaker>_<rest>`` the first two fields speak."""
+    """Speaker and utterance id: of `<recording>_<speaker>_<rest>` the first two fields speak."""
     fields = key.split("_")
     speaker, rest = fields[:2], fields[2:]
     if not rest:
@@ -153,7 +153,7 @@ def _segments(file: Path) -> Iterator[ET.Element]:
 
 
 def _train_names(who: str, recording: str, start: float, end: float) -> tuple[str, str]:
-    """Speaker ``<recording>_speaker4`` of ``..._speaker4_align``, and the id with times in cs."""
+    """Speaker `<recording>_speaker4` of `..._speaker4_align`, and the id with times in cs."""
     number = who.partition("speaker")[2].partition("_")[0]
     speaker = speaker_name(recording, f"speaker{number or 'unknown'}")
     return speaker, utterance_id(speaker, f"{round(start * 100):07d}-{round(end * 100):07d}")

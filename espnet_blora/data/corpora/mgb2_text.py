@@ -62,7 +62,7 @@ _TO_ARABIC = str.maketrans(BUCKWALTER)
 def to_arabic(text: str) -> tuple[str, list[str]]:
     """Return the text in Arabic letters, and the words that were left as they are.
 
-    A word with a Latin letter that the table lacks (``facebook``: c and e) cannot be Arabic and is
+    A word with a Latin letter that the table lacks (`facebook`: c and e) cannot be Arabic and is
     left; what the table lacks otherwise (digits, punctuation) stays where it is.
     """
     words, left = [], []

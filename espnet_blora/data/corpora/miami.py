@@ -1,21 +1,21 @@
 """Bangor Miami: informal Spanish-English conversations, the published test sets of switching.
 
-Layout: ``beta/<conversation>.cha`` of the public repository, ``audio/<conversation>.mp3`` (or wav)
+Layout: `beta/<conversation>.cha` of the public repository, `audio/<conversation>.mp3` (or wav)
 fetched beside it. The sets are those of Weller et al. 2022: an utterance counts if it has a
 translation other than itself and lasts 0.3 s; it is code-switched if a word is marked as of the
 other language (marks "either language" apart).
 
-With ``miami_mapping.csv`` of that work the sets are exactly theirs. Without it the same rule is
+With `miami_mapping.csv` of that work the sets are exactly theirs. Without it the same rule is
 applied here, and monolingual utterances are divided by conversation: of the names in order, the
-first, third, ... go to ``mono_test``, the others to ``mono_train`` (theirs are divided at random
+first, third, ... go to `mono_test`, the others to `mono_train` (theirs are divided at random
 by utterance, so speakers of one are in the other).
 
-No set of theirs is switched speech to train on. ``train`` and ``valid`` are ``mono_train`` divided
-by conversation: in the order of the SHA-256 of their names, ``valid`` takes whole conversations
+No set of theirs is switched speech to train on. `train` and `valid` are `mono_train` divided
+by conversation: in the order of the SHA-256 of their names, `valid` takes whole conversations
 until it holds a tenth of the utterances.
 
-Whisper's prompt is the language of an utterance's unmarked words: ``[- spa]`` in it, else the
-first that the file names. So one set holds ``en`` and ``es``.
+Whisper's prompt is the language of an utterance's unmarked words: `[- spa]` in it, else the
+first that the file names. So one set holds `en` and `es`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Place(NamedTuple):
 
 
 def find(path: Path) -> Path:
-    """Return the folder that holds ``beta``, or the transcripts themselves."""
+    """Return the folder that holds `beta`, or the transcripts themselves."""
     hint = "clone github.com/donnekgit/miami and put the audio of bangortalk.org.uk into audio/"
     return asked.find_root(path, ["beta/*.cha", "*.cha"], ("", "miami", "data/miami"), hint)
 
@@ -82,7 +82,7 @@ def _recordings(root: Path) -> dict[str, Path]:
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets ``names``, by conversation and line.
+    """Read the sets `names`, by conversation and line.
 
     Raises: FileNotFoundError; ValueError with file and line for a malformed transcript or table.
     """
@@ -102,16 +102,16 @@ def read(
 
 
 def _sets_of(place: _Place, held_out: frozenset[str]) -> tuple[str, ...]:
-    """The sets a place belongs to: those of ``mono_train`` are in ``train`` or ``valid`` too."""
+    """The sets a place belongs to: those of `mono_train` are in `train` or `valid` too."""
     if place.set != "mono_train":
         return (place.set,)
     return place.set, "valid" if place.conversation.name in held_out else "train"
 
 
 def _held_out(places: Iterable[_Place]) -> frozenset[str]:
-    """The conversations of ``valid``.
+    """The conversations of `valid`.
 
-    Raises: ValueError if ``mono_train`` lies in fewer than two conversations.
+    Raises: ValueError if `mono_train` lies in fewer than two conversations.
     """
     sizes = Counter(p.conversation.name for p in places if p.set == "mono_train")
     if len(sizes) < 2:
@@ -129,7 +129,7 @@ def _held_out(places: Iterable[_Place]) -> frozenset[str]:
 
 
 def _id(conversation: str, line: miami_chat.Line) -> tuple[str, str]:
-    """Speaker and id: ``herring1_ABC`` and ``herring1_ABC-p00012``, line 12 from 0."""
+    """Speaker and id: `herring1_ABC` and `herring1_ABC-p00012`, line 12 from 0."""
     speaker = speaker_name(conversation, line.speaker)
     return speaker, utterance_id(speaker, f"p{line.number:05d}")
 
@@ -198,7 +198,7 @@ def _unfit(line: miami_chat.Line) -> str:
 def _published(
     path: Path, conversations: Mapping[str, _Conversation], ledger: Ledger
 ) -> list[_Place]:
-    """The places of ``miami_mapping.csv``, sorted by conversation and line."""
+    """The places of `miami_mapping.csv`, sorted by conversation and line."""
     places = []
     for where, row in csv_rows(path, _COLUMNS):
         name = _set_of(row, where)

@@ -1,7 +1,7 @@
 """CHAT transcripts as the Bangor corpora write them: utterances, their times, and their words.
 
-A file has headers (``@...``), main lines (``*ABC:`` TAB words), lines that belong to the main line
-before them (``%eng:``, a translation), and continuations, which begin with a TAB. The time of an
+A file has headers (`@...`), main lines (`*ABC:` TAB words), lines that belong to the main line
+before them (`%eng:`, a translation), and continuations, which begin with a TAB. The time of an
 utterance stands at its end between two bytes 0x15, in milliseconds.
 """
 
@@ -58,7 +58,7 @@ def read(path: Path) -> Chat:
     """Read a file.
 
     Raises: FileNotFoundError; ValueError naming file and line for what is none of the four kinds
-    of lines, a dependent or continued line with nothing before it, or no ``@Languages``.
+    of lines, a dependent or continued line with nothing before it, or no `@Languages`.
     """
     languages: list[str] = []
     result: list[Line] = []
@@ -93,20 +93,20 @@ def read(path: Path) -> Chat:
 
 
 def language_of(line: Line, chat: Chat) -> str:
-    """ISO 639-3 of the words without a mark: ``[- spa]`` in the line, else the file's first."""
+    """ISO 639-3 of the words without a mark: `[- spa]` in the line, else the file's first."""
     precode = _PRECODE.search(line.raw)
     return precode[1] if precode else chat.languages[0]
 
 
 def marked_words(raw: str) -> list[tuple[str, str]]:
-    """Words marked as of another language, with the mark: ``que@s:spa`` gives ("que", "spa")."""
+    """Words marked as of another language, with the mark: `que@s:spa` gives ("que", "spa")."""
     return [(word.lstrip('<"“['), mark) for word, mark in _MARKED.findall(_REMARK.sub(" ", raw))]
 
 
 def is_switched(raw: str) -> bool:
-    """Whether any word is marked as of another language, ``eng&spa`` (either of them) apart.
+    """Whether any word is marked as of another language, `eng&spa` (either of them) apart.
 
-    A word made of both (``@s:spa+eng``) counts.
+    A word made of both (`@s:spa+eng`) counts.
     """
     return any("&" not in mark for _, mark in marked_words(raw))
 
@@ -114,10 +114,10 @@ def is_switched(raw: str) -> bool:
 def clean(raw: str) -> str:
     """Return the words that were spoken.
 
-    Kept: retraced and repeated words (``[/]``, ``[//]``), fillers (``&-um``), punctuation.
-    Completed: ``(es)tá`` becomes "está", as it is written. Left out: fragments (``&th``), events
-    (``&=laughs``), words not spoken (``0word``), pauses, ``xxx``, all ``[...]``, marks of language,
-    quotation marks, and the signs of broken-off utterances. ``o_k`` becomes "ok", any other ``_`` a
+    Kept: retraced and repeated words (`[/]`, `[//]`), fillers (`&-um`), punctuation.
+    Completed: `(es)tá` becomes "está", as it is written. Left out: fragments (`&th`), events
+    (`&=laughs`), words not spoken (`0word`), pauses, `xxx`, all `[...]`, marks of language,
+    quotation marks, and the signs of broken-off utterances. `o_k` becomes "ok", any other `_` a
     blank.
     """
     text = _TIME.sub(" ", raw).replace("\x15", " ")

@@ -1,14 +1,14 @@
 """SEAME (LDC2015S04): Mandarin-English conversations and interviews.
 
-Read as ESPnet's recipe does: transcripts of phase II, the official split (:mod:`.seame_split`),
-text cleaned of marks (:mod:`.seame_text`). The official list names every training recording; what
+Read as ESPnet's recipe does: transcripts of phase II, the official split (`.seame_split`),
+text cleaned of marks (`.seame_text`). The official list names every training recording; what
 is in neither list is left out, and so are lines that are empty without their tags (also with
-``noise=keep``) or at most 1 cs long, in all sets.
+`noise=keep`) or at most 1 cs long, in all sets.
 
 Differences from ESPnet's recipe: the validation draw does not depend on directory listings; a test
 line is the nearest one within 3 cs at both ends, not the first one nearer than 3; the recording
 whose letters LDC wrote in another order is kept; times are LDC's milliseconds, not rounded; more
-marks are removed (``=``, ``!``, ``…``).
+marks are removed (`=`, `!`, `…`).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Settings:
 
 
 def _spans(lines: Mapping[str, Sequence[Line]]) -> dict[str, list[tuple[int, int]]]:
-    """Start and end of every line in centiseconds, for ``match``."""
+    """Start and end of every line in centiseconds, for `match`."""
     return {
         name: [(official.centiseconds(x.start), official.centiseconds(x.end)) for x in some]
         for name, some in lines.items()
@@ -117,7 +117,7 @@ class _Maker:
 def read(
     root: Path, sets: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets asked for, each sorted by utterance id ``speaker-recording-start-end`` (cs).
+    """Read the sets asked for, each sorted by utterance id `speaker-recording-start-end` (cs).
 
     Raises: FileNotFoundError; ValueError for a bad option, or naming file and line.
     """

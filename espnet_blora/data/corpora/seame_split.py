@@ -41,8 +41,8 @@ def canonical(recording: str) -> str:
     """Return a recording's name in lower case, with the speaker's letters in their usual order.
 
     The letters are gender (M, F), nationality (A, B) and channel (P, Q, X, Y, Z). LDC's copy has
-    one file with the channel first (``31NC50XFB_0101``), which the official list calls
-    ``31nc50fbx_0101``: compared as they stand, a training recording would be lost.
+    one file with the channel first (`31NC50XFB_0101`), which the official list calls
+    `31nc50fbx_0101`: compared as they stand, a training recording would be lost.
     """
     name = recording.strip().lower()
     parts = _NAME.match(name)
@@ -55,8 +55,8 @@ def canonical(recording: str) -> str:
 def speaker_of(recording: str) -> str:
     """Return the speaker of a recording, as ESPnet names it.
 
-    Interviews: the first five characters (``ni97m``); conversations: without the pair's number and
-    the last two letters of the name (``99nc98fbx_0101`` -> ``nc98f``), so that one person in two
+    Interviews: the first five characters (`ni97m`); conversations: without the pair's number and
+    the last two letters of the name (`99nc98fbx_0101` -> `nc98f`), so that one person in two
     pairs is one speaker.
     """
     prefix = canonical(recording).split("_")[0]
@@ -174,7 +174,7 @@ def centiseconds(milliseconds: int) -> int:
 def match(
     listed: Iterable[Listed], spans: Mapping[str, Sequence[tuple[int, int]]]
 ) -> tuple[dict[str, tuple[str, int]], list[Listed]]:
-    """Find the corpus's line of each official utterance: the nearest one within ``TOLERANCE``.
+    """Find the corpus's line of each official utterance: the nearest one within `TOLERANCE`.
 
     Args:
         listed: official utterances.
@@ -212,8 +212,8 @@ def draw_valid(ids: Iterable[str], valid: str) -> frozenset[str]:
 
     ESPnet shuffles with seed 531 and takes the last 5 %; its order before the shuffle is that of a
     directory listing, so no two machines agree. Here the ids are sorted by their bytes first. As
-    there, speakers of valid also occur in train. ``valid``: a share or count, see ``part_size``;
-    ``"3000"`` is what BLoRA's authors take.
+    there, speakers of valid also occur in train. `valid`: a share or count, see `part_size`;
+    `"3000"` is what BLoRA's authors take.
     """
     shuffled = c_sorted(ids)
     size = part_size(valid, len(shuffled), "valid")

@@ -3,17 +3,17 @@
 What the marks mean, and what becomes of them:
 
 =====================================  ===================================================
-``[lah]``, ``(er)``                    particles and hesitations: kept as words, as ESPnet does
-``(ppl)``, ``<ppb>``, ``ppo``          laughter and other noise: a tag, or removed
-``<v-noise>``                          the same in the split repository
-``<unk>``, ``<unl>``, ``<unk place>``  not understood: a tag, or removed
-``#nasi-lemak#``                       other languages and dialects: kept as words
-``= ~ * - × —— · 【】 {}``, …           removed; a hyphen separates words
-``ＫＴＶ``, ``é``                      ``ktv``, ``e``
+`[lah]`, `(er)`                    particles and hesitations: kept as words, as ESPnet does
+`(ppl)`, `<ppb>`, `ppo`          laughter and other noise: a tag, or removed
+`<v-noise>`                          the same in the split repository
+`<unk>`, `<unl>`, `<unk place>`  not understood: a tag, or removed
+`#nasi-lemak#`                       other languages and dialects: kept as words
+`= ~ * - × —— · 【】 {}`, …           removed; a hyphen separates words
+`ＫＴＶ`, `é`                      `ktv`, `e`
 U+3000, U+00A0, control characters     a blank, a blank, nothing
 =====================================  ===================================================
 
-With ``noise="keep"`` the tags are ``<noise>`` and ``<unk>``, repeated ``<noise>`` written once:
+With `noise="keep"` the tags are `<noise>` and `<unk>`, repeated `<noise>` written once:
 what ESPnet's recipe trains on and scores (its README's 16.6 and 23.3). The default removes them,
 for Whisper was trained to write none: a tag is several tokens in an order it never met, and work
 on Whisper trains and scores without them. Text is lower case, as in the split repository.
@@ -95,7 +95,7 @@ _OTHER_TAG = re.compile(r"<[^<>]*[^\W_][^<>]*>")
 
 
 def _odd_brackets(text: str) -> bool:
-    """Whether brackets do not pair up: ``(ppl0``, ``loh]``, ``(huh]``, ``[[ah]``, one ``#``."""
+    """Whether brackets do not pair up: `(ppl0`, `loh]`, `(huh]`, `[[ah]`, one `#`."""
     open_: list[str] = []
     for char in text:
         if char in "([{<【":
@@ -110,12 +110,12 @@ def clean(raw: str, noise: str = "remove") -> Cleaned:
 
     Args:
         raw: a transcript of the corpus or of the split repository.
-        noise: ``"remove"``, or ``"keep"`` for ``<noise>`` and ``<unk>`` as ESPnet writes them.
+        noise: `"remove"`, or `"keep"` for `<noise>` and `<unk>` as ESPnet writes them.
 
     Returns: the text (lower case, Han unspaced) and notes on what was repaired. Cleaning a cleaned
     text changes nothing.
 
-    Raises: ValueError for another ``noise``.
+    Raises: ValueError for another `noise`.
     """
     if noise not in NOISE_STYLES:
         raise ValueError(f"noise={noise!r}: allowed are {' and '.join(NOISE_STYLES)}")

@@ -23,7 +23,7 @@ _FIELDS = {"I": 4, "II": 5}
 
 
 class Line(NamedTuple):
-    """One transcribed stretch; times in milliseconds, ``language`` empty in phase I."""
+    """One transcribed stretch; times in milliseconds, `language` empty in phase I."""
 
     start: int
     end: int
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 
 
 def style_folder(root: Path, style: str) -> Path | None:
-    """Return where a style's ``audio`` and ``transcript`` lie, or None."""
+    """Return where a style's `audio` and `transcript` lie, or None."""
     for place in _PLACES:
         if (root / place / style / "audio").is_dir():
             return root / place / style
@@ -41,7 +41,7 @@ def style_folder(root: Path, style: str) -> Path | None:
 
 
 def find(root: Path) -> Path:
-    """Find the copy in the user's folder: LDC's root, its ``data``, or both discs side by side.
+    """Find the copy in the user's folder: LDC's root, its `data`, or both discs side by side.
 
     Raises: FileNotFoundError listing what was looked for.
     """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def part_size(value: str, total: int, option: str) -> int:
-    """Return how many of ``total`` an option asks for.
+    """Return how many of `total` an option asks for.
 
-    ``value``: a count (``"300"``), a percentage (``"5%"``) or a share (``"0.05"``). A share is
+    `value`: a count (`"300"`), a percentage (`"5%"`) or a share (`"0.05"`). A share is
     rounded down, but a share above 0 of a set that is not empty gives at least 1.
 
-    Raises: ValueError naming the option if it is none of these, or if nothing of ``total`` would be
+    Raises: ValueError naming the option if it is none of these, or if nothing of `total` would be
     left.
     """
     text = value.strip()

@@ -1,4 +1,4 @@
-"""Tables of a corpus, row by row, each with the place it stands at (``file:line``).
+"""Tables of a corpus, row by row, each with the place it stands at (`file:line`).
 
 All are UTF-8. A byte order mark at the beginning and a carriage return at a line's end, which
 editors leave behind, are taken off; a line of blanks alone is passed over. Whatever else is wrong
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 class Keyed(NamedTuple):
-    """One line ``<key> <value>``: where it stands, its key, and the rest of the line."""
+    """One line `<key> <value>`: where it stands, its key, and the rest of the line."""
 
     where: str
     key: str
@@ -51,9 +51,9 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def keyed(path: str | Path) -> Iterator[Keyed]:
-    """Yield lines ``<key> <value>``, cut at the first blank or TAB; the value may be empty.
+    """Yield lines `<key> <value>`, cut at the first blank or TAB; the value may be empty.
 
-    Raises: as ``lines``; ValueError with file:line for a line that begins with a blank, and for a
+    Raises: as `lines`; ValueError with file:line for a line that begins with a blank, and for a
     key that was there before.
     """
     first: dict[str, int] = {}
@@ -75,10 +75,10 @@ def tsv(
 ) -> Iterator[Row]:
     """Yield the rows of a table whose fields are separated by TABs and never quoted.
 
-    ``columns`` names the fields of a table without a header; otherwise the first line does, in
-    any order, and must hold those ``needed``.
+    `columns` names the fields of a table without a header; otherwise the first line does, in
+    any order, and must hold those `needed`.
 
-    Raises: as ``lines``; ValueError with file:line for a needed column that is absent, or a row
+    Raises: as `lines`; ValueError with file:line for a needed column that is absent, or a row
     with another number of fields than the header's.
     """
     for number, line in lines(path):
@@ -93,9 +93,9 @@ def tsv(
 def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a table of comma-separated values with a header line (RFC 4180 quotes).
 
-    A quoted field may hold commas and line breaks; ``where`` is the line its row begins on.
+    A quoted field may hold commas and line breaks; `where` is the line its row begins on.
 
-    Raises: as ``tsv``; ValueError with file:line for a quote that is never closed.
+    Raises: as `tsv`; ValueError with file:line for a quote that is never closed.
     """
     reader = csv.reader((f"{line}\n" for _, line in lines(path)), strict=True)
     columns = None
@@ -114,9 +114,9 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where and what of each line, one JSON object a line; ``needed`` keys hold strings.
+    """Yield where and what of each line, one JSON object a line; `needed` keys hold strings.
 
-    Raises: as ``lines``; ValueError with file:line for what is no JSON object, or lacks a key.
+    Raises: as `lines`; ValueError with file:line for what is no JSON object, or lacks a key.
     """
     for number, line in lines(path):
         if not line.strip():

@@ -1,12 +1,12 @@
 """TALCS: Mandarin-English lessons of online teaching, 587 h at 16 kHz.
 
-Layout: ``TALCS_corpus/{train_set,dev_set,test_set}/label.txt`` with lines ``<stem> <text>``, and
-``wav/<stem>.wav`` beside it. Nobody says who speaks: every recording is a speaker of its own, so no
+Layout: `TALCS_corpus/{train_set,dev_set,test_set}/label.txt` with lines `<stem> <text>`, and
+`wav/<stem>.wav` beside it. Nobody says who speaks: every recording is a speaker of its own, so no
 figure by speaker means anything here.
 
 English is in capitals throughout, which is no information and nothing that Whisper writes; it is
-made lower case (``THIS ONE`` -> ``this one``; ``PPT`` too). Full-width letters become ASCII ones.
-Scoring does not tell case or width apart, so figures stay comparable; ``case=corpus`` keeps both.
+made lower case (`THIS ONE` -> `this one`; `PPT` too). Full-width letters become ASCII ones.
+Scoring does not tell case or width apart, so figures stay comparable; `case=corpus` keeps both.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
 
 
 def find(path: Path) -> Path:
-    """Return the folder of ``train_set``, ...: ``path`` or ``path/TALCS_corpus``."""
+    """Return the folder of `train_set`, ...: `path` or `path/TALCS_corpus`."""
     marks = [f"{name}_set" for name in _SETS]
     return asked.find_root(path, marks, ("", "TALCS_corpus"), "give the unpacked TALCS_corpus")
 
 
 def clean(text: str, case: str = "lower") -> str:
-    """Bring a transcript to what Whisper writes; ``case``: ``"lower"`` or ``"corpus"``."""
+    """Bring a transcript to what Whisper writes; `case`: `"lower"` or `"corpus"`."""
     if case == "lower":
         text = half_width(text).lower()
     return unspaced(single_blanks(text))
@@ -42,7 +42,7 @@ def clean(text: str, case: str = "lower") -> str:
 def read(
     root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read sets in the order of ``label.txt``; a line without text is left out and listed.
+    """Read sets in the order of `label.txt`; a line without text is left out and listed.
 
     Raises: FileNotFoundError; ValueError with file:line for a stem that is there twice.
     """

@@ -1,6 +1,6 @@
 """Synthetic corpora laid out on disk exactly as the real ones; all text and speech is invented.
 
-Each module has ``make(root, utterances=..., seed=0) -> Layout``.
+Each module has `make(root, utterances=..., seed=0) -> Layout`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Layout:
     texts: Mapping[str, Mapping[str, str]]  # set -> id -> text
     languages: Mapping[str, Mapping[str, str]]  # set -> id -> Whisper's code
     skips: Mapping[str, int] = field(default_factory=dict)  # reason -> how often
-    options: Mapping[str, str] = field(default_factory=dict)  # for ``Corpus.read``
+    options: Mapping[str, str] = field(default_factory=dict)  # for `Corpus.read`
 
     def ids(self, name: str) -> list[str]:
         """The ids of a set, sorted."""

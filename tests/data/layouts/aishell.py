@@ -13,7 +13,7 @@ def make(
     seed: int = 0,
     sets: tuple[str, ...] = ("train", "dev", "test"),
 ) -> Layout:
-    """Lay out ``data_aishell`` with ``utterances`` to be kept in each set."""
+    """Lay out `data_aishell` with `utterances` to be kept in each set."""
     top = root / "data_aishell"
     texts, lines = {}, []
     for index, name in enumerate(sets):

@@ -1,7 +1,7 @@
-"""ArzEn laid out as ``ArzEn_SpeechCorpus_1.0`` is, with ArzEn-ST beside it. All text is invented.
+"""ArzEn laid out as `ArzEn_SpeechCorpus_1.0` is, with ArzEn-ST beside it. All text is invented.
 
 One recording a set; a fourth is in no list, and a list names a fifth that nobody transcribed. The
-suffixes differ in case, ``wav.scp`` names files of another machine, ``C10-R91`` is stereo at
+suffixes differ in case, `wav.scp` names files of another machine, `C10-R91` is stereo at
 44.1 kHz.
 """
 
@@ -38,7 +38,7 @@ class ArzenLayout(Layout):
 
 
 def texts(count: int, offset: int) -> list[tuple[str, str]]:
-    """``count`` pairs of raw and clean text; another ``offset``, other texts after the first."""
+    """`count` pairs of raw and clean text; another `offset`, other texts after the first."""
     made = list(TEXTS[:count])
     for number in range(len(made), count):
         text = f"عندي meeting رقم {WORDS[(number + offset) % 10]} بعد الشغل"
@@ -56,7 +56,7 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 def make(root: Path, utterances: int = 6, seed: int = 0) -> ArzenLayout:
-    """Lay out ``utterances`` a set under ``root/ArzEn_SpeechCorpus_1.0``."""
+    """Lay out `utterances` a set under `root/ArzEn_SpeechCorpus_1.0`."""
     home = root / "ArzEn_SpeechCorpus_1.0"
     tables: dict[str, list[str]] = {n: [] for n in ("segments", "text", "utt2spk", "wav.scp")}
     expected: dict[str, dict[str, str]] = {}

@@ -23,7 +23,7 @@ def make(
     seed: int = 0,
     sets: tuple[str, ...] = ("train", "valid", "test"),
 ) -> Layout:
-    """Lay out ``ASCEND`` with ``utterances`` to be kept in each set."""
+    """Lay out `ASCEND` with `utterances` to be kept in each set."""
     top = root / "ASCEND"
     (top / "waves").mkdir(parents=True)
     texts = {}

@@ -31,9 +31,9 @@ SETS = ("train", "dev", "test")
 def make(
     root: Path, utterances: int = 4, seed: int = 0, locale: str = "es", header: int = 17
 ) -> Layout:
-    """Lay out one locale with ``utterances`` to be kept in each set; more may join it at ``root``.
+    """Lay out one locale with `utterances` to be kept in each set; more may join it at `root`.
 
-    ``validated.tsv`` has the rows of all sets and one more.
+    `validated.tsv` has the rows of all sets and one more.
     """
     release = root / RELEASES[header]
     folder, language = release / locale, locale.partition("-")[0]

@@ -11,7 +11,7 @@ _KINDS = {"cmn-eng": ("zh", "zh-en"), "ara-eng": ("ar", "ar-en")}
 
 
 def make(root: Path, utterances: int = 4, seed: int = 0, pair: str = "cmn-eng") -> Layout:
-    """Lay out sets with ``utterances`` of ``pair`` to be kept in each, and two of other pairs."""
+    """Lay out sets with `utterances` of `pair` to be kept in each, and two of other pairs."""
     texts = {}
     language, kind = _KINDS[pair]
     for index, (name, place) in enumerate(FOLDERS.items()):

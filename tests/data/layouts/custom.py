@@ -33,23 +33,23 @@ def _keyed(path: Path, lines: dict[str, str]) -> None:
 
 
 def tones(root: Path, count: int = 10) -> Path:
-    """Write ``clips/a0.wav``, ``clips/a1.wav``, ...: something to name in tables."""
+    """Write `clips/a0.wav`, `clips/a1.wav`, ...: something to name in tables."""
     for number in range(count):
         speech.write(root / "clips" / f"a{number}.wav", speech.tone(0.3, 200 + number))
     return root
 
 
 def table(root: Path, rows: Sequence[str], name: str = "transcripts.csv", **kwargs: str) -> Path:
-    """Write the rows of a table; ``kwargs``: encoding, newline."""
+    """Write the rows of a table; `kwargs`: encoding, newline."""
     path = root / name
     path.write_text("".join(f"{row}\n" for row in rows), **{"encoding": "utf-8", **kwargs})
     return path
 
 
 def make(root: Path, utterances: int = 10, seed: int = 0, form: str = "tsv") -> Layout:
-    """Lay out one of ``FORMS`` below ``root``; ``texts`` and ``languages`` have one set, ``all``.
+    """Lay out one of `FORMS` below `root`; `texts` and `languages` have one set, `all`.
 
-    ``seed`` chooses who speaks what. Speakers are named in all forms but ``files``.
+    `seed` chooses who speaks what. Speakers are named in all forms but `files`.
     """
     root.mkdir(parents=True, exist_ok=True)
     texts: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Fisher Spanish laid out as LDC2010S01 and LDC2010T04 are, with the mapping files beside them.
 
 All names, calls and words are invented. Five calls: two of train, one each of dev, dev2 and test.
-The channels of a call differ in voice, or, with ``sound="tone"``, in pitch: 440 Hz is side A (0 in
+The channels of a call differ in voice, or, with `sound="tone"`, in pitch: 440 Hz is side A (0 in
 the transcripts), 1000 Hz side B.
 """
 
@@ -37,7 +37,7 @@ EN = '<foreign lang="English">'
 class Said(NamedTuple):
     """An utterance: its segments as transcribed, what they come to, whether it switches.
 
-    ``half``: exactly half of the words are foreign; ``skip``: why it is left out.
+    `half`: exactly half of the words are foreign; `skip`: why it is left out.
     """
 
     raw: tuple[str, ...]
@@ -108,7 +108,7 @@ def _filler(switched: bool, number: int) -> Said:
 
 
 def _said(utterances: int, start: int, *, odd: bool) -> list[Said]:
-    """``utterances`` code-switched and as many other ones, alternately."""
+    """`utterances` code-switched and as many other ones, alternately."""
     made = []
     for number in range(utterances):
         for known, switched in ((SWITCHED, True), (MONO, False)):
@@ -186,8 +186,8 @@ def speaker(call: str, channel: int) -> str:
 def make(
     root: Path, utterances: int = 10, seed: int = 0, *, sound: str = "speech", discs: bool = False
 ) -> FisherLayout:
-    """Lay out ``utterances`` code-switched and as many other utterances of train, half of it of
-    the evaluation sets; with ``discs`` LDC2010S01's two discs are not merged."""
+    """Lay out `utterances` code-switched and as many other utterances of train, half of it of
+    the evaluation sets; with `discs` LDC2010S01's two discs are not merged."""
     everything: dict[str, list[tuple[str, Said]]] = {
         p: [] for p in ("train", "dev", "dev2", "test")
     }

@@ -20,7 +20,7 @@ _LANGUAGES = {
 def make(
     root: Path, utterances: int = 4, seed: int = 0, lang: str = "es_419", packed: bool = False
 ) -> Layout:
-    """Lay out one language with ``utterances`` to be kept in each set; more may join it."""
+    """Lay out one language with `utterances` to be kept in each set; more may join it."""
     folder, language = root / "data" / lang, _LANGUAGES[lang]
     texts = {}
     for index, name in enumerate(SETS):

@@ -11,7 +11,7 @@ def make(
     seed: int = 0,
     sets: tuple[str, ...] = ("test_clean", "dev_clean"),
 ) -> Layout:
-    """Lay out ``LibriSpeech`` with ``utterances`` to be kept in each set."""
+    """Lay out `LibriSpeech` with `utterances` to be kept in each set."""
     top = root / "LibriSpeech"
     texts, number = {}, 0
     for index, name in enumerate(sets):

@@ -14,7 +14,7 @@ def make(
     seed: int = 0,
     sets: tuple[str, ...] = ("train", "dev", "test"),
 ) -> Layout:
-    """Lay out ``mgb2`` with ``utterances`` to be kept in each set, two recordings a set."""
+    """Lay out `mgb2` with `utterances` to be kept in each set, two recordings a set."""
     texts = {}
     for index, name in enumerate(sets):
         folder, texts[name] = root / "mgb2" / name, {}

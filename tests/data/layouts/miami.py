@@ -1,8 +1,8 @@
 """Bangor Miami laid out as its repository and audio are. All names and words are invented.
 
-``fixture1`` is mainly English, with a WAV file; the others are mainly Spanish, ``fixture2`` with an
-MP3 file. Monolingual utterances of the first are ``mono_test``; those of the second and fourth are
-``mono_train``, and ``train`` and ``valid``.
+`fixture1` is mainly English, with a WAV file; the others are mainly Spanish, `fixture2` with an
+MP3 file. Monolingual utterances of the first are `mono_test`; those of the second and fourth are
+`mono_train`, and `train` and `valid`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _filled(lines: Sequence[Said], utterances: int) -> list[Said]:
 
 
 def make(root: Path, utterances: int = 4, seed: int = 0) -> MiamiLayout:
-    """Lay out about ``utterances`` a set in ``root/beta`` and ``root/audio``."""
+    """Lay out about `utterances` a set in `root/beta` and `root/audio`."""
     texts: dict[str, dict[str, str]] = {CS: {}, TEST: {}, TRAIN: {}}
     languages: dict[str, dict[str, str]] = {CS: {}, TEST: {}, TRAIN: {}}
     skips: dict[str, int] = {}

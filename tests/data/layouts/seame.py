@@ -2,8 +2,8 @@
 
 Recordings: two conversations' pairs and two interviews for training, one of each for devman and
 for devsge, one in no list, one transcript without audio and one audio file without transcript. File
-names are upper case, the split's lower case. ``91NC92MAY`` is stereo at 44.1 kHz, ``UI93FAZ`` is
-8 kHz and long, so that its times have six digits in centiseconds, and ``99NC50XFB`` has its letters
+names are upper case, the split's lower case. `91NC92MAY` is stereo at 44.1 kHz, `UI93FAZ` is
+8 kHz and long, so that its times have six digits in centiseconds, and `99NC50XFB` has its letters
 in another order than the split.
 """
 
@@ -21,7 +21,7 @@ CONVERSATION, INTERVIEW = "conversation", "interview"
 
 @dataclass(frozen=True)
 class Text:
-    """A transcript and what cleaning makes of it (``kept``: with ``noise=keep``)."""
+    """A transcript and what cleaning makes of it (`kept`: with `noise=keep`)."""
 
     raw: str
     clean: str
@@ -88,7 +88,7 @@ def filler(number: int) -> Text:
 
 @dataclass(frozen=True)
 class Recording:
-    """One audio file; ``name`` as on disk, ``listed`` as in the split, ``speaker`` as ESPnet's."""
+    """One audio file; `name` as on disk, `listed` as in the split, `speaker` as ESPnet's."""
 
     name: str
     style: str
@@ -118,7 +118,7 @@ VOICES = {r.speaker: speech.VOICES[i % len(speech.VOICES)] for i, r in enumerate
 
 @dataclass(frozen=True)
 class SeameLayout(Layout):
-    """Also ``kept``: the texts with ``noise=keep``, and what the ledger must note."""
+    """Also `kept`: the texts with `noise=keep`, and what the ledger must note."""
 
     kept: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
@@ -161,7 +161,7 @@ def _speak(recording: Recording, texts: Sequence[Text], audio: Path) -> list[_Wr
 
 
 def _texts(utterances: int) -> dict[str, list[Text]]:
-    """Recording -> its texts, ``utterances`` a part (train with valid, devman, devsge)."""
+    """Recording -> its texts, `utterances` a part (train with valid, devman, devsge)."""
     result: dict[str, list[Text]] = {r.name: [] for r in RECORDINGS}
     fill = 0
     for part in ("train", "devman", "devsge"):
@@ -192,7 +192,7 @@ def _spaced(text: str) -> str:
 def write_split(
     folder: Path, listed: Mapping[str, Sequence[Official]], recordings: Sequence[Recording]
 ) -> None:
-    """Write the split repository; ``segments`` is 0.01 s beside the id in every third line."""
+    """Write the split repository; `segments` is 0.01 s beside the id in every third line."""
     for name, place in (("devman", "dev_man"), ("devsge", "dev_sge")):
         tables: dict[str, dict[str, str]] = {n: {} for n in ("segments", "text", "utt2spk")}
         for number, (recording, speaker, start, end, text) in enumerate(listed[name]):
@@ -231,9 +231,9 @@ def _write_phases(folder: Path, name: str, lines: Sequence[_Written], extra: str
 
 
 def make(root: Path, utterances: int = 10, seed: int = 0) -> SeameLayout:
-    """Lay the corpus out below ``root``: ``LDC2015S04`` and ``SEAME-dev-set``.
+    """Lay the corpus out below `root`: `LDC2015S04` and `SEAME-dev-set`.
 
-    ``utterances``: in devman, in devsge, and in train and valid together. ``seed`` moves the
+    `utterances`: in devman, in devsge, and in train and valid together. `seed` moves the
     official times beside LDC's, by at most 3 cs.
     """
     rng = random.Random(seed)
@@ -320,7 +320,7 @@ def _layout(root: Path, made: dict[str, dict[str, Text]]) -> SeameLayout:
 
 
 def raw_lines(n: int, recording: str) -> Iterator[str]:
-    """Yield ``n`` lines of phase II of one recording, with marks of every family."""
+    """Yield `n` lines of phase II of one recording, with marks of every family."""
     texts = [*TEXTS, *(filler(i) for i in range(30))]
     for i in range(n):
         start = 1000 + 4000 * i
@@ -328,7 +328,7 @@ def raw_lines(n: int, recording: str) -> Iterator[str]:
 
 
 def make_lines(root: Path, n: int = 100_000) -> SeameLayout:
-    """Lay out ``n`` lines without sound (audio files are empty): for time and memory.
+    """Lay out `n` lines without sound (audio files are empty): for time and memory.
 
     About one line in ten is in a test set.
     """

@@ -96,10 +96,10 @@ def say(
     rate: int = RATE,
     voice: str = VOICES[0],
 ) -> np.ndarray:
-    """Speak a text: float32 of shape (samples,) at ``rate`` Hz, spoken once a process.
+    """Speak a text: float32 of shape (samples,) at `rate` Hz, spoken once a process.
 
-    ``language`` is Whisper's code; Latin words in Chinese or Arabic text are read in English. With
-    ``seconds`` the wave is cut, or filled with silence, to exactly that length. A text without
+    `language` is Whisper's code; Latin words in Chinese or Arabic text are read in English. With
+    `seconds` the wave is cut, or filled with silence, to exactly that length. A text without
     letters gives a short tone.
     """
     wave = _said(text, language, voice, rate)
@@ -107,7 +107,7 @@ def say(
 
 
 def fit(wave: np.ndarray, samples: int) -> np.ndarray:
-    """Cut a wave, or fill it with silence, to ``samples``."""
+    """Cut a wave, or fill it with silence, to `samples`."""
     return np.concatenate([wave, np.zeros(max(0, samples - len(wave)), np.float32)])[:samples]
 
 
@@ -126,7 +126,7 @@ def loudest_hz(wave: np.ndarray, rate: int = RATE) -> float:
 def recording(
     pieces: Iterable[tuple[float, np.ndarray]], seconds: float, rate: int = RATE
 ) -> np.ndarray:
-    """A recording of ``seconds`` with each wave at its start (in seconds) and silence between."""
+    """A recording of `seconds` with each wave at its start (in seconds) and silence between."""
     wave = np.zeros(round(seconds * rate), np.float32)
     for start, piece in pieces:
         first = round(start * rate)

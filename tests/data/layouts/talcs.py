@@ -11,7 +11,7 @@ def make(
     seed: int = 0,
     sets: tuple[str, ...] = ("train", "dev", "test"),
 ) -> Layout:
-    """Lay out ``TALCS_corpus`` with ``utterances`` to be kept in each set."""
+    """Lay out `TALCS_corpus` with `utterances` to be kept in each set."""
     top = root / "TALCS_corpus"
     texts = {}
     for index, name in enumerate(sets):

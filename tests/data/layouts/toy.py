@@ -15,7 +15,7 @@ _SUFFIXES = ("flac", "wav", "sph")
 
 
 def make(root: Path, utterances: int = 6, seed: int = 0) -> Layout:
-    """Lay out ``audio/<name>.<suffix>`` and ``table.tsv``; the last line of it is not whole."""
+    """Lay out `audio/<name>.<suffix>` and `table.tsv`; the last line of it is not whole."""
     texts, lines, pieces = {}, [], {}
     for n in range(utterances):
         suffix = _SUFFIXES[n % 3]

@@ -9,7 +9,7 @@ from espnet_blora.data import audio, kaldi
 
 
 def read_part(root: Path, part: str) -> dict[str, tuple[Path, str]]:
-    """Utterance id -> (SPHERE file, text) of ``train`` or ``test``."""
+    """Utterance id -> (SPHERE file, text) of `train` or `test`."""
     texts = {}
     for line in (root / "etc" / f"an4_{part}.transcription").read_text().splitlines():
         words, name = re.fullmatch(r"(.*) \((.*)\)", line).groups()

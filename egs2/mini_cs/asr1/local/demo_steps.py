@@ -41,7 +41,7 @@ class Step:
     folder: str = ""  # experiment that another configuration must not share
 
     def fingerprint(self, earlier: dict[str, str], folder: Path) -> str:
-        """Digest of the command, the input files (in ``folder``) and the steps before."""
+        """Digest of the command, the input files (in `folder`) and the steps before."""
         digest = hashlib.sha256(
             json.dumps([self.command, [earlier[n] for n in self.after]]).encode()
         )

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 
-from espnet_blora.data.kaldi import read_keyed
 from espnet_blora.decoding.search import search
 from espnet_blora.text.tokens import mixed_tokens
+from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode_features, log_mel

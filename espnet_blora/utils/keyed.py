@@ -1,4 +1,4 @@
-"""``key value`` files, Kaldi's way: one utterance a line, read whole or looked up.
+"""`key value` files, Kaldi's way: one utterance a line, read whole or looked up.
 
 The key ends at the first blank or tab; blanks around the value do not count. Nothing is repaired:
 a file with a byte order mark, carriage returns, bytes that are not UTF-8, or a key that is empty,
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import mmap
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+from espnet_blora.utils import atomic
 
 _BLANKS = " \t"
 _BLOCK = 1 << 20  # bytes decoded at a time
@@ -18,7 +20,7 @@ _SHOWN = 5  # further lines named in a message; the rest is counted
 
 
 def check_key(key: str, where: str) -> None:
-    """Refuse what is no id; ``where`` begins the message.
+    """Refuse what is no id; `where` begins the message.
 
     Raises: ValueError for an empty id, or one with blanks or control characters.
     """
@@ -35,7 +37,7 @@ def check_key(key: str, where: str) -> None:
 
 
 def read_keyed(path: str | Path) -> dict[str, str]:
-    """Read a file of ``key value`` lines; a line with a key alone gives an empty value.
+    """Read a file of `key value` lines; a line with a key alone gives an empty value.
 
     Raises: FileNotFoundError; ValueError naming file and lines for a duplicate or empty id, a
     carriage return, a byte order mark, or bytes that are not UTF-8.
@@ -46,13 +48,13 @@ def read_keyed(path: str | Path) -> dict[str, str]:
 
 
 class KeyedText(Mapping[str, str]):
-    """A file of ``key value`` lines whose values stay in the file: id -> value, read when asked
+    """A file of `key value` lines whose values stay in the file: id -> value, read when asked
     for.
 
     The whole file is checked at once; what is kept an utterance is its id, its line number and its
     place. Do not cut the file short while it is in use.
 
-    Raises: as :func:`read_keyed`.
+    Raises: as `read_keyed`.
     """
 
     def __init__(self, path: str | Path):
@@ -81,11 +83,32 @@ class KeyedText(Mapping[str, str]):
         return len(self._numbers)
 
     def where(self, key: str) -> str:
-        """Return ``file:line`` of an id.
+        """Return `file:line` of an id.
 
         Raises: KeyError for an id that is not there.
         """
         return f"{self.path}:{self._numbers[key]}"
+
+
+def c_sorted(keys: Iterable[str]) -> list[str]:
+    """Sort as `LC_ALL=C sort` does: by UTF-8 bytes."""
+    return sorted(keys, key=lambda key: key.encode("utf-8"))
+
+
+def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
+    """Write `key value` lines sorted by the key's bytes; the file appears whole or not at all.
+
+    Raises: ValueError for an empty id, an id with blanks, or a value with a line break.
+    """
+    path = Path(path)
+    lines = []
+    for key in c_sorted(mapping):
+        value = mapping[key]
+        check_key(key, str(path))
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"{path}: value of {key!r} holds a line break: {value!r}")
+        lines.append(f"{key} {value}\n" if value else f"{key}\n")
+    atomic.write(path, "".join(lines))
 
 
 def _existing(path: str | Path) -> Path:
@@ -119,7 +142,7 @@ class _Problems:
 def _entries(
     path: str | Path, data: bytes | mmap.mmap, numbers: dict[str, int]
 ) -> Iterator[tuple[str, str, int]]:
-    """Yield (key, line, byte at which the line starts), filling ``numbers``: key -> line number.
+    """Yield (key, line, byte at which the line starts), filling `numbers`: key -> line number.
 
     Raises: ValueError after the last line, or at once for a byte order mark.
     """
@@ -153,7 +176,7 @@ def _entries(
 
 
 def _blocks(data: bytes | mmap.mmap) -> Iterator[bytes]:
-    """Yield whole lines, about ``_BLOCK`` bytes of them at a time, without the last line break."""
+    """Yield whole lines, about `_BLOCK` bytes of them at a time, without the last line break."""
     start, size = 0, len(data)
     while start < size:
         end = data.find(b"\n", min(start + _BLOCK, size - 1))

@@ -1,4 +1,4 @@
-"""Files of ``key value`` lines: read whole and looked up alike; all bad lines in one error."""
+"""Files of `key value` lines: read whole and looked up alike; all bad lines in one error."""
 
 import re
 import tracemalloc
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from espnet_blora.data import keyed
-from espnet_blora.data.keyed import KeyedText, read_keyed
+from espnet_blora.utils import keyed
+from espnet_blora.utils.keyed import KeyedText, read_keyed
 
 LINES = st.lists(
     st.lists(

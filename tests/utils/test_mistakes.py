@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from espnet_blora import run as blora_run
-from espnet_blora.plugin.errors import DEBUG, users_mistake
-from espnet_blora.plugin.settings import parse_scale
+from espnet_blora.utils.mistakes import DEBUG, parse_scale, users_mistake
 
 MESSAGE = "here: found 'x', allowed is a finite number >= 0 (1 decodes with the adapter as trained"
 

@@ -1,0 +1,114 @@
+"""The frame of every program: its options, its exit status, its one line for a user's mistake.
+
+Exit status 0: done. 1: the program ran and found something wrong, which it has said. 2: a user's
+mistake, in the options or in what they name, as one line `NAME: error: ...` on standard error;
+ESPNET_BLORA_DEBUG=1 shows its traceback. Anything else is a fault of the program: a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from espnet_blora.utils.mistakes import DEBUG, users_mistake, wants_traceback
+
+log = logging.getLogger(__name__)
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind every option's help, and the description as it was written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, "", [], (), False):  # an option that is simply not given
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser for the programs of this package.
+
+    `--batch-size` and `--batch_size` are the same option, `--help` shows the defaults, and an old
+    name of an option is accepted with a warning (`renamed`).
+
+    Args:
+        name: Name of the program, as in `espnet-blora NAME`.
+        description: Usually the module's docstring.
+        options: Of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, name: str, description: str | None, **options: Any):
+        self.name = name
+        super().__init__(
+            prog=f"espnet-blora {name}",
+            description=description,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+            **options,
+        )
+        self._renamed: dict[str, str] = {}
+
+    def renamed(self, old: str, new: str) -> None:
+        """Accept the old name of an option for one more release, with a warning.
+
+        Args:
+            old: Such as `--root`.
+            new: The option's name today, such as `--corpus_dir`.
+        """
+        self._renamed[_underscored(old)] = new
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse as argparse does, options in today's spelling first."""
+        words = list(sys.argv[1:] if args is None else args)
+        plain = words.index("--") if "--" in words else len(words)
+        words[:plain] = [self._todays(word) for word in words[:plain]]
+        return super().parse_known_args(words, namespace)
+
+    def _todays(self, word: str) -> str:
+        """Return an option word with the name that the parser knows; other words as they are."""
+        if not word.startswith("--"):
+            return word
+        name, equals, value = word.partition("=")
+        if name in self._option_string_actions:
+            return word
+        name = _underscored(name)
+        if name in self._renamed:
+            log.warning("%s is called %s now", name, self._renamed[name])
+            name = self._renamed[name]
+        known = {_underscored(option): option for option in self._option_string_actions}
+        return known.get(name, name) + equals + value if name in known else word
+
+    def error(self, message: str):
+        """Print the mistake as one line and exit with status 2."""
+        self.exit(2, f"{self.name}: error: {message}\n")
+
+
+def run_program(
+    parser: Parser,
+    work: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the options, do the work, and return the exit status (see the module).
+
+    Args:
+        parser: The program's options.
+        work: Does it; returns 1 if it found something wrong, else 0 or None.
+        argv: The command line; by default this process's.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        return work(parser.parse_intermixed_args(argv)) or 0
+    except (ValueError, OSError) as error:
+        message = users_mistake(error)
+        if message is None and isinstance(error, OSError) and error.filename is not None:
+            message = str(error)  # a file that cannot be read or written: named by the system
+        if message is None or wants_traceback():
+            raise
+        sys.stderr.write(f"{parser.name}: error: {message} ({DEBUG}=1 shows where it arose)\n")
+        return 2
+
+
+def _underscored(option: str) -> str:
+    return "--" + option.removeprefix("--").replace("-", "_")

@@ -1,0 +1,87 @@
+"""One frame for all programs: status 0, 1, 2; one line for a mistake; - and _ alike."""
+
+import pytest
+
+from espnet_blora.utils.mistakes import DEBUG
+from espnet_blora.utils.program import Parser, run_program
+
+
+def parser():
+    made = Parser("demo", "What it does.")
+    made.add_argument("files", nargs="*")
+    made.add_argument("--batch_size", type=int, default=16, help="utterances at once")
+    made.add_argument("--out-dir", help="a folder")
+    made.renamed("--size", "--batch_size")
+    return made
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--batch_size", "4"],
+        ["--batch-size", "4"],
+        ["--batch-size=4"],
+        ["--size", "4"],
+        ["a", "--batch-size=4", "b"],
+    ],
+)
+def test_both_spellings_and_the_old_name(words):
+    assert parser().parse_intermixed_args(words).batch_size == 4
+
+
+def test_an_old_name_is_warned_of(caplog):
+    parser().parse_args(["--size=4"])
+    assert "--batch_size" in caplog.text
+
+
+def test_words_after_two_dashes_are_left_alone():
+    assert parser().parse_args(["--", "--out_dir"]).files == ["--out_dir"]
+    assert parser().parse_args(["--out_dir", "x"]).out_dir == "x"
+
+
+def test_help_shows_defaults_that_are_there():
+    text = " ".join(parser().format_help().split())
+    assert "utterances at once (default: 16)" in text
+    assert "a folder (default" not in text
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1)])
+def test_the_status_is_what_the_work_found(result, status):
+    assert run_program(parser(), lambda args: result, []) == status
+
+
+def mistaken(args):
+    return parse("x")
+
+
+def parse(text):
+    from espnet_blora.utils.mistakes import parse_scale
+
+    return parse_scale(text, "--scale")
+
+
+def test_a_mistake_is_one_line_and_status_2(capsys, monkeypatch):
+    assert run_program(parser(), mistaken, []) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith("demo: error: --scale: found 'x'")
+    monkeypatch.setenv(DEBUG, "1")
+    with pytest.raises(ValueError, match="--scale"):
+        run_program(parser(), mistaken, [])
+
+
+def test_a_file_that_is_not_there_is_a_mistake(tmp_path, capsys):
+    assert run_program(parser(), lambda args: open(tmp_path / "none"), []) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_an_accident_keeps_its_traceback():
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_program(parser(), lambda args: int("x"), [])
+
+
+def test_a_wrong_option_is_one_line_and_status_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_program(parser(), lambda args: None, ["--nonsense"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "demo: error: unrecognized arguments: --nonsense\n"
