@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_blora.data import whole
 from espnet_blora.data.clips import Clip, cut_all, cut_recording
+from espnet_blora.utils import atomic
 from tests.data.layouts import speech
 
 
@@ -217,7 +217,7 @@ def test_a_failed_write_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(whole.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         cut_recording(tmp_path / "r.wav", [clip(tmp_path, "x", 0.0, 1.0)])
     assert [p.name for p in tmp_path.iterdir()] == ["r.wav"]

@@ -8,7 +8,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.data import audio, kaldi, whole
+from espnet_blora.data import audio, kaldi
+from espnet_blora.utils import atomic
 
 keys = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8)
 values = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
@@ -78,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(whole.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         kaldi.write_keyed(tmp_path / "text", {"new": "1"})
     monkeypatch.undo()
