@@ -29,9 +29,10 @@ setup(
     license_files=["LICENSE"],
     packages=find_packages(include=["espnet_blora", "espnet_blora.*"]),
     package_data={
-        "espnet_blora": ["recipes/*.sh", "recipes/conf/*.yaml"],
+        "espnet_blora": ["py.typed", "recipes/*.sh", "recipes/conf/*.yaml"],
         "espnet_blora.report": ["*.jinja", "*.css", "*.js"],
     },
+    entry_points={"console_scripts": ["espnet-blora = espnet_blora.__main__:main"]},
     python_requires=">=3.12,<3.14",
     install_requires=[
         ESPNET,

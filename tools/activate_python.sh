@@ -1,5 +1,6 @@
 # Sourced by ESPnet's path.sh (and the Makefile): puts tools/venv first and makes espnet_blora importable
-# from any recipe folder, in worker processes and in cluster jobs (their scripts source path.sh again).
+# from any recipe folder, in worker processes and in cluster jobs (their scripts source path.sh again). tools/bin has
+# the command espnet-blora.
 
 _blora_tools=$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")" >/dev/null 2>&1 && pwd)
 if [ ! -x "${_blora_tools}/venv/bin/python3" ]; then
@@ -8,8 +9,8 @@ if [ ! -x "${_blora_tools}/venv/bin/python3" ]; then
 fi
 export VIRTUAL_ENV="${_blora_tools}/venv"
 case "${PATH}" in
-"${VIRTUAL_ENV}/bin:"*) ;;
-*) export PATH="${VIRTUAL_ENV}/bin:${PATH}" ;;
+"${VIRTUAL_ENV}/bin:${_blora_tools}/bin:"*) ;;
+*) export PATH="${VIRTUAL_ENV}/bin:${_blora_tools}/bin:${PATH}" ;;
 esac
 case ":${PYTHONPATH:-}:" in
 *":${_blora_tools%/*}:"*) ;;
