@@ -69,9 +69,13 @@ def test_a_link_is_written_through(tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="half"), atomic.new_folder(tmp_path / "f") as part:
-        (part / "a").write_text("x")
-        raise ValueError("half")
+    def fail_halfway():
+        with atomic.new_folder(tmp_path / "f") as part:
+            (part / "a").write_text("x")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        fail_halfway()
     assert names(tmp_path) == []
     with atomic.new_folder(tmp_path / "f") as part:
         (part / "a").write_text("x")

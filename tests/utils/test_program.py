@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line_and_status_2(capsys, monkeypatch):
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path, capsys):
-    assert run_program(parser(), lambda args: open(tmp_path / "none"), []) == 2
+    assert run_program(parser(), lambda args: (tmp_path / "none").read_text(), []) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
 
 
