@@ -203,10 +203,10 @@ def missing(system: str) -> str:
 def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[dict, dict]:
     """Run the rounds of one comparison: beam -> system -> rounds, and beam -> our profile."""
     from espnet_blora.whisper.sizes import dims_of
-    from espnet_blora.whisper.vocabulary import Layout
+    from espnet_blora.whisper.vocabulary import Vocabulary
 
     dims = dims_of(case.whisper)
-    layout = Layout.of(dims.n_vocab)
+    layout = Vocabulary.of(dims.n_vocab)
     prompts = {language: layout.prompt(language) for language in set(case.languages.values())}
     found: dict[int, dict[str, Rounds]] = {beam: {} for beam in args.beams}
     children: dict[str, Child] = {}

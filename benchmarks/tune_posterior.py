@@ -75,9 +75,9 @@ class Decoder:
 
     def _decode(self, name: str, samples: int, files: dict[float, Path]) -> None:
         from espnet_blora.bin.sweep import read_set
+        from espnet_blora.decoding.beam import SearchOptions
         from espnet_blora.decoding.posterior import decode_posterior
         from espnet_blora.decoding.recogniser import open_experiment
-        from espnet_blora.decoding.rules import SearchOptions
         from espnet_blora.text import mixed_tokens
         from espnet_blora.utils import atomic
 

@@ -169,14 +169,14 @@ def decoded_by_us(arguments: list[str]) -> bool:
     ESPnet is not imported for it, which saves seconds a job.
     """
     gc.disable()  # what is imported is never garbage: looking through it takes half a second
-    from espnet_blora.plugin import own_inference
+    from espnet_blora.plugin import batched_inference
 
     gc.enable()
     gc.freeze()
-    options = own_inference.takes(arguments)
+    options = batched_inference.takes(arguments)
     if options is None:
         return False
-    own_inference.inference(options)
+    batched_inference.inference(options)
     return True
 
 

@@ -17,7 +17,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.sizes import PUBLISHED, dims_of
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 # openai-whisper's name of a part -> Hugging Face's; longer names stand first.
 NAMES = {
@@ -60,7 +60,7 @@ def to_hf(whisper: Whisper):
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
     dims = whisper.dims
-    layout = Layout.of(dims.n_vocab)
+    layout = Vocabulary.of(dims.n_vocab)
     tokens = {
         "decoder_start_token_id": layout.sot,
         "bos_token_id": layout.eot,
@@ -102,10 +102,10 @@ def to_hf(whisper: Whisper):
     return model
 
 
-class Vocabulary:
+class Ct2Vocabulary:
     """What CTranslate2's converter asks of a tokenizer."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Vocabulary):
         self.table = {token: number for number, token in enumerate(layout.token_list())}
         self.additional_special_tokens = [f"<|{code}|>" for code in layout.languages]
 
@@ -116,7 +116,7 @@ class Vocabulary:
         return self.table[token]
 
 
-def to_ct2(hf_folder: Path, layout: Layout, folder: Path) -> None:
+def to_ct2(hf_folder: Path, layout: Vocabulary, folder: Path) -> None:
     """Convert a Hugging Face folder with CTranslate2's converter, in fp32.
 
     Other precisions are made of it when it is loaded.
@@ -125,7 +125,7 @@ def to_ct2(hf_folder: Path, layout: Layout, folder: Path) -> None:
 
     class Converter(TransformersConverter):
         def load_tokenizer(self, tokenizer_class, model_name_or_path, **kwargs):
-            return Vocabulary(layout)  # no tokenizer files are written just to be read here
+            return Ct2Vocabulary(layout)  # no tokenizer files are written just to be read here
 
     Converter(str(hf_folder)).convert(str(folder), force=True)
 
@@ -145,7 +145,7 @@ def to_espnet(spec: str, folder: Path, pads: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         "output_dir": str(folder),
-        "token_list": Layout.of(dims_of(spec).n_vocab).token_list(),
+        "token_list": Vocabulary.of(dims_of(spec).n_vocab).token_list(),
         "token_type": "whisper_multilingual",
         "bpemodel": "whisper_multilingual",
         "input_size": 1,
@@ -201,6 +201,6 @@ def prepare(spec: str, folder: str, kinds: Collection[str], pads: Sequence[str])
     if {"hf", "ct2"} & set(kinds):
         to_hf(whisper).save_pretrained(folder / "hf")
     if "ct2" in kinds:
-        to_ct2(folder / "hf", Layout.of(whisper.dims.n_vocab), folder / "ct2")
+        to_ct2(folder / "hf", Vocabulary.of(whisper.dims.n_vocab), folder / "ct2")
     if "espnet" in kinds:
         to_espnet(spec, folder / "espnet", pads)

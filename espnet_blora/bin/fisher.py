@@ -62,7 +62,7 @@ def estimate(args: argparse.Namespace) -> None:
     from espnet_blora.adapters.fisher import diagonal_fisher, save_fisher
     from espnet_blora.adapters.targets import find_targets
     from espnet_blora.decoding.likelihood import text_nll
-    from espnet_blora.whisper.vocabulary import Layout
+    from espnet_blora.whisper.vocabulary import Vocabulary
 
     torch.set_num_threads(args.threads)
     plugin.register(whisper=args.whisper)
@@ -79,7 +79,7 @@ def estimate(args: argparse.Namespace) -> None:
         f"{name}.weight": linear.weight
         for name, linear in find_targets(model, args.target_modules.split()).items()
     }
-    layout = Layout.of_tokens(model.token_list)
+    layout = Vocabulary.of_tokens(model.token_list)
     sets = [read_set(args.dump / name, layout, args.utterances) for name in args.sets.split()]
     utterances = [
         (waves[uid], prompts[uid], layout.encode(texts[uid]))

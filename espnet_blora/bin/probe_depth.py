@@ -93,7 +93,7 @@ def probe(args: argparse.Namespace) -> None:
     from espnet_blora.decoding.probe import SIDES, Probe, accuracies, layer_means
     from espnet_blora.report.probe import Depth, plot, table
     from espnet_blora.utils import atomic
-    from espnet_blora.whisper.vocabulary import Layout
+    from espnet_blora.whisper.vocabulary import Vocabulary
 
     torch.set_num_threads(args.threads)
     how = Probe(args.lr, args.probe_batch_size, args.epochs, args.held_out)
@@ -103,7 +103,7 @@ def probe(args: argparse.Namespace) -> None:
     from espnet_blora.plugin.experiment import open_experiment
 
     model = open_experiment(args.asr_exp, args.model_file, args.device)
-    layout = Layout.of_tokens(model.token_list)
+    layout = Vocabulary.of_tokens(model.token_list)
     sides = SIDES if args.side == "both" else (args.side,)
     prefix = [layout.sot, layout.transcribe, layout.notimestamps]
     started = time.monotonic()

@@ -97,7 +97,7 @@ def search_options(path: Path | None, beam_size: int | None = None):
         FileNotFoundError: no such file.
         ValueError: a value that is no number, or not allowed.
     """
-    from espnet_blora.decoding.rules import SearchOptions
+    from espnet_blora.decoding.beam import SearchOptions
 
     conf = {} if path is None else make_config.load(path)
     ignored = [key for key in OTHER if conf.get(key)]
@@ -170,10 +170,10 @@ def sweep(args: argparse.Namespace) -> None:
     from espnet_blora import plugin
     from espnet_blora.adapters import get_adapter
     from espnet_blora.decoding.batch import decode
-    from espnet_blora.decoding.sweep import moved
+    from espnet_blora.decoding.scaling import moved
     from espnet_blora.scoring.errors import score
     from espnet_blora.utils.keyed import write_keyed
-    from espnet_blora.whisper.vocabulary import Layout
+    from espnet_blora.whisper.vocabulary import Vocabulary
 
     scales = numbers(args.scales)
     torch.set_num_threads(args.threads)
@@ -183,7 +183,7 @@ def sweep(args: argparse.Namespace) -> None:
     model = open_experiment(args.asr_exp, args.model_file, args.device)
     needs_base = get_adapter(model) is None and scales != [1.0]
     base = base_state(args.asr_exp) if needs_base else None
-    layout = Layout.of_tokens(model.token_list)
+    layout = Vocabulary.of_tokens(model.token_list)
     sets = {name: read_set(args.dump / name, layout) for name in args.sets.split()}
     options = search_options(args.inference_config)
     recogniser = recogniser_of(model, layout, str(args.asr_exp))

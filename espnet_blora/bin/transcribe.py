@@ -218,7 +218,7 @@ def open_model(args: argparse.Namespace) -> Recogniser:
 def options_of(args: argparse.Namespace, recogniser: Recogniser) -> Options:
     """The transcriber's options; what is not given is the rule's own program's."""
     from espnet_blora.data.kaldi import read_utt2lang
-    from espnet_blora.decoding.rules import SearchOptions
+    from espnet_blora.decoding.beam import SearchOptions
     from espnet_blora.decoding.transcriber import AUTO, Options
 
     theirs = args.rule == "whisper"

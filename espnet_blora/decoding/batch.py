@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from espnet_blora.decoding.rules import Hypothesis, SearchOptions
+from espnet_blora.decoding.beam import Hypothesis, SearchOptions
 from espnet_blora.decoding.search import Filter, search
 from espnet_blora.whisper.encoder import encode
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.decoder import logits_of, states
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 RULES = ("product", "min", "mean")
 """Of a word's tokens: joint probability, the smallest, or their geometric mean."""
@@ -129,7 +129,7 @@ def token_scores(
 
 
 def word_confidences(
-    layout: Layout, scores: TokenScores, split: Split, rule: str = "product"
+    layout: Vocabulary, scores: TokenScores, split: Split, rule: str = "product"
 ) -> list[WordConfidence]:
     """Return the words of a scored text with their confidences.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from espnet_blora.decoding.search import Filter
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 SECONDS_PER_TIMESTAMP = 0.02
 NEVER = -torch.inf
@@ -38,7 +38,7 @@ class Suppress:
 class SuppressBlank(Suppress):
     """No blank and no end of text as the first token."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Vocabulary):
         """layout: the vocabulary."""
         super().__init__([*layout.encode(" "), layout.eot])
 
@@ -92,7 +92,7 @@ class TimestampRules:
     token, a timestamp it is.
     """
 
-    def __init__(self, layout: Layout, max_initial_timestamp: float | None = 1.0):
+    def __init__(self, layout: Vocabulary, max_initial_timestamp: float | None = 1.0):
         """layout: the vocabulary; max_initial_timestamp: seconds, None for no limit."""
         self.begin, self.eot, self.notimestamps = (
             layout.timestamp_begin, layout.eot, layout.notimestamps,
@@ -132,7 +132,7 @@ def _ban(logits: Tensor, rows: Tensor) -> None:
         logits.masked_fill_(rows.to(logits.device).unsqueeze(1), NEVER)
 
 
-def suppressed(layout: Layout, suppress_tokens: str | Iterable[int] | None) -> list[int]:
+def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) -> list[int]:
     """The ids that openai-whisper suppresses for its option `suppress_tokens`.
 
     Args:
@@ -171,7 +171,7 @@ def suppressed(layout: Layout, suppress_tokens: str | Iterable[int] | None) -> l
 
 
 def build_filters(
-    layout: Layout,
+    layout: Vocabulary,
     suppress_tokens: str | Iterable[int] | None = "-1",
     suppress_blank: bool = True,
     without_timestamps: bool = True,

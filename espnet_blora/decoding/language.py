@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.whisper.decoder import forward
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 @torch.no_grad()
 def detect_language(
-    decoder: nn.Module, memory: Tensor, memory_lengths: Tensor | None, layout: Layout
+    decoder: nn.Module, memory: Tensor, memory_lengths: Tensor | None, layout: Vocabulary
 ) -> tuple[list[str], list[dict[str, float]]]:
     """The likeliest language of each utterance, and the probabilities of all.
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from espnet_blora.decoding.batch import by_length, encode_batch
+from espnet_blora.decoding.beam import Hypothesis, SearchOptions
 from espnet_blora.decoding.confidence import (
     TokenScores,
     WordConfidence,
     token_scores,
     word_confidences,
 )
-from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.decoding.search import Filter, search
 from espnet_blora.decoding.words import Split
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
 TASKS = ("transcribe", "translate")
 
 
-def _ids(layout: Layout, text: str | Sequence[int] | None, name: str) -> list[int]:
+def _ids(layout: Vocabulary, text: str | Sequence[int] | None, name: str) -> list[int]:
     """A text, or ids of one, as ids; a text is put behind one blank, as words are."""
     if text is None:
         return []
@@ -31,7 +31,7 @@ def _cut(ids: list[int], room: int, name: str, given: object) -> list[int]:
 
 
 def build_prompt(
-    layout: Layout,
+    layout: Vocabulary,
     language: str,
     task: str = "transcribe",
     initial_prompt: str | Sequence[int] | None = None,
@@ -42,7 +42,7 @@ def build_prompt(
 ) -> list[int]:
     """[previous text behind its token], start, language, task, [no timestamps], [prefix].
 
-    Without previous text, prefix and timestamps it is `Layout.prompt`. As openai-whisper's
+    Without previous text, prefix and timestamps it is `Vocabulary.prompt`. As openai-whisper's
     `DecodingTask._get_initial_tokens`; there a `sample_len` above n_text_ctx // 2 drops the
     first tokens of a prefix, here the prefix is then whole.
 

@@ -24,7 +24,7 @@ from espnet_blora.adapters import (
     read_adapter_file,
 )
 from espnet_blora.adapters.merge import bake_layers
-from espnet_blora.decoding.loads import apply_scale, check_loads
+from espnet_blora.decoding.checked_load import apply_scale, check_loads
 from espnet_blora.decoding.training_config import (
     ESPNET,
     TrainingConfig,
@@ -32,12 +32,12 @@ from espnet_blora.decoding.training_config import (
     read_training_config,
 )
 from espnet_blora.whisper import new_tokens
-from espnet_blora.whisper.archive import checked_load
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import PAD_TO
 from espnet_blora.whisper.packed import WORTH, pack
+from espnet_blora.whisper.safe_torch_load import checked_loader
 from espnet_blora.whisper.sizes import in_use, same_whisper, usable
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Recogniser:
 
     encoder: nn.Module
     decoder: nn.Module
-    layout: Layout
+    layout: Vocabulary
     pad_to: str
     adapter: Adapter | None
     alignment_heads: list[tuple[int, int]]
@@ -184,7 +184,7 @@ def open_whisper(
     """
     place = _place(device, dtype, pad_to)
     base = load_whisper(spec, start=False)
-    layout = Layout.of(base.dims.n_vocab)
+    layout = Vocabulary.of(base.dims.n_vocab)
     model: nn.Module = base
     if adapter_file is not None:
         layers = read_adapter_file(adapter_file).description["layers"]
@@ -252,7 +252,7 @@ def _load(model: nn.Module, file: Path) -> None:
     Raises:
         ValueError: it cannot be read or does not fit; names it.
     """
-    state = checked_load(_tensors)(file, map_location="cpu")
+    state = checked_loader(_tensors)(file, map_location="cpu")
     try:
         # as ESPnet loads; the hooks of `check_loads` and of the adapter refuse what does not fit
         model.load_state_dict(state, strict=False)
@@ -267,7 +267,7 @@ def _tensors(path: Path, map_location: str) -> dict:
 def _ready(
     base: Whisper,
     model: nn.Module,
-    layout: Layout,
+    layout: Vocabulary,
     pad_to: str,
     language: str | None,
     name: str,

@@ -1,6 +1,6 @@
 """Greedy and beam search over a batch of utterances that leave it when they are done.
 
-One loop serves both rules (`espnet_blora.decoding.rules`). A step is one pass of the cached decoder
+One loop serves both rules (`espnet_blora.decoding.beam`). A step is one pass of the cached decoder
 over all rows, a top-k that never sorts the vocabulary, and some bookkeeping in numbers: only the
 few best continuations of each hypothesis ever leave the device.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.rules import PROGRESS, Candidate, Hypothesis, Progress, SearchOptions
+from espnet_blora.decoding.beam import STATES, BeamState, Candidate, Hypothesis, SearchOptions
 from espnet_blora.whisper.cache import KVCache
 
 CHUNK = 128
@@ -72,8 +72,8 @@ class _Search:
         self.forces_end = options.rule == "espnet"
         self.device = memory.device
         self.cache = KVCache(decoder, memory, lengths)
-        self.utterances: list[Progress] = [
-            PROGRESS[options.rule](options, eot, self.n_prompt, length, self.n_text_ctx)
+        self.utterances: list[BeamState] = [
+            STATES[options.rule](options, eot, self.n_prompt, length, self.n_text_ctx)
             for length in lengths[: len(prompts)].tolist()
         ]
         self.live = list(range(len(prompts)))  # utterances whose rows are in the cache

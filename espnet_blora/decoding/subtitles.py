@@ -11,7 +11,7 @@ from pathlib import Path
 
 from whisper.utils import WriteSRT, WriteTSV, WriteTXT, WriteVTT
 
-from espnet_blora.decoding.segments import LINES, lines
+from espnet_blora.decoding.segmentation import LINES, lines
 from espnet_blora.decoding.transcript import Transcript
 
 WRITERS = {"srt": WriteSRT, "vtt": WriteVTT, "tsv": WriteTSV, "txt": WriteTXT}

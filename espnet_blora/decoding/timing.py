@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from whisper.audio import TOKENS_PER_SECOND
 
-from espnet_blora.decoding.quiet import Heard
+from espnet_blora.decoding.silence import SpeechMask
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.decoder import logits_of, states
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 MEDIAN_WIDTH = 7
 """Positions over which weights are smoothed, openai-whisper's figure."""
@@ -58,7 +58,7 @@ def _asked(decoder: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, dict
             handle.remove()
 
 
-def _plain(prompt: Sequence[int], layout: Layout) -> list[int]:
+def _plain(prompt: Sequence[int], layout: Vocabulary) -> list[int]:
     """A prompt as texts are aligned with it: no previous text, always without timestamps."""
     ids = list(prompt)
     if layout.sot not in ids[:-2]:
@@ -117,7 +117,7 @@ def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
 def _times(
     spans: Sequence[tuple[str, int, int]],
     begins: np.ndarray,
-    audio: Heard,
+    audio: SpeechMask,
     probabilities: np.ndarray,
 ) -> list[WordTime]:
     """Words with their times; words that share a token share its time in equal parts.
@@ -151,7 +151,7 @@ def word_times(
     memory_lengths: Tensor | None,
     prompts: Sequence[Sequence[int]],
     texts: Sequence[Sequence[int]],
-    layout: Layout,
+    layout: Vocabulary,
     heads: Sequence[tuple[int, int]],
     split: Split,
     positions: Sequence[int] | Tensor | None = None,
@@ -176,7 +176,7 @@ def word_times(
         positions: memory positions of each row that hold its audio, where that is less than its
             length: in Whisper's 30 s window ceil(samples / 320).
         quiet: for each row, True at the memory positions where nobody speaks, as
-            `espnet_blora.decoding.quiet.quiet_positions` finds them.
+            `espnet_blora.decoding.silence.quiet_positions` finds them.
 
     Returns:
         The words of each text, in order; none for an empty text.
@@ -214,7 +214,7 @@ def word_times(
         hidden = states(decoder, tokens.to(memory.device), memory, memory_lengths)
     for place, row in enumerate(rows):
         n_prompt, ids = len(starts[row]), said[row]
-        audio = Heard.of(None if quiet is None else quiet[row], positions[row])
+        audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
         weights = _weights(asked, heads, n_head, place, len(read[place]), positions[row])
         logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
         chances = logits[:, : layout.eot].softmax(-1).cpu()

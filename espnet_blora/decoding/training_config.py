@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from espnet_blora.whisper.new_tokens import check_agreement
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 BEST, BASE = "valid.acc.best.pth", "base.pth"
 ESPNET = (
@@ -42,7 +42,7 @@ class TrainingConfig:
 
     path: Path
     values: Mapping[str, Any]
-    layout: Layout
+    layout: Vocabulary
 
     @property
     def adapter(self) -> tuple[str, dict[str, Any]] | None:
@@ -117,7 +117,7 @@ def read_training_config(path: Path) -> TrainingConfig:
             f"{path}: token_list is {type(tokens).__name__}, the list of all tokens is expected: "
             "use the config.yaml that the training wrote"
         )
-    layout = Layout.of_tokens([str(token) for token in tokens], f"{path}, token_list")
+    layout = Vocabulary.of_tokens([str(token) for token in tokens], f"{path}, token_list")
     check_agreement((values.get("decoder_conf") or {}).get("new_languages"), layout)
     return TrainingConfig(path, values, layout)
 

@@ -24,17 +24,17 @@ from torch import Tensor
 from whisper.audio import N_SAMPLES, N_SAMPLES_PER_TOKEN, SAMPLE_RATE
 
 from espnet_blora.decoding.batch import encode_batch
+from espnet_blora.decoding.beam import Hypothesis, SearchOptions
+from espnet_blora.decoding.chunking import cut_stream, n_pieces
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.language import detect_language
-from espnet_blora.decoding.pieces import cut_stream, n_pieces
 from espnet_blora.decoding.prompts import build_prompt
-from espnet_blora.decoding.quiet import quiet_positions
 from espnet_blora.decoding.recogniser import Recogniser
-from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.decoding.search import search
+from espnet_blora.decoding.segmentation import divided, spoken_words, with_punctuation
+from espnet_blora.decoding.silence import quiet_positions
 from espnet_blora.decoding.sources import Source, Wave
-from espnet_blora.decoding.spoken import divided, spoken_words, with_punctuation
 from espnet_blora.decoding.timing import WordTime, word_times
 from espnet_blora.decoding.transcript import Segment, Transcript
 from espnet_blora.decoding.words import Split

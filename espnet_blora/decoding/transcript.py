@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from espnet_blora.decoding.pieces import joined
+from espnet_blora.decoding.chunking import joined
 
 
 @dataclass(frozen=True)

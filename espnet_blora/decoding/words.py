@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 Split = Callable[[str], list[str]]
 """Text -> its words in order, each a piece of the text (in NFC): `str.split`, for example."""
@@ -46,13 +46,13 @@ def _composed(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return joined
 
 
-def word_spans(layout: Layout, ids: Sequence[int], split: Split) -> list[tuple[str, int, int]]:
+def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tuple[str, int, int]]:
     """The tokens of each word of a text.
 
     A token counts for every word that has a byte of it, so spans of neighbours may overlap by one
     token. Control tokens and timestamps have no bytes: inside a word they lie in its span, outside
     they belong to none, and nor does a token of blanks alone. Broken UTF-8 becomes U+FFFD, as in
-    `Layout.decode`.
+    `Vocabulary.decode`.
 
     Args:
         layout: the vocabulary.

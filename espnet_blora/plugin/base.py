@@ -43,7 +43,7 @@ def write_base_model(
     import torch
 
     from espnet_blora import plugin
-    from espnet_blora.decoding.loads import base_marker
+    from espnet_blora.decoding.checked_load import base_marker
     from espnet_blora.plugin.checkpoints import atomic_save
     from espnet_blora.plugin.vocabulary import layout_of
     from espnet_blora.utils import atomic

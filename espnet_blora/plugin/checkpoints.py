@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from espnet_blora.utils import atomic
-from espnet_blora.whisper.archive import checked_load
+from espnet_blora.whisper.safe_torch_load import checked_loader
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():
         return done
-    states = checked_load(safe_torch_load, RESUME_KEYS)(checkpoint, map_location="cpu")
+    states = checked_loader(safe_torch_load, RESUME_KEYS)(checkpoint, map_location="cpu")
     reporter = Reporter()
     reporter.load_state_dict(states["reporter"])
     epoch = reporter.get_epoch()
@@ -154,7 +154,7 @@ def average_nbest_models(
     output_dir = Path(output_dir)
     wanted = sorted({n for n in ([nbest] if isinstance(nbest, int) else nbest) if n > 0}) or [1]
     tail = "" if suffix is None else f"{suffix}."
-    load = checked_load(safe_torch_load)
+    load = checked_loader(safe_torch_load)
     cache: dict[int, dict] = {}
     for phase, key, mode in best_model_criterion:
         if not reporter.has(phase, key):

@@ -9,7 +9,7 @@ import torch
 from espnet_blora.adapters import get_adapter
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.training_config import find_checkpoint
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 def open_experiment(
@@ -40,7 +40,7 @@ def open_experiment(
     return model.eval().requires_grad_(False)
 
 
-def recogniser_of(model: torch.nn.Module, layout: Layout, name: str) -> Recogniser:
+def recogniser_of(model: torch.nn.Module, layout: Vocabulary, name: str) -> Recogniser:
     """Return ESPnet's model of a Whisper as our search takes it; its adapter stays factored."""
     return Recogniser(
         encoder=model.encoder.encoders,

@@ -2,7 +2,7 @@
 
 Names, types and defaults are ESPnet's (a test compares every one). Most need ESPnet's own search:
 language models, CTC, streaming, other models than Whisper. What is left is decoded by
-`espnet_blora.plugin.own_inference`, which also knows a few options that ESPnet's lacks.
+`espnet_blora.plugin.batched_inference`, which also knows a few options that ESPnet's lacks.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_blora.utils.keyed import read_keyed
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 SPEECH = "speech"
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Languages:
         return code
 
     @classmethod
-    def beside(cls, paths: Iterable[str | Path], layout: Layout) -> Languages:
+    def beside(cls, paths: Iterable[str | Path], layout: Vocabulary) -> Languages:
         """Read the `utt2lang` that lies in the folder of each path (a `wav.scp`).
 
         Raises:
@@ -72,6 +72,6 @@ class Languages:
         return cls(codes, tuple(sources))
 
     @classmethod
-    def of_arguments(cls, data: Sequence[Sequence[str]], layout: Layout) -> Languages:
+    def of_arguments(cls, data: Sequence[Sequence[str]], layout: Vocabulary) -> Languages:
         """The languages for ESPnet's (path, name, type) data arguments: those of the speech."""
         return cls.beside([path for path, name, _ in data if name == SPEECH], layout)

@@ -1,6 +1,6 @@
 """Languages added to Whisper's, under ESPnet: which there are, what trains, what a load must bring.
 
-The token list says which (`Layout.new_languages`); it stands in config.yaml, so decoding needs no
+The token list says which (`Vocabulary.new_languages`); it stands in config.yaml, so decoding needs no
 option. Their embeddings are the parameter `decoder.decoders.token_embedding.new_weight`, trained
 beside an adapter that freezes the rest of the base.
 """
@@ -16,12 +16,12 @@ from espnet_blora.adapters import get_adapter
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.plugin.vocabulary import check_new_languages
 from espnet_blora.whisper.new_tokens import TABLE, check_agreement, find
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 
-def fill_new_languages(args: Namespace, layout: Layout, trained: bool = False) -> None:
+def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = False) -> None:
     """Put the token list's new languages into `decoder_conf`, where the decoder reads them.
 
     Args:

@@ -91,7 +91,7 @@ def _replace_training() -> None:
     from espnet2.train.distributed_utils import get_rank
 
     from espnet_blora.plugin import adapter, checkpoints, newbob, reporting, resume
-    from espnet_blora.whisper.archive import checked_load
+    from espnet_blora.whisper.safe_torch_load import checked_loader
 
     abs_task.scheduler_classes["newbob"] = newbob.NewBob
     reporting.leave_out_what_is_not_due()
@@ -140,7 +140,7 @@ def _replace_training() -> None:
     trainer.Trainer.run = repairing_run
     trainer.torch = checkpoints.TorchWithAtomicSave()
     trainer.average_nbest_models = checkpoints.average_nbest_models
-    trainer.safe_torch_load = checked_load(trainer.safe_torch_load, checkpoints.RESUME_KEYS)
+    trainer.safe_torch_load = checked_loader(trainer.safe_torch_load, checkpoints.RESUME_KEYS)
 
 
 class _FastYaml(types.ModuleType):
@@ -163,11 +163,11 @@ def _replace_loads() -> None:
     import espnet2.torch_utils.load_pretrained_model as init_param
     from espnet2.tasks.asr import ASRTask
 
-    from espnet_blora.decoding import loads
-    from espnet_blora.whisper.archive import checked_load
+    from espnet_blora.decoding import checked_load
+    from espnet_blora.whisper.safe_torch_load import checked_loader
 
-    abs_task.safe_torch_load = checked_load(abs_task.safe_torch_load)
-    init_param.safe_torch_load = checked_load(init_param.safe_torch_load)
+    abs_task.safe_torch_load = checked_loader(abs_task.safe_torch_load)
+    init_param.safe_torch_load = checked_loader(init_param.safe_torch_load)
     abs_task.yaml = _FastYaml()
 
     build_model = ASRTask.build_model.__func__
@@ -175,7 +175,7 @@ def _replace_loads() -> None:
     @classmethod
     @functools.wraps(build_model)
     def checked_build_model(cls, args):
-        return loads.check_loads(build_model(cls, args))
+        return checked_load.check_loads(build_model(cls, args))
 
     ASRTask.build_model = checked_build_model
 
@@ -190,7 +190,7 @@ def _replace_loads() -> None:
             if model_file is None or os.fspath(model_file) in str(error):
                 raise
             raise ValueError(f"{model_file}: {error}") from error
-        loads.apply_scale(model, Settings.current().adapter_scale)
+        checked_load.apply_scale(model, Settings.current().adapter_scale)
         return model, args
 
     abs_task.AbsTask.build_model_from_file = checked_build_model_from_file

@@ -15,7 +15,7 @@ from espnet_blora.plugin.tokenizer import (
     check_supported,
 )
 from espnet_blora.plugin.vocabulary import layout_of
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 PROMPT = "whisper_prompt"
 UTTERANCE = "utterance"
@@ -43,7 +43,7 @@ class WhisperPreprocessor(CommonPreprocessor):
     def __init__(self, train: bool, **options):
         whisper = options.get("token_type") == MODEL_TYPE
         super().__init__(train, **(options | {"token_type": None} if whisper else options))
-        self.layout: Layout | None = None
+        self.layout: Vocabulary | None = None
         self.languages = Languages()
         self.decoding = False
         self.n_text_ctx = DEFAULT_N_TEXT_CTX

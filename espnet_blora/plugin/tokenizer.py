@@ -3,7 +3,7 @@
 They take the places of `espnet2.text.whisper_tokenizer.OpenAIWhisperTokenizer` and
 `espnet2.text.whisper_token_id_converter.OpenAIWhisperTokenIDConverter`, which need the 2023
 release. Text tokens are the same in every multilingual size, so ESPnet may build the tokenizer
-without knowing the size; who needs control tokens passes a `Layout`.
+without knowing the size; who needs control tokens passes a `Vocabulary`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from espnet2.text.abs_tokenizer import AbsTokenizer
 
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.whisper.sizes import dims_of
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 MODEL_TYPE = "whisper_multilingual"
 DEFAULT_N_VOCAB = 51865
 
 
-def default_layout() -> Layout:
+def default_layout() -> Vocabulary:
     """The layout of the launcher's `--whisper` and `--new-languages`.
 
     Without a Whisper it is that of the sizes before large-v3.
     """
     settings = Settings.current()
     n_vocab = DEFAULT_N_VOCAB if settings.whisper is None else dims_of(settings.whisper).n_vocab
-    return Layout.of(n_vocab, settings.new_languages)
+    return Vocabulary.of(n_vocab, settings.new_languages)
 
 
 def check_supported(
@@ -66,7 +66,7 @@ class WhisperTokenizer(AbsTokenizer):
         sot: bool = False,
         speaker_change_symbol: str = "<sc>",
         added_tokens_txt: str | None = None,
-        layout: Layout | None = None,
+        layout: Vocabulary | None = None,
     ):
         check_supported(model_type, task, added_tokens_txt, sot)
         self.layout = layout or default_layout()
@@ -94,7 +94,7 @@ class WhisperTokenIDConverter:
         added_tokens_txt: str | None = None,
         sot: bool = False,
         speaker_change_symbol: str = "<sc>",
-        layout: Layout | None = None,
+        layout: Vocabulary | None = None,
     ):
         check_supported(model_type, task, added_tokens_txt, sot)
         self.layout = layout or default_layout()

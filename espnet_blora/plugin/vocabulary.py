@@ -1,7 +1,7 @@
 """Stage 5 for Whisper: `tokens.txt` of the size the launcher was given.
 
 Takes the place of `espnet2.bin.whisper_export_vocabulary.export_vocabulary`, which knows one size
-and needs the 2023 openai-whisper. The stamp of the file is its whole content: `Layout.of_tokens`
+and needs the 2023 openai-whisper. The stamp of the file is its whole content: `Vocabulary.of_tokens`
 compares every line before a model is built, so a file of another size can never be used. Tokens of
 new languages stand at its end: the token list, which config.yaml keeps, says which there are.
 """
@@ -18,7 +18,7 @@ from espnet_blora.plugin.settings import Settings
 from espnet_blora.plugin.tokenizer import check_supported
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.sizes import dims_of
-from espnet_blora.whisper.vocabulary import Layout, read_token_list
+from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def export_vocabulary(
             "which Whisper? The token list depends on its size: start the program as "
             "`python3 -m espnet_blora.run --whisper SIZE_OR_FILE -m ...`"
         )
-    layout = Layout.of(dims_of(spec).n_vocab, settings.new_languages)
+    layout = Vocabulary.of(dims_of(spec).n_vocab, settings.new_languages)
     text = "".join(f"{token}\n" for token in layout.token_list())
     if output == "-":
         sys.stdout.write(text)
@@ -65,18 +65,18 @@ def export_vocabulary(
     logger.info("%s: %s (%s)", path, layout.stamp, spec)
 
 
-def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Layout:
+def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
     """The layout of ESPnet's `token_list` argument: a path, or the list stored in `config.yaml`.
 
     Raises:
         ValueError: not exactly a Whisper vocabulary.
     """
     if isinstance(token_list, (str, os.PathLike)):
-        return Layout.of_tokens(read_token_list(token_list), os.fspath(token_list))
-    return Layout.of_tokens(list(token_list), "token_list")
+        return Vocabulary.of_tokens(read_token_list(token_list), os.fspath(token_list))
+    return Vocabulary.of_tokens(list(token_list), "token_list")
 
 
-def check_vocabulary(layout: Layout, n_vocab: int, spec: str) -> None:
+def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
     """Check that a token list is that of the model.
 
     Raises:
@@ -90,7 +90,9 @@ def check_vocabulary(layout: Layout, n_vocab: int, spec: str) -> None:
         )
 
 
-def check_new_languages(layout: Layout, wanted: Sequence[str], where: str = "token list") -> None:
+def check_new_languages(
+    layout: Vocabulary, wanted: Sequence[str], where: str = "token list"
+) -> None:
     """Check that a token list has the new languages that the launcher was told of.
 
     Raises:

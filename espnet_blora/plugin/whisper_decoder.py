@@ -16,7 +16,7 @@ from espnet_blora.plugin.whisper_encoder import check_dropout
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.cache import KVCache
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 NEVER = -1.0e10
 """Score of a token that must not come: finite (also in fp16), so that sums never become NaN."""
@@ -58,9 +58,9 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         super().__init__()
         check_dropout(dropout_rate, "decoder_conf")
         parts = parts_for_decoder(str(whisper_model))
-        layout = Layout.of(parts.dims.n_vocab, new_languages)
+        layout = Vocabulary.of(parts.dims.n_vocab, new_languages)
         if vocab_size != layout.size:
-            check_vocabulary(Layout.of(vocab_size), parts.dims.n_vocab, str(whisper_model))
+            check_vocabulary(Vocabulary.of(vocab_size), parts.dims.n_vocab, str(whisper_model))
         if encoder_output_size != parts.dims.n_text_state:
             raise ValueError(
                 f"encoder output of width {encoder_output_size}, but Whisper {whisper_model!r} "

@@ -83,12 +83,12 @@ def _replace_task() -> None:
 def _replace_inference() -> None:
     from espnet2.bin import asr_inference
 
-    from espnet_blora.plugin import inference
+    from espnet_blora.plugin import espnet_inference
     from espnet_blora.plugin.tokenizer import WhisperTokenIDConverter
 
     asr_inference.OpenAIWhisperTokenIDConverter = WhisperTokenIDConverter
-    asr_inference.Speech2Text = inference.WhisperSpeech2Text
-    asr_inference.inference = inference.inference
+    asr_inference.Speech2Text = espnet_inference.WhisperSpeech2Text
+    asr_inference.inference = espnet_inference.inference
 
 
 def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from whisper.model import ModelDimensions, Whisper, sinusoids
 
 from espnet_blora.utils import atomic
-from espnet_blora.whisper.archive import damaged_entry
+from espnet_blora.whisper.safe_torch_load import damaged_entry
 
 POSITIONS = "encoder.positional_embedding"
 """The encoder's sinusoids, a formula of the dimensions: a .safetensors file may leave them out."""

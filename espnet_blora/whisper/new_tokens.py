@@ -1,6 +1,6 @@
 """Tokens of languages that Whisper lacks: a small table of embeddings beside the published one.
 
-Their ids follow the published vocabulary (`Layout.new_languages`). They stand in prompts only: the
+Their ids follow the published vocabulary (`Vocabulary.new_languages`). They stand in prompts only: the
 product that makes logits is with the published table alone, so that no new token can be said, and
 the checkpoint's own table keeps its name, shape and values.
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 TABLE, CODES = "new_weight", "new_codes"
 MEAN = "mean"
@@ -69,13 +69,13 @@ def extend(decoder: nn.Module, codes: Sequence[str], start: str = MEAN) -> None:
             this Whisper has, or the code of one of these.
 
     Raises:
-        ValueError: a code that `Layout.of` refuses, or a start that is no language of this Whisper.
+        ValueError: a code that `Vocabulary.of` refuses, or a start that is no language of this Whisper.
     """
     if not codes:
         return
     table = decoder.token_embedding
-    layout = Layout.of(table.num_embeddings, codes)
-    known = Layout.of(table.num_embeddings).languages
+    layout = Vocabulary.of(table.num_embeddings, codes)
+    known = Vocabulary.of(table.num_embeddings).languages
     if start != MEAN and start not in known:
         raise ValueError(
             f"new_language_init: {start!r}; allowed: mean, or a language that this Whisper has: "
@@ -95,7 +95,7 @@ def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
     return None
 
 
-def check_agreement(given: Sequence[str] | None, layout: Layout) -> None:
+def check_agreement(given: Sequence[str] | None, layout: Vocabulary) -> None:
     """Check that the new languages of a configuration, where it names any, are the token list's.
 
     Raises:

@@ -52,8 +52,8 @@ def _bytes_of() -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The token ids of one vocabulary; made by `Layout.of`, equal ones share one object.
+class Vocabulary:
+    """The token ids of one vocabulary; made by `Vocabulary.of`, equal ones share one object.
 
     n_vocab: ids that the checkpoint has, and that a model can say.
     languages: code -> id, those of `new_languages` among them, from `n_vocab` on.
@@ -74,10 +74,10 @@ class Layout:
 
     def __reduce__(self):
         # workers rebuild it instead of receiving the tables
-        return Layout.of, (self.n_vocab, self.new_languages)
+        return Vocabulary.of, (self.n_vocab, self.new_languages)
 
     @classmethod
-    def of(cls, n_vocab: int, new_languages: Iterable[str] = ()) -> Layout:
+    def of(cls, n_vocab: int, new_languages: Iterable[str] = ()) -> Vocabulary:
         """The layout of a model with `n_vocab` tokens (51,865 or 51,866 at present).
 
         Args:
@@ -91,7 +91,7 @@ class Layout:
         return _layout(int(n_vocab), tuple(new_languages))
 
     @classmethod
-    def of_tokens(cls, tokens: Sequence[str], where: str = "token_list") -> Layout:
+    def of_tokens(cls, tokens: Sequence[str], where: str = "token_list") -> Vocabulary:
         """The layout a token list was written for, checked token by token.
 
         Raises:
@@ -235,7 +235,7 @@ def _agreeing(tokens: Sequence[str], wanted: Sequence[str]) -> int:
 
 
 @lru_cache(maxsize=32)
-def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Layout:
+def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Vocabulary:
     sizes = _sizes()
     if n_vocab not in sizes:
         if n_vocab == get_tokenizer(multilingual=False).encoding.n_vocab:
@@ -255,7 +255,7 @@ def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Layout:
             why = "is named twice" if twice else "is one that this Whisper has: leave it out"
             raise ValueError(f"new language {code!r} {why}")
         languages[code] = n_vocab + len(languages) - len(codes)
-    return Layout(
+    return Vocabulary(
         n_vocab=n_vocab,
         sot=tokenizer.sot,
         eot=tokenizer.eot,
@@ -272,7 +272,7 @@ def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Layout:
 def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str, ...]:
     if new_languages:
         return (*_token_list(n_vocab), *(f"<|{code}|>" for code in new_languages))
-    layout = Layout.of(n_vocab)
+    layout = Vocabulary.of(n_vocab)
     encoding = layout.tokenizer.encoding
     raw = [encoding.decode_single_token_bytes(index) for index in range(n_vocab)]
     # a character a byte, all tokens at once; the blank between them is no byte's character

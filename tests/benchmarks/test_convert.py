@@ -7,9 +7,9 @@ from whisper.model import ModelDimensions
 from benchmarks.peers import convert
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode_features
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_hf_generates_from_our_prompt_and_as_many_tokens_as_asked(whisper):
 
 
 def test_vocabulary_for_ctranslate2_has_every_id_once():
-    vocabulary = convert.Vocabulary(LAYOUT)
+    vocabulary = convert.Ct2Vocabulary(LAYOUT)
     assert sorted(vocabulary.get_vocab().values()) == list(range(51865))
     assert vocabulary.convert_tokens_to_ids("<|zh|>") == LAYOUT.languages["zh"]
     assert vocabulary.get_vocab()["<|endoftext|>"] == LAYOUT.eot

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from espnet_blora.bin import sweep
-from espnet_blora.decoding.rules import SearchOptions
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.decoding.beam import SearchOptions
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_part_of_a_set_is_spread_over_it(tmp_path):
         sweep.read_waves(tmp_path, 0)
     (tmp_path / "utt2lang").write_text("a en\nb zh\nd en\n")
     with pytest.raises(ValueError, match="lacks 1 utterances of wav.scp, first c; add the line"):
-        sweep.read_set(tmp_path, Layout.of(51865))
+        sweep.read_set(tmp_path, Vocabulary.of(51865))
     (tmp_path / "text").write_text("a only\n")
     with pytest.raises(ValueError, match="do not hold the same utterances, first b"):
         sweep.read_waves(tmp_path)

@@ -6,9 +6,9 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.decoding.recogniser import Recogniser
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 
 
 def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:

@@ -22,7 +22,7 @@ from espnet_blora.decoding.prompts import build_prompt
 from espnet_blora.decoding.search import SearchOptions, search
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 # of openai-whisper's ranking, in numpy
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
@@ -43,7 +43,7 @@ class Setting:
     memory: Tensor
     lengths: Tensor
     twins: list[tuple[Whisper, Tensor]]
-    layout: Layout
+    layout: Vocabulary
 
 
 def spoken() -> list[Tensor]:
@@ -71,7 +71,7 @@ def base() -> Setting:
         name = "encoder.positional_embedding"
         twin.load_state_dict(state | {name: state[name][:length]})
         twins.append((twin, memory[row : row + 1, :length]))
-    return Setting(model.decoder, memory, lengths, twins, Layout.of(model.dims.n_vocab))
+    return Setting(model.decoder, memory, lengths, twins, Vocabulary.of(model.dims.n_vocab))
 
 
 def random() -> Setting:
@@ -79,7 +79,7 @@ def random() -> Setting:
     generator = torch.Generator().manual_seed(11)
     dims = whisper.model.ModelDimensions(80, 1500, 32, 2, 1, 51866, 48, 32, 2, 2)
     model = Whisper(dims).eval()
-    layout = Layout.of(51866)
+    layout = Vocabulary.of(51866)
     for parameter in model.decoder.parameters():
         if parameter.dim() > 1:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.45)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from espnet_blora.decoding import batch
+from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.recogniser import Recogniser
-from espnet_blora.decoding.rules import SearchOptions
 from tests.decoding.small import LAYOUT, utterances
 from tests.lively import ending, lively
 

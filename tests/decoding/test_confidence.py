@@ -12,14 +12,14 @@ from whisper.model import ModelDimensions, Whisper
 from espnet_blora import add_adapter
 from espnet_blora.adapters.context import sample_seeds
 from espnet_blora.decoding import confidence
+from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
-from espnet_blora.decoding.rules import SearchOptions
 from espnet_blora.decoding.search import search
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.decoder import forward
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 EOT = LAYOUT.eot
 TEXTS = [[10, 20, 30, EOT], [40, EOT], [50, 60, 7, 7, 7]]  # the last one was cut off
 PROMPTS = [LAYOUT.prompt(code) for code in ("zh", "en", "zh")]

@@ -13,9 +13,9 @@ from espnet_blora.decoding.filters import (
     build_filters,
     suppressed,
 )
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 BEGIN = LAYOUT.timestamp_begin
 
 
@@ -43,7 +43,7 @@ def test_suppressed_ids_are_openais(model, option):
     task = DecodingTask(model, DecodingOptions(suppress_tokens=option))
     theirs = [f for f in task.logit_filters if type(f).__name__ == "SuppressTokens"]
     wanted = sorted(theirs[0].suppress_tokens) if theirs else []
-    assert suppressed(Layout.of(model.dims.n_vocab), option) == wanted
+    assert suppressed(Vocabulary.of(model.dims.n_vocab), option) == wanted
     assert bool(wanted) == bool(option)
 
 
@@ -64,7 +64,7 @@ def histories(layout, rows, length, generator):
 
 @pytest.mark.parametrize("initial", [1.0, None, 0.0, 5.3])
 def test_timestamp_rules_are_openais(model, initial):
-    layout = Layout.of(model.dims.n_vocab)
+    layout = Vocabulary.of(model.dims.n_vocab)
     sample_begin = 3
     options = DecodingOptions(max_initial_timestamp=initial)
     reference = DecodingTask(model, options).logit_filters[-1]

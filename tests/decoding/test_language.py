@@ -7,7 +7,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.language import detect_language
 from espnet_blora.whisper.encoder import encode
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module", params=[51865, 51866])
@@ -33,7 +33,7 @@ def padded(model, pad_to):
 @torch.no_grad()
 def test_probabilities_are_openais(model):
     codes, found = detect_language(
-        model.decoder, *padded(model, "30s"), Layout.of(model.dims.n_vocab)
+        model.decoder, *padded(model, "30s"), Vocabulary.of(model.dims.n_vocab)
     )
     mels = torch.stack([whisper.log_mel_spectrogram(whisper.pad_or_trim(w)) for w in waves()])
     _, wanted = whisper.detect_language(model, mels)
@@ -45,7 +45,7 @@ def test_probabilities_are_openais(model):
 
 @torch.no_grad()
 def test_neighbours_and_new_languages_change_nothing(model):
-    layout = Layout.of(model.dims.n_vocab, ["rw"])
+    layout = Vocabulary.of(model.dims.n_vocab, ["rw"])
     memory, lengths = padded(model, "batch")
     codes, found = detect_language(model.decoder, memory, lengths, layout)
     assert len({round(row["en"], 7) for row in found}) == 3

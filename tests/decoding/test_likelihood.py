@@ -5,9 +5,9 @@ import torch
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.likelihood import text_nll
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from espnet_blora.adapters.context import sample_seeds
+from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.posterior import decode_posterior
-from espnet_blora.decoding.rules import SearchOptions
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode

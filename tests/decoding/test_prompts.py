@@ -7,9 +7,9 @@ from whisper.decoding import DecodingOptions, DecodingTask
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.prompts import build_prompt
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 LONG = "one two three four five " * 60
 
 
@@ -39,7 +39,7 @@ def test_they_are_openais(model, task, timestamps, before, prefix, limit):
 
 def test_the_plain_prompt_is_the_layouts():
     assert build_prompt(LAYOUT, "en") == LAYOUT.prompt("en")
-    new = Layout.of(51865, ["rw"])
+    new = Vocabulary.of(51865, ["rw"])
     assert build_prompt(new, "rw", timestamps=True) == new.prompt("rw")[:3]
 
 

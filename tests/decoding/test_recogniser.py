@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter
-from espnet_blora.decoding import loads
+from espnet_blora.decoding import checked_load
 from espnet_blora.decoding import recogniser as opening
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.whisper import decoder as text_decoder
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.packed import PackedLinear
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding import trained
 
 # Bit for bit: with the modules that openai-whisper has. Packed ones are compared at the end.
@@ -24,7 +24,7 @@ open_experiment = partial(opening.open_experiment, packed=False)
 open_whisper = partial(opening.open_whisper, packed=False)
 
 ROOT = Path(__file__).resolve().parents[2]
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_what_a_recogniser_says_of_itself(lora, whisper, tmp_path):
 def test_the_mark_of_the_base_opens_the_base(whisper, tmp_path):
     folder = trained.write_config(tmp_path, whisper)
     base = load_whisper(whisper)
-    torch.save(loads.base_marker(trained.espnet_names(base)), folder / "base.pth")
+    torch.save(checked_load.base_marker(trained.espnet_names(base)), folder / "base.pth")
     assert torch.equal(of(open_experiment(folder)), logits(base.encoder, base.decoder))
     other = trained.whisper_file(tmp_path / "other.safetensors", seed=5)
     trained.write_config(folder, other)
@@ -108,7 +108,7 @@ def test_the_mark_of_the_base_opens_the_base(whisper, tmp_path):
 def test_new_languages_bring_their_embeddings(whisper, tmp_path, method):
     folder, model = trained.experiment(tmp_path / "exp", whisper, method, new=("kab", "rw"))
     opened = open_experiment(folder, merge=False)
-    assert opened.layout is Layout.of(51865, ["kab", "rw"])
+    assert opened.layout is Vocabulary.of(51865, ["kab", "rw"])
     rw = opened.layout.languages["rw"]
     assert torch.equal(of(opened, language=rw), of_reference(model, language=rw))
     assert not torch.equal(of(opened, language=rw), of(opened, language=rw - 1))

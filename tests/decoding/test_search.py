@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_blora.decoding.batch import pad
-from espnet_blora.decoding.rules import Hypothesis, SearchOptions
+from espnet_blora.decoding.beam import Hypothesis, SearchOptions
 from espnet_blora.decoding.search import search, top
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.lively import ending, lively
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 LENGTHS = (16000, 9000, 4000, 700, 12000, 6000)
 CODES = ("zh", "en", "zh", "en", "de", "en")
 

@@ -14,15 +14,15 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.prompts import build_prompt
-from espnet_blora.decoding.quiet import quiet_positions
+from espnet_blora.decoding.silence import quiet_positions
 from espnet_blora.decoding.timing import word_times
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 BASE = Path(__file__).parents[2] / "egs2/mini_cs/asr1/base/tiny_mini_cs.safetensors"
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 TEXTS = ["apple bread teacher after dinner", "我们喜欢咖啡 because tired", "help"]
 CODES = ["en", "zh", "en"]
 PROMPTS = [LAYOUT.prompt(code) for code in CODES]

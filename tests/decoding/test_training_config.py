@@ -5,7 +5,7 @@ import yaml
 
 from espnet_blora.decoding import training_config
 from espnet_blora.decoding.training_config import find_checkpoint, read_training_config
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding import trained
 
 
@@ -31,7 +31,7 @@ def test_it_reads_what_yaml_reads(folder, monkeypatch):
     assert tokens == wanted.pop("token_list") and values == wanted
     assert 0 < sum(map(len, parsed)) < 20_000  # of half a million characters
     config = read_training_config(path)
-    assert config.layout is Layout.of(51865) and config.whisper == "tiny"
+    assert config.layout is Vocabulary.of(51865) and config.whisper == "tiny"
     assert config.adapter == ("lora", {"rank": 4}) and config.language is None
 
 

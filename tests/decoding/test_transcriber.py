@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from espnet_blora.decoding import batch, transcriber
-from espnet_blora.decoding.pieces import cut
+from espnet_blora.decoding.beam import SearchOptions
+from espnet_blora.decoding.chunking import cut
 from espnet_blora.decoding.posterior import decode_posterior
-from espnet_blora.decoding.rules import SearchOptions
 from espnet_blora.decoding.sources import Wave
 from espnet_blora.decoding.transcriber import Options, Transcriber
 from espnet_blora.text.tokens import mixed_tokens

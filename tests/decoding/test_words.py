@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from espnet_blora.decoding.words import word_spans
 from espnet_blora.text.tokens import mixed_tokens
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 
 
 def spans(text, split=mixed_tokens):

@@ -11,7 +11,7 @@ from whisper.model import ModelDimensions, Whisper
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter
 from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 # What single methods need beside their defaults on a Whisper of width 16.
 CONF = {
@@ -42,7 +42,7 @@ def options(method: str) -> dict:
 @lru_cache
 def token_block(new: tuple[str, ...]) -> str:
     """`token_list:` as ESPnet's dump writes it."""
-    tokens = Layout.of(51865, new).token_list()
+    tokens = Vocabulary.of(51865, new).token_list()
     return yaml.dump({"token_list": tokens}, Dumper=yaml.CSafeDumper, allow_unicode=True)
 
 

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from espnet_blora.data import kaldi
-from espnet_blora.whisper.vocabulary import Layout, read_token_list
+from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 from tests.data.layouts import commonvoice, fleurs, librispeech
 from tests.integration.conftest import TINY, Checkout
 
@@ -28,7 +28,7 @@ def test_kinyarwanda_through_all_stages(tmp_path):
 
     recipe = checkout.recipe
     tokens = recipe / "data/rw_token_list/whisper_multilingual/tokens.txt"
-    layout = Layout.of_tokens(read_token_list(tokens))
+    layout = Vocabulary.of_tokens(read_token_list(tokens))
     assert layout.new_languages == ("rw",)
     made = {p.parent.name: kaldi.read_keyed(p) for p in recipe.glob("data/*/text")}
     assert {"rw_0.5h_train", "rw_dev", "rw_test", "librispeech_test_clean"} == made.keys()
@@ -66,7 +66,7 @@ def test_fleurs_in_a_language_that_whisper_has_and_one_that_it_lacks(tmp_path):
         assert done.returncode == 0, done.stdout[-4000:]
         folder = "lg_token_list" if new else "token_list"
         tokens = checkout.recipe / "data" / folder / "whisper_multilingual/tokens.txt"
-        assert Layout.of_tokens(read_token_list(tokens)).new_languages == new
+        assert Vocabulary.of_tokens(read_token_list(tokens)).new_languages == new
         languages = kaldi.read_keyed(checkout.recipe / f"data/{lang}_10h_train/utt2lang")
         assert set(languages.values()) == {code}
         assert (checkout.recipe / f"dump/raw/{lang}_test/wav.scp").is_file()

@@ -12,7 +12,7 @@ import pytest
 
 from espnet_blora.bin import make_config
 from espnet_blora.data import kaldi, mini_cs
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.integration.conftest import EGS2, ROOT, TINY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
@@ -42,7 +42,7 @@ def experiment(tmp_path_factory):
     """The unadapted base as stage 11 leaves it, and its config.yaml with the cache turned off."""
     folder = tmp_path_factory.mktemp("exp")
     tokens = folder / "tokens.txt"
-    lines = "".join(f"{token}\n" for token in Layout.of(51865).token_list())
+    lines = "".join(f"{token}\n" for token in Vocabulary.of(51865).token_list())
     tokens.write_text(lines, encoding="utf-8")
     train = folder / "train.yaml"
     parts = [str(CONF / "train.yaml"), str(CONF / "adapter_none.yaml")]

@@ -12,9 +12,9 @@ from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_register import register_whisper
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 SAMPLES = {"u1": 6000, "u2": 16000, "u3": 9000, "u4": 12345, "u5": 30, "u6": 0}
 LANGUAGES = {"u1": "zh", "u2": "en", "u3": "de", "u4": "zh", "u5": "en", "u6": "zh"}
 PLAIN = (str, int, float, bool, dict, list, type(None))

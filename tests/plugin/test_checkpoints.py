@@ -82,7 +82,7 @@ def test_the_trainers_torch_differs_only_in_save():
 
 @pytest.mark.parametrize("keys", [(), checkpoints.RESUME_KEYS])
 def test_unreadable_files_are_one_clear_error(tmp_path, keys):
-    load = checkpoints.checked_load(safe_torch_load, keys)
+    load = checkpoints.checked_loader(safe_torch_load, keys)
     with pytest.raises(FileNotFoundError, match="no checkpoint file"):
         load(tmp_path / "none.pth")
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_training_state_is_not_resumed_from(tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save({"model": {}}, path)
     with pytest.raises(ValueError, match=r"lacks reporter, optimizers, schedulers, scaler"):
-        checkpoints.checked_load(safe_torch_load, checkpoints.RESUME_KEYS)(path)
+        checkpoints.checked_loader(safe_torch_load, checkpoints.RESUME_KEYS)(path)
 
 
 def experiment(folder: Path, epochs: int, states=None) -> Reporter:

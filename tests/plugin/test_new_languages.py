@@ -9,15 +9,15 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.adapters import get_adapter
-from espnet_blora.plugin.inference import WhisperSpeech2Text
+from espnet_blora.plugin.espnet_inference import WhisperSpeech2Text
 from espnet_blora.plugin.new_languages import fill_new_languages
 from espnet_blora.plugin.settings import NEW_LANGUAGES
 from espnet_blora.plugin.vocabulary import export_vocabulary
 from espnet_blora.whisper.new_tokens import find
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.plugin.tiny import BLORA, Experiment
 
-LAYOUT = Layout.of(51865, ["kab", "rw"])
+LAYOUT = Vocabulary.of(51865, ["kab", "rw"])
 TABLE = "decoder.decoders.token_embedding.new_weight"
 CODES = "decoder.decoders.token_embedding.new_codes"
 NEWBOB = {
@@ -139,7 +139,7 @@ def test_the_unadapted_base_is_decoded_with_the_token_as_it_starts(experiment, m
     model = ASRTask.build_model_from_file(folder / "config.yaml", mark)[0]
     _, table = find(model)
     assert table.languages == ("kab", "rw")
-    known = list(Layout.of(51865).languages.values())
+    known = list(Vocabulary.of(51865).languages.values())
     torch.testing.assert_close(table.new_weight[0], table.weight[known].mean(0))
 
 
@@ -158,7 +158,7 @@ def test_stage_5_writes_them(monkeypatch, tmp_path):
     monkeypatch.setenv(NEW_LANGUAGES, "kab,rw")
     monkeypatch.setenv("ESPNET_BLORA_WHISPER", "large-v2")
     export_vocabulary(str(tmp_path / "tokens.txt"), "whisper_multilingual")
-    assert Layout.of_tokens((tmp_path / "tokens.txt").read_text().split("\n")[:-1]) is LAYOUT
+    assert Vocabulary.of_tokens((tmp_path / "tokens.txt").read_text().split("\n")[:-1]) is LAYOUT
     monkeypatch.setenv(NEW_LANGUAGES, "sw")
     with pytest.raises(ValueError, match="new language 'sw' is one that this Whisper has"):
         export_vocabulary(str(tmp_path / "tokens.txt"), "whisper_multilingual")

@@ -12,11 +12,11 @@ from espnet_blora.plugin.experiment import open_experiment
 from espnet_blora.plugin.settings import NEW_LANGUAGES
 from espnet_blora.whisper import decoder as text_decoder
 from espnet_blora.whisper.encoder import encode
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.plugin.tiny import config, whisper_file
 
 NEW = ("kab", "rw")
-LAYOUT = Layout.of(51865, NEW)
+LAYOUT = Vocabulary.of(51865, NEW)
 
 
 @pytest.fixture(scope="module")

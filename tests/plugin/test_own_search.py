@@ -5,15 +5,15 @@ import torch
 from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
 
-from espnet_blora.decoding.rules import SearchOptions
+from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.search import search
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.lively import ending
 
-LAYOUT = Layout.of(51865)
+LAYOUT = Vocabulary.of(51865)
 CODES = ("zh", "en", "de", "en", "zh")
 LENGTHS = torch.tensor([9000, 16000, 5000, 12000, 700])
 

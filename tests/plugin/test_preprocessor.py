@@ -13,14 +13,14 @@ from espnet_blora.plugin.preprocessor import (
     pack_name,
     unpack_name,
 )
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 WAVE = np.zeros(800, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
 def layout():
-    return Layout.of(51866)
+    return Vocabulary.of(51866)
 
 
 @pytest.fixture

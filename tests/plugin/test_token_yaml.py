@@ -6,11 +6,11 @@ import pytest
 import yaml
 from espnet2.utils.yaml_no_alias_safe_dump import NoAliasSafeDumper, yaml_no_alias_safe_dump
 
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.plugin import token_yaml
 from tests.plugin.tiny import BLORA, config
 
-TOKENS = Layout.of(51865).token_list()
+TOKENS = Vocabulary.of(51865).token_list()
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

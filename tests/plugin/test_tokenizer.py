@@ -9,7 +9,7 @@ from espnet_blora.plugin.tokenizer import (
     check_supported,
     default_layout,
 )
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 TEXTS = ["hello world", "我们 meeting 吧", "मेरी किताब", "!", "", "café ¿qué?"]
 
@@ -17,7 +17,7 @@ TEXTS = ["hello world", "我们 meeting 吧", "मेरी किताब", "!
 @pytest.mark.parametrize("n_vocab", [51865, 51866])
 @pytest.mark.parametrize("text", TEXTS)
 def test_round_trip(n_vocab, text):
-    layout = Layout.of(n_vocab)
+    layout = Vocabulary.of(n_vocab)
     tokenizer = WhisperTokenizer(layout=layout)
     converter = WhisperTokenIDConverter(layout=layout)
     tokens = tokenizer.text2tokens(text)
@@ -29,7 +29,7 @@ def test_round_trip(n_vocab, text):
 
 
 def test_control_tokens_leave_the_text():
-    layout = Layout.of(51866)
+    layout = Vocabulary.of(51866)
     converter = WhisperTokenIDConverter(layout=layout)
     tokens = converter.ids2tokens([*layout.prompt("yue"), 0, layout.eot])
     assert tokens == [

@@ -4,7 +4,7 @@ import pytest
 
 from espnet_blora.plugin.settings import WHISPER
 from espnet_blora.plugin.vocabulary import check_vocabulary, export_vocabulary, layout_of
-from espnet_blora.whisper.vocabulary import Layout, read_token_list
+from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 
 
 @pytest.mark.parametrize(("spec", "n_vocab"), [("large-v2", 51865), ("large-v3", 51866)])
@@ -12,7 +12,7 @@ def test_size_of_the_launcher(monkeypatch, tmp_path, spec, n_vocab):
     monkeypatch.setenv(WHISPER, spec)
     path = tmp_path / "data" / "tokens.txt"
     export_vocabulary(str(path), "whisper_multilingual", whisper_language="noinfo")
-    assert read_token_list(path) == Layout.of(n_vocab).token_list()
+    assert read_token_list(path) == Vocabulary.of(n_vocab).token_list()
     assert [p.name for p in path.parent.iterdir()] == ["tokens.txt"]
 
 
@@ -28,7 +28,7 @@ def test_another_size_rewrites_the_file(monkeypatch, tmp_path, caplog):
 def test_standard_output(monkeypatch, capsys):
     monkeypatch.setenv(WHISPER, "tiny")
     export_vocabulary("-", "whisper_multilingual")
-    assert capsys.readouterr().out.split("\n")[:-1] == Layout.of(51865).token_list()
+    assert capsys.readouterr().out.split("\n")[:-1] == Vocabulary.of(51865).token_list()
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_refused(monkeypatch, tmp_path, spec, options, message):
 
 
 def test_layout_of_paths_and_lists(tmp_path):
-    tokens = Layout.of(51866).token_list()
-    assert layout_of(tokens) is layout_of(tuple(tokens)) is Layout.of(51866)
+    tokens = Vocabulary.of(51866).token_list()
+    assert layout_of(tokens) is layout_of(tuple(tokens)) is Vocabulary.of(51866)
     with pytest.raises(FileNotFoundError, match="tokens.txt: no token list; stage 5"):
         layout_of(tmp_path / "tokens.txt")
     (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\n", encoding="utf-8")
@@ -62,6 +62,6 @@ def test_layout_of_paths_and_lists(tmp_path):
 
 
 def test_mismatch_with_the_model_is_an_error():
-    check_vocabulary(Layout.of(51865), 51865, "small")
+    check_vocabulary(Vocabulary.of(51865), 51865, "small")
     with pytest.raises(ValueError, match="51865 tokens, but Whisper 'large-v3' has 51866.*stage 5"):
-        check_vocabulary(Layout.of(51865), 51866, "large-v3")
+        check_vocabulary(Vocabulary.of(51865), 51866, "large-v3")

@@ -11,10 +11,10 @@ from whisper.model import AudioEncoder, TextDecoder
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
 from espnet_blora.whisper.sizes import dims_of
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 N_VOCAB, WIDTH, POSITIONS = 51865, 32, 24
-LAYOUT = Layout.of(N_VOCAB)
+LAYOUT = Vocabulary.of(N_VOCAB)
 LENGTHS = torch.tensor([9000, 16000, 5000])
 
 

@@ -11,13 +11,13 @@ from espnet2.text import build_tokenizer
 from espnet2.train import preprocessor
 from espnet2.train.distributed_utils import DistributedOption
 
-from espnet_blora.plugin import inference, loading, tokenizer, vocabulary
+from espnet_blora.plugin import espnet_inference, loading, tokenizer, vocabulary
 from espnet_blora.plugin.preprocessor import PROMPT, WhisperPreprocessor
 from espnet_blora.plugin.settings import WHISPER, Settings
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
 from espnet_blora.plugin.whisper_encoder import WhisperEncoder
 from espnet_blora.plugin.whisper_register import register_whisper
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +30,8 @@ def test_every_place():
     assert asr.encoder_choices.get_class("whisper") is WhisperEncoder
     assert asr.decoder_choices.get_class("whisper") is WhisperDecoder
     assert asr.preprocessor_choices.get_class("default") is WhisperPreprocessor
-    assert asr_inference.Speech2Text is inference.WhisperSpeech2Text
-    assert asr_inference.inference is inference.inference
+    assert asr_inference.Speech2Text is espnet_inference.WhisperSpeech2Text
+    assert asr_inference.inference is espnet_inference.inference
     assert whisper_export_vocabulary.export_vocabulary is vocabulary.export_vocabulary
     for module in (build_tokenizer, preprocessor):
         assert module.OpenAIWhisperTokenizer is tokenizer.WhisperTokenizer
@@ -43,7 +43,9 @@ def test_espnets_own_functions_reach_ours(tmp_path):
     built = build_tokenizer.build_tokenizer(
         token_type="whisper_multilingual", bpemodel="whisper_multilingual", whisper_language="zh"
     )
-    assert built.text2tokens("hello") == Layout.of(51865).tokens(Layout.of(51865).encode("hello"))
+    assert built.text2tokens("hello") == Vocabulary.of(51865).tokens(
+        Vocabulary.of(51865).encode("hello")
+    )
     path = tmp_path / "tokens.txt"
     whisper_export_vocabulary.main(
         ["--whisper_model", "whisper_multilingual", "--output", str(path), "--sot_asr", "false"]
@@ -74,7 +76,7 @@ def test_a_token_list_of_another_size_never_gets_a_fresh_embedding(monkeypatch):
         raise AssertionError("the list must be checked before weights are read")
 
     monkeypatch.setattr(loading, "load_whisper", unexpected)
-    args = arguments(token_list=Layout.of(51866).token_list())
+    args = arguments(token_list=Vocabulary.of(51866).token_list())
     with pytest.raises(ValueError, match="51866 tokens, but Whisper 'tiny' has 51865.*stage 5"):
         asr.ASRTask.build_model(args)
     args = arguments(token_list=["<blank>", "a", "b", "<sos/eos>"])
@@ -86,7 +88,7 @@ def test_model_of_the_task_is_one_whisper_loaded_once(monkeypatch, random_whispe
     real, seen = loading.load_whisper, []
     monkeypatch.setattr(loading, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1])
     monkeypatch.setenv(WHISPER, random_whisper)
-    args = arguments(token_list=Layout.of(51865).token_list(), model_conf={"ctc_weight": 0.0})
+    args = arguments(token_list=Vocabulary.of(51865).token_list(), model_conf={"ctc_weight": 0.0})
     model = asr.ASRTask.build_model(args)
     assert seen == [random_whisper]
     assert (
@@ -107,7 +109,7 @@ def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch,
         (tmp_path / name / "wav.scp").write_text("a a.wav\n")
         paths[name] = [(str(tmp_path / name / "wav.scp"), "speech", "sound")]
     args = arguments(
-        token_list=Layout.of(51865).token_list(),
+        token_list=Vocabulary.of(51865).token_list(),
         train_data_path_and_name_and_type=paths["train"],
         valid_data_path_and_name_and_type=paths["valid"],
         decoder_conf={"whisper_model": random_whisper},
@@ -115,7 +117,7 @@ def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch,
     options = asr.ASRTask.build_iter_options(args, DistributedOption(), mode)
     text = options.preprocess_fn("a", {"text": "x"})["text"].tolist()
     code = "zh" if mode == "train" else "en"
-    assert text == Layout.of(51865).prompt(code)[1:] + Layout.of(51865).encode("x")
+    assert text == Vocabulary.of(51865).prompt(code)[1:] + Vocabulary.of(51865).encode("x")
 
 
 def test_statistics_and_decoding_read_utt2lang(tmp_path):
@@ -125,7 +127,7 @@ def test_statistics_and_decoding_read_utt2lang(tmp_path):
     (data / "wav.scp").write_text(f"a {data / 'a.wav'}\n")
     (data / "text").write_text("a x\n")
     (data / "utt2lang").write_text("a zh\n")
-    layout = Layout.of(51865)
+    layout = Vocabulary.of(51865)
     speech, text = (str(data / "wav.scp"), "speech", "sound"), (str(data / "text"), "text", "text")
     for decoding in (False, True):
         loader = asr.ASRTask.build_streaming_iterator(

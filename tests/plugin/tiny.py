@@ -112,7 +112,7 @@ class Experiment:
     """Data, token list and base model of a tiny experiment, and what starts ESPnet on it."""
 
     def __init__(self, folder: Path):
-        from espnet_blora.whisper.vocabulary import Layout
+        from espnet_blora.whisper.vocabulary import Vocabulary
 
         self.folder = folder
         self.whisper = whisper_file(folder)
@@ -120,7 +120,7 @@ class Experiment:
         self.valid = data_dir(folder / "valid", VALID, 2)
         self.tokens = folder / "tokens.txt"
         self.tokens.write_text(
-            "".join(f"{token}\n" for token in Layout.of(51865).token_list()), encoding="utf-8"
+            "".join(f"{token}\n" for token in Vocabulary.of(51865).token_list()), encoding="utf-8"
         )
 
     def arguments(self, name: str, extra=(), **changes) -> list[str]:

@@ -7,10 +7,10 @@ from whisper.model import TextDecoder
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.cache import KVCache
-from espnet_blora.whisper.vocabulary import Layout
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 N, WIDTH = 51865, 16
-LAYOUT = Layout.of(N, ["rw", "kab"])
+LAYOUT = Vocabulary.of(N, ["rw", "kab"])
 
 
 def decoder(start=new_tokens.MEAN, codes=LAYOUT.new_languages):
@@ -30,7 +30,7 @@ def memory():
 
 def test_the_table_starts_from_the_mean_of_all_languages_or_from_one():
     made = decoder()
-    known = list(Layout.of(N).languages.values())
+    known = list(Vocabulary.of(N).languages.values())
     wanted = made.token_embedding.weight[known].mean(0)
     assert made.token_embedding.new_weight.shape == (2, WIDTH)
     torch.testing.assert_close(made.token_embedding.new_weight, wanted.repeat(2, 1))

@@ -9,7 +9,7 @@ from whisper.tokenizer import LANGUAGES, get_tokenizer
 
 from espnet_blora.whisper.vocabulary import (
     N_PROMPT,
-    Layout,
+    Vocabulary,
     read_token_list,
     text_tokens_to_bytes,
 )
@@ -33,7 +33,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize(("n_vocab", "n_languages"), SIZES.items())
 def test_layout_is_the_tokenizers(n_vocab, n_languages):
-    layout = Layout.of(n_vocab)
+    layout = Vocabulary.of(n_vocab)
     tokenizer = get_tokenizer(multilingual=True, num_languages=n_languages)
     assert len(layout.languages) == n_languages == len(set(layout.languages.values()))
     assert tokenizer.encoding.n_vocab == n_vocab
@@ -47,7 +47,7 @@ def test_layout_is_the_tokenizers(n_vocab, n_languages):
 
 
 def test_the_two_layouts_differ_where_a_wrong_prompt_would_be_silent():
-    old, new = Layout.of(51865), Layout.of(51866)
+    old, new = Vocabulary.of(51865), Vocabulary.of(51866)
     assert old.prompt("zh")[:2] == new.prompt("zh")[:2]
     assert old.transcribe + 1 == new.transcribe
     assert new.languages["yue"] == old.translate
@@ -56,7 +56,7 @@ def test_the_two_layouts_differ_where_a_wrong_prompt_would_be_silent():
 
 @pytest.mark.parametrize("n_vocab", SIZES)
 def test_token_list_is_printable_unique_and_complete(n_vocab, tmp_path):
-    layout = Layout.of(n_vocab)
+    layout = Vocabulary.of(n_vocab)
     tokens = layout.token_list()
     assert len(tokens) == n_vocab == len(set(tokens))
     assert all(token.isprintable() and not any(c.isspace() for c in token) for token in tokens)
@@ -66,18 +66,18 @@ def test_token_list_is_printable_unique_and_complete(n_vocab, tmp_path):
     path = tmp_path / "tokens.txt"
     path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     assert read_token_list(path) == tokens
-    assert Layout.of_tokens(read_token_list(path)) is layout
+    assert Vocabulary.of_tokens(read_token_list(path)) is layout
 
 
 def test_text_tokens_are_the_bytes_of_the_tokenizer():
-    layout = Layout.of(51865)
+    layout = Vocabulary.of(51865)
     tokens = layout.token_list()
     encoding = layout.tokenizer.encoding
     for index in range(0, layout.eot, 97):
         assert text_tokens_to_bytes([tokens[index]]) == encoding.decode_single_token_bytes(index)
 
 
-def round_trip(layout: Layout, text: str) -> None:
+def round_trip(layout: Vocabulary, text: str) -> None:
     ids = layout.encode(text)
     assert all(0 <= i < layout.eot for i in ids)
     assert layout.decode(ids) == text
@@ -87,25 +87,25 @@ def round_trip(layout: Layout, text: str) -> None:
 
 @pytest.mark.parametrize("text", SAMPLES)
 def test_round_trip_of_scripts(text):
-    round_trip(Layout.of(51865), text)
-    assert Layout.of(51865).encode(text) == Layout.of(51866).encode(text)
+    round_trip(Vocabulary.of(51865), text)
+    assert Vocabulary.of(51865).encode(text) == Vocabulary.of(51866).encode(text)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_round_trip_of_anything(text):
-    round_trip(Layout.of(51866), text)
+    round_trip(Vocabulary.of(51866), text)
 
 
 def test_control_tokens_are_no_text():
-    layout = Layout.of(51865)
+    layout = Vocabulary.of(51865)
     ids = [*layout.prompt("en"), *layout.encode("ab"), layout.timestamp_begin, layout.eot]
     assert layout.decode(ids) == "ab"
     assert "\ufffd" in layout.decode(layout.encode("𝔘")[:1])  # half a character
 
 
 def test_readable_tokens_are_lines_of_text():
-    layout = Layout.of(51865)
+    layout = Vocabulary.of(51865)
     names = layout.readable_tokens()
     assert len(names) == layout.n_vocab
     assert all(name.isprintable() for name in names)
@@ -116,34 +116,34 @@ def test_readable_tokens_are_lines_of_text():
 
 @pytest.mark.parametrize("language", ["zh", "ZH", "Chinese", "mandarin"])
 def test_language_by_code_or_name(language):
-    assert Layout.of(51865).language_code(language) == "zh"
+    assert Vocabulary.of(51865).language_code(language) == "zh"
 
 
 def test_unknown_language_and_size():
     with pytest.raises(ValueError, match=r"'yue' needs a larger vocabulary than .* 51865"):
-        Layout.of(51865).prompt("yue")
+        Vocabulary.of(51865).prompt("yue")
     with pytest.raises(ValueError, match=r"'xx' is not one of Whisper's .*allowed: .* zh"):
-        Layout.of(51866).prompt("xx")
+        Vocabulary.of(51866).prompt("xx")
     with pytest.raises(ValueError, match=r"51864 .* English-only .*`small.en`"):
-        Layout.of(51864)
+        Vocabulary.of(51864)
     with pytest.raises(ValueError, match=r"no multilingual Whisper has 100 .* 51865 or 51866"):
-        Layout.of(100)
+        Vocabulary.of(100)
 
 
 def test_a_foreign_token_list_is_refused_by_line():
-    tokens = Layout.of(51865).token_list()
+    tokens = Vocabulary.of(51865).token_list()
     with pytest.raises(ValueError, match=r"here: 51864 tokens, .* 51865 or 51866.*stage 5"):
-        Layout.of_tokens(tokens[:-1], "here")
+        Vocabulary.of_tokens(tokens[:-1], "here")
     tokens[7] = "x"
     with pytest.raises(ValueError, match=r"here:8: token 'x', .* has '\('"):
-        Layout.of_tokens(tokens, "here")
+        Vocabulary.of_tokens(tokens, "here")
     with pytest.raises(ValueError, match=r"'nonsense token' is no token of whisper_multilingual"):
-        Layout.of(51865).ids(["nonsense token"])
+        Vocabulary.of(51865).ids(["nonsense token"])
 
 
 def test_new_languages_stand_behind_the_published_vocabulary():
-    old = Layout.of(51865)
-    layout = Layout.of(51865, ["rw", "fy"])
+    old = Vocabulary.of(51865)
+    layout = Vocabulary.of(51865, ["rw", "fy"])
     assert (layout.n_vocab, layout.size, old.size) == (51865, 51867, 51865)
     assert layout.prompt("fy") == [layout.sot, 51866, layout.transcribe, layout.notimestamps]
     assert layout.prompt("zh") == old.prompt("zh")
@@ -152,17 +152,17 @@ def test_new_languages_stand_behind_the_published_vocabulary():
     assert layout.decode([*layout.prompt("rw"), *layout.encode("muraho")]) == "muraho"
     assert len(layout.readable_tokens()) == layout.size
     assert layout.stamp.endswith("99 languages, new: rw fy")
-    assert layout != old and layout != Layout.of(51865, ["fy", "rw"])
-    assert Layout.of(51865, ["yue"]).languages["yue"] == 51865  # this size lacks it
+    assert layout != old and layout != Vocabulary.of(51865, ["fy", "rw"])
+    assert Vocabulary.of(51865, ["yue"]).languages["yue"] == 51865  # this size lacks it
 
 
 def test_a_token_list_tells_its_vocabulary_by_what_stands_in_it_not_by_its_length():
-    added = Layout.of(51865, ["rw"])
-    assert len(added.token_list()) == len(Layout.of(51866).token_list())
-    assert Layout.of_tokens(added.token_list()) is added
-    assert Layout.of_tokens(Layout.of(51866).token_list()) is Layout.of(51866)
-    both = Layout.of(51866, ["rw", "kab"])
-    assert Layout.of_tokens(both.token_list()) is both
+    added = Vocabulary.of(51865, ["rw"])
+    assert len(added.token_list()) == len(Vocabulary.of(51866).token_list())
+    assert Vocabulary.of_tokens(added.token_list()) is added
+    assert Vocabulary.of_tokens(Vocabulary.of(51866).token_list()) is Vocabulary.of(51866)
+    both = Vocabulary.of(51866, ["rw", "kab"])
+    assert Vocabulary.of_tokens(both.token_list()) is both
 
 
 @pytest.mark.parametrize(
@@ -176,18 +176,18 @@ def test_a_token_list_tells_its_vocabulary_by_what_stands_in_it_not_by_its_lengt
 )
 def test_what_may_not_stand_behind_the_vocabulary(more, says):
     with pytest.raises(ValueError, match=says):
-        Layout.of_tokens([*Layout.of(51866).token_list(), *more], "here")
+        Vocabulary.of_tokens([*Vocabulary.of(51866).token_list(), *more], "here")
 
 
 @pytest.mark.parametrize("code", ["r", "RW", "fy-NL", "kiny", ""])
 def test_a_new_language_is_a_code(code):
     with pytest.raises(ValueError, match=r"new language '.*': a code of 2 or 3 letters"):
-        Layout.of(51865, [code])
+        Vocabulary.of(51865, [code])
 
 
 def test_a_copy_is_the_same_object():
-    layout = Layout.of(51866)
+    layout = Vocabulary.of(51866)
     assert pickle.loads(pickle.dumps(layout)) is layout
-    new = Layout.of(51865, ["rw"])
+    new = Vocabulary.of(51865, ["rw"])
     assert pickle.loads(pickle.dumps(new)) is new
     assert len(pickle.dumps(layout)) < 200  # workers do not receive the tables

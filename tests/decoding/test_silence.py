@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_blora.decoding.quiet import MARGIN, NEAR, Heard, quiet_positions
+from espnet_blora.decoding.silence import MARGIN, NEAR, SpeechMask, quiet_positions
 
 
 def waves(*parts, noise=0.0):
@@ -40,7 +40,7 @@ def quiet(*spans, n=100):
 
 
 def test_the_path_leaves_out_the_middle_of_pauses():
-    heard = Heard.of(quiet((0, 20), (40, 60), (97, 100)), 100)
+    heard = SpeechMask.of(quiet((0, 20), (40, 60), (97, 100)), 100)
     assert heard.path.tolist() == [*range(20 - MARGIN, 40 + MARGIN), *range(60 - MARGIN, 100)]
     assert heard.breaks == [20 + 2 * MARGIN]
     assert heard.moment(heard.breaks[0], end=True) == 40 + MARGIN
@@ -51,7 +51,11 @@ def test_the_path_leaves_out_the_middle_of_pauses():
 
 
 def test_without_pauses_places_are_positions():
-    for heard in (Heard.of(None, 7), Heard.of(quiet(n=7), 7), Heard.of(quiet((0, 7), n=9), 7)):
+    for heard in (
+        SpeechMask.of(None, 7),
+        SpeechMask.of(quiet(n=7), 7),
+        SpeechMask.of(quiet((0, 7), n=9), 7),
+    ):
         assert heard.path.tolist() == list(range(7)) and heard.breaks == []
         assert [heard.moment(k, end) for k in range(8) for end in (False, True)] == [
             k for k in range(8) for _ in range(2)
@@ -60,14 +64,14 @@ def test_without_pauses_places_are_positions():
 
 
 def test_words_lose_the_quiet_at_their_ends():
-    heard = Heard.of(quiet((0, 20), (40, 60)), 100)
+    heard = SpeechMask.of(quiet((0, 20), (40, 60)), 100)
     assert heard.tight(15, 45) == (20, 40)
     assert heard.tight(25.5, 61) == (25.5, 61)
     assert heard.tight(42, 50) == (42, 50)
 
 
 def test_the_nearest_word_begins_behind_the_pause():
-    heard = Heard.of(quiet((40, 60)), 100)
+    heard = SpeechMask.of(quiet((40, 60)), 100)
     at = heard.breaks[0]
     begins = np.array([0, 20, at - 9, at - 4, at + 10, 85])
     assert heard.snap(begins, [0, 1, 2, 4]).tolist() == [0, 20, at, at, at + 10, 85]

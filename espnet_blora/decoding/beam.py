@@ -93,7 +93,7 @@ class Candidate:
 
 
 @dataclass
-class Progress(ABC):
+class BeamState(ABC):
     """Where the search for one utterance stands.
 
     `options`, the id `eot`, the length of the prompt, and the length of the memory are given.
@@ -141,7 +141,7 @@ class Progress(ABC):
 
 
 @dataclass
-class EspnetProgress(Progress):
+class EspnetState(BeamState):
     """ESPnet's beam search: a hypothesis that ends makes room for no other.
 
     Nothing that ESPnet returns is lost by leaving earlier than it does: scores only fall, so an
@@ -189,7 +189,7 @@ class EspnetProgress(Progress):
     def update(
         self, step: int, candidates: Sequence[Candidate], texts: Sequence[Sequence[int]]
     ) -> list[Candidate]:
-        """See `Progress.update`; ESPnet's `search` and `post_process`."""
+        """See `BeamState.update`; ESPnet's `search` and `post_process`."""
         last = step == self.limit - 1
         running = []
         for candidate in candidates:
@@ -221,7 +221,7 @@ class EspnetProgress(Progress):
 
 
 @dataclass
-class WhisperProgress(Progress):
+class WhisperState(BeamState):
     """openai-whisper's beam search: enough ended hypotheses end it; ranked by score a token."""
 
     running: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
@@ -251,7 +251,7 @@ class WhisperProgress(Progress):
     def update(
         self, step: int, candidates: Sequence[Candidate], texts: Sequence[Sequence[int]]
     ) -> list[Candidate]:
-        """See `Progress.update`; openai-whisper's `BeamSearchDecoder.update` and `finalize`."""
+        """See `BeamState.update`; openai-whisper's `BeamSearchDecoder.update` and `finalize`."""
         running = []
         for candidate in candidates:
             if candidate.token == self.eot:
@@ -271,4 +271,4 @@ class WhisperProgress(Progress):
         return []
 
 
-PROGRESS: dict[str, type[Progress]] = {"espnet": EspnetProgress, "whisper": WhisperProgress}
+STATES: dict[str, type[BeamState]] = {"espnet": EspnetState, "whisper": WhisperState}

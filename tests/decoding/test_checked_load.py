@@ -7,7 +7,7 @@ import torch
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.adapters import get_adapter
-from espnet_blora.decoding import loads
+from espnet_blora.decoding import checked_load
 from espnet_blora.plugin.settings import SCALE
 from tests.plugin.tiny import BLORA, shared, whisper_file
 
@@ -122,7 +122,7 @@ def test_a_whole_checkpoint_brings_its_own_weights(trained):
 def test_the_base_marker_stands_for_exactly_one_base(experiment, trained, tmp_path):
     model, _ = ASRTask.build_model_from_file(trained["full"] / "config.yaml", None)
     marker = tmp_path / "base.pth"
-    torch.save(loads.base_marker(model), marker)
+    torch.save(checked_load.base_marker(model), marker)
     assert marker.stat().st_size < 5000
     loaded = build(trained["full"], marker)
     base = model.state_dict()
@@ -130,22 +130,22 @@ def test_the_base_marker_stands_for_exactly_one_base(experiment, trained, tmp_pa
 
     with pytest.raises(ValueError, match=r"base\.pth: .*config\.yaml asks for an adapter"):
         build(trained["blora"], marker)
-    torch.save({loads.MARKER: torch.zeros(2)}, marker)
+    torch.save({checked_load.MARKER: torch.zeros(2)}, marker)
     with pytest.raises(ValueError, match="damaged"):
         build(trained["full"], marker)
     with torch.no_grad():
         model.decoder.decoders.token_embedding.weight.mul_(1.001)
-    torch.save(loads.base_marker(model), marker)
+    torch.save(checked_load.base_marker(model), marker)
     with pytest.raises(ValueError, match="another base model"):
         build(trained["full"], marker)
 
 
 def test_the_fingerprint_sees_swapped_weights():
     one = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
-    before = loads.fingerprint(one)
+    before = checked_load.fingerprint(one)
     swapped = torch.nn.Sequential(one[1], one[0])
-    assert torch.equal(before, loads.fingerprint(one))
-    assert not torch.allclose(before, loads.fingerprint(swapped), rtol=1e-5, atol=0)
+    assert torch.equal(before, checked_load.fingerprint(one))
+    assert not torch.allclose(before, checked_load.fingerprint(swapped), rtol=1e-5, atol=0)
 
 
 def test_the_adapter_scale_reaches_the_decoded_model(trained, monkeypatch):

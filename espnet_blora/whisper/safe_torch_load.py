@@ -24,7 +24,7 @@ def damaged_entry(path: str | os.PathLike) -> str | None:
         return f"its directory ({error})"
 
 
-def checked_load(load: Callable, keys: Sequence[str] = ()) -> Callable:
+def checked_loader(load: Callable, keys: Sequence[str] = ()) -> Callable:
     """Wrap a loader of state dicts: an unreadable or foreign file is one clear ValueError.
 
     Args:

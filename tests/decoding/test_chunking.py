@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_blora.decoding.pieces import cut, cut_stream, joined, n_pieces
+from espnet_blora.decoding.chunking import cut, cut_stream, joined, n_pieces
 
 LIMIT, FRAME = 400, 8
 

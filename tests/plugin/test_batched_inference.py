@@ -8,7 +8,7 @@ import soundfile
 import yaml
 from espnet2.bin import asr_inference
 
-from espnet_blora.plugin import own_inference
+from espnet_blora.plugin import batched_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, SEARCH, WHISPER
 from tests.plugin.stage12 import LANGUAGES, SAMPLES, write_data
@@ -39,9 +39,9 @@ def words(experiment, data, tmp_path, monkeypatch):
 
 
 def ours(line):
-    options = own_inference.takes(line)
+    options = batched_inference.takes(line)
     assert options is not None
-    own_inference.inference(options)
+    batched_inference.inference(options)
 
 
 def read(path):
@@ -134,17 +134,17 @@ def test_keys_twice_unknown_keys_and_a_folder_in_use(words, data, tmp_path):
 
 
 def test_who_decodes(words, monkeypatch, caplog):
-    assert own_inference.takes(words("out")) is not None
+    assert batched_inference.takes(words("out")) is not None
     with caplog.at_level(logging.INFO):
-        assert own_inference.takes(words("out", "--streaming", "true")) is None
+        assert batched_inference.takes(words("out", "--streaming", "true")) is None
     assert "ESPnet's own search: --streaming is given" in caplog.text
     with pytest.raises(ValueError, match="rule: only our own search knows that.*--streaming"):
-        own_inference.takes(words("out", "--streaming", "true", "--rule", "whisper"))
+        batched_inference.takes(words("out", "--streaming", "true", "--rule", "whisper"))
     monkeypatch.setenv(SEARCH, "espnet")
-    assert own_inference.takes(words("out")) is None
+    assert batched_inference.takes(words("out")) is None
     monkeypatch.setenv(SEARCH, "theirs")
     with pytest.raises(ValueError, match="allowed: own or espnet"):
-        own_inference.takes(words("out"))
+        batched_inference.takes(words("out"))
 
 
 def test_more_of_openai_whispers_search_in_the_yaml(words, tmp_path):

@@ -46,7 +46,7 @@ def quiet_positions(wave: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Heard:
+class SpeechMask:
     """Where one utterance's speech is: what its path leads through.
 
     quiet: (positions,) bool. path: the positions through which the path leads, rising. breaks: the
@@ -58,7 +58,7 @@ class Heard:
     breaks: list[int]
 
     @classmethod
-    def of(cls, quiet: Tensor | None, n_positions: int) -> Heard:
+    def of(cls, quiet: Tensor | None, n_positions: int) -> SpeechMask:
         """All positions, where nothing is known to be quiet, or everything is."""
         given = np.zeros(n_positions, dtype=bool)
         if quiet is not None:

@@ -1,10 +1,24 @@
 """Words become segments at pauses, sentences and full lines; texts become lines of a subtitle."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.decoding.segments import LINES, WIDTH, fits, into_segments, lines, width
-from espnet_blora.decoding.transcript import Word
+from espnet_blora.decoding.segmentation import (
+    LINES,
+    WIDTH,
+    divided,
+    fits,
+    into_segments,
+    lines,
+    spoken_words,
+    width,
+    with_punctuation,
+)
+from espnet_blora.decoding.timing import WordTime
+from espnet_blora.decoding.transcript import Segment, Word
+from espnet_blora.text.tokens import mixed_tokens
+from tests.decoding.small import LAYOUT
 
 
 def words(text, step=0.3, gaps=()):
@@ -71,3 +85,44 @@ def test_chinese_is_broken_between_characters_but_not_before_a_comma():
     assert not found[1].startswith("，")
     assert lines("한국어는 " * 12)[0].endswith("한국어는")
     assert width("你a\u0301") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我们, really (really)!", ["我", "们,", "really", "(really)!"]),
+        ("「好」，去吧。", ["「好」，", "去", "吧。"]),
+        ("a — b", ["a —", "b"]),
+        ("… so", ["… so"]),
+        ("好 ( 很", ["好", "( 很"]),
+        ("...", ["..."]),
+        ("a (", ["a ("]),
+        ("", []),
+    ],
+)
+def test_punctuation_stays_at_its_word(text, words):
+    assert with_punctuation(mixed_tokens)(text) == words
+
+
+def test_words_join_to_their_text():
+    text = " 我们 go 吧"
+    times = [WordTime(w, i, i + 0.5, 0.9) for i, w in enumerate(["我", "们", "go", "吧"])]
+    words = spoken_words(text, times, None, begin=10.0)
+    assert "".join(word.word for word in words) == text
+    assert [w.word for w in words] == [" 我", "们", " go", " 吧"]
+    assert (words[2].start, words[2].end, words[2].probability) == (12.0, 12.5, 0.9)
+
+
+def test_tokens_go_where_their_words_go():
+    ids = tuple(LAYOUT.encode(" we went. 他们走了"))
+    text = LAYOUT.decode(ids)
+    split = with_punctuation(mixed_tokens)
+    times = [WordTime(w, i, i + 0.9, 0.9) for i, w in enumerate(split(text))]
+    whole = Segment(0.0, 9.0, text, ids, -0.5, complete=False, extra={"confidence": 0.5})
+    found = divided(whole, spoken_words(text, times, None), LAYOUT, split)
+    assert [segment.text for segment in found] == [" we went.", " 他们走了"]
+    assert [LAYOUT.decode(segment.tokens) for segment in found] == [" we went.", " 他们走了"]
+    assert [(segment.start, segment.end) for segment in found] == [(0, 1.9), (2, 5.9)]
+    assert not any(s.complete for s in found) and found[1].extra == {"confidence": 0.5}
+    (empty,) = divided(whole, [], LAYOUT, split)
+    assert empty.words == () and empty.text == text

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from espnet_blora.data.audio import blocks, open_audio
 from espnet_blora.decoding.batch import decode
+from espnet_blora.decoding.beam import Hypothesis, SearchOptions
+from espnet_blora.decoding.chunking import cut, joined
 from espnet_blora.decoding.filters import build_filters
-from espnet_blora.decoding.pieces import cut, joined
 from espnet_blora.decoding.recogniser import Recogniser, open_experiment
-from espnet_blora.decoding.rules import Hypothesis, SearchOptions
 from espnet_blora.plugin.inference_options import extras, parse, why_espnet
 from espnet_blora.plugin.language import Languages
 from espnet_blora.plugin.settings import SEARCH, SEARCHES, Settings

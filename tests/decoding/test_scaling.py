@@ -8,7 +8,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.bin.sweep import numbers
-from espnet_blora.decoding.sweep import interpolated, moved
+from espnet_blora.decoding.scaling import interpolated, moved
 
 
 @pytest.fixture

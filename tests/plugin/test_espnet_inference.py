@@ -9,7 +9,7 @@ import torch
 import yaml
 from espnet2.bin import asr_inference
 
-from espnet_blora.plugin import inference
+from espnet_blora.plugin import espnet_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
@@ -132,14 +132,14 @@ def test_long_audio_is_decoded_in_pieces(decode, tmp_path):
 
 def test_out_of_memory_halves_the_batch_with_markers_in_balance(decode, monkeypatch):
     two, _ = decode("--batch_size", 2)
-    real = inference.WhisperSpeech2Text._search
+    real = espnet_inference.WhisperSpeech2Text._search
 
     def tight(self, waves, prompts, names):
         if len(waves) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(self, waves, prompts, names)
 
-    monkeypatch.setattr(inference.WhisperSpeech2Text, "_search", tight)
+    monkeypatch.setattr(espnet_inference.WhisperSpeech2Text, "_search", tight)
     halved, log = decode("--batch_size", 6)
     assert halved == two
     starts, ends = markers(log)
@@ -147,13 +147,13 @@ def test_out_of_memory_halves_the_batch_with_markers_in_balance(decode, monkeypa
 
 
 def test_a_search_without_hypotheses_still_gives_a_line(decode, monkeypatch):
-    real = inference.WhisperSpeech2Text._search
+    real = espnet_inference.WhisperSpeech2Text._search
 
     def barren(self, waves, prompts, names):
         found = real(self, waves, prompts, names)
         return [[] if name == "u2" else hyps for name, hyps in zip(names, found, strict=True)]
 
-    monkeypatch.setattr(inference.WhisperSpeech2Text, "_search", barren)
+    monkeypatch.setattr(espnet_inference.WhisperSpeech2Text, "_search", barren)
     texts, log = decode("--batch_size", 3)
     assert texts["u2"] == ""
     assert set(texts) == set(SAMPLES)

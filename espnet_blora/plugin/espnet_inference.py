@@ -23,13 +23,13 @@ from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_acc
 from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 
-from espnet_blora.decoding.pieces import cut, joined
-from espnet_blora.plugin.own_inference import asked_keys
+from espnet_blora.decoding.chunking import cut, joined
+from espnet_blora.plugin.batched_inference import asked_keys
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-from espnet_blora.whisper.vocabulary import N_PROMPT, Layout
+from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
 
 BaseSpeech2Text = asr_inference.Speech2Text
 base_inference = asr_inference.inference
@@ -51,7 +51,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             if kwargs.get(option) is not None:
                 raise ValueError(f"--{option} is not supported: the language comes from utt2lang")
         super().__init__(*args, **kwargs)
-        self.layout: Layout | None = None
+        self.layout: Vocabulary | None = None
         if not isinstance(self.asr_model.decoder, WhisperDecoder):
             return
         self.layout = layout_of(self.asr_model.token_list)
