@@ -1,7 +1,7 @@
 """Languages added to Whisper's, under ESPnet: which there are, what trains, what a load must bring.
 
-The token list says which (`Vocabulary.new_languages`); it stands in config.yaml, so decoding needs no
-option. Their embeddings are the parameter `decoder.decoders.token_embedding.new_weight`, trained
+The token list says which (`Vocabulary.new_languages`); it stands in config.yaml, so decoding needs
+no option. Their embeddings are the parameter `decoder.decoders.token_embedding.new_weight`, trained
 beside an adapter that freezes the rest of the base.
 """
 

@@ -1,8 +1,8 @@
 """Tokens of languages that Whisper lacks: a small table of embeddings beside the published one.
 
-Their ids follow the published vocabulary (`Vocabulary.new_languages`). They stand in prompts only: the
-product that makes logits is with the published table alone, so that no new token can be said, and
-the checkpoint's own table keeps its name, shape and values.
+Their ids follow the published vocabulary (`Vocabulary.new_languages`). They stand in prompts only:
+the product that makes logits is with the published table alone, so that no new token can be
+said, and the checkpoint's own table keeps its name, shape and values.
 
 Source: CL-MASR (della Libera et al. 2023, arXiv:2310.16931) adds one token a new language; DAMA
 (arXiv:2602.01008) trains its embedding beside the adapter.
@@ -69,7 +69,7 @@ def extend(decoder: nn.Module, codes: Sequence[str], start: str = MEAN) -> None:
             this Whisper has, or the code of one of these.
 
     Raises:
-        ValueError: a code that `Vocabulary.of` refuses, or a start that is no language of this Whisper.
+        ValueError: a code that `Vocabulary.of` refuses, or a start that this Whisper lacks.
     """
     if not codes:
         return
