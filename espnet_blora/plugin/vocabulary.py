@@ -3,7 +3,8 @@
 Takes the place of `espnet2.bin.whisper_export_vocabulary.export_vocabulary`, which knows one size
 and needs the 2023 openai-whisper. The stamp of the file is its whole content:
 `Vocabulary.of_tokens` compares every line before a model is built, so a file of another size
-can never be used. Tokens of new languages stand at its end: the token list, which config.yaml keeps, says which there are.
+can never be used. Tokens of new languages stand at its end: the token list, which config.yaml
+keeps, says which there are.
 """
 
 from __future__ import annotations
