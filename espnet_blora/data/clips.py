@@ -172,7 +172,9 @@ def _write_flac(target: str, pieces: Iterator[np.ndarray]) -> int:
         for piece in pieces:
             out.write(np.clip(np.rint(piece * _FULL_SCALE), -32768, 32767).astype(np.int16))
             samples += len(piece)
-    atomic.write(target, encoded.getbuffer())
+    # not synced: clips are written by the thousand, and the same command makes them again
+    # getvalue, not getbuffer: a view kept by an error crashes the garbage collector
+    atomic.write(target, encoded.getvalue(), sync=False)
     return samples
 
 

@@ -41,9 +41,10 @@ def test_bad_files(tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=r"could not write .*a\.wav"):
-        audio.write(tmp_path / "nosuch" / "a.wav", np.zeros(10, dtype=np.int16))
-    assert list(tmp_path.iterdir()) == []
+        audio.write(tmp_path / "file" / "a.wav", np.zeros(10, dtype=np.int16))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_archive_offsets():
