@@ -11,7 +11,7 @@ ARGS ?=
 
 activate := . tools/activate_python.sh && . tools/extra_path.sh
 
-.PHONY: help env sclite demo test test-unit lint format bench clean distclean
+.PHONY: help env sclite demo test test-unit lint docs format bench clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -34,6 +34,10 @@ test-unit: env ## run the unit tests only
 
 lint: env ## check style, shell syntax and file sizes
 	@$(activate) && exec bash tools/lint.sh
+
+docs: env ## build the documentation into docs/_build/html; a warning is an error
+	@$(activate) && python3 -m sphinx -q -W --keep-going -n -j auto docs docs/_build/html \
+	    && echo "open docs/_build/html/index.html"
 
 format: env ## rewrite the Python files in the project's style
 	@$(activate) && ruff check --fix . && ruff format .
