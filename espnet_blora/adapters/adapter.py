@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.adapters.bases import prepare_layers
 from espnet_blora.adapters.checks import integer, number
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Draws, sample_seeds
-from espnet_blora.adapters.kl import kl_terms
-from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.elbo import beta_at, kl_terms
+from espnet_blora.adapters.layer import AdapterLayer, prepare_layers
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
 from espnet_blora.adapters.registry import METHODS, Method
 from espnet_blora.adapters.report import SMALL, Report, report, statistics
-from espnet_blora.adapters.schedule import beta_at
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 
 logger = logging.getLogger(__name__)
@@ -110,7 +108,7 @@ class Adapter:
     # ---- the ELBO ----
 
     def kl_terms(self, constants: bool = False) -> dict[str, Tensor]:
-        """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.kl.kl_terms` does.
+        """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.elbo.kl_terms` does.
 
         Raises ValueError when the method has no posterior.
         """

@@ -22,7 +22,7 @@ from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.inject import inject, plan_layers
 from espnet_blora.adapters.layer import AdapterLayer, extend
-from espnet_blora.adapters.loading import wrong_base
+from espnet_blora.adapters.load_hooks import wrong_base
 from espnet_blora.adapters.registry import METHODS, parse_config
 from espnet_blora.utils import atomic
 from espnet_blora.version import __version__

@@ -10,7 +10,7 @@ from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fingerprint import base_names
 from espnet_blora.adapters.layer import AdapterLayer, extend
-from espnet_blora.adapters.loading import advance_step, check_load, refresh_state
+from espnet_blora.adapters.load_hooks import advance_step, check_load, refresh_state
 from espnet_blora.adapters.registry import METHODS, parse_config
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 from espnet_blora.adapters.targets import find_targets

@@ -6,11 +6,17 @@ forward is the one of its own class, so a Linear that casts its weight goes on c
 """
 
 import functools
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.context import Context
+
+logger = logging.getLogger(__name__)
 
 
 class AdapterLayer(nn.Linear):
@@ -187,3 +193,42 @@ def extend(
     linear.base_names = base_names
     linear.start(config, context, index)
     return linear
+
+
+def prepare_layers(layers: Mapping[str, AdapterLayer]) -> None:
+    """Compute the bases that are missing; under torch.distributed, rank 0's, on all ranks.
+
+    Singular vectors differ between machines in sign and more, and what is trained on one basis
+    means nothing on another. Layers on the meta device are left alone.
+
+    Raises ValueError, naming the layer, when a weight holds NaN or inf.
+    """
+    based = {n: la for n, la in layers.items() if la.basis_names and not la.weight.is_meta}
+    distributed = torch.distributed
+    together = (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
+    started, computed = time.monotonic(), 0
+    if not together or distributed.get_rank() == 0:
+        for name, layer in based.items():
+            try:
+                computed += layer.prepare()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    if together:
+        with torch.no_grad():
+            for layer in based.values():
+                for name in (*layer.basis_names, "basis_ready"):
+                    distributed.broadcast(getattr(layer, name).detach(), 0)
+                layer.read_ready()
+    if computed:
+        seconds = time.monotonic() - started
+        logger.info("computed the bases of %d Linears in %.1f s", computed, seconds)
+
+
+def exactly(tensor: Tensor) -> AbstractContextManager:
+    """Leave half precision for the sums of a penalty; the meta device knows no autocast."""
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

@@ -8,25 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from espnet_blora.adapters import (
-    checks,
-    hf_adalora,
-    hf_config,
-    hf_methods,
-    hf_plans,
-    lora_ewc,
-    lora_l2sp,
-    lora_xs,
-    ssvd,
-    sumra,
-    svft,
-)
-from espnet_blora.adapters.blora import BloraLayer
-from espnet_blora.adapters.blora_dama import BloraDamaConfig, BloraDamaLayer
+from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import AdapterConfig, BloraConfig, LoraConfig
-from espnet_blora.adapters.dama import DamaConfig, DamaLayer, plan_by_depth
 from espnet_blora.adapters.layer import AdapterLayer
-from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.methods import lora_ewc, lora_l2sp, lora_xs, ssvd, sumra, svft
+from espnet_blora.adapters.methods.blora import BloraLayer
+from espnet_blora.adapters.methods.blora_dama import BloraDamaConfig, BloraDamaLayer
+from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer, plan_by_depth
+from espnet_blora.adapters.methods.hf import adalora
+from espnet_blora.adapters.methods.hf import config as hf
+from espnet_blora.adapters.methods.hf import methods as hf_methods
+from espnet_blora.adapters.methods.lora import LoraLayer
 
 if TYPE_CHECKING:
     from espnet_blora.adapters.adapter import Adapter
@@ -86,20 +78,18 @@ METHODS: dict[str, Method] = {
     "lora_l2sp": Method(lora_l2sp.LoraL2spConfig, LoraLayer, loss_term=lora_l2sp.l2sp_term),
     "lora_ewc": Method(lora_ewc.LoraEwcConfig, lora_ewc.LoraEwcLayer, loss_term=lora_ewc.ewc_term),
     # From Hugging Face PEFT, which the extra `peft` installs.
-    "dora": Method(hf_config.DoraConfig, hf_methods.DoraLayer),
-    "pissa": Method(hf_config.PissaConfig, hf_methods.PissaLayer, plan=hf_plans.plan_svd),
-    "lora_fa": Method(hf_config.LoraFaConfig, hf_methods.LoraFaLayer),
-    "mica": Method(hf_config.MicaConfig, hf_methods.MicaLayer, plan=hf_plans.plan_svd),
-    "vera": Method(hf_config.VeraConfig, hf_methods.VeraLayer, plan=hf_plans.plan_vera),
-    "vblora": Method(
-        hf_config.VbLoraConfig, hf_methods.VbLoraLayer, identity=False, plan=hf_plans.plan_vblora
-    ),
-    "osf": Method(hf_config.OsfConfig, hf_methods.OsfLayer, plan=hf_plans.plan_osf),
+    "dora": Method(hf.DoraConfig, hf_methods.DoraLayer),
+    "pissa": Method(hf.PissaConfig, hf_methods.PissaLayer, plan=hf.plan_svd),
+    "lora_fa": Method(hf.LoraFaConfig, hf_methods.LoraFaLayer),
+    "mica": Method(hf.MicaConfig, hf_methods.MicaLayer, plan=hf.plan_svd),
+    "vera": Method(hf.VeraConfig, hf_methods.VeraLayer, plan=hf.plan_vera),
+    "vblora": Method(hf.VbLoraConfig, hf_methods.VbLoraLayer, identity=False, plan=hf.plan_vblora),
+    "osf": Method(hf.OsfConfig, hf_methods.OsfLayer, plan=hf.plan_osf),
     "adalora": Method(
-        hf_config.AdaLoraConfig,
-        hf_adalora.AdaLoraLayer,
-        after_step=hf_adalora.allocate,
-        loss_term=hf_adalora.penalty,
+        hf.AdaLoraConfig,
+        adalora.AdaLoraLayer,
+        after_step=adalora.allocate,
+        loss_term=adalora.penalty,
     ),
 }
 

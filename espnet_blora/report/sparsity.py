@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraLayer
 from espnet_blora.adapters.registry import METHODS, parse_config
 
 THRESHOLD = 1e-3

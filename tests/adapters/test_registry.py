@@ -8,7 +8,7 @@ import torch
 import espnet_blora
 from espnet_blora.adapters import METHODS
 from espnet_blora.adapters.config import LoraConfig
-from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraLayer
 from espnet_blora.adapters.registry import Method
 
 

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from espnet_blora.adapters.config import LoraConfig
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.svd_layer import SvdLayer, check_rank, singular_triplets, wide_enough
+from espnet_blora.adapters.methods.svd_layer import (
+    SvdLayer,
+    check_rank,
+    singular_triplets,
+    wide_enough,
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import espnet_blora
-from espnet_blora.adapters.bases import svd
+from espnet_blora.adapters.methods.svd_layer import svd
 
 
 def matrix(rows, columns, dtype=torch.float32):

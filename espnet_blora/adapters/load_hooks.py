@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import fingerprint as fp
-from espnet_blora.adapters.bases import prepare_layers
-from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.layer import AdapterLayer, prepare_layers
 from espnet_blora.adapters.registry import factor_names
 from espnet_blora.adapters.state import STATE_NAME, AdapterState, decode_signature
 

@@ -5,7 +5,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 import espnet_blora
-from espnet_blora.adapters.kl import log_softplus, mean_part, scale_part
+from espnet_blora.adapters import parse_config
+from espnet_blora.adapters.elbo import beta_at, log_softplus, mean_part, scale_part
 
 
 def adapter(build, shake, **conf):
@@ -126,3 +127,22 @@ def test_a_posterior_equal_to_the_prior_costs_nothing():
     rho = torch.tensor(0.01, dtype=torch.float64).expm1().log()
     assert float(scale_part(rho, 0.01)) == pytest.approx(0.0, abs=1e-12)
     assert float(mean_part(torch.zeros(1), 0.01)) == 0.0
+
+
+def betas(steps, **conf):
+    config = parse_config("blora", {"beta": 0.4, **conf})
+    return [beta_at(config, step) for step in steps]
+
+
+def test_constant():
+    assert betas([0, 1, 10**6]) == [0.4] * 3
+
+
+def test_linear_reaches_beta_at_the_end_of_the_warm_up_and_stays():
+    got = betas([0, 1, 2, 4, 5], schedule="linear", warmup_steps=4)
+    assert got == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.4])
+
+
+def test_cyclic_starts_over_each_cycle():
+    got = betas(range(1, 10), schedule="cyclic", cycle_steps=4, cycle_ramp=0.5)
+    assert got == pytest.approx([0.2, 0.4, 0.4, 0.4] * 2 + [0.2])

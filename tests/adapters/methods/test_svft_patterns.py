@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from espnet_blora.adapters.svft_patterns import (
+from espnet_blora.adapters.methods.svft import (
     band_count,
     banded,
     best_aligned,

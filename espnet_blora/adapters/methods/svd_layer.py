@@ -4,8 +4,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnet_blora.adapters.bases import svd
 from espnet_blora.adapters.layer import AdapterLayer
+
+
+def svd(weight: Tensor, full: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U (m, k), S (k,), Vh (k, n) with weight = U diag(S) Vh, S descending, k = min(m, n).
+
+    At least fp32. Of each pair of vectors the sign is such that the entry of the right one that is
+    largest in size is positive; vectors of equal singular values are still any basis of their
+    space, so that another machine may find others: store them. With `full`, Vh is (n, n): the rows
+    beyond k span the null space.
+
+    Raises ValueError when the weight holds NaN or inf.
+    """
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(
+            "the base weight holds NaN or inf, so it has no singular vectors; load a sound base"
+        )
+    wide = weight if weight.dtype == torch.float64 else weight.float()
+    u, s, vh = torch.linalg.svd(wide, full_matrices=full)
+    count = s.numel()
+    signs = vh.gather(1, vh.abs().argmax(dim=1, keepdim=True)).sign()
+    return u[:, :count] * signs[:count].T, s, vh * signs
 
 
 def singular_triplets(weight: Tensor, k: int, tail: bool = False) -> tuple[Tensor, Tensor, Tensor]:

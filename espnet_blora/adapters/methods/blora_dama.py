@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from espnet_blora.adapters.blora import BloraLayer
 from espnet_blora.adapters.config import PER_LAYER, RHO_INIT, BloraConfig, trained_rho
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.dama import DamaConfig, DamaLayer
+from espnet_blora.adapters.methods.blora import BloraLayer
+from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
 
 
 @dataclass(frozen=True)

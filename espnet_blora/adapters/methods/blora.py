@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from espnet_blora.adapters.config import BloraConfig
 from espnet_blora.adapters.context import Context, Draws, mix, noise_generator, seeded
-from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraLayer
 from espnet_blora.adapters.sampling import SAMPLERS, by_sample, normal_like, softplus_sigma
 
 

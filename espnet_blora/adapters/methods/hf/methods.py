@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from espnet_blora.adapters.context import mix
-from espnet_blora.adapters.hf import (
+from espnet_blora.adapters.methods.hf.config import (
+    HfLoraConfig,
+    OsfConfig,
+    PissaConfig,
+    VbLoraConfig,
+    VeraConfig,
+)
+from espnet_blora.adapters.methods.hf.layer import (
     ADAPTER,
     HfLayer,
     no_base,
@@ -20,14 +27,7 @@ from espnet_blora.adapters.hf import (
     peft_package,
     read,
 )
-from espnet_blora.adapters.hf_config import (
-    HfLoraConfig,
-    OsfConfig,
-    PissaConfig,
-    VbLoraConfig,
-    VeraConfig,
-)
-from espnet_blora.adapters.svd_layer import wide_enough
+from espnet_blora.adapters.methods.svd_layer import wide_enough
 
 _A, _B = "lora_A.default.weight", "lora_B.default.weight"
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from espnet_blora.adapters.blora import BloraLayer
 from espnet_blora.adapters.config import BloraConfig
+from espnet_blora.adapters.methods.blora import BloraLayer
 
 
 def log_softplus(rho: Tensor) -> Tensor:
@@ -88,3 +88,18 @@ def _weight(config: BloraConfig, size: int, total: int) -> float:
     if config.kl_reduction == "global_mean":
         return 1.0 / total
     return 1.0 / config.num_tokens
+
+
+def beta_at(config: BloraConfig, step: int) -> float:
+    """Return beta_t at micro-batch `step` (the first one trained on is 1).
+
+    constant: beta. linear: beta * min(1, step / warmup_steps). cyclic (Fu et al. 2019,
+    arXiv 1903.10145): with p = (step - 1) mod cycle_steps + 1,
+    beta * min(1, p / (cycle_ramp * cycle_steps)).
+    """
+    if config.schedule == "linear":
+        return config.beta * min(1.0, step / config.warmup_steps)
+    if config.schedule == "cyclic":
+        place = (step - 1) % config.cycle_steps + 1 if step > 0 else 0
+        return config.beta * min(1.0, place / (config.cycle_ramp * config.cycle_steps))
+    return config.beta

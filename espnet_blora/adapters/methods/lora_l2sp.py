@@ -3,6 +3,7 @@
 loss = loss per token + strength / 2 * sum over matrices of ||W - W0||_F^2, and W - W0 is delta W.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import LoraConfig
-from espnet_blora.adapters.penalty import logged, squared_norm
+from espnet_blora.adapters.layer import exactly
+from espnet_blora.adapters.methods.lora import LoraLayer
 
 if TYPE_CHECKING:
     from espnet_blora.adapters.adapter import Adapter
@@ -38,6 +40,26 @@ class LoraL2spConfig(LoraConfig):
         where = f"adapter_conf of {self.method}"
         self._set("strength", checks.number(where, "strength", self.strength, 0.0))
         checks.one_of(where, "reduction", self.reduction, REDUCTIONS)
+
+
+def squared_norm(layer: LoraLayer) -> Tensor:
+    """Return ||delta W||_F^2 = s^2 tr((B^T B)(A A^T)), 0-dim, differentiable; s: the scaling.
+
+    Costs 2 r^2 (d_in + d_out) multiplications; delta W, (d_out, d_in), is never formed.
+    """
+    down, up = layer.lora_A, layer.lora_B
+    if down.dtype != torch.float64:
+        down, up = down.float(), up.float()
+    with exactly(down):
+        gram = (up.T @ up) * (down @ down.T)
+    return (layer.scaling * layer.context.factor) ** 2 * gram.sum()
+
+
+def logged(term: Tensor, layers: Iterable[LoraLayer]) -> dict[str, Tensor]:
+    """Return what is logged beside a penalty `term`: itself, and delta_norm = ||all delta W||_F."""
+    with torch.no_grad():
+        squares = torch.stack([squared_norm(layer) for layer in layers])
+        return {"penalty": term.detach(), "delta_norm": squares.sum().clamp_min(0.0).sqrt()}
 
 
 def l2sp_term(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:

@@ -4,7 +4,7 @@ from torch import nn
 
 import espnet_blora
 from espnet_blora.adapters import parse_config
-from espnet_blora.adapters.sumra import summed_rows
+from espnet_blora.adapters.methods.sumra import summed_rows
 from espnet_blora.whisper.sizes import dims_of, empty_modules
 
 

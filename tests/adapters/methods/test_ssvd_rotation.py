@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from espnet_blora.adapters.rotation import (
+from espnet_blora.adapters.methods.ssvd import (
     MAPS,
     orthogonality_gap,
     rotated_core,

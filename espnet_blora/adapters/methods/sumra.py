@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.bases import svd
 from espnet_blora.adapters.config import LoraConfig
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.methods.svd_layer import svd
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from torch import nn
 
 import espnet_blora
 from espnet_blora.adapters import parse_config
-from espnet_blora.adapters.svft_patterns import band_count
+from espnet_blora.adapters.methods.svft import band_count
 
 
 def one_layer(d_out, d_in, **conf):

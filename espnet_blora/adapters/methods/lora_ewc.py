@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import LoraConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fisher import read_fisher
-from espnet_blora.adapters.lora import LoraLayer
-from espnet_blora.adapters.penalty import logged, weighted_square
+from espnet_blora.adapters.layer import exactly
+from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.methods.lora_l2sp import logged
 
 if TYPE_CHECKING:
     from espnet_blora.adapters.adapter import Adapter
@@ -64,6 +66,20 @@ class LoraEwcLayer(LoraLayer):
         """Add the factors, and room for the Fisher information."""
         super().start(config, context, index)
         self.fisher = None
+
+
+def weighted_square(layer: LoraEwcLayer) -> Tensor:
+    """Return sum_ij F_ij (delta W_ij)^2, 0-dim, differentiable; F: `layer.fisher`.
+
+    Backward forms delta W again instead of keeping it: memory is that of one layer at a time.
+    """
+    return checkpoint(_weighted_square, layer, use_reentrant=False, preserve_rng_state=False)
+
+
+def _weighted_square(layer: LoraEwcLayer) -> Tensor:
+    with exactly(layer.weight):
+        delta = layer.delta_weight()
+        return (layer.fisher.to(delta) * delta.square()).sum()
 
 
 def ewc_term(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:

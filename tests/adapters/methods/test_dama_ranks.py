@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from espnet_blora.adapters.ranks import Place, places, u_shape
+from espnet_blora.adapters.methods.dama import Place, places, u_shape
 
 LARGE = "32 29 26 23 20 17 14 11 8 8 8 8 8 8 8 8 8 8 8 8 8 8 10 13 15 18 20 22 25 27 30 32"
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.hf import ADAPTER, HfLayer, peft_package
-from espnet_blora.adapters.hf_config import AdaLoraConfig
-from espnet_blora.adapters.penalty import exactly
+from espnet_blora.adapters.layer import exactly
+from espnet_blora.adapters.methods.hf.config import AdaLoraConfig
+from espnet_blora.adapters.methods.hf.layer import ADAPTER, HfLayer, peft_package
 
 logger = logging.getLogger(__name__)
 

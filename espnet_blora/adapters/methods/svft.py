@@ -14,15 +14,7 @@ from torch import Tensor, nn
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import PER_LAYER, AdapterConfig
 from espnet_blora.adapters.context import Context, mix
-from espnet_blora.adapters.svd_layer import SvdLayer, singular_triplets, wide_enough
-from espnet_blora.adapters.svft_patterns import (
-    PATTERNS,
-    band_count,
-    banded,
-    best_aligned,
-    random_places,
-    scattered,
-)
+from espnet_blora.adapters.methods.svd_layer import SvdLayer, singular_triplets, wide_enough
 
 
 @dataclass(frozen=True)
@@ -153,3 +145,41 @@ class SvftLayer(SvdLayer):
         if self.svft_places is None:
             return entries
         return scattered(entries, self.svft_places, self.rank)
+
+
+PATTERNS = ("banded", "random", "top_k")
+
+
+def band_count(n: int, width: int) -> int:
+    """Return the entries of an (n, n) band |i - j| <= width: n (2 w + 1) - w (w + 1), w < n."""
+    width = min(width, n - 1)
+    return n * (2 * width + 1) - width * (width + 1)
+
+
+def banded(n: int, width: int) -> Tensor:
+    """Return the places i * n + j of the band |i - j| <= width, (count,) int64, ascending."""
+    near = torch.arange(-width, width + 1)
+    rows = torch.arange(n).unsqueeze(1)
+    columns = rows + near
+    inside = (columns >= 0) & (columns < n)
+    return (rows * n + columns)[inside]
+
+
+def random_places(n: int, count: int, seed: int) -> Tensor:
+    """Return `count` different places of (n, n), (count,) int64, ascending, by `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(n * n, generator=generator)[:count].sort().values
+
+
+def best_aligned(u: Tensor, vh: Tensor, count: int) -> Tensor:
+    """Return the `count` places (i, j) of largest |u_i . v_j|, (count,) int64, ascending.
+
+    u: (d, n), vh: (n, d): the singular vectors of a square matrix, else they cannot be compared.
+    """
+    flat = (u.T @ vh.T).abs().flatten()
+    return torch.topk(flat, count, sorted=False).indices.sort().values
+
+
+def scattered(entries: Tensor, places: Tensor, n: int) -> Tensor:
+    """Return M, (n, n), with `entries` at `places` and zeros elsewhere."""
+    return entries.new_zeros(n * n).index_put((places,), entries).view(n, n)

@@ -11,7 +11,7 @@ from torch import nn
 
 import espnet_blora
 from espnet_blora.adapters import METHODS
-from espnet_blora.adapters.hf import HfLayer, peft_layer, peft_package, slot
+from espnet_blora.adapters.methods.hf.layer import HfLayer, peft_layer, peft_package, slot
 
 TARGETS = ["query", "mlp.0", "mlp.2"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": TARGETS}

@@ -10,7 +10,7 @@ import espnet_blora
 from espnet_blora.adapters import get_adapter, parse_config
 from espnet_blora.adapters.fingerprint import base_names
 from espnet_blora.adapters.fisher import Fisher, save_fisher
-from espnet_blora.adapters.penalty import squared_norm
+from espnet_blora.adapters.methods.lora_l2sp import squared_norm
 
 TARGETS = ["query", "mlp.0", "mlp.2"]
 

@@ -1,0 +1,1 @@
+"""The methods taken from Hugging Face PEFT."""
