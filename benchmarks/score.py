@@ -128,7 +128,7 @@ def write_tokens(folder: Path, normalisation: str) -> None:
     """Write what jiwer and sclite read: our tokens joined by blanks, and `.trn` files of them."""
     from espnet_blora.scoring.errors import UNITS
     from espnet_blora.scoring.trn import write_trn
-    from espnet_blora.text.normalise import get_normalisation
+    from espnet_blora.text.presets import get_normalisation
 
     treat, tokenise = get_normalisation(normalisation), UNITS["mer"]
     for side in ("ref", "hyp"):
@@ -211,7 +211,7 @@ def jiwer_same_work(folder: Path, normalisation: str, job: dict):
     import jiwer
 
     from espnet_blora.scoring.errors import UNITS
-    from espnet_blora.text.normalise import get_normalisation
+    from espnet_blora.text.presets import get_normalisation
 
     treat, tokenise = get_normalisation(normalisation), UNITS["mer"]
 

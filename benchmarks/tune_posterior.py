@@ -109,7 +109,7 @@ class Decoder:
 
 def references(name: str, path: Path) -> dict[str, str]:
     """References of those utterances that a file has."""
-    from espnet_blora.scoring.calibration_words import read_confidences
+    from espnet_blora.scoring.calibration.words import read_confidences
     from espnet_blora.utils.keyed import read_keyed
 
     texts = read_keyed(Path("dump/raw") / name / "text")
@@ -117,14 +117,14 @@ def references(name: str, path: Path) -> dict[str, str]:
 
 
 def marked(name: str, path: Path):
-    from espnet_blora.scoring.calibration_words import mark, read_confidences
+    from espnet_blora.scoring.calibration.words import label_tokens, read_confidences
 
-    return mark(references(name, path), read_confidences(path))
+    return label_tokens(references(name, path), read_confidences(path))
 
 
 def systems(label: str, decoder: Decoder, args: argparse.Namespace, draws: Sequence[int]):
     """Set -> (name, marked words) of every way to be confident, and what was fitted."""
-    from espnet_blora.scoring.calibration_map import best_temperature, fit_map
+    from espnet_blora.scoring.calibration.platt import best_temperature, fit_map
 
     grid = [float(word) for word in args.temperatures.split()]
     if 1.0 not in grid:
@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     from espnet_blora.report import markdown
-    from espnet_blora.scoring.calibration_set import examine
+    from espnet_blora.scoring.calibration.compare import examine
     from espnet_blora.utils import atomic
 
     torch.set_num_threads(args.threads)

@@ -33,10 +33,10 @@ from espnet_blora.report.calibration_plots import (
     plot_reliability,
     plot_risk,
 )
-from espnet_blora.scoring.calibration import BINS
-from espnet_blora.scoring.calibration_map import fit_map
-from espnet_blora.scoring.calibration_set import examine
-from espnet_blora.scoring.calibration_words import Marked, mark, read_confidences
+from espnet_blora.scoring.calibration.compare import examine
+from espnet_blora.scoring.calibration.measures import BINS
+from espnet_blora.scoring.calibration.platt import fit_map
+from espnet_blora.scoring.calibration.words import LabelledTokens, label_tokens, read_confidences
 from espnet_blora.scoring.modes import MODES
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import KeyedText
@@ -149,9 +149,11 @@ def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
 
 def _marked(
     references: Path, files: dict[str, Path], how: tuple[str, str]
-) -> list[tuple[str, Marked]]:
+) -> list[tuple[str, LabelledTokens]]:
     text = KeyedText(_folder(references) / "text" if references.is_dir() else references)
-    return [(name, mark(text, read_confidences(path), *how)) for name, path in files.items()]
+    return [
+        (name, label_tokens(text, read_confidences(path), *how)) for name, path in files.items()
+    ]
 
 
 def _folder(references: Path) -> Path:

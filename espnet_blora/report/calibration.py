@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from espnet_blora.report.blocks import Block, Bullets, Prose
 from espnet_blora.report.tables import ABSENT, Cell, Table, percent, table
-from espnet_blora.scoring.calibration_set import (
+from espnet_blora.scoring.calibration.compare import (
     MEASURES,
     SHARE,
     Calibration,
@@ -15,7 +15,7 @@ from espnet_blora.scoring.calibration_set import (
     Estimate,
     Examined,
 )
-from espnet_blora.scoring.calibration_words import UNCERTAINTIES
+from espnet_blora.scoring.calibration.words import UNCERTAINTIES
 
 HOW_TO_READ = (
     "A word is a token of the error rate; it is right where the alignment with the reference makes "

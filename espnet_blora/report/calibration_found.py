@@ -37,9 +37,9 @@ from espnet_blora.report.collect import Experiment
 from espnet_blora.report.systems import System
 from espnet_blora.report.tables import ABSENT, Cell, percent, table
 from espnet_blora.report.worst import Words
-from espnet_blora.scoring.calibration import Bin, wilson
-from espnet_blora.scoring.calibration_set import Calibration, Difference, Examined, examine
-from espnet_blora.scoring.calibration_words import mark, read_confidences
+from espnet_blora.scoring.calibration.compare import Calibration, Difference, Examined, examine
+from espnet_blora.scoring.calibration.measures import Bin, wilson
+from espnet_blora.scoring.calibration.words import label_tokens, read_confidences
 
 FILES = ("retention_reliability.png", "retention_risk_coverage.png")
 FOLDER = "confidence"
@@ -262,7 +262,8 @@ def _scored(
     how = (treated.unit, treated.normalisation) if treated else ()
     try:
         marked = [
-            (kind, mark(reference, read_confidences(path), *how)) for kind, path in files.items()
+            (kind, label_tokens(reference, read_confidences(path), *how))
+            for kind, path in files.items()
         ]
         return examine(sorted(marked, key=lambda pair: (pair[0] != "mean", len(pair[0]), pair[0])))
     except ValueError as error:

@@ -29,7 +29,7 @@ from espnet_blora.report.looks import (
     draw,
     wrapped,
 )
-from espnet_blora.scoring.calibration import Bin
+from espnet_blora.scoring.calibration.measures import Bin
 
 _LINES = tuple(
     zip(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from espnet_blora.scoring.counts import Utterance, with_rate
-from espnet_blora.scoring.remarks import with_places
+from espnet_blora.scoring.diagnostics import with_places
 from espnet_blora.scoring.set_score import SetScore
 
 

@@ -114,7 +114,7 @@ class Remark:
     """Something odd in the texts that was counted all the same.
 
     Attributes:
-        kind: a key of `remarks.REMARKS`, which says how such a thing counts.
+        kind: a key of `diagnostics.REMARKS`, which says how such a thing counts.
         side: `reference` or `hypothesis`.
         id: the utterance's id.
         where: `file:line`; empty where the texts came from no file.

@@ -48,11 +48,11 @@ from espnet_blora.scoring.counts import (
     Utterance,
     shared_counts,
 )
-from espnet_blora.scoring.remarks import check_ids, ids_by_case, look_at, place_of
+from espnet_blora.scoring.diagnostics import check_ids, ids_by_case, look_at, place_of
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.scoring.units import UNITS
 from espnet_blora.text import script_of_token
-from espnet_blora.text.normalise import get_normalisation
+from espnet_blora.text.presets import get_normalisation
 
 
 def score(
@@ -74,7 +74,7 @@ def score(
             remarks name that place.
         hyp: id -> hypothesis text.
         unit: a key of `UNITS`.
-        normalisation: a name that `text.normalise.get_normalisation` knows.
+        normalisation: a name that `text.presets.get_normalisation` knows.
         poi: `"rest"`, `"han_kana"` or the name of a script (module docstring, PIER).
         missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
             names them.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_blora.scoring.alignment import Row, align, confusions, view
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Utterance, add_up
-from espnet_blora.scoring.remarks import place_of
+from espnet_blora.scoring.diagnostics import place_of
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.utils import atomic
 

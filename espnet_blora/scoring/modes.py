@@ -8,7 +8,7 @@ from itertools import product
 
 from espnet_blora.scoring.counts import REST
 from espnet_blora.scoring.errors import points_of, unit_of
-from espnet_blora.text.normalise import get_normalisation
+from espnet_blora.text.presets import get_normalisation
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Mode:
 
     Attributes:
         unit: a key of `units.UNITS`.
-        normalisation: a name `text.normalise.get_normalisation` knows.
+        normalisation: a name `text.presets.get_normalisation` knows.
         poi: the points of interest of PIER.
         note: what it is for.
         also: further normalisations, scored beside it.

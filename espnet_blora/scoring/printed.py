@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from espnet_blora.scoring.bootstrap import Interval
 from espnet_blora.scoring.counts import Counts, Remark
+from espnet_blora.scoring.diagnostics import REMARKS
 from espnet_blora.scoring.errors import describe_normalisation
 from espnet_blora.scoring.job import Result
 from espnet_blora.scoring.listing import confusion_lines
 from espnet_blora.scoring.paired import Comparison
-from espnet_blora.scoring.remarks import REMARKS
 
 _MOST_GROUPS = 20
 _MOST_REMARKS = 5

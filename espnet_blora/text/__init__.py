@@ -1,10 +1,10 @@
 """Text: scripts of characters, tokens for scoring, named normalisations. Imports nothing of
 ours."""
 
-from espnet_blora.text.normalise import FLAGS, NORMALISATIONS, get_normalisation
+from espnet_blora.text.normalisation import Normalisation
+from espnet_blora.text.presets import FLAGS, NORMALISATIONS, get_normalisation
 from espnet_blora.text.scripts import is_han, is_han_kana, is_kana, script_of
 from espnet_blora.text.tokens import characters, mixed_tokens, script_of_token, words
-from espnet_blora.text.treatment import Normalisation
 
 __all__ = [
     "FLAGS",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from espnet_blora.bin.calibrate import main
-from espnet_blora.scoring.calibration_set import Examined
+from espnet_blora.scoring.calibration.compare import Examined
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import soundfile
 
 from espnet_blora.bin import confidence
 from espnet_blora.decoding import recogniser as opening
-from espnet_blora.scoring.calibration_words import mark, read_confidences
+from espnet_blora.scoring.calibration.words import label_tokens, read_confidences
 from tests.decoding.small import recogniser, utterances
 
 
@@ -57,7 +57,7 @@ def test_files_that_calibrate_reads(program, tmp_path, dump):
         lines = (root / name / "some" / "text").read_text("utf-8").splitlines()
         assert [f"{uid} {words[uid].text}".strip() for uid in sorted(words)] == lines
         assert sorted(words) == list("abcd")
-        marked = mark(references, words)
+        marked = label_tokens(references, words)
         assert len(marked.owner) > 0 and np.isfinite(marked.confidence).all()
         doubt = [words[uid].uncertainty["model"] for uid in words]
         assert all(v == 0 for v in doubt) if name == "mean" else all(v > 0 for v in doubt)

@@ -37,10 +37,10 @@ from espnet_blora.report.markdown import blocks
 from espnet_blora.report.systems import grouped
 from espnet_blora.report.worst import Words
 from espnet_blora.scoring import Interval
-from espnet_blora.scoring.calibration_set import Estimate, examine
-from espnet_blora.scoring.calibration_words import Recognised, mark
+from espnet_blora.scoring.calibration.compare import Estimate, examine
+from espnet_blora.scoring.calibration.words import Recognised, label_tokens
 from espnet_blora.utils.keyed import read_keyed
-from tests.scoring.test_calibration_set import simulated
+from tests.scoring.calibration.test_compare import simulated
 
 SETS = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
 TITLE = "Does it know when it is wrong?"
@@ -48,7 +48,9 @@ TITLE = "Does it know when it is wrong?"
 
 def examined(seed=1, utterances=40):
     """A calibrated system and an overconfident one on the same utterances."""
-    systems = [(n, mark(*simulated(seed, utterances, power=p))) for n, p in (("a", 1), ("b", 3))]
+    systems = [
+        (n, label_tokens(*simulated(seed, utterances, power=p))) for n, p in (("a", 1), ("b", 3))
+    ]
     return examine(systems, samples=100)
 
 
@@ -90,9 +92,9 @@ def test_the_sentence_says_which_way_it_is_wrong(two):
     assert ": overconfident by 2" in sentence("b", [over, over])
     words = tuple((f"w{n}", 0.25) for n in range(20))
     said = " ".join(word for word, _ in words)
-    meek = mark({"u": said}, {"u": Recognised(said, words, 0.1, {})})
+    meek = label_tokens({"u": said}, {"u": Recognised(said, words, 0.1, {})})
     assert "underconfident by 75.0 points" in sentence("c", examine([("c", meek)]).systems)
-    silent = mark({"u": "a"}, {"u": Recognised("", (), 0.1, {})})
+    silent = label_tokens({"u": "a"}, {"u": Recognised("", (), 0.1, {})})
     assert sentence("d", examine([("d", silent)]).systems) == "d: no word was recognised"
 
 
@@ -179,7 +181,7 @@ def test_equal_curves_are_drawn_once_and_colours_stay(two, tmp_path):
 
 
 def test_nothing_to_draw_is_no_picture(tmp_path):
-    silent = mark({"u": ""}, {"u": Recognised("", (), 0.1, {})})
+    silent = label_tokens({"u": ""}, {"u": Recognised("", (), 0.1, {})})
     one = examine([("d", silent)]).systems[0]
     assert plot_reliability(tmp_path / "a.png", [ReliabilityPanel("s", {"d": one.bins})]) is None
     assert plot_risk(tmp_path / "a.png", [RiskPanel("s", {"d": one.curves["confidence"]})]) is None

@@ -9,7 +9,7 @@ from espnet_blora.scoring import UNITS, Counts, score
 from espnet_blora.scoring.modes import MODES, Mode, combinations
 from espnet_blora.scoring.sclite import find_sclite, run_sclite
 from espnet_blora.scoring.units import espnet_tokens
-from espnet_blora.text.normalise import get_normalisation
+from espnet_blora.text.presets import get_normalisation
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SCLITE = find_sclite([TOOLS / "bin"], [TOOLS / "sctk" / "bin"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.text import arabic, mixed_tokens
-from espnet_blora.text.normalise import NORMALISATIONS, get_normalisation
+from espnet_blora.text.presets import NORMALISATIONS, get_normalisation
 from tests.text import reference
 from tests.text.texts import NAMES, TEXTS
 

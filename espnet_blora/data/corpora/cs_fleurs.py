@@ -27,7 +27,7 @@ from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
 from espnet_blora.data.corpora.shares import part_size
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
-from espnet_blora.text.spacing import unspaced
+from espnet_blora.text.tokens import unspaced
 
 _SOURCE = "CS-FLEURS paper (arXiv 2509.14161), all pairs"
 _SETS = {

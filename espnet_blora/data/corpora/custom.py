@@ -36,7 +36,7 @@ from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utter
 from espnet_blora.data.corpora.shares import part_size
 from espnet_blora.data.kaldi import c_sorted
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
-from espnet_blora.text.spacing import unspaced
+from espnet_blora.text.tokens import unspaced
 
 UNKNOWN = "unknown"  # the speaker where none is named
 _PARTS = ("test", "valid")  # drawn in this order; the rest is train

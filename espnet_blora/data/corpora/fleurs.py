@@ -36,8 +36,7 @@ from espnet_blora.data.corpora.kept import keep
 from espnet_blora.data.corpora.languages import prompt_code
 from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
-from espnet_blora.text.spacing import unspaced
-from espnet_blora.text.tokens import mixed_tokens
+from espnet_blora.text.tokens import mixed_tokens, unspaced
 
 _SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
 _COLUMNS = (

@@ -25,7 +25,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from espnet_blora.text.spacing import unspaced
+from espnet_blora.text.tokens import unspaced
 
 NOISE_STYLES = ("remove", "keep")
 

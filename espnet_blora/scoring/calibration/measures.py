@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from espnet_blora.scoring.bootstrap import Interval
-from espnet_blora.scoring.calibration_words import Marked
+from espnet_blora.scoring.calibration.words import LabelledTokens
 
 BINS = 15
 NEAREST = 1e-7  # to 0 and 1, for logarithms
@@ -80,7 +80,7 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.unique(edges[edges > confidence.min()])
 
 
-def bins_of(marked: Marked, bins: int = BINS) -> tuple[Bin, ...]:
+def bins_of(marked: LabelledTokens, bins: int = BINS) -> tuple[Bin, ...]:
     """Return the bins of equal width of a reliability diagram."""
     edges = equal_width(bins)
     sums = _by_bin(marked, edges).sum(axis=1)
@@ -107,7 +107,7 @@ def wilson(right: float, count: float) -> Interval:
     return Interval(float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
-def figures(marked: Marked, weights: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
+def figures(marked: LabelledTokens, weights: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
     """Return every figure of tokens (`MEASURES`), each (D,), for weights (D, U)."""
     weights = np.asarray(weights, dtype=np.float64)
     mass = equal_mass(marked.confidence, bins)
@@ -126,19 +126,19 @@ def figures(marked: Marked, weights: np.ndarray, bins: int = BINS) -> dict[str, 
     return found
 
 
-def brier_of(marked: Marked) -> np.ndarray:
+def brier_of(marked: LabelledTokens) -> np.ndarray:
     """Return (p - y)^2 of every token."""
     return (marked.confidence - marked.right) ** 2
 
 
-def nll_of(marked: Marked) -> np.ndarray:
+def nll_of(marked: LabelledTokens) -> np.ndarray:
     """Return the negative log likelihood of every token, in nats."""
     p = np.clip(marked.confidence, NEAREST, 1 - NEAREST)
     return -np.where(marked.right, np.log(p), np.log1p(-p))
 
 
 def by_chance(
-    marked: Marked, bins: int = BINS, samples: int = 200, seed: int = 0
+    marked: LabelledTokens, bins: int = BINS, samples: int = 200, seed: int = 0
 ) -> tuple[float, float] | None:
     """Return the mean, and the value that 97.5 % stay below, of the ECE (equal width) that chance
     alone gives: every token right with just the probability it states, all independent.
@@ -173,12 +173,12 @@ def in_blocks(
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def _summed(marked: Marked, values: np.ndarray) -> np.ndarray:
+def _summed(marked: LabelledTokens, values: np.ndarray) -> np.ndarray:
     """Return sums (U,) by utterance."""
     return np.bincount(marked.owner, weights=values, minlength=len(marked.ids))
 
 
-def _by_bin(marked: Marked, edges: np.ndarray) -> np.ndarray:
+def _by_bin(marked: LabelledTokens, edges: np.ndarray) -> np.ndarray:
     """Return (3, U, bins): tokens, sums of confidences and tokens that are right."""
     bins = len(edges) + 1
     place = marked.owner * bins + np.searchsorted(edges, marked.confidence, side="right")
@@ -209,7 +209,7 @@ def _binned(sums: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _ranked(marked: Marked) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _ranked(marked: LabelledTokens) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return AUROC and AUPR as a function of weights; tokens of one confidence are one step."""
     order = np.argsort(marked.confidence, kind="stable")  # the surest errors first
     owner, right = marked.owner[order], marked.right[order]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.scoring.calibration_risk import areas, curve, oracle_order
-from espnet_blora.scoring.calibration_words import Marked
+from espnet_blora.scoring.calibration.risk_coverage import areas, curve, oracle_order
+from espnet_blora.scoring.calibration.words import LabelledTokens
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(1, 6), st.sampled_from([0.0, 0.1, 0.5, 2.0])),
@@ -22,7 +22,7 @@ def marked(rows):
     """Make utterances of (errors, tokens, uncertainty)."""
     errors, tokens, uncertainty = (np.array(column) for column in zip(*rows, strict=True))
     none = np.zeros(0)
-    return Marked(
+    return LabelledTokens(
         tuple(f"u{n}" for n in range(len(rows))),
         none.astype(int),
         none,

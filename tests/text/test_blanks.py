@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from espnet_blora.text import mixed_tokens
-from espnet_blora.text.spacing import unspaced
+from espnet_blora.text.tokens import unspaced
 
 PIECES = ["我", "咖啡", "カ", "が", "か\u3099", "want", "I'm", "é", "e\u0301", "3", ",", "，", "。"]
 PIECES += [

@@ -33,7 +33,7 @@ class Normalisation:
     read as UTF-8 has, is left as it is.
 
     Attributes:
-        name: what reports print; `espnet_blora.text.normalise.get_normalisation` sets it.
+        name: what reports print; `espnet_blora.text.presets.get_normalisation` sets it.
         form: Unicode normalisation form, `"NFC"` or `"NFKC"` (wide letters, ligatures,
             presentation forms become plain ones); "" leaves the text as it is.
         case: `"full"` Unicode case folding (`ß` = `ss`), `"turkish"` the same with dotted

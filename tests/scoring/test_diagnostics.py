@@ -5,7 +5,7 @@ import re
 import pytest
 
 from espnet_blora.scoring import Counts, score
-from espnet_blora.scoring.remarks import REMARKS
+from espnet_blora.scoring.diagnostics import REMARKS
 from espnet_blora.utils.keyed import KeyedText
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.scoring import score
-from espnet_blora.scoring.calibration_words import (
+from espnet_blora.scoring.calibration.words import (
     Recognised,
     confidences_of_tokens,
-    mark,
+    label_tokens,
     read_confidences,
 )
 
@@ -90,7 +90,7 @@ def test_tokens_are_marked_by_the_alignment_of_the_score():
         "a": recognised(("We", 0.9), ("go,", 0.8), ("走", 0.7), ("now", 0.6), text="We go, 走now"),
         "b": recognised(("oh", 0.2), (",", 0.3), ("yes", 0.4)),
     }
-    made = mark(ref, found)
+    made = label_tokens(ref, found)
     assert made.ids == ("a", "b")
     assert made.owner.tolist() == [0, 0, 0, 0, 1, 1]
     assert made.confidence.tolist() == [0.9, 0.8, 0.7, 0.6, 0.2, 0.4]
@@ -103,21 +103,21 @@ def test_tokens_are_marked_by_the_alignment_of_the_score():
 
 
 def test_deleted_words_have_no_confidence_but_are_counted():
-    made = mark({"a": "one two three"}, {"a": recognised(("two", 0.9))})
+    made = label_tokens({"a": "one two three"}, {"a": recognised(("two", 0.9))})
     assert made.right.tolist() == [True]
     assert (made.errors[0], made.deletions[0], made.tokens[0]) == (2, 2, 3)
-    silent = mark({"a": "one"}, {"a": recognised()})
+    silent = label_tokens({"a": "one"}, {"a": recognised()})
     assert len(silent.owner) == 0 and silent.errors.tolist() == [1]
 
 
 def test_ids_must_match_and_places_are_named(tmp_path):
     found = read_confidences(written(tmp_path, line("u1"), line("u2")))
     with pytest.raises(ValueError, match=r"1 hypotheses have no reference: u2 \(.*words.jsonl:2\)"):
-        mark({"u1": "go"}, found)
+        label_tokens({"u1": "go"}, found)
     with pytest.raises(ValueError, match="1 of 3 references have no hypothesis: u3"):
-        mark({"u1": "go", "u2": "go", "u3": "go"}, found)
+        label_tokens({"u1": "go", "u2": "go", "u3": "go"}, found)
     with pytest.raises(ValueError, match="unit 'x' is unknown"):
-        mark({"u1": "go", "u2": "go"}, found, unit="x")
+        label_tokens({"u1": "go", "u2": "go"}, found, unit="x")
 
 
 def test_words_cut_otherwise_than_tokens_give_products():
@@ -144,7 +144,7 @@ def test_whatever_the_cuts_every_token_has_the_product_of_the_words_it_touches(t
     words = [text[a:b] for a, b in pairwise(ends)]
     confidence = [random.random() for _ in words]
     pairs = tuple(zip(words, confidence, strict=True))
-    made = mark({"u": ""}, {"u": Recognised(text, pairs, 1.0, {})})
+    made = label_tokens({"u": ""}, {"u": Recognised(text, pairs, 1.0, {})})
     numbers = [number for number, word in enumerate(words) for _ in word]
     expected, start = [], 0
     for token in re.findall("我|[ab]+", text):

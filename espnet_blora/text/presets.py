@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from espnet_blora.text import tags
 from espnet_blora.text.digits import check_language
-from espnet_blora.text.treatment import ASCII, FULL, NOTHING, TURKISH, Normalisation
+from espnet_blora.text.normalisation import ASCII, FULL, NOTHING, TURKISH, Normalisation
 
 SPELL_DIGITS = "spell_digits"
 

@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from espnet_blora.scoring.calibration import in_blocks
-from espnet_blora.scoring.calibration_words import Marked
+from espnet_blora.scoring.calibration.measures import in_blocks
+from espnet_blora.scoring.calibration.words import LabelledTokens
 
 GRID = np.linspace(0.0, 1.0, 101)  # coverages of a curve that is kept
 
 
-def oracle_order(marked: Marked) -> np.ndarray:
+def oracle_order(marked: LabelledTokens) -> np.ndarray:
     """Return the oracle's uncertainty (U,): each utterance's own error rate.
 
     One without reference tokens comes last if something was heard in it.
@@ -39,7 +39,7 @@ def oracle_order(marked: Marked) -> np.ndarray:
     return np.where(tokens > 0, errors / np.maximum(tokens, 1), np.where(errors > 0, np.inf, 0.0))
 
 
-def areas(marked: Marked, weights: np.ndarray) -> dict[str, np.ndarray]:
+def areas(marked: LabelledTokens, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return, each (D,), for weights (D, U): `mer`, `area_oracle`, and for every uncertainty
     `area_<name>`, `excess_<name>`, `ratio_<name>` (module docstring).
 
@@ -60,7 +60,9 @@ def areas(marked: Marked, weights: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def curve(marked: Marked, uncertainty: np.ndarray, grid: np.ndarray = GRID) -> list[float | None]:
+def curve(
+    marked: LabelledTokens, uncertainty: np.ndarray, grid: np.ndarray = GRID
+) -> list[float | None]:
     """Return the risk at each coverage of a grid; at 0 the limit, None without reference tokens."""
     errors, tokens, _ = _kept(marked, uncertainty, np.ones((1, len(marked.ids))))
     covered = tokens[0] > 0  # steps without tokens at the start count with the first that has some
@@ -72,7 +74,7 @@ def curve(marked: Marked, uncertainty: np.ndarray, grid: np.ndarray = GRID) -> l
     return [float(x) for x in np.interp(wanted, at, sums) / wanted]
 
 
-def _area(marked: Marked, uncertainty: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _area(marked: LabelledTokens, uncertainty: np.ndarray, weights: np.ndarray) -> np.ndarray:
     def measure(some: np.ndarray) -> tuple[np.ndarray]:
         errors, tokens, steps = _kept(marked, uncertainty, some)
         before, errors_before = tokens - steps[1], errors - steps[0]
@@ -87,7 +89,7 @@ def _area(marked: Marked, uncertainty: np.ndarray, weights: np.ndarray) -> np.nd
 
 
 def _kept(
-    marked: Marked, uncertainty: np.ndarray, weights: np.ndarray
+    marked: LabelledTokens, uncertainty: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return cumulated errors and tokens (D, steps), a step a value of uncertainty, and the steps'
     own (2, D, steps)."""

@@ -9,7 +9,7 @@ import pytest
 from espnet_blora.text import mixed_tokens
 from espnet_blora.text.chinese import simplifier
 from espnet_blora.text.digits import speller
-from espnet_blora.text.normalise import FLAGS, NORMALISATIONS, get_normalisation
+from espnet_blora.text.presets import FLAGS, NORMALISATIONS, get_normalisation
 
 BASIC = NORMALISATIONS["basic"]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from espnet_blora.scoring.bootstrap import Interval, draws, quantiles
-from espnet_blora.scoring.calibration import BINS, Bin, bins_of, by_chance, figures
-from espnet_blora.scoring.calibration_risk import areas, curve, oracle_order
-from espnet_blora.scoring.calibration_words import UNCERTAINTIES, Marked
+from espnet_blora.scoring.calibration.measures import BINS, Bin, bins_of, by_chance, figures
+from espnet_blora.scoring.calibration.risk_coverage import areas, curve, oracle_order
+from espnet_blora.scoring.calibration.words import UNCERTAINTIES, LabelledTokens
 from espnet_blora.utils import atomic
 
 FORMAT = "espnet_blora.calibration/1"
@@ -174,7 +174,7 @@ class Examined:
 
 
 def examine(
-    systems: Sequence[tuple[str, Marked]],
+    systems: Sequence[tuple[str, LabelledTokens]],
     groups: Mapping[str, str] | None = None,
     samples: int = 1000,
     seed: int = 0,
@@ -256,7 +256,7 @@ def resampled(
     return found
 
 
-def _comparable(systems: Sequence[tuple[str, Marked]]) -> None:
+def _comparable(systems: Sequence[tuple[str, LabelledTokens]]) -> None:
     if not systems:
         raise ValueError("no system to examine")
     names = [name for name, _ in systems]

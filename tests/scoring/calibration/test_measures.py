@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.scoring.calibration import (
+from espnet_blora.scoring.calibration.measures import (
     BINS,
     bins_of,
     by_chance,
@@ -16,7 +16,7 @@ from espnet_blora.scoring.calibration import (
     figures,
     wilson,
 )
-from espnet_blora.scoring.calibration_words import Marked
+from espnet_blora.scoring.calibration.words import LabelledTokens
 
 # few different values, so that ties and the edges of bins occur
 CONFIDENCE = st.one_of(
@@ -30,7 +30,7 @@ def marked(words, owner=None):
     owner = np.arange(len(words)) if owner is None else np.asarray(owner)
     count = int(owner.max()) + 1 if len(owner) else 1
     right = np.array([y for _, y in words], dtype=bool)
-    return Marked(
+    return LabelledTokens(
         tuple(f"u{n:03d}" for n in range(count)),
         owner,
         np.array([p for p, _ in words], dtype=float),

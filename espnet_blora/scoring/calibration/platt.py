@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_blora.scoring.calibration import NEAREST, nll_of
-from espnet_blora.scoring.calibration_words import Marked
+from espnet_blora.scoring.calibration.measures import NEAREST, nll_of
+from espnet_blora.scoring.calibration.words import LabelledTokens
 
 _MOST_STEPS = 100
 
@@ -40,7 +40,7 @@ class ConfidenceMap:
         """Return mapped confidences."""
         return _sigmoid(self.scale * _logit(confidence) + self.shift)
 
-    def apply(self, marked: Marked) -> Marked:
+    def apply(self, marked: LabelledTokens) -> LabelledTokens:
         """Return a set with mapped confidences of tokens; its utterances' uncertainties stay."""
         return marked.with_confidence(self(marked.confidence))
 
@@ -52,7 +52,7 @@ class ConfidenceMap:
         )
 
 
-def fit_map(valid: Marked) -> ConfidenceMap:
+def fit_map(valid: LabelledTokens) -> ConfidenceMap:
     """Fit a map of confidences by Newton's method with halved steps; the problem is convex.
 
     Raises: ValueError without any token.
@@ -80,7 +80,7 @@ def fit_map(valid: Marked) -> ConfidenceMap:
     return ConfidenceMap(float(found[0]), float(found[1]), count)
 
 
-def best_temperature(valid: Mapping[float, Marked]) -> tuple[float, dict[float, float]]:
+def best_temperature(valid: Mapping[float, LabelledTokens]) -> tuple[float, dict[float, float]]:
     """Return the temperature of least NLL, and the NLL of each.
 
     Args:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espnet_blora.scoring.calibration_set import MEASURES, Examined, examine, resampled
-from espnet_blora.scoring.calibration_words import Recognised, mark
+from espnet_blora.scoring.calibration.compare import MEASURES, Examined, examine, resampled
+from espnet_blora.scoring.calibration.words import Recognised, label_tokens
 
 
 def simulated(seed=0, utterances=80, power=1.0):
@@ -27,7 +27,7 @@ def simulated(seed=0, utterances=80, power=1.0):
 
 
 def test_a_calibrated_system_and_an_overconfident_one():
-    fair, over = mark(*simulated(1)), mark(*simulated(1, power=3.0))
+    fair, over = label_tokens(*simulated(1)), label_tokens(*simulated(1, power=3.0))
     found = examine([("fair", fair), ("over", over)], samples=200)
     one, other = found.systems
     assert (one.name, one.utterances, one.words) == ("fair", 80, 640)
@@ -50,7 +50,7 @@ def test_a_calibrated_system_and_an_overconfident_one():
 
 
 def test_differences_are_paired():
-    marked = mark(*simulated(2))
+    marked = label_tokens(*simulated(2))
     more = replace(marked, confidence=np.clip(marked.confidence + 0.001, 0, 1))
     found = examine([("a", marked), ("b", more)], samples=200)
     alone = found.systems[0].estimates["gap"].interval
@@ -60,7 +60,7 @@ def test_differences_are_paired():
 
 
 def test_a_system_against_itself_differs_by_nothing():
-    marked = mark(*simulated(3))
+    marked = label_tokens(*simulated(3))
     found = examine([("a", marked), ("b", marked)], samples=50)
     for name, one in found.differences[0].estimates.items():
         assert one.value == 0 and one.interval.low == one.interval.high == 0, name
@@ -81,17 +81,21 @@ def test_whole_speakers_are_drawn():
 
 
 def test_one_utterance_or_no_word_has_figures_without_intervals():
-    found = examine([("a", mark({"u": "a b"}, {"u": Recognised("a", (("a", 0.8),), 0.8, {})}))])
+    found = examine(
+        [("a", label_tokens({"u": "a b"}, {"u": Recognised("a", (("a", 0.8),), 0.8, {})}))]
+    )
     one = found.systems[0]
     assert one.estimates["ece"].value == pytest.approx(0.2) and one.deletions == 1
     assert one.estimates["ece"].interval is None and one.estimates["auroc"].value is None
-    silent = examine([("a", mark({"u": "a"}, {"u": Recognised("", (), 1.0, {})}))]).systems[0]
+    silent = examine([("a", label_tokens({"u": "a"}, {"u": Recognised("", (), 1.0, {})}))]).systems[
+        0
+    ]
     assert silent.words == 0 and silent.chance is None and silent.estimates["mer"].value == 1
     assert silent.estimates["brier"].value is None
 
 
 def test_what_cannot_be_compared_is_refused():
-    marked = mark(*simulated(4, 5))
+    marked = label_tokens(*simulated(4, 5))
     with pytest.raises(ValueError, match="no system"):
         examine([])
     with pytest.raises(ValueError, match="twice among a, a"):
@@ -103,7 +107,7 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_a_file_gives_the_same_again(tmp_path):
-    marked = mark(*simulated(5, 20))
+    marked = label_tokens(*simulated(5, 20))
     found = examine([("a", marked), ("b", marked)], samples=50, notes={"b": "nothing done"})
     path = tmp_path / "calibration.json"
     found.save(path, set="test")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from espnet_blora.scoring.calibration import by_chance, figures, nll_of
-from espnet_blora.scoring.calibration_map import best_temperature, fit_map
-from tests.scoring.test_calibration import WORDS, marked
+from espnet_blora.scoring.calibration.measures import by_chance, figures, nll_of
+from espnet_blora.scoring.calibration.platt import best_temperature, fit_map
+from tests.scoring.calibration.test_measures import WORDS, marked
 
 
 def sigmoid(z):

@@ -32,9 +32,9 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.alignment import align
+from espnet_blora.scoring.diagnostics import check_ids, place_of
 from espnet_blora.scoring.errors import unit_of
-from espnet_blora.scoring.remarks import check_ids, place_of
-from espnet_blora.text.normalise import get_normalisation
+from espnet_blora.text.presets import get_normalisation
 
 UNCERTAINTIES = ("confidence", "total", "data", "model")
 _SLACK = 1e-6  # single precision may leave a probability this far outside of 0 to 1
@@ -77,7 +77,7 @@ class Confidences(Mapping[str, Recognised]):
 
 
 @dataclass(frozen=True, eq=False)
-class Marked:
+class LabelledTokens:
     """The tokens of a set's hypotheses, each with its confidence and whether it is right.
 
     Attributes:
@@ -104,7 +104,7 @@ class Marked:
     normalisation: str = "basic"
     removed: int = 0
 
-    def with_confidence(self, confidence: np.ndarray) -> Marked:
+    def with_confidence(self, confidence: np.ndarray) -> LabelledTokens:
         """Return the same with other confidences of the tokens (such as a map's)."""
         return replace(self, confidence=confidence)
 
@@ -142,12 +142,12 @@ def read_confidences(path: str | Path) -> Confidences:
     return Confidences(path, lines)
 
 
-def mark(
+def label_tokens(
     ref: Mapping[str, str],
     found: Mapping[str, Recognised],
     unit: str = "mer",
     normalisation: str = "basic",
-) -> Marked:
+) -> LabelledTokens:
     """Align every hypothesis with its reference and mark its tokens as right or wrong.
 
     Args:
@@ -181,7 +181,7 @@ def mark(
         right += hits
         missed = sum(name == "del" for name, _, _ in rows)
         counts[:, place] = len(hits) - sum(hits) + missed, len(expected), missed
-    return Marked(
+    return LabelledTokens(
         ids,
         np.array(owner, dtype=np.int64),
         np.array(confidence, dtype=np.float64),

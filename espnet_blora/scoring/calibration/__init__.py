@@ -1,0 +1,1 @@
+"""Calibration of confidences: words and their labels, measures, maps, risk and coverage."""
