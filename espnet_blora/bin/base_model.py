@@ -53,7 +53,7 @@ def main(cmd: list[str] | None = None) -> None:
         level=args.log_level.upper(),
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
-    from espnet_blora.plugin.base import write_base_model
+    from espnet_blora.plugin.base_model import write_base_model
 
     try:
         write_base_model(

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter, parse_config
+from espnet_blora.whisper.new_tokens import TABLE, find
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
@@ -185,4 +186,29 @@ def exclude_from_weight_decay(args: argparse.Namespace, model: torch.nn.Module) 
         "normalization_weight_decay": True,
         **(args.exclude_weight_decay_conf or {}),
     }
-    logger.info("exclude_weight_decay is on: %d parameters are marked", len(marked))
+    log.info("exclude_weight_decay is on: %d parameters are marked", len(marked))
+
+
+def train_beside(model: torch.nn.Module) -> None:
+    """Let the embeddings of new languages train beside an adapter, which has frozen all else."""
+    found = find(model)
+    if found is None:
+        return
+    name, table = found
+    table.new_weight.requires_grad_(True)
+    adapter = get_adapter(model)
+    if adapter is None:
+        return
+    # It is no part of the base that the adapter was trained on.
+    adapter.state.base_names = [n for n in adapter.state.base_names if n != f"{name}.{TABLE}"]
+    adapter.state.refresh(model)
+    counts = adapter.report()
+    log.info(
+        "new languages %s: their embeddings (%s numbers) are trained beside the adapter; "
+        "trainable parameters with them %s of %s (%.3f %%)",
+        " ".join(table.languages),
+        f"{table.new_weight.numel():,}",
+        f"{counts['trainable']:,}",
+        f"{counts['total']:,}",
+        100 * counts["share"],
+    )

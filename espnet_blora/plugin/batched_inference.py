@@ -28,8 +28,8 @@ from espnet_blora.decoding.beam import Hypothesis, SearchOptions
 from espnet_blora.decoding.chunking import cut, joined
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.recogniser import Recogniser, open_experiment
+from espnet_blora.plugin.data_checks import Languages
 from espnet_blora.plugin.inference_options import extras, parse, why_espnet
-from espnet_blora.plugin.language import Languages
 from espnet_blora.plugin.settings import SEARCH, SEARCHES, Settings
 from espnet_blora.utils.keyed import read_keyed
 

@@ -13,7 +13,7 @@ import torch
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 RESUME_KEYS = ("model", "reporter", "optimizers", "schedulers", "scaler")
 
@@ -85,12 +85,12 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     for name, target in links.items():
         link = output_dir / name
         if not (output_dir / target).is_file():
-            logger.warning("%s: %s is gone, %s cannot be set", output_dir, target, name)
+            log.warning("%s: %s is gone, %s cannot be set", output_dir, target, name)
         elif not link.is_symlink() or os.readlink(link) != target:
             atomic.link(link, target)
             done.append(f"set {name} -> {target}")
     for line in done:
-        logger.info("%s: %s", output_dir, line)
+        log.info("%s: %s", output_dir, line)
     return done
 
 
@@ -163,7 +163,7 @@ def average_nbest_models(
         ranked = ranked[: max(wanted)]
         lost = [epoch for epoch in ranked if not (output_dir / f"{epoch}epoch.pth").is_file()]
         if lost:
-            logger.warning("%s: no file of epochs %s; averaged without", output_dir, lost)
+            log.warning("%s: no file of epochs %s; averaged without", output_dir, lost)
         ranked = [epoch for epoch in ranked if epoch not in lost]
         if not ranked:
             raise FileNotFoundError(f"{output_dir}: none of the epochs {lost} has its epoch.pth")
@@ -178,7 +178,7 @@ def average_nbest_models(
                 states = [cache[epoch] for epoch in ranked[:n]]
                 with_adapter = any(name.startswith("adapter_state.") for name in states[0])
                 averaged = (average_states if with_adapter else average)(states, states[0])
-                logger.info("averaging epochs %s by %s.%s into %s", ranked[:n], phase, key, op)
+                log.info("averaging epochs %s by %s.%s into %s", ranked[:n], phase, key, op)
                 if op.is_symlink():
                     op.unlink()
                 atomic_save(averaged, op)

@@ -28,7 +28,7 @@ from espnet_blora.plugin.batched_inference import asked_keys
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
-from espnet_blora.plugin.whisper_decoder import WhisperDecoder
+from espnet_blora.plugin.whisper_parts import WhisperDecoder
 from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
 
 BaseSpeech2Text = asr_inference.Speech2Text

@@ -10,7 +10,7 @@ import yaml
 
 from espnet_blora.plugin.settings import Settings
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _state = {"done": False}
 
@@ -40,7 +40,8 @@ def _replace_adapters() -> None:
     import espnet2.train.trainer as trainer
     from espnet2.tasks.asr import model_choices
 
-    from espnet_blora.plugin import adapter, new_languages
+    from espnet_blora.plugin import adapter
+    from espnet_blora.plugin.adapter import train_beside
     from espnet_blora.plugin.model import BloraASRModel
 
     table = creation.create_adapter_fn_table
@@ -68,7 +69,7 @@ def _replace_adapters() -> None:
         _check_name(adapter, table)
         create_adapter(model=model, adapter=adapter, adapter_conf=dict(adapter_conf or {}))
         model._espnet_adapter = adapter
-        new_languages.train_beside(model)
+        train_beside(model)
 
     def _check_name(name, names):
         adapter.check_name(name, names)

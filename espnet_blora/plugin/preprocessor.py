@@ -7,14 +7,14 @@ from espnet2.text.cleaner import TextCleaner
 from espnet2.train.preprocessor import CommonPreprocessor
 from whisper.audio import N_FFT, N_SAMPLES, SAMPLE_RATE
 
-from espnet_blora.plugin.language import Languages
-from espnet_blora.plugin.tokenizer import (
+from espnet_blora.plugin.data_checks import Languages
+from espnet_blora.plugin.vocabulary import (
     MODEL_TYPE,
     WhisperTokenIDConverter,
     WhisperTokenizer,
     check_supported,
+    layout_of,
 )
-from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 PROMPT = "whisper_prompt"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 RELEASE = "202611"
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def check_release() -> None:
             f"{len(lines)} places that it relies on have moved: {'; '.join(lines)}. "
             f"Remedy: {remedy}, or an espnet_blora made for ESPnet {found}."
         )
-    logger.warning(
+    log.warning(
         "ESPnet %s is installed, espnet_blora was written for %s; every place it relies on is "
         "still there, but nothing was tried with this release. To be safe, %s.",
         found,

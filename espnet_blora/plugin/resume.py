@@ -16,7 +16,7 @@ import yaml
 
 from espnet_blora.utils import atomic
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # What may change between two runs of one experiment without changing what it computes.
 HARMLESS = frozenset(
@@ -149,7 +149,7 @@ def recover_config(output_dir: Path) -> None:
         copy.unlink()
     else:
         os.replace(copy, path)
-        logger.warning("%s had been cut short; its last whole content was put back", path)
+        log.warning("%s had been cut short; its last whole content was put back", path)
 
 
 def _whole(path: Path, copy: Path) -> bool:
@@ -211,7 +211,7 @@ def only_run(output_dir: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            logger.warning("%s: this file system has no locks; start no second run", output_dir)
+            log.warning("%s: this file system has no locks; start no second run", output_dir)
         file.truncate(0)
         file.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
         file.flush()

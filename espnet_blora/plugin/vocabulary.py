@@ -1,10 +1,13 @@
-"""Stage 5 for Whisper: `tokens.txt` of the size the launcher was given.
+"""Whisper's vocabulary under ESPnet: token list, tokenizer, id converter, added languages.
 
-Takes the place of `espnet2.bin.whisper_export_vocabulary.export_vocabulary`, which knows one size
-and needs the 2023 openai-whisper. The stamp of the file is its whole content:
-`Vocabulary.of_tokens` compares every line before a model is built, so a file of another size
-can never be used. Tokens of new languages stand at its end: the token list, which config.yaml
-keeps, says which there are.
+The classes take the places of `espnet2.text.whisper_tokenizer.OpenAIWhisperTokenizer` and
+`espnet2.text.whisper_token_id_converter.OpenAIWhisperTokenIDConverter`, which need the 2023
+release of openai-whisper. Text tokens are the same in every multilingual size, so ESPnet may build
+the tokenizer without knowing the size; who needs control tokens passes a `Vocabulary`.
+
+The stamp of `tokens.txt` is its whole content: `Vocabulary.of_tokens` compares every line before a
+model is built, so a file of another size can never be used. Tokens of new languages stand at its
+end. config.yaml keeps the list, so decoding needs no option for them.
 """
 
 from __future__ import annotations
@@ -12,16 +15,118 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from espnet2.text.abs_tokenizer import AbsTokenizer
+
 from espnet_blora.plugin.settings import Settings
-from espnet_blora.plugin.tokenizer import check_supported
 from espnet_blora.utils import atomic
+from espnet_blora.whisper.new_tokens import check_agreement
 from espnet_blora.whisper.sizes import dims_of
 from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 
-logger = logging.getLogger(__name__)
+MODEL_TYPE = "whisper_multilingual"
+DEFAULT_N_VOCAB = 51865
+log = logging.getLogger(__name__)
+
+
+def default_layout() -> Vocabulary:
+    """The layout of the launcher's `--whisper` and `--new-languages`.
+
+    Without a Whisper it is that of the sizes before large-v3.
+    """
+    settings = Settings.current()
+    n_vocab = DEFAULT_N_VOCAB if settings.whisper is None else dims_of(settings.whisper).n_vocab
+    return Vocabulary.of(n_vocab, settings.new_languages)
+
+
+def check_supported(
+    model_type: str | None,
+    task: str | None = "transcribe",
+    added_tokens_txt: object = None,
+    sot: bool = False,
+) -> None:
+    """Refuse what this plugin would otherwise do wrongly in silence.
+
+    Raises:
+        ValueError: English-only vocabulary, another task than transcribing, added tokens
+            (they would need fresh embeddings), or speaker-change training.
+    """
+    if model_type != MODEL_TYPE:
+        raise ValueError(f"token type {model_type!r}: only {MODEL_TYPE} is supported")
+    if task not in (None, "transcribe"):
+        raise ValueError(f"whisper_task {task!r}: only 'transcribe' is supported")
+    if added_tokens_txt not in (None, "none", ""):
+        raise ValueError(
+            f"added tokens ({added_tokens_txt}): Whisper's vocabulary is fixed here, new tokens "
+            "would need untrained embeddings; leave out --nlsyms_txt and prompt token files"
+        )
+    if sot:
+        raise ValueError("sot_asr true: speaker-change tokens would need untrained embeddings")
+
+
+class WhisperTokenizer(AbsTokenizer):
+    """Text <-> token strings (`tokens.txt` holds one for every id)."""
+
+    def __init__(
+        self,
+        model_type: str = MODEL_TYPE,
+        language: str | None = None,
+        task: str | None = "transcribe",
+        sot: bool = False,
+        speaker_change_symbol: str = "<sc>",
+        added_tokens_txt: str | None = None,
+        layout: Vocabulary | None = None,
+    ):
+        check_supported(model_type, task, added_tokens_txt, sot)
+        self.layout = layout or default_layout()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.layout.stamp})"
+
+    def text2tokens(self, line: str) -> list[str]:
+        """Text -> token strings."""
+        return self.layout.tokens(self.layout.encode(line))
+
+    def tokens2text(self, tokens: Iterable[str]) -> str:
+        """Token strings -> text, control tokens left out."""
+        return self.layout.text_of_tokens(tokens)
+
+
+class WhisperTokenIDConverter:
+    """Token strings <-> ids; the prompt is the preprocessor's business, none is added here."""
+
+    def __init__(
+        self,
+        model_type: str = MODEL_TYPE,
+        language: str | None = None,
+        task: str | None = "transcribe",
+        added_tokens_txt: str | None = None,
+        sot: bool = False,
+        speaker_change_symbol: str = "<sc>",
+        layout: Vocabulary | None = None,
+    ):
+        check_supported(model_type, task, added_tokens_txt, sot)
+        self.layout = layout or default_layout()
+
+    @property
+    def tokenizer(self):
+        """openai-whisper's own tokenizer (ESPnet reads a default prompt from it)."""
+        return self.layout.tokenizer
+
+    def get_num_vocabulary_size(self) -> int:
+        """Number of ids."""
+        return self.layout.size
+
+    def ids2tokens(self, integers: Iterable[int]) -> list[str]:
+        """Ids -> token strings."""
+        return self.layout.tokens(int(i) for i in integers)
+
+    def tokens2ids(self, tokens: Iterable[str]) -> list[int]:
+        """Token strings -> ids."""
+        return self.layout.ids(tokens)
 
 
 def export_vocabulary(
@@ -61,9 +166,9 @@ def export_vocabulary(
         return
     path = Path(output)
     if path.is_file() and read_token_list(path) != layout.token_list():
-        logger.warning("%s: of another vocabulary, rewritten for %s", path, layout.stamp)
+        log.warning("%s: of another vocabulary, rewritten for %s", path, layout.stamp)
     atomic.write(path, text)
-    logger.info("%s: %s (%s)", path, layout.stamp, spec)
+    log.info("%s: %s (%s)", path, layout.stamp, spec)
 
 
 def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
@@ -106,3 +211,23 @@ def check_new_languages(
         f"{where}: its new languages are {there}, the launcher's --new-languages says {here}. Run "
         "stage 5 again with the same --new_languages as now, or give those of the list."
     )
+
+
+def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = False) -> None:
+    """Put the token list's new languages into `decoder_conf`, where the decoder reads them.
+
+    Args:
+        args: the task's arguments; changed in place.
+        layout: that of the token list.
+        trained: the arguments are the config.yaml of a trained model, whatever the launcher says.
+
+    Raises:
+        ValueError: the launcher's `--new-languages` or the yaml say others.
+    """
+    if not trained:
+        check_new_languages(layout, Settings.current().new_languages)
+    conf = dict(args.decoder_conf or {})
+    check_agreement(conf.get("new_languages"), layout)
+    if layout.new_languages:
+        conf["new_languages"] = list(layout.new_languages)
+        args.decoder_conf = conf

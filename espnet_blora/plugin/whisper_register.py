@@ -43,7 +43,7 @@ def _replace_text() -> None:
     from espnet2.text import build_tokenizer
     from espnet2.train import preprocessor
 
-    from espnet_blora.plugin.tokenizer import WhisperTokenIDConverter, WhisperTokenizer
+    from espnet_blora.plugin.vocabulary import WhisperTokenIDConverter, WhisperTokenizer
 
     build_tokenizer.OpenAIWhisperTokenizer = WhisperTokenizer
     preprocessor.OpenAIWhisperTokenizer = WhisperTokenizer
@@ -53,7 +53,7 @@ def _replace_text() -> None:
 def _replace_reading() -> None:
     from espnet2.train import dataset, iterable_dataset
 
-    from espnet_blora.plugin.reading import naming_file, naming_reader
+    from espnet_blora.plugin.data_checks import naming_file, naming_reader
 
     one = iterable_dataset.DATA_TYPES["sound"]
     if getattr(one, _MARK, None):
@@ -68,8 +68,7 @@ def _replace_task() -> None:
     from espnet2.tasks import asr
 
     from espnet_blora.plugin.preprocessor import WhisperPreprocessor
-    from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-    from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+    from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 
     asr.encoder_choices.classes["whisper"] = WhisperEncoder
     asr.decoder_choices.classes["whisper"] = WhisperDecoder
@@ -84,7 +83,7 @@ def _replace_inference() -> None:
     from espnet2.bin import asr_inference
 
     from espnet_blora.plugin import espnet_inference
-    from espnet_blora.plugin.tokenizer import WhisperTokenIDConverter
+    from espnet_blora.plugin.vocabulary import WhisperTokenIDConverter
 
     asr_inference.OpenAIWhisperTokenIDConverter = WhisperTokenIDConverter
     asr_inference.Speech2Text = espnet_inference.WhisperSpeech2Text
@@ -123,9 +122,8 @@ def _from_file(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Any:
 
 def _with_whisper(original: Callable, cls: type, args: Any) -> Any:
     """`build_model`: fill in the Whisper and check the token list before weights are loaded."""
-    from espnet_blora.plugin.loading import fill_whisper_model, forget
-    from espnet_blora.plugin.new_languages import fill_new_languages
-    from espnet_blora.plugin.vocabulary import check_vocabulary, layout_of
+    from espnet_blora.plugin.vocabulary import check_vocabulary, fill_new_languages, layout_of
+    from espnet_blora.plugin.whisper_parts import fill_whisper_model, forget
     from espnet_blora.whisper.sizes import dims_of
 
     spec = fill_whisper_model(args, trained=_from_trained)
@@ -140,9 +138,8 @@ def _with_whisper(original: Callable, cls: type, args: Any) -> Any:
 
 
 def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
-    from espnet_blora.plugin.language import Languages
+    from espnet_blora.plugin.data_checks import Languages, check_utterances
     from espnet_blora.plugin.preprocessor import WhisperPreprocessor
-    from espnet_blora.plugin.reading import check_utterances
     from espnet_blora.whisper.sizes import dims_of
 
     if not isinstance(preprocess, WhisperPreprocessor) or preprocess.layout is None:

@@ -13,7 +13,7 @@ from tests.plugin.tiny import BLORA, shared
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Return the tiny experiment's data and the folder of its base."""
-    from espnet_blora.plugin.base import write_base_model
+    from espnet_blora.plugin.base_model import write_base_model
 
     experiment = shared(tmp_path_factory)
     folder = tmp_path_factory.mktemp("base")

@@ -12,8 +12,7 @@ from espnet2.bin import asr_inference
 from espnet_blora.plugin import espnet_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
-from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from tests.plugin.stage12 import LANGUAGES, LAYOUT, SAMPLES, write_data
 
 

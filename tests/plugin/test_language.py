@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_blora.plugin.language import Languages
+from espnet_blora.plugin.data_checks import Languages
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 

@@ -10,9 +10,8 @@ from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.adapters import get_adapter
 from espnet_blora.plugin.espnet_inference import WhisperSpeech2Text
-from espnet_blora.plugin.new_languages import fill_new_languages
 from espnet_blora.plugin.settings import NEW_LANGUAGES
-from espnet_blora.plugin.vocabulary import export_vocabulary
+from espnet_blora.plugin.vocabulary import export_vocabulary, fill_new_languages
 from espnet_blora.whisper.new_tokens import find
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.plugin.tiny import BLORA, Experiment
@@ -126,7 +125,7 @@ def test_a_checkpoint_without_the_embedding_is_refused(trained, kind):
 
 
 def test_the_unadapted_base_is_decoded_with_the_token_as_it_starts(experiment, monkeypatch):
-    from espnet_blora.plugin.base import write_base_model
+    from espnet_blora.plugin.base_model import write_base_model
 
     monkeypatch.setenv(NEW_LANGUAGES, "")  # the token list says them
     folder = experiment.folder / "new_base"

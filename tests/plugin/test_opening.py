@@ -7,7 +7,7 @@ from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.adapters import get_adapter
 from espnet_blora.decoding import recogniser
-from espnet_blora.plugin.base import write_base_model
+from espnet_blora.plugin.base_model import write_base_model
 from espnet_blora.plugin.experiment import open_experiment
 from espnet_blora.plugin.settings import NEW_LANGUAGES
 from espnet_blora.whisper import decoder as text_decoder

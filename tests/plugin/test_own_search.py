@@ -7,8 +7,7 @@ from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
 
 from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.search import search
-from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.lively import ending

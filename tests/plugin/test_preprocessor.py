@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from espnet_blora.plugin.language import Languages
+from espnet_blora.plugin.data_checks import Languages
 from espnet_blora.plugin.preprocessor import (
     PROMPT,
     UTTERANCE,

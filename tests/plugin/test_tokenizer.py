@@ -3,7 +3,7 @@
 import pytest
 
 from espnet_blora.plugin.settings import WHISPER
-from espnet_blora.plugin.tokenizer import (
+from espnet_blora.plugin.vocabulary import (
     WhisperTokenIDConverter,
     WhisperTokenizer,
     check_supported,

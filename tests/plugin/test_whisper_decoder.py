@@ -8,8 +8,7 @@ from espnet2.legacy.nets.beam_search import BeamSearch
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from whisper.model import AudioEncoder, TextDecoder
 
-from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.whisper.sizes import dims_of
 from espnet_blora.whisper.vocabulary import Vocabulary
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from espnet_blora.plugin import loading, whisper_encoder
-from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+from espnet_blora.plugin import whisper_parts
+from espnet_blora.plugin.whisper_parts import WhisperEncoder
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def test_mixed_precision_leaves_the_features_alone(checkpoint, monkeypatch):
     encoder = WhisperEncoder(whisper_model=checkpoint, pad_to="batch").eval()
     wave, lengths = torch.randn(1, 16000), torch.tensor([16000])
     seen = []
-    real = whisper_encoder.encode_features
+    real = whisper_parts.encode_features
 
     def spy(encoder, features, frames):
         seen.append(features)
         return real(encoder, features, frames)
 
-    monkeypatch.setattr(whisper_encoder, "encode_features", spy)
+    monkeypatch.setattr(whisper_parts, "encode_features", spy)
     encoder(wave, lengths)
     with torch.autocast("cpu", torch.bfloat16):
         out, _, _ = encoder(wave, lengths)
@@ -81,4 +81,4 @@ def test_refused_options_and_stereo(checkpoint):
     encoder = WhisperEncoder(whisper_model=checkpoint)
     with pytest.raises(ValueError, match="one channel"):
         encoder(torch.zeros(1, 100, 2), torch.tensor([100]))
-    loading.forget()
+    whisper_parts.forget()

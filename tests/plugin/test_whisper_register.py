@@ -11,11 +11,10 @@ from espnet2.text import build_tokenizer
 from espnet2.train import preprocessor
 from espnet2.train.distributed_utils import DistributedOption
 
-from espnet_blora.plugin import espnet_inference, loading, tokenizer, vocabulary
+from espnet_blora.plugin import espnet_inference, vocabulary, whisper_parts
 from espnet_blora.plugin.preprocessor import PROMPT, WhisperPreprocessor
 from espnet_blora.plugin.settings import WHISPER, Settings
-from espnet_blora.plugin.whisper_decoder import WhisperDecoder
-from espnet_blora.plugin.whisper_encoder import WhisperEncoder
+from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.plugin.whisper_register import register_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -34,9 +33,9 @@ def test_every_place():
     assert asr_inference.inference is espnet_inference.inference
     assert whisper_export_vocabulary.export_vocabulary is vocabulary.export_vocabulary
     for module in (build_tokenizer, preprocessor):
-        assert module.OpenAIWhisperTokenizer is tokenizer.WhisperTokenizer
+        assert module.OpenAIWhisperTokenizer is vocabulary.WhisperTokenizer
     for module in (asr_inference, preprocessor):
-        assert module.OpenAIWhisperTokenIDConverter is tokenizer.WhisperTokenIDConverter
+        assert module.OpenAIWhisperTokenIDConverter is vocabulary.WhisperTokenIDConverter
 
 
 def test_espnets_own_functions_reach_ours(tmp_path):
@@ -75,7 +74,7 @@ def test_a_token_list_of_another_size_never_gets_a_fresh_embedding(monkeypatch):
     def unexpected(spec):
         raise AssertionError("the list must be checked before weights are read")
 
-    monkeypatch.setattr(loading, "load_whisper", unexpected)
+    monkeypatch.setattr(whisper_parts, "load_whisper", unexpected)
     args = arguments(token_list=Vocabulary.of(51866).token_list())
     with pytest.raises(ValueError, match="51866 tokens, but Whisper 'tiny' has 51865.*stage 5"):
         asr.ASRTask.build_model(args)
@@ -85,8 +84,10 @@ def test_a_token_list_of_another_size_never_gets_a_fresh_embedding(monkeypatch):
 
 
 def test_model_of_the_task_is_one_whisper_loaded_once(monkeypatch, random_whisper):
-    real, seen = loading.load_whisper, []
-    monkeypatch.setattr(loading, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1])
+    real, seen = whisper_parts.load_whisper, []
+    monkeypatch.setattr(
+        whisper_parts, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1]
+    )
     monkeypatch.setenv(WHISPER, random_whisper)
     args = arguments(token_list=Vocabulary.of(51865).token_list(), model_conf={"ctc_weight": 0.0})
     model = asr.ASRTask.build_model(args)

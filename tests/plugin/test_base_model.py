@@ -6,7 +6,7 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.bin import base_model
-from espnet_blora.plugin.base import write_base_model
+from espnet_blora.plugin.base_model import write_base_model
 from tests.plugin.tiny import BLORA, config, shared, whisper_file
 
 

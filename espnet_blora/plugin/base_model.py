@@ -8,7 +8,7 @@ import yaml
 
 from espnet_blora.plugin.settings import Settings
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Of a training yaml, what speaks of the adapter and so has no place in the base's config.yaml.
 ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf", "save_strategy")
@@ -92,7 +92,7 @@ def write_base_model(
     text = yaml_no_alias_safe_dump(vars(args), indent=4, sort_keys=False)
     atomic.write(folder / "config.yaml", text.encode("utf-8"))
     atomic_save(marker, folder / model_file)
-    logger.info(
+    log.info(
         "%s: config.yaml and the mark %s of the base %s", folder, model_file, whisper or "model"
     )
     return folder / model_file

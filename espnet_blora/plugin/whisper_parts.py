@@ -1,25 +1,206 @@
-"""Whisper's text decoder as an ESPnet decoder and batch scorer (`decoder: whisper`)."""
+"""Whisper's two halves as ESPnet's encoder and decoder, from one load of one checkpoint."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from espnet2.asr.decoder.abs_decoder import AbsDecoder
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor
+from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
-from espnet_blora.plugin.loading import parts_for_decoder
+from espnet_blora.plugin.settings import Settings
 from espnet_blora.plugin.vocabulary import check_vocabulary
-from espnet_blora.plugin.whisper_encoder import check_dropout
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
+from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.cache import KVCache
+from espnet_blora.whisper.checkpoint import load_whisper
+from espnet_blora.whisper.encoder import PAD_TO, encode_features, log_mel
+from espnet_blora.whisper.sizes import dims_of, empty_modules, in_use, same_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 NEVER = -1.0e10
 """Score of a token that must not come: finite (also in fp16), so that sums never become NaN."""
+
+
+class Parts(NamedTuple):
+    """A Whisper taken apart; `alignment_heads` (layers, heads) bool is None on the meta device."""
+
+    spec: str
+    device: str
+    dims: ModelDimensions
+    encoder: AudioEncoder
+    decoder: TextDecoder
+    alignment_heads: Tensor | None
+
+
+_left_over: list[Parts] = []
+"""At most one: what the encoder's constructor left for the decoder's."""
+
+
+def _load(spec: str) -> Parts:
+    device = torch.empty(0).device  # the default device: "meta" under torch.device("meta")
+    if device.type == "meta":
+        dims = dims_of(spec)
+        return Parts(spec, device.type, dims, *empty_modules(dims), None)
+    model = load_whisper(spec)
+    heads = model.alignment_heads.to_dense()
+    return Parts(spec, device.type, model.dims, model.encoder, model.decoder, heads)
+
+
+def parts_for_encoder(spec: str) -> Parts:
+    """Load `spec` and keep it for the decoder that is built next."""
+    forget()
+    _left_over.append(_load(spec))
+    return _left_over[0]
+
+
+def parts_for_decoder(spec: str) -> Parts:
+    """What the encoder left if it is of the same Whisper, else a load of its own."""
+    kept = _left_over.pop() if _left_over else None
+    if kept is not None and (kept.spec, kept.device) == (spec, torch.empty(0).device.type):
+        return kept
+    return _load(spec)
+
+
+def forget() -> None:
+    """Drop what no decoder has taken."""
+    _left_over.clear()
+
+
+def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
+    """Put the launcher's `--whisper` into `encoder_conf` and `decoder_conf` where they name none.
+
+    Args:
+        args: the task's arguments; changed in place.
+        trained: the arguments are the `config.yaml` of a trained model, which decides itself; the
+            launcher's is used only when the file named there has gone (a packed model, moved).
+
+    Returns:
+        The Whisper in use, None when neither half is one.
+
+    Raises:
+        ValueError: none is named anywhere, or two different ones are.
+    """
+    launcher = Settings.current().whisper
+    named = None
+    for part in ("encoder", "decoder"):
+        if getattr(args, part, None) != "whisper":
+            continue
+        conf = dict(getattr(args, f"{part}_conf", None) or {})
+        given = conf.get("whisper_model")
+        if given is None and launcher is None:
+            raise ValueError(
+                f"{part}: whisper, but which? Give --whisper SIZE_OR_FILE to the launcher (before "
+                f"-m) or {part}_conf: {{whisper_model: ...}} in the yaml"
+            )
+        if given is not None and launcher is not None and not same_whisper(given, launcher):
+            if not trained:
+                raise ValueError(
+                    f"{part}_conf.whisper_model is {given!r} in the yaml but the launcher was "
+                    f"given --whisper {launcher!r}: remove one, or make them equal"
+                )
+            given = in_use(given, launcher, part)
+        conf["whisper_model"] = given or launcher
+        setattr(args, f"{part}_conf", conf)
+        if named is not None and not same_whisper(named, conf["whisper_model"]):
+            raise ValueError(
+                f"encoder of Whisper {named!r} with a decoder of {conf['whisper_model']!r}: "
+                "both halves must come from one model"
+            )
+        named = conf["whisper_model"]
+    return named
+
+
+def check_dropout(rate: float, where: str) -> None:
+    """Refuse a dropout inside Whisper.
+
+    Raises:
+        ValueError: `rate` is not 0.
+    """
+    if rate != 0:
+        raise ValueError(
+            f"{where}.dropout_rate is {rate}, allowed is 0.0: Whisper has no dropout; "
+            "adapter_conf.dropout_rate drops the adapter's input"
+        )
+
+
+class WhisperEncoder(AbsEncoder):
+    """Waves at 16 kHz to Whisper's memory; an utterance's memory does not depend on its batch.
+
+    `encoders` is openai-whisper's `AudioEncoder` (adapter targets: `encoder.encoders.blocks...`).
+    """
+
+    def __init__(
+        self,
+        input_size: int = 1,
+        whisper_model: str = "small",
+        pad_to: str = "30s",
+        dropout_rate: float = 0.0,
+        use_specaug: bool = False,
+        specaug_conf: dict | None = None,
+    ):
+        """Load the encoder.
+
+        Args:
+            input_size: unused; ESPnet passes 1 for raw waves.
+            whisper_model: published size or checkpoint file.
+            pad_to: "30s" (Whisper's own window, exact for published models) or "batch" (only to
+                the longest utterance, masked: faster, and what a fine-tuned model can be used to).
+            dropout_rate: 0.0, kept for ESPnet's yaml files.
+            use_specaug: mask the log-mel features in training.
+            specaug_conf: arguments of ESPnet's `SpecAug`.
+
+        Raises:
+            ValueError: an option out of range, or no such Whisper.
+        """
+        super().__init__()
+        check_dropout(dropout_rate, "encoder_conf")
+        if pad_to not in PAD_TO:
+            raise ValueError(f"encoder_conf.pad_to is {pad_to!r}; allowed: {', '.join(PAD_TO)}")
+        parts = parts_for_encoder(str(whisper_model))
+        self.encoders = parts.encoder
+        self.n_mels = parts.dims.n_mels
+        self.pad_to = pad_to
+        self.specaug = SpecAug(**(specaug_conf or {})) if use_specaug else None
+
+    def output_size(self) -> int:
+        """Width of the memory."""
+        return self.encoders.ln_post.normalized_shape[-1]
+
+    def forward(
+        self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, None]:
+        """Waves (B, S) and samples (B,) -> memory (B, T', n_state), lengths (B,), None.
+
+        Audio of any length down to nothing is accepted (padded to one frame), so ESPnet's
+        `TooShortUttError` never arises.
+
+        Raises:
+            ValueError: several channels, or more than 30 s.
+        """
+        if xs_pad.dim() != 2:
+            raise ValueError(
+                f"speech of shape {tuple(xs_pad.shape)}: Whisper takes one channel, (batch, "
+                "samples); make the audio mono in stage 1"
+            )
+        with torch.autocast(
+            xs_pad.device.type, enabled=False
+        ):  # mel power overflows half precision
+            features, frames = log_mel(xs_pad, ilens, self.n_mels, self.pad_to)
+        if self.specaug is not None and self.training:
+            features = self.specaug(features.transpose(1, 2), frames)[0].transpose(1, 2)
+            mask = padding_mask(frames.to(features.device), features.shape[-1])
+            if mask is not None:
+                features = features.masked_fill(~mask.unsqueeze(1), 0.0)
+        memory, lengths = encode_features(self.encoders, features, frames)
+        return memory, lengths, None
 
 
 class WhisperDecoder(AbsDecoder, BatchScorerInterface):

@@ -6,9 +6,13 @@ from argparse import Namespace
 import pytest
 import torch
 
-from espnet_blora.plugin import loading
-from espnet_blora.plugin.loading import fill_whisper_model, parts_for_decoder, parts_for_encoder
+from espnet_blora.plugin import whisper_parts
 from espnet_blora.plugin.settings import WHISPER
+from espnet_blora.plugin.whisper_parts import (
+    fill_whisper_model,
+    parts_for_decoder,
+    parts_for_encoder,
+)
 from espnet_blora.whisper.sizes import dims_of
 
 
@@ -19,9 +23,11 @@ def checkpoint(random_whisper):
 
 @pytest.fixture
 def loads(monkeypatch):
-    real, seen = loading.load_whisper, []
-    monkeypatch.setattr(loading, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1])
-    loading.forget()
+    real, seen = whisper_parts.load_whisper, []
+    monkeypatch.setattr(
+        whisper_parts, "load_whisper", lambda spec: (seen.append(spec), real(spec))[1]
+    )
+    whisper_parts.forget()
     return seen
 
 

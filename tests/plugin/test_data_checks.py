@@ -6,7 +6,7 @@ import soundfile
 from espnet2.train.dataset import ESPnetDataset
 
 from espnet_blora import plugin
-from espnet_blora.plugin.reading import check_utterances
+from espnet_blora.plugin.data_checks import check_utterances
 
 WAVS, TEXTS = "a a.wav\nb b.wav\n", "a x\nb y\n"
 
