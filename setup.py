@@ -43,6 +43,7 @@ setup(
         "MarkupSafe>=2",
         "matplotlib",
         "numpy>=2",
+        "omegaconf>=2.3",
         "openai-whisper>=20250625",
         "PyYAML",
         "rapidfuzz",

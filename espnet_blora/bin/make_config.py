@@ -1,103 +1,116 @@
-"""Lay yaml files over each other, and single settings over them: one training configuration."""
+"""Merge yaml files, the later over the earlier, and single settings into one configuration.
+
+The word `include` in a file names files that it lies over: `include: train.yaml` is looked for in
+espnet_blora/recipes/conf, which recipes share; with a slash (`./base.yaml`) in the file's own
+folder. `1e-3` is a number, in files as in settings.
+"""
+
+from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from espnet_blora.utils import atomic
+from espnet_blora.utils.mistakes import did_you_mean
+from espnet_blora.utils.program import Parser, run_program
 
 SHARED = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 
+_SETTING = re.compile(r"[^=.\s]+(\.[^=.\s]+)*=")
 
-def load(path: str | Path, within: tuple[Path, ...] = ()) -> dict:
+log = logging.getLogger(__name__)
+
+
+def load(path: str | Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read one yaml file of keys and values, laid over the files that its key `include` names.
 
-    `include: train.yaml` is looked for in espnet_blora/recipes/conf, which recipes share; with a
-    slash (`./base.yaml`) from the file's own folder. `within`: the files that include it.
+    Args:
+        path: The file.
+        within: The files that include it.
 
-    Raises: FileNotFoundError; ValueError naming the file if it is no yaml, no mapping, or includes
-        itself.
+    Raises:
+        FileNotFoundError: The file is not there, or one that it includes.
+        ValueError: The file is not yaml, is not a mapping, or includes itself.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such configuration")
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        config = OmegaConf.to_container(OmegaConf.load(path))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: no yaml: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds {type(found).__name__}; 'key: value' lines are expected")
+        raise ValueError(f"{path}: not yaml: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds {type(config).__name__}; 'key: value' lines are expected")
     if (here := Path(path).resolve()) in within:
         raise ValueError(f"{path}: includes itself, by way of {', '.join(map(str, within))}")
-    below: dict = {}
-    names = found.pop("include", [])
+    names = config.pop("include", [])
+    below = []
     for name in [names] if isinstance(names, str) else names:
         other = here.parent / name if "/" in str(name) else SHARED / str(name)
         if not other.is_file():
-            there = ", ".join(sorted(p.name for p in SHARED.glob("*.yaml")))
-            raise FileNotFoundError(
-                f"{path}: include: {name}: there is no {other}; shared ones are {there}"
-            )
-        below = merge(below, load(other, (*within, here)))
-    return merge(below, found)
+            shared = sorted(p.name for p in SHARED.glob("*.yaml"))
+            hint = did_you_mean(name, shared) or f"; shared ones are {', '.join(shared)}"
+            raise FileNotFoundError(f"{path}: include: {name}: there is no {other}{hint}")
+        below.append(load(other, (*within, here)))
+    return merge(*below, config)
 
 
-def merge(below: dict, above: dict) -> dict:
-    """Lay one mapping over another; where both hold a mapping, these are merged too."""
-    result = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merge(result[key], value) if both else value
-    return result
+def merge(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Lay mappings over each other; where two hold a mapping under one key, these are merged too.
 
-
-def parse_setting(setting: str) -> dict:
-    """Turn `a.b=value` into `{a: {b: value}}`; the value is read as yaml.
-
-    Raises: ValueError for anything else.
+    >>> merge({"conf": {"rank": 8, "alpha": 16}}, {"conf": {"rank": 4}})
+    {'conf': {'rank': 4, 'alpha': 16}}
     """
-    name, equals, text = setting.partition("=")
-    keys = name.split(".")
-    if not equals or not all(keys):
+    return OmegaConf.to_container(OmegaConf.merge(*layers))
+
+
+def parse_setting(setting: str) -> dict[str, Any]:
+    """Read `a.b=value`; the value is yaml.
+
+    >>> parse_setting("optim_conf.lr=1e-3")
+    {'optim_conf': {'lr': 0.001}}
+
+    Raises:
+        ValueError: `setting` has another form.
+    """
+    if not _SETTING.match(setting):
         raise ValueError(f"--set {setting!r}: KEY=VALUE is expected, as in adapter_conf.beta=0.1")
     try:
-        value = yaml.safe_load(text)
+        return OmegaConf.to_container(OmegaConf.from_dotlist([setting]))
     except yaml.YAMLError as error:
-        raise ValueError(f"--set {setting!r}: the value is no yaml: {error}") from error
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):  # a word, then
-            value = float(value)  # yaml takes 1e-3 for a word
-    for key in reversed(keys):
-        value = {key: value}
-    return value
+        raise ValueError(f"--set {setting!r}: the value is not yaml: {error}") from error
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def get_parser() -> Parser:
+    """Return the command line's parser."""
+    parser = Parser("make_config", __doc__)
     parser.add_argument("configs", nargs="+", help="yaml files, the later over the earlier")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="a setting over all files; may be repeated")  # fmt: skip
     parser.add_argument("--output", required=True, help="the yaml file to write")
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    return run_program(get_parser(), work, argv)
+
+
+def work(args: argparse.Namespace) -> None:
     """Write the configuration."""
-    args = get_parser().parse_args(argv)
-    try:
-        config: dict = {}
-        for layer in [*map(load, args.configs), *map(parse_setting, args.set)]:
-            config = merge(config, layer)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"make_config: error: {error}")
+    config = merge(*map(load, args.configs), *map(parse_setting, args.set))
     head = f"# Made of {' '.join(args.configs)} {' '.join(args.set)}; change those, not this.\n"
     text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
     atomic.write(args.output, head + text)
-    logging.info("wrote %s", args.output)
+    log.info("wrote %s", args.output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,8 @@ from typing import Any
 
 from espnet_blora.utils.mistakes import DEBUG, users_mistake, wants_traceback
 
+_COMMAND = "espnet-blora"
+
 log = logging.getLogger(__name__)
 
 
@@ -34,15 +36,16 @@ class Parser(argparse.ArgumentParser):
     name of an option is accepted with a warning (`renamed`).
 
     Args:
-        name: Name of the program, as in `espnet-blora NAME`.
+        name: Name of the program, as in `espnet-blora NAME`; argparse names subcommands by itself.
         description: Usually the module's docstring.
         options: Of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, name: str, description: str | None, **options: Any):
-        self.name = name
+    def __init__(self, name: str = "", description: str | None = None, **options: Any):
+        prog = f"{_COMMAND} {name}" if name else options.pop("prog")
+        self.name = prog.removeprefix(f"{_COMMAND} ")
         super().__init__(
-            prog=f"espnet-blora {name}",
+            prog=prog,
             description=description,
             formatter_class=_Formatter,
             allow_abbrev=False,
@@ -99,7 +102,7 @@ def run_program(
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        return work(parser.parse_intermixed_args(argv)) or 0
+        return work(_parse(parser, argv)) or 0
     except (ValueError, OSError) as error:
         message = users_mistake(error)
         if message is None and isinstance(error, OSError) and error.filename is not None:
@@ -108,6 +111,17 @@ def run_program(
             raise
         sys.stderr.write(f"{parser.name}: error: {message} ({DEBUG}=1 shows where it arose)\n")
         return 2
+
+
+def _parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line whose options may stand between its positional words."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--" in words:  # behind it argparse would find options after all
+        return parser.parse_args(words)
+    try:
+        return parser.parse_intermixed_args(words)
+    except TypeError:  # argparse cannot, with subcommands or a positional in an exclusive group
+        return parser.parse_args(words)
 
 
 def _underscored(option: str) -> str:

@@ -282,7 +282,7 @@ def test_the_help_names_every_adapter(recipe):
 
 
 def test_a_bad_setting_is_refused(recipe):
-    assert "--set 'beta'" in run(recipe, "--set", "beta", "--stage", "11", code=1)
+    assert "--set 'beta'" in run(recipe, "--set", "beta", "--stage", "11", code=2)
 
 
 def test_dropped_utterances_are_listed(recipe):

@@ -85,3 +85,30 @@ def test_a_wrong_option_is_one_line_and_status_2(capsys):
         run_program(parser(), lambda args: None, ["--nonsense"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "demo: error: unrecognized arguments: --nonsense\n"
+
+
+def given(built, words):
+    """What the work of a program gets."""
+    seen = []
+    assert run_program(built, seen.append, words) == 0
+    return seen[0]
+
+
+def test_words_that_argparse_cannot_mix_with_options_are_parsed_all_the_same():
+    built = Parser("demo", "What it does.")
+    group = built.add_mutually_exclusive_group(required=True)
+    group.add_argument("file", nargs="?")
+    group.add_argument("--all", action="store_true")
+    assert given(built, ["x"]).file == "x"
+    assert given(built, ["--all"]).all
+    assert given(parser(), ["--batch-size=2", "--", "--batch_size"]).files == ["--batch_size"]
+
+
+def test_subcommands_are_programs_too(capsys):
+    built = Parser("demo", "What it does.")
+    command = built.add_subparsers(dest="command", required=True).add_parser("make")
+    command.add_argument("--out_dir", required=True, help="a folder")
+    assert given(built, ["make", "--out-dir", "x"]).out_dir == "x"
+    with pytest.raises(SystemExit):
+        run_program(built, print, ["make"])
+    assert capsys.readouterr().err.startswith("demo make: error: ")
