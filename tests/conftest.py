@@ -1,6 +1,7 @@
 """What every test stands on: no network, one thread, fixed seeds, the scale of recipe runs."""
 
 import os
+import sys
 
 # Before torch, huggingface_hub or matplotlib are imported by a test module.
 os.environ.update(
@@ -10,13 +11,14 @@ os.environ.update(
     TRANSFORMERS_OFFLINE="1",
     MPLBACKEND="Agg",
     TOKENIZERS_PARALLELISM="false",
+    # Programs that tests start by name are those of the environment, activated or not.
+    PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
 )
 
 import gc
 import ipaddress
 import random
 import socket
-import sys
 
 import pytest
 
