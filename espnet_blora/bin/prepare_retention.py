@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data import set_names
-from espnet_blora.data.corpora.asked import SetAbsentError
+from espnet_blora.data import registry
+from espnet_blora.data.corpora.common import SetAbsentError
 from espnet_blora.data.prepare import prepare
 
 
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     args = get_parser().parse_args(argv)
     try:
-        wanted = [set_names.parse(name) for name in args.sets]
+        wanted = [registry.parse_set_name(name) for name in args.sets]
         for one in [] if args.check else wanted:
-            folder = set_names.folder_of(one.corpus)
+            folder = registry.corpus_folder(one.corpus)
             if isinstance(folder, str):
                 kept = (Path(args.data_dir) / one.name / "wav.scp").is_file()
                 outcome = "kept as it was prepared before" if kept else "left out"

@@ -78,7 +78,6 @@ def _library() -> ctypes.CDLL:
     """Load and initialise espeak-ng in this process (which must then only fork, not speak)."""
     lib = ctypes.CDLL(espeakng_loader.get_library_path())
     lib.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Voice)
-    lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
     lib.espeak_Synth.argtypes = [
         ctypes.c_char_p,
         ctypes.c_size_t,
@@ -181,19 +180,3 @@ def synthesise(runs: list[Run], seed: int) -> list[np.ndarray]:
     sizes = np.frombuffer(payload, np.int64, count=len(runs))
     samples = np.frombuffer(payload, np.int16, offset=sizes.nbytes)
     return np.split(samples, np.cumsum(sizes)[:-1])
-
-
-def phonemes(text: str, language: str) -> str:
-    """Phonemes (espeak-ng's ASCII names) of `text`, to look for homophones."""
-    check_voice(language, "m1")
-    lib = _library()
-
-    def work() -> bytes:
-        _select(lib, Run(text, language, "m1"))
-        pointer = ctypes.c_char_p(text.encode())
-        parts = []
-        while pointer.value:
-            parts.append(lib.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, 0))
-        return b" ".join(parts)
-
-    return _in_fork(work).decode()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_blora.data import audio, kaldi, parts
+from espnet_blora.data import audio, kaldi
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils import atomic
 
@@ -57,7 +57,7 @@ def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) 
     for key, place in wav.items():
         if place.endswith("|") or audio.is_archive_offset(place) or "\t" in place:
             raise ValueError(f"{directory}/wav.scp: {key!r} is no file: {place!r}")
-    seconds = parts.durations(directory)
+    seconds = kaldi.durations(directory)
     if missing := wav.keys() - seconds.keys():
         raise ValueError(f"{directory}/utt2dur: no {kaldi.name_some(missing)}")
     for key in kaldi.c_sorted(wav):
@@ -222,4 +222,4 @@ def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
             name = names.setdefault(line.path, key)
             files["segments"][key] = f"{name} {line.start:.4f} {line.end:.4f}"
         files["wav.scp"] = {name: place for place, name in names.items()}
-    parts.write(directory, files)
+    kaldi.write(directory, files)

@@ -43,6 +43,26 @@ def write_spk2utt(directory: str | Path) -> None:
     write_keyed(directory / "spk2utt", lines)
 
 
+def write(directory: str | Path, files: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a data directory anew from what each of its files holds, `spk2utt` excepted.
+
+    `wav.scp`, which says that the directory is complete, comes last.
+
+    Args:
+        directory: It is made if it is not there.
+        files: File name -> its lines as key -> value; `wav.scp` and `utt2spk` are needed.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("wav.scp", "segments", "utt2dur"):
+        (directory / name).unlink(missing_ok=True)
+    for name, lines in files.items():
+        if name != "wav.scp":
+            write_keyed(directory / name, lines)
+    write_spk2utt(directory)
+    write_keyed(directory / "wav.scp", files["wav.scp"])
+
+
 def write_data_dir(
     directory: str | Path,
     wav: Mapping[str, str],
@@ -55,17 +75,15 @@ def write_data_dir(
 
     `utt2dur` is in seconds.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    for old in ("wav.scp", "segments", "utt2dur"):
-        (directory / old).unlink(missing_ok=True)
-    write_keyed(directory / "text", text)
-    write_keyed(directory / "utt2spk", utt2spk)
-    write_keyed(directory / "utt2lang", utt2lang)
+    files: dict[str, Mapping[str, str]] = {
+        "text": text,
+        "utt2spk": utt2spk,
+        "utt2lang": utt2lang,
+        "wav.scp": wav,
+    }
     if utt2dur is not None:
-        write_keyed(directory / "utt2dur", {key: f"{dur:.4f}" for key, dur in utt2dur.items()})
-    write_spk2utt(directory)
-    write_keyed(directory / "wav.scp", wav)
+        files["utt2dur"] = {key: f"{seconds:.4f}" for key, seconds in utt2dur.items()}
+    write(directory, files)
 
 
 def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> dict[str, str]:
@@ -226,12 +244,29 @@ def _durations(
     return cut
 
 
-def look_at_durations(directory: str | Path) -> dict[str, float]:
-    """Seconds of every utterance of a data directory, from its audio files' headers.
+def durations(directory: str | Path) -> dict[str, float]:
+    """Return the seconds of every utterance: from `utt2dur`, or else from the audio's headers.
 
-    Raises: ValueError listing what cannot be looked at.
+    Raises:
+        ValueError: A line of `utt2dur` holds no number above 0, or audio cannot be looked at; all
+            such audio is listed.
     """
     directory = Path(directory)
+    path = directory / "utt2dur"
+    if not path.exists():
+        return _durations_of_audio(directory)
+    seconds = {}
+    for key, value in read_keyed(path).items():
+        try:
+            seconds[key] = float(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: {key!r} has {value!r}; seconds are expected") from error
+        if not 0 < seconds[key] < float("inf"):
+            raise ValueError(f"{path}: {key!r} lasts {value} s")
+    return seconds
+
+
+def _durations_of_audio(directory: Path) -> dict[str, float]:
     recordings = read_keyed(directory / "wav.scp")
     segments = None
     if (directory / "segments").exists():

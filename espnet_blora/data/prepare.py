@@ -19,11 +19,68 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_blora.data import audio, clips, journal, kaldi
+from espnet_blora.data import audio, clips, kaldi
 from espnet_blora.data.check import check_options
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
-from espnet_blora.data.summary import SetSummary, Summary
 from espnet_blora.utils import atomic
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """What became of one set; `left_out` and `notes` count reasons of its own audio and text.
+
+    `unchanged` says that all was there already and nothing was done.
+    """
+
+    name: str
+    directory: Path
+    utterances: int
+    seconds: float
+    expected: Expected
+    left_out: Mapping[str, int]
+    notes: Mapping[str, int]
+    unchanged: bool
+
+    def lines(self) -> list[str]:
+        """Found against expected, then what was left out, for a person."""
+        counts = f"{self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
+        known = [
+            f"{self.expected.utterances:,} utterances" if self.expected.utterances else "",
+            f"{self.expected.hours:g} h" if self.expected.hours else "",
+        ]
+        if wanted := ", ".join(filter(None, known)):
+            source = f", {self.expected.source}" if self.expected.source else ""
+            counts += f" (published: {wanted}{source})"
+        lines = [f"{self.directory}: {counts}{'; unchanged' if self.unchanged else ''}"]
+        if self.expected.utterances not in (None, self.utterances):
+            lines.append(f"  differs by {self.utterances - self.expected.utterances:+,} utterances")
+        lines += [f"  left out, {reason}: {n:,}" for reason, n in self.left_out.items()]
+        lines += [f"  kept, {what}: {n:,}" for what, n in self.notes.items()]
+        return lines
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare` did; `left_out` and `notes` count what the corpus's reader reported."""
+
+    corpus: str
+    root: Path
+    sets: tuple[SetSummary, ...]
+    left_out: Mapping[str, int]
+    notes: Mapping[str, int]
+
+    def lines(self) -> list[str]:
+        """The report of the program, line by line."""
+        lines = [f"{self.corpus}: read from {self.root}"]
+        lines += [f"  left out in reading, {reason}: {n:,}" for reason, n in self.left_out.items()]
+        lines += [f"  kept in reading, {what}: {n:,}" for what, n in self.notes.items()]
+        for one in self.sets:
+            lines += one.lines()
+        if self.left_out or self.notes or any(one.left_out or one.notes for one in self.sets):
+            places = ", ".join(str(one.directory / "left_out.tsv") for one in self.sets)
+            lines.append(f"each of these is named in {places}")
+        return lines
+
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +211,7 @@ class _Set:
                 self.name, self.directory, **marker, expected=expected, unchanged=True
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with journal.Journal(self.folder) as book:
+        with clips.Journal(self.folder) as book:
             cuts = self._cut(book, chosen, keys, nj)
             by_id = {u.id: u for u in chosen}
             kept = {}
@@ -222,7 +279,7 @@ class _Set:
         return marker if all(name in there for name in wanted) else None
 
     def _cut(
-        self, book: journal.Journal, chosen: Sequence[Utterance], keys: Mapping[str, str], nj: int
+        self, book: clips.Journal, chosen: Sequence[Utterance], keys: Mapping[str, str], nj: int
     ) -> list[clips.Cut]:
         """Cut what is not cut yet; the results come sorted by id."""
         done = {u.id: cut for u in chosen if (cut := book.lookup(u.id, keys[u.id]))}

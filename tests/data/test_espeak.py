@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from espnet_blora.data import espeak
+from tests.data.phonemes import phonemes
 
 HELLO = espeak.Run("hello my friend", "en", "f2", 160, 50)
 
@@ -55,6 +56,6 @@ def test_a_failure_in_the_fork_reaches_the_caller():
         espeak._in_fork(fail)
 
 
-def test_phonemes():
-    assert espeak.phonemes("need", "en") != espeak.phonemes("want", "en")
-    assert espeak.phonemes("know", "en") == espeak.phonemes("no", "en")
+def test_phonemes_tell_homophones():
+    assert phonemes("need", "en") != phonemes("want", "en")
+    assert phonemes("know", "en") == phonemes("no", "en")

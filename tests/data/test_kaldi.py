@@ -200,3 +200,30 @@ def test_audio_that_is_not_16_khz_mono_is_refused_where_that_is_asked_for(good):
     assert kaldi.validate(good).seconds == 3.0
     with pytest.raises(ValueError, match=r"8000 Hz with 2 channels .*ffmpeg.*: s1-a$"):
         kaldi.validate(good, mono_16k=True)
+
+
+def test_what_was_there_before_does_not_stay(good):
+    kaldi.write_keyed(good / "segments", {"s1-a": "s1-a 0.0 0.5"})
+    kaldi.write_keyed(good / "utt2dur", {"s1-a": "1.0"})
+    wav = {"s1-b": kaldi.read_keyed(good / "wav.scp")["s1-b"]}
+    kaldi.write_data_dir(good, wav, {"s1-b": "x"}, {"s1-b": "s1"}, {"s1-b": "en"})
+    assert kaldi.validate(good) == kaldi.Summary(1, 1, {"en": 1}, 1.0)
+    assert not (good / "utt2dur").exists()
+
+
+def test_durations_come_from_utt2dur_or_the_audio(good, tmp_path):
+    seconds = {"s1-a": 1.0, "s1-b": 1.0, "s2-c": 1.0}
+    assert kaldi.durations(good) == seconds
+    wav = kaldi.read_keyed(good / "wav.scp")
+    (tmp_path / "s1-a.wav").unlink()
+    with pytest.raises(ValueError, match="audio of s1-a: "):
+        kaldi.durations(good)
+    kaldi.write_keyed(good / "wav.scp", wav | {"s1-a": "x.ark:3"})
+    with pytest.raises(ValueError, match="s1-a"):
+        kaldi.durations(good)
+    kaldi.write_keyed(good / "utt2dur", {key: f"{2 * n:.4f}" for key, n in seconds.items()})
+    assert kaldi.durations(good) == dict.fromkeys(seconds, 2.0)
+    for wrong in ("long", "0", "-1", "nan", "inf"):
+        kaldi.write_keyed(good / "utt2dur", {"s1-a": wrong})
+        with pytest.raises(ValueError, match="'s1-a'"):
+            kaldi.durations(good)

@@ -9,8 +9,7 @@ import yaml
 
 from espnet_blora.adapters import parse_config
 from espnet_blora.bin import make_config
-from espnet_blora.data import set_names
-from espnet_blora.data.registry import get_corpus
+from espnet_blora.data.registry import get_corpus, parse_set_name
 
 EGS2 = Path(__file__).resolve().parents[2] / "egs2"
 RECIPES = sorted(p.parent for p in EGS2.glob("*/asr1/run.sh") if p.parent.parent.name != "TEMPLATE")
@@ -80,7 +79,7 @@ def test_its_sets_are_those_of_its_corpus(recipe):
     assert named <= set(made) | combined
     for name in setting(recipe, "retention_sets").split():
         if name not in made:
-            assert set_names.parse(name).set
+            assert parse_set_name(name).set
 
 
 def read(recipe, name):

@@ -14,10 +14,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
-from espnet_blora.data.corpora.letters import half_width, single_blanks, utterance_id
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    find_root,
+    half_width,
+    inspect_sets,
+    keep,
+    present,
+    single_blanks,
+    utterance_id,
+)
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 
 _SOURCE = "transcripts of each set, openslr.org/33"
@@ -32,7 +39,7 @@ _TRANSCRIPT = "transcript/aishell_transcript_v0.8.txt"
 def find(path: Path) -> Path:
     """Return the folder with `transcript` and `wav`: `path` or `path/data_aishell`."""
     hint = "give the unpacked data_aishell"
-    return asked.find_root(path, [_TRANSCRIPT], ("", "data_aishell"), hint)
+    return find_root(path, [_TRANSCRIPT], ("", "data_aishell"), hint)
 
 
 def clean(text: str) -> str:
@@ -50,7 +57,7 @@ def read(
 
     Raises: FileNotFoundError; ValueError with file:line for an id that is there twice.
     """
-    asked.check_sets("aishell", names, _SETS)
+    check_sets("aishell", names, _SETS)
     transcripts = {key: (where, text) for where, key, text in tables.keyed(root / _TRANSCRIPT)}
     by_speaker: dict[str, list[str]] = {}
     for key in transcripts:
@@ -72,7 +79,7 @@ def _read_set(
 ) -> list[Utterance]:
     utterances = []
     remedy = "unpack every archive: for a in wav/*.tar.gz; do tar -xzf $a -C wav; done"
-    speakers = sorted(p for p in asked.present(folder, remedy).iterdir() if p.is_dir())
+    speakers = sorted(p for p in present(folder, remedy).iterdir() if p.is_dir())
     if not speakers:
         raise FileNotFoundError(f"{folder}: holds no folders of speakers")
     for speaker in speakers:

@@ -14,11 +14,18 @@ from functools import partial
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.files import choice
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
-from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    choice,
+    find_root,
+    inspect_sets,
+    keep,
+    present,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
 
@@ -41,7 +48,7 @@ _TOLERANCE = 0.1  # s between the table's duration and the wave's
 def find(path: Path) -> Path:
     """Return the folder with the metadata tables: `path` or `path/ASCEND`."""
     hint = "the view as parquet files is not read: fetch the tables and waves.tar.bz2 instead"
-    return asked.find_root(path, list(_FILES.values()), ("", "ASCEND", "main"), hint)
+    return find_root(path, list(_FILES.values()), ("", "ASCEND", "main"), hint)
 
 
 def read(
@@ -54,7 +61,7 @@ def read(
 
     Raises: FileNotFoundError; ValueError with file:line for a malformed row or unknown language.
     """
-    asked.check_sets("ascend", names, _SETS)
+    check_sets("ascend", names, _SETS)
     prompt = choice(options, "prompt", ("zh", "utterance"))
     if not (root / "waves").is_dir():
         raise FileNotFoundError(f"{root}/waves: no such directory; unpack waves.tar.bz2 there")
@@ -63,7 +70,7 @@ def read(
 
 def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Utterance]:
     utterances = []
-    table = asked.present(root / file, "fetch it from where the waves come from")
+    table = present(root / file, "fetch it from where the waves come from")
     for where, row in tables.csv_rows(table, _NEEDED):
         wave = root / row["file_name"]
         speaker = speaker_name(f"spk{row['original_speaker_id'].strip()}")

@@ -20,12 +20,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    SetAbsentError,
+    check_sets,
+    find_root,
+    inspect_sets,
+    keep,
+    part_size,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
-from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
-from espnet_blora.data.corpora.shares import part_size
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
 
@@ -48,7 +55,7 @@ _NEEDED = ("id", "file_name", "text", "language", "speaker")
 def find(path: Path) -> Path:
     """Return the folder below which the sets lie: `path` or `path/cs-fleurs`."""
     hint = "give the folder with read/ and xtts/, fetched with their metadata.jsonl"
-    return asked.find_root(path, [f"*/*/{_TABLE}"], ("", "cs-fleurs", "cs_fleurs"), hint)
+    return find_root(path, [f"*/*/{_TABLE}"], ("", "cs-fleurs", "cs_fleurs"), hint)
 
 
 def folders(root: Path) -> dict[str, Path]:
@@ -72,7 +79,7 @@ def read(
     needed keys, or a language that is no pair; ValueError for a pair that a set does not have.
     """
     places = folders(root)
-    asked.check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])
+    check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])
     return {name: _read_named(root, places, name, ledger, options) for name in names}
 
 
@@ -81,7 +88,7 @@ def _read_named(
 ) -> list[Utterance]:
     source = _OWN.get(name, name)
     if source not in places:
-        raise asked.SetAbsentError(
+        raise SetAbsentError(
             f"{root}: no folder of set {source}; there are: {', '.join(places) or 'none'}"
         )
     keyed = _read_set(places[source], options.get("pair"), ledger)

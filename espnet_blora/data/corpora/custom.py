@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.corpora import asked
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    part_size,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.corpora.custom_forms import (
     TABLES,
     form_of,
@@ -32,8 +38,6 @@ from espnet_blora.data.corpora.custom_forms import (
     split_folders,
 )
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
-from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
-from espnet_blora.data.corpora.shares import part_size
 from espnet_blora.data.kaldi import c_sorted
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
@@ -273,7 +277,7 @@ def read(
 
     Raises: ValueError naming file and line, or an option.
     """
-    asked.check_sets("custom", sets, CORPUS.sets)
+    check_sets("custom", sets, CORPUS.sets)
     settings = _Settings.of(options)
     made, owners = _divided(root, settings, ledger)
     result = {name: [u for id, u in made.items() if owners[id] == name] for name in sets}

@@ -9,18 +9,152 @@ Which utterances switch is read from the tags as that work did it, and its rando
 again with its seed. With `fisher_mapping.csv` the file decides, and what it says is compared with
 what was computed. Utterances that cannot be used are left out after the split, so they change it
 for nobody.
+
+Fisher Spanish on disk: calls, their transcripts and recordings, and who speaks on which side.
+
+Audio (LDC2010S01) and transcripts (LDC2010T04) are two packages side by side. Recipes want both
+discs of the audio merged into `data/speech`; here they may also lie apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.data.corpora import asked, fisher_calls, fisher_split, fisher_text
-from espnet_blora.data.corpora.files import found_of
+from espnet_blora.data.corpora import fisher_split, fisher_text
+from espnet_blora.data.corpora.common import by_stem, check_sets, found_of, speaker_name
 from espnet_blora.data.corpora.fisher_split import EVALUATION, PARTS, Draw, Entry, Line
+from espnet_blora.data.corpora.tables import lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+
+_SPEECH = "[Ll][Dd][Cc]2010[Ss]01*"
+_TEXT = "[Ll][Dd][Cc]2010[Tt]04*"
+_DEPTHS = ("", "*/", "*/*/")  # the package itself, fisher_spa_tr or DISC1, a disc in a folder
+_SIDES = "AB"
+
+
+def _folders(root: Path, package: str, inside: str) -> list[Path]:
+    return [
+        path
+        for depth in _DEPTHS
+        for path in sorted(root.glob(f"{package}/{depth}{inside}"))
+        if path.is_dir()
+    ]
+
+
+def find(root: Path) -> Path:
+    """The folder that holds LDC2010S01 and LDC2010T04: `root`, or its parent if it is one.
+
+    Raises: FileNotFoundError naming the folders that were looked for.
+    """
+    for folder in (root, root.resolve().parent):
+        if _folders(folder, _SPEECH, "data/speech") and _folders(folder, _TEXT, "data/transcripts"):
+            return folder
+    raise FileNotFoundError(
+        f"{root}: no Fisher Spanish there; looked for LDC2010S01/data/speech (or "
+        "LDC2010S01/DISC1/data/speech and so on) and LDC2010T04/data/transcripts (or "
+        "LDC2010T04/fisher_spa_tr/data/transcripts). Give the folder that holds both packages"
+    )
+
+
+class Joined(NamedTuple):
+    """An utterance of a mapping file: its segments as one.
+
+    The channel (from 0) is the first segment's, times run from the first one's start to the last
+    one's end, whatever lies between; `sides` is how many channels the segments are of.
+    """
+
+    channel: int
+    start: float
+    end: float
+    texts: tuple[str, ...]
+    where: str
+    sides: int
+
+
+class Calls:
+    """All calls of a copy, by their stem (`20990101_000000_999_fsp`)."""
+
+    def __init__(self, root: Path, ledger: Ledger):
+        self._folders = _folders(root, _SPEECH, "data/speech")
+        self.transcripts = by_stem(_folders(root, _TEXT, "data/transcripts"), (".tdf",))
+        self.speech = by_stem(self._folders, (".sph", ".wav", ".flac"))
+        tables = [
+            path
+            for package in (_TEXT, _SPEECH)
+            for folder in (*_folders(root, package, "doc"), *_folders(root, package, "docs"))
+            for path in sorted(folder.glob("*call.tbl"))
+        ]
+        self._pins = _read_pins(tables, ledger)
+        self._read: tuple[Path, list[fisher_text.Segment | None]] | None = None
+
+    def audio(self, call: str) -> Path:
+        """The recording of a call, or where it ought to be."""
+        return self.speech.get(call) or self._folders[0] / f"{call}.sph"
+
+    def speaker(self, call: str, channel: int) -> str:
+        """The PIN of who speaks on a side, where the call table has it; else call and side."""
+        number = _call_number(call)
+        pin = self._pins.get((number, channel), "") if number is not None else ""
+        side = _SIDES[channel] if channel < len(_SIDES) else str(channel)
+        return speaker_name(pin) if pin else speaker_name(call, side)
+
+    def join(self, line: Line) -> Joined | None:
+        """Join the segments of a mapping line; None where the call has no transcript here.
+
+        Raises: ValueError with file and line for a number the transcript does not have.
+        """
+        path = self.transcripts.get(line.call)
+        if path is None:
+            return None
+        if self._read is None or self._read[0] != path:  # lines of a call stand together
+            self._read = (path, fisher_text.read_tdf(path))
+        data = self._read[1]
+        segments = []
+        for number in line.numbers:
+            segment = data[number - 1] if number <= len(data) else None
+            if segment is None:
+                what = "is blank" if number <= len(data) else f"is not there; it has {len(data)}"
+                raise ValueError(
+                    f"{line.where}: data line {number} of {path} {what}; are the transcripts "
+                    "those of LDC2010T04, unchanged?"
+                )
+            segments.append(segment)
+        first, last = segments[0], segments[-1]
+        return Joined(
+            first.channel,
+            first.start,
+            last.end,
+            tuple(segment.transcript for segment in segments),
+            first.where,
+            len({segment.channel for segment in segments}),
+        )
+
+
+def _call_number(call: str) -> int | None:
+    """999 of `20990101_000000_999_fsp`."""
+    parts = call.split("_")
+    return int(parts[2]) if len(parts) > 2 and re.fullmatch(r"[0-9]{1,9}", parts[2]) else None
+
+
+def _read_pins(tables: Iterable[Path], ledger: Ledger) -> dict[tuple[int, int], str]:
+    """(call number, channel) -> PIN, from comma-separated lines below a header."""
+    pins: dict[tuple[int, int], str] = {}
+    for path in tables:
+        for number, line in lines(path):
+            fields = [field.strip() for field in line.split(",")]
+            if number == 1 or not any(fields):
+                continue
+            if len(fields) < 9 or not re.fullmatch(r"[0-9]{1,9}", fields[0]):
+                ledger.note(f"{path}:{number}", fields[0], "line of the call table not understood")
+                continue
+            for channel, field in enumerate((fields[2], fields[8])):
+                if field:
+                    pins[int(fields[0]), channel] = field
+    return pins
+
 
 _POST = "Post et al. 2013, mapping files"
 _WELLER = "Weller et al. 2022"
@@ -45,7 +179,7 @@ class _Read(NamedTuple):
     """One line of a mapping file with what the transcript says; None without a transcript."""
 
     line: Line
-    joined: fisher_calls.Joined | None
+    joined: Joined | None
     spans: list[str]
 
 
@@ -65,8 +199,8 @@ def read(
     malformed mapping file or transcript, and when a split has to be drawn but transcripts of its
     calls are missing.
     """
-    asked.check_sets("fisher", names, SETS)
-    calls = fisher_calls.Calls(root, ledger)
+    check_sets("fisher", names, SETS)
+    calls = Calls(root, ledger)
     parts, places = _select(root, names, calls, ledger, options)
     built: dict[_Place, Utterance | None] = {}
     result: dict[str, list[Utterance]] = {}
@@ -80,9 +214,7 @@ def read(
     return result
 
 
-def _utterance(
-    place: _Place, read: _Read, calls: fisher_calls.Calls, ledger: Ledger
-) -> Utterance | None:
+def _utterance(place: _Place, read: _Read, calls: Calls, ledger: Ledger) -> Utterance | None:
     line, joined = read.line, read.joined
     name = f"fisher_{place.part}-utt{place.index + 1:06d}"
     if joined is None:
@@ -119,7 +251,7 @@ def _utterance(
 def _select(
     root: Path,
     names: Collection[str],
-    calls: fisher_calls.Calls,
+    calls: Calls,
     ledger: Ledger,
     options: Mapping[str, str],
 ) -> tuple[dict[str, list[_Read]], dict[str, list[_Place]]]:
@@ -175,7 +307,7 @@ def _select(
     return parts, places
 
 
-def _read_line(line: Line, calls: fisher_calls.Calls) -> _Read:
+def _read_line(line: Line, calls: Calls) -> _Read:
     joined = calls.join(line)
     spans = fisher_text.foreign_spans(" ".join(joined.texts)) if joined else []
     return _Read(line, joined, spans)
@@ -236,7 +368,7 @@ def _compare_kinds(
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Calls, recordings, and the size of each set before anything is left out."""
     ledger = Ledger()
-    calls = fisher_calls.Calls(root, ledger)
+    calls = Calls(root, ledger)
     both = calls.transcripts.keys() & calls.speech.keys()
     items = [
         Item("transcripts (.tdf)", *found_of(len(calls.transcripts), _CALLS)),
@@ -264,7 +396,7 @@ CORPUS = Corpus(
     obtain="https://catalog.ldc.upenn.edu/LDC2010S01 and LDC2010T04",
     sets=SETS,
     languages=("es",),
-    find=fisher_calls.find,
+    find=find,
     read=read,
     inspect=inspect,
     options={

@@ -29,12 +29,23 @@ from functools import partial
 from pathlib import Path
 
 from espnet_blora.data import audio
-from espnet_blora.data.corpora import asked, limits, tables
-from espnet_blora.data.corpora.files import choice
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    choice,
+    draw_hours,
+    drop_long,
+    find_root,
+    inspect_sets,
+    keep,
+    language_folder,
+    positive_number,
+    present,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.corpora.languages import prompt_code
-from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.text.tokens import mixed_tokens, unspaced
 
@@ -58,7 +69,7 @@ def find(path: Path) -> Path:
     if (path / "test.tsv").is_file():
         return path.resolve().parent
     hint = "give the folder data of google/fleurs, which holds en_us/test.tsv and the like"
-    return asked.find_root(path, ["*/test.tsv"], ("", "data", "fleurs/data", "fleurs"), hint)
+    return find_root(path, ["*/test.tsv"], ("", "data", "fleurs/data", "fleurs"), hint)
 
 
 def read(
@@ -82,22 +93,22 @@ def _read(
     options: Mapping[str, str],
     unpack: bool = True,
 ) -> dict[str, list[Utterance]]:
-    asked.check_sets("fleurs", names, _SETS)
-    folder = asked.language_folder(root, "lang", options)
+    check_sets("fleurs", names, _SETS)
+    folder = language_folder(root, "lang", options)
     language = prompt_code(folder.name, options.get("language"))
     column = _TEXTS[choice(options, "text", tuple(_TEXTS))]
     truncated = choice(options, "truncated", ("by set", "skip", "keep"))
-    longest = limits.positive(options, "max_seconds")
-    hours = {name: limits.positive(options, "test_hours") for name in _SETS}
-    hours["train"] = limits.positive(options, "hours")
+    longest = positive_number(options, "max_seconds")
+    hours = {name: positive_number(options, "test_hours") for name in _SETS}
+    hours["train"] = positive_number(options, "hours")
     read_sets = {}
     for name in names:
-        table = asked.present(folder / f"{name}.tsv", "fetch it beside the others")
+        table = present(folder / f"{name}.tsv", "fetch it beside the others")
         waves = _waves(folder, name, options, unpack)
         skip = truncated == "skip" or (truncated == "by set" and name == "train")
         utterances = _utterances(table, waves, language, column, skip, ledger)
-        short = limits.drop_long(utterances, longest, ledger)
-        read_sets[name] = limits.draw_hours(short, hours[name], str(table), ledger)
+        short = drop_long(utterances, longest, ledger)
+        read_sets[name] = draw_hours(short, hours[name], str(table), ledger)
     return read_sets
 
 

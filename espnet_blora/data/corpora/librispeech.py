@@ -14,10 +14,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
-from espnet_blora.data.corpora.letters import single_blanks
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    find_root,
+    inspect_sets,
+    keep,
+    present,
+    single_blanks,
+)
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 
 _SOURCE = "openslr.org/12"
@@ -35,7 +40,7 @@ _SETS = {
 def find(path: Path) -> Path:
     """Return the folder of the subsets: `path`, `path/LibriSpeech`, or a subset's parent."""
     marks = [_folder(name) for name in _SETS]
-    return asked.find_root(path, marks, ("", "LibriSpeech"), "give the unpacked LibriSpeech")
+    return find_root(path, marks, ("", "LibriSpeech"), "give the unpacked LibriSpeech")
 
 
 def _folder(name: str) -> str:
@@ -51,13 +56,13 @@ def read(
 
     Raises: FileNotFoundError; ValueError with file:line for an id of another chapter.
     """
-    asked.check_sets("librispeech", names, _SETS)
+    check_sets("librispeech", names, _SETS)
     return {name: _read_set(root / _folder(name), ledger) for name in names}
 
 
 def _read_set(folder: Path, ledger: Ledger) -> list[Utterance]:
     utterances = []
-    chapters = sorted(asked.present(folder, f"unpack {folder.name}.tar.gz").glob("*/*/"))
+    chapters = sorted(present(folder, f"unpack {folder.name}.tar.gz").glob("*/*/"))
     if not chapters:
         raise FileNotFoundError(f"{folder}: holds no <speaker>/<chapter> folders")
     for chapter in chapters:

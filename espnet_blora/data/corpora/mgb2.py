@@ -7,7 +7,8 @@ matching error rate is above `wmer` (80) are not trained on, as in Kaldi's recip
 
 Text is in Arabic letters, diacritics and all (scoring may take them off); a word of the evaluation
 sets with letters that Buckwalter's table lacks is left as it is and noted.
-"""
+
+Buckwalter's transliteration of Arabic, in which MGB-2's evaluation sets are written."""
 
 from __future__ import annotations
 
@@ -17,12 +18,91 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
-from espnet_blora.data.corpora.letters import single_blanks, speaker_name, utterance_id
-from espnet_blora.data.corpora.mgb2_text import to_arabic
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    find_root,
+    inspect_sets,
+    keep,
+    present,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
+
+# Tim Buckwalter's table, with the letters for g, p, ch and v that MGB's makers use.
+BUCKWALTER = {
+    "'": "\u0621",  # hamza
+    "|": "\u0622",  # alef with madda
+    ">": "\u0623",  # alef with hamza above
+    "&": "\u0624",  # waw with hamza
+    "<": "\u0625",  # alef with hamza below
+    "}": "\u0626",  # yeh with hamza
+    "A": "\u0627",
+    "b": "\u0628",
+    "p": "\u0629",  # teh marbuta
+    "t": "\u062a",
+    "v": "\u062b",
+    "j": "\u062c",
+    "H": "\u062d",
+    "x": "\u062e",
+    "d": "\u062f",
+    "*": "\u0630",
+    "r": "\u0631",
+    "z": "\u0632",
+    "s": "\u0633",
+    "$": "\u0634",
+    "S": "\u0635",
+    "D": "\u0636",
+    "T": "\u0637",
+    "Z": "\u0638",
+    "E": "\u0639",
+    "g": "\u063a",
+    "_": "\u0640",  # tatweel
+    "f": "\u0641",
+    "q": "\u0642",
+    "k": "\u0643",
+    "l": "\u0644",
+    "m": "\u0645",
+    "n": "\u0646",
+    "h": "\u0647",
+    "w": "\u0648",
+    "Y": "\u0649",  # alef maksura
+    "y": "\u064a",
+    "F": "\u064b",  # fathatan
+    "N": "\u064c",  # dammatan
+    "K": "\u064d",  # kasratan
+    "a": "\u064e",  # fatha
+    "u": "\u064f",  # damma
+    "i": "\u0650",  # kasra
+    "~": "\u0651",  # shadda
+    "o": "\u0652",  # sukun
+    "`": "\u0670",  # dagger alef
+    "{": "\u0671",  # alef wasla
+    "P": "\u067e",
+    "J": "\u0686",
+    "V": "\u06a4",
+    "G": "\u06af",
+}
+_TO_ARABIC = str.maketrans(BUCKWALTER)
+
+
+def to_arabic(text: str) -> tuple[str, list[str]]:
+    """Return the text in Arabic letters, and the words that were left as they are.
+
+    A word with a Latin letter that the table lacks (`facebook`: c and e) cannot be Arabic and is
+    left; what the table lacks otherwise (digits, punctuation) stays where it is.
+    """
+    words, left = [], []
+    for word in text.split(" "):
+        if any(c.isascii() and c.isalpha() and c not in BUCKWALTER for c in word):
+            left.append(word)
+            words.append(word)
+        else:
+            words.append(word.translate(_TO_ARABIC))
+    return " ".join(words), left
+
 
 _SOURCE = "counts that lhotse's recipe checks; train with WMER <= 80"
 _SETS = {
@@ -37,7 +117,7 @@ _WMER = 80.0
 def find(path: Path) -> Path:
     """Return the folder of `train`, `dev` and `test`: `path` or `path/mgb2`."""
     marks = ["dev/text.non_overlap_speech", "test/text.non_overlap_speech", "train/xml/utf8"]
-    return asked.find_root(path, marks, ("", "mgb2", "MGB2"), "give the unpacked MGB-2")
+    return find_root(path, marks, ("", "mgb2", "MGB2"), "give the unpacked MGB-2")
 
 
 def read(
@@ -51,11 +131,11 @@ def read(
     Raises: FileNotFoundError; ValueError with file:line for a malformed line, with file and segment
     for a malformed XML file.
     """
-    asked.check_sets("mgb2", names, _SETS)
+    check_sets("mgb2", names, _SETS)
     most = _number(options.get("wmer", str(_WMER)), "option wmer")
     read_sets = {}
     for name in names:
-        folder = asked.present(root / name, "unpack the whole of MGB-2")
+        folder = present(root / name, "unpack the whole of MGB-2")
         if name == "train":
             read_sets[name] = list(_train(folder, most, ledger))
         else:

@@ -16,6 +16,12 @@ until it holds a tenth of the utterances.
 
 Whisper's prompt is the language of an utterance's unmarked words: `[- spa]` in it, else the
 first that the file names. So one set holds `en` and `es`.
+
+CHAT transcripts as the Bangor corpora write them: utterances, their times, and their words.
+
+A file has headers (`@...`), main lines (`*ABC:` TAB words), lines that belong to the main line
+before them (`%eng:`, a translation), and continuations, which begin with a TAB. The time of an
+utterance stands at its end between two bytes 0x15, in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,15 +30,147 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.data.corpora import asked, miami_chat
-from espnet_blora.data.corpora.files import by_stem, found_of
+from espnet_blora.data.corpora.common import (
+    by_stem,
+    check_sets,
+    find_root,
+    found_of,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.corpora.languages import whisper_code
-from espnet_blora.data.corpora.letters import speaker_name, utterance_id
-from espnet_blora.data.corpora.tables import csv_rows
+from espnet_blora.data.corpora.tables import csv_rows, lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
+
+_TIME = re.compile('\x15(?:%snd:"[^"]*"_)?([0-9]{1,9})_([0-9]{1,9})\x15?')
+_HEAD = re.compile(r"([@*%][^\s:]+):?\s*(.*)", re.DOTALL)
+_PRECODE = re.compile(r"\[-\s*(\w{3})\]")
+_REMARK = re.compile(r"\[[^\[\]]*\]")
+_PAUSE = re.compile(r"\((?:\.{1,3}|\d+(?:[.:]\d*)*)\)")
+# '+...', '+//.', '+/?', '+".', '+..?' end an utterance; '++', '+"', '+,', '+^', '+<' begin one
+_LINK = re.compile(r"(?<!\S)\+\S*")
+_MARKED = re.compile(r"([^\s@]+)@s:?([\w&+:]*)")
+_SUFFIX = re.compile(r"@\S*?(?=[\s,.?!>\"”]|$)")
+_STRAY_BLANK = re.compile(r"\s+([.,?!;])(?=[\s.,?!;]|$)")
+_QUOTES = str.maketrans(dict.fromkeys('"“”«»<>‹›[]^', " ") | {"„": ",", "‡": ","})
+UNINTELLIGIBLE = re.compile(r"(?<![\w@])(?:xxx?|yyy?)(?!\w)", re.IGNORECASE)
+UNTRANSCRIBED = re.compile(r"(?<![\w@])www(?!\w)")
+
+
+@dataclass
+class Line:
+    """One main line: its number among the file's main lines (from 0), and what belongs to it."""
+
+    number: int
+    speaker: str
+    raw: str
+    where: str
+    dependent: dict[str, str] = field(default_factory=dict)  # "eng" -> text
+
+    @property
+    def times(self) -> tuple[int, int] | None:
+        """Start and end in milliseconds: of several marks the first start and the last end."""
+        marks = _TIME.findall(self.raw)
+        return (int(marks[0][0]), int(marks[-1][1])) if marks else None
+
+
+@dataclass
+class Chat:
+    """One conversation."""
+
+    languages: list[str]  # ISO 639-3; the first is that of words without a mark
+    lines: list[Line]
+
+
+def read_chat(path: Path) -> Chat:
+    """Read a file.
+
+    Raises: FileNotFoundError; ValueError naming file and line for what is none of the four kinds
+    of lines, a dependent or continued line with nothing before it, or no `@Languages`.
+    """
+    languages: list[str] = []
+    result: list[Line] = []
+    blocks: list[tuple[str, str]] = []  # where, text with its continuations
+    for number, line in lines(path):
+        where = f"{path}:{number}"
+        if line[:1] in ("\t", " ") and line.strip():
+            if not blocks:
+                raise ValueError(f"{where}: continues a line, but there is none before it")
+            blocks[-1] = (blocks[-1][0], f"{blocks[-1][1]} {line.strip()}")
+        elif line.strip():
+            blocks.append((where, line))
+    for where, block in blocks:
+        head = _HEAD.fullmatch(block)
+        if head is None:
+            raise ValueError(
+                f"{where}: {block[:60]!r}; expected a line that begins with @, *SPEAKER:, %code: "
+                "or a TAB"
+            )
+        name, text = head[1], head[2].strip()
+        if name == "@Languages":
+            languages = [code for code in re.split(r"[,\s]+", text) if code]
+        elif name[0] == "*":
+            result.append(Line(len(result), name[1:], text, where))
+        elif name[0] == "%":
+            if not result:
+                raise ValueError(f"{where}: {name} belongs to an utterance, but none precedes it")
+            result[-1].dependent.setdefault(name[1:], text)
+    if not languages:
+        raise ValueError(f"{path}:1: no @Languages line; expected e.g. '@Languages: eng, spa'")
+    return Chat(languages, result)
+
+
+def language_of(line: Line, chat: Chat) -> str:
+    """ISO 639-3 of the words without a mark: `[- spa]` in the line, else the file's first."""
+    precode = _PRECODE.search(line.raw)
+    return precode[1] if precode else chat.languages[0]
+
+
+def marked_words(raw: str) -> list[tuple[str, str]]:
+    """Words marked as of another language, with the mark: `que@s:spa` gives ("que", "spa")."""
+    return [(word.lstrip('<"“['), mark) for word, mark in _MARKED.findall(_REMARK.sub(" ", raw))]
+
+
+def is_switched(raw: str) -> bool:
+    """Whether any word is marked as of another language, `eng&spa` (either of them) apart.
+
+    A word made of both (`@s:spa+eng`) counts.
+    """
+    return any("&" not in mark for _, mark in marked_words(raw))
+
+
+def clean(raw: str) -> str:
+    """Return the words that were spoken.
+
+    Kept: retraced and repeated words (`[/]`, `[//]`), fillers (`&-um`), punctuation.
+    Completed: `(es)tá` becomes "está", as it is written. Left out: fragments (`&th`), events
+    (`&=laughs`), words not spoken (`0word`), pauses, `xxx`, all `[...]`, marks of language,
+    quotation marks, and the signs of broken-off utterances. `o_k` becomes "ok", any other `_` a
+    blank.
+    """
+    text = _TIME.sub(" ", raw).replace("\x15", " ")
+    text = _PAUSE.sub(" ", _REMARK.sub(" ", text))
+    text = _LINK.sub(lambda link: " ?" if "?" in link[0] else " ", text)
+    text = _SUFFIX.sub("", text).translate(_QUOTES)
+    words = []
+    for word in text.split():
+        filler = word.startswith("&-")
+        if (word[0] == "&" and not filler) or re.match(r"0\w", word):
+            continue
+        word = re.sub(r"[()]", "", word.removeprefix("&-"))
+        word = re.sub(r"(?<=\w):+", "", word)  # lengthened sounds
+        word = UNINTELLIGIBLE.sub("", word)
+        if word:
+            words.append(re.sub(r"(?<!\w)(o)_(k)(?!\w)", r"\1\2", word, flags=re.I))
+    text = " ".join(words).replace("_", " ").replace("+", " ").replace(",,", ",")
+    text = _STRAY_BLANK.sub(r"\1", single_blanks(text)).lstrip(" ,.;")
+    return text if any(char.isalnum() for char in text) else ""
+
 
 _SOURCE = "miami_mapping.csv of Weller et al. 2022, counted"
 SETS = {
@@ -51,21 +189,21 @@ _COLUMNS = ("split", "file", "file_line_num", "offset", "duration", "cs_type")
 
 class _Conversation(NamedTuple):
     name: str
-    chat: miami_chat.Chat
+    chat: Chat
 
 
 class _Place(NamedTuple):
     """An utterance's line and the set it belongs to."""
 
     set: str
-    line: miami_chat.Line
+    line: Line
     conversation: _Conversation
 
 
 def find(path: Path) -> Path:
     """Return the folder that holds `beta`, or the transcripts themselves."""
     hint = "clone github.com/donnekgit/miami and put the audio of bangortalk.org.uk into audio/"
-    return asked.find_root(path, ["beta/*.cha", "*.cha"], ("", "miami", "data/miami"), hint)
+    return find_root(path, ["beta/*.cha", "*.cha"], ("", "miami", "data/miami"), hint)
 
 
 def _transcripts(root: Path) -> dict[str, Path]:
@@ -86,7 +224,7 @@ def read(
 
     Raises: FileNotFoundError; ValueError with file and line for a malformed transcript or table.
     """
-    asked.check_sets("miami", names, SETS)
+    check_sets("miami", names, SETS)
     recordings = _recordings(root)
     result: dict[str, list[Utterance]] = {name: [] for name in names}
     places = _places(root, ledger, options)
@@ -128,7 +266,7 @@ def _held_out(places: Iterable[_Place]) -> frozenset[str]:
     return frozenset(chosen)
 
 
-def _id(conversation: str, line: miami_chat.Line) -> tuple[str, str]:
+def _id(conversation: str, line: Line) -> tuple[str, str]:
     """Speaker and id: `herring1_ABC` and `herring1_ABC-p00012`, line 12 from 0."""
     speaker = speaker_name(conversation, line.speaker)
     return speaker, utterance_id(speaker, f"p{line.number:05d}")
@@ -137,7 +275,7 @@ def _id(conversation: str, line: miami_chat.Line) -> tuple[str, str]:
 def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
     line, (name, chat) = place.line, place.conversation
     speaker, key = _id(name, line)
-    text = miami_chat.clean(line.raw)
+    text = clean(line.raw)
     times = line.times
     if times is None:
         ledger.skip(line.where, key, "no time mark")
@@ -146,9 +284,9 @@ def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
     elif not text:
         ledger.skip(line.where, key, "empty after cleaning", line.raw)
     else:
-        if miami_chat.UNINTELLIGIBLE.search(line.raw):
+        if UNINTELLIGIBLE.search(line.raw):
             ledger.note(line.where, key, "unintelligible words left out", line.raw)
-        code = whisper_code(miami_chat.language_of(line, chat))
+        code = whisper_code(language_of(line, chat))
         if code not in CORPUS.languages:
             ledger.note(line.where, key, "language is neither English nor Spanish: en", str(code))
             code = "en"
@@ -159,7 +297,7 @@ def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
 
 def _places(root: Path, ledger: Ledger, options: Mapping[str, str]) -> list[_Place]:
     conversations = {
-        name: _Conversation(name, miami_chat.read(path))
+        name: _Conversation(name, read_chat(path))
         for name, path in sorted(_transcripts(root).items())
     }
     if "miami_mapping" in options:
@@ -171,21 +309,21 @@ def _places(root: Path, ledger: Ledger, options: Mapping[str, str]) -> list[_Pla
             if reason := _unfit(line):
                 ledger.skip(line.where, _id(conversation.name, line)[1], reason)
             else:
-                name = "cs_test" if miami_chat.is_switched(line.raw) else mono
+                name = "cs_test" if is_switched(line.raw) else mono
                 places.append(_Place(name, line, conversation))
     return places
 
 
-def _unfit(line: miami_chat.Line) -> str:
+def _unfit(line: Line) -> str:
     """Why an utterance is in no set, or ""."""
-    if miami_chat.UNTRANSCRIBED.search(line.raw):
+    if UNTRANSCRIBED.search(line.raw):
         return "untranscribed (www)"
-    text = miami_chat.clean(line.raw)
+    text = clean(line.raw)
     if not text:
         return "empty after cleaning"
     if line.times is None:
         return "no time mark"
-    translation = miami_chat.clean(line.dependent.get("eng", ""))
+    translation = clean(line.dependent.get("eng", ""))
     if not translation:
         return "no translation"
     if translation == text:
@@ -250,12 +388,10 @@ def _milliseconds(row: Mapping[str, str], where: str) -> tuple[int, int]:
     return round(1000 * start), round(1000 * (start + float(row["duration"])))
 
 
-def _line_at(
-    chat: Sequence[miami_chat.Line], number: int, start: int, end: int
-) -> miami_chat.Line | None:
+def _line_at(chat: Sequence[Line], number: int, start: int, end: int) -> Line | None:
     """The line of that number and those times, or the only one of those times."""
 
-    def agrees(line: miami_chat.Line) -> bool:
+    def agrees(line: Line) -> bool:
         times = line.times
         return times is not None and max(abs(times[0] - start), abs(times[1] - end)) <= _OFF
 

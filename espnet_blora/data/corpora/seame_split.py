@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
-from espnet_blora.data.corpora.shares import part_size
+from espnet_blora.data.corpora.common import part_size
 from espnet_blora.data.kaldi import c_sorted
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data.corpora import asked, tables
-from espnet_blora.data.corpora.files import choice
-from espnet_blora.data.corpora.inspection import inspect_sets
-from espnet_blora.data.corpora.kept import keep
-from espnet_blora.data.corpora.letters import half_width, single_blanks, speaker_name, utterance_id
+from espnet_blora.data.corpora import tables
+from espnet_blora.data.corpora.common import (
+    check_sets,
+    choice,
+    find_root,
+    half_width,
+    inspect_sets,
+    keep,
+    present,
+    single_blanks,
+    speaker_name,
+    utterance_id,
+)
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
 
@@ -29,7 +37,7 @@ _SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
 def find(path: Path) -> Path:
     """Return the folder of `train_set`, ...: `path` or `path/TALCS_corpus`."""
     marks = [f"{name}_set" for name in _SETS]
-    return asked.find_root(path, marks, ("", "TALCS_corpus"), "give the unpacked TALCS_corpus")
+    return find_root(path, marks, ("", "TALCS_corpus"), "give the unpacked TALCS_corpus")
 
 
 def clean(text: str, case: str = "lower") -> str:
@@ -46,14 +54,14 @@ def read(
 
     Raises: FileNotFoundError; ValueError with file:line for a stem that is there twice.
     """
-    asked.check_sets("talcs", names, _SETS)
+    check_sets("talcs", names, _SETS)
     case = choice(options, "case", ("lower", "corpus"))
     return {name: _read_set(root / f"{name}_set", ledger, case) for name in names}
 
 
 def _read_set(folder: Path, ledger: Ledger, case: str) -> list[Utterance]:
     utterances = []
-    asked.present(folder, "unpack the whole TALCS_corpus")
+    present(folder, "unpack the whole TALCS_corpus")
     for where, stem, raw in tables.keyed(folder / "label.txt"):
         wave = folder / "wav" / f"{stem}.wav"
         text, speaker = clean(raw, case), speaker_name(stem)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.data.corpora import arzen as corpus
-from espnet_blora.data.corpora.arzen_text import clean, unknown_marks
+from espnet_blora.data.corpora.arzen import clean, unknown_marks
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import arzen
 

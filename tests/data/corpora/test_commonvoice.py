@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.data.corpora import commonvoice, commonvoice_subset, tables
+from espnet_blora.data.corpora import commonvoice, tables
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import commonvoice as layout
 from tests.data.layouts import speech
@@ -144,7 +144,7 @@ def test_cl_masr_damaged_lists(tmp_path, content, says):
 def test_cl_masr_without_the_list_says_that_the_rows_are_others(tmp_path, caplog):
     make_rows(tmp_path / "cv-corpus-13/es", 9)
     sets, ledger = read(tmp_path, ("test",), subset="cl_masr")
-    assert ledger.note_counts() == {commonvoice_subset.NOT_THEIRS: 1}
+    assert ledger.note_counts() == {commonvoice.NOT_THEIRS: 1}
     assert "do not compare with the published ones" in caplog.text
     assert names(sets["test"]) == ["clip2", "clip1", "clip7", "clip0"]  # by SHA-256, for ever
     assert read(tmp_path, ("test",), subset="cl_masr")[0] == sets
@@ -199,7 +199,7 @@ def test_cl_masr_stops_with_the_row_that_exceeds_the_limit(tmp_path_factory, sec
     order.shuffle(indices)
     (folder / "list").write_text("".join(f"{i}\n" for i in indices))
     options = {"random_idxes": str(folder / "list")}
-    drawn = commonvoice_subset.draw(rows, "test", folder, options, Ledger())
+    drawn = commonvoice.draw_cl_masr(rows, "test", folder, options, Ledger())
     lengths = [seconds[int(row.fields["path"][:-4])] for row in drawn]
     assert [rows.index(row) for row in drawn] == [i for i in indices if i < len(seconds)][
         : len(drawn)

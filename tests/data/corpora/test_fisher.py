@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from espnet_blora.data.corpora import fisher as corpus
-from espnet_blora.data.corpora import fisher_calls, fisher_split
+from espnet_blora.data.corpora import fisher_split
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import fisher
 
@@ -19,7 +19,7 @@ def layout(tmp_path):
 def read(layout, *names, **options):
     ledger = Ledger()
     names = names or tuple(corpus.SETS)
-    return corpus.read(fisher_calls.find(layout.root), names, ledger, options), ledger
+    return corpus.read(corpus.find(layout.root), names, ledger, options), ledger
 
 
 def found(records):
@@ -159,7 +159,7 @@ def test_mapping_files_are_looked_for_and_may_be_given(layout, tmp_path):
         read(layout, "dev")
     for given in (elsewhere, elsewhere / "mapping"):
         assert found(read(layout, "dev", mapping_dir=str(given))[0])["dev"] == layout.texts["dev"]
-    items = corpus.inspect(fisher_calls.find(layout.root), {})
+    items = corpus.inspect(corpus.find(layout.root), {})
     assert items[-1].ok is False
     assert "mapping_dir" in items[-1].found
 
@@ -173,10 +173,10 @@ def test_discs_need_not_be_merged_nor_the_folder_named(tmp_path):
     records, _ = read(layout, "train", "dev")
     assert found(records) == {name: layout.texts[name] for name in ("train", "dev")}
     assert {u.audio.parent.parts[-3] for u in records["train"]} == {"DISC1", "DISC2"}
-    assert fisher_calls.find(whole) == layout.root.resolve()
+    assert corpus.find(whole) == layout.root.resolve()
     shutil.rmtree(layout.root / "LDC2010S01")
     with pytest.raises(FileNotFoundError, match="LDC2010S01/DISC1/data/speech"):
-        fisher_calls.find(layout.root)
+        corpus.find(layout.root)
 
 
 def test_odd_lines_of_the_call_table_are_noted(layout):
@@ -215,7 +215,7 @@ def test_draw_is_that_of_pythons_shared_generator():
 
 
 def test_inspection_counts_lines_before_anything_is_left_out(layout):
-    items = {i.what: i for i in corpus.inspect(fisher_calls.find(layout.root), {})}
+    items = {i.what: i for i in corpus.inspect(corpus.find(layout.root), {})}
     assert items["calls with both"].found == "5"
     assert int(items["train lines"].found) == len(layout.texts["train"]) + 3
     assert items["cs_valid lines"].found == "2"

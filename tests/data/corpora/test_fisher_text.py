@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.data.corpora import fisher_tdf
+from espnet_blora.data.corpora import fisher_text
 from espnet_blora.data.corpora.fisher_text import (
     clean,
     foreign_spans,
@@ -17,7 +17,7 @@ from tests.data.layouts.fisher import COMMENTS, EN, HEADER
 
 CELL = st.text(
     st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), max_size=12
-).filter(lambda cell: fisher_tdf.is_data(cell))
+).filter(lambda cell: fisher_text.is_data(cell))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ LINE = "a_fsp.sph\t1\t15.2\t16.0\tLuis Alberto\tmale\tnative\tsí (( no ))\t0\t5
 
 @pytest.mark.parametrize("end", ["", "\t", "\t\t"])
 def test_empty_fields_at_the_end_may_be_stripped(end):
-    segment = fisher_tdf.parse(LINE + end, "a.tdf:4")
+    segment = fisher_text.parse_segment(LINE + end, "a.tdf:4")
     assert segment == ("a_fsp.sph", 1, 15.2, 16.0, "Luis Alberto", "sí (( no ))", "a.tdf:4")
 
 
@@ -126,7 +126,7 @@ def test_empty_fields_at_the_end_may_be_stripped(end):
 )
 def test_malformed_line_is_refused_with_its_place(old, new, said):
     with pytest.raises(ValueError, match=f"a.tdf:4: .*{said}"):
-        fisher_tdf.parse(LINE.replace(old, new), "a.tdf:4")
+        fisher_text.parse_segment(LINE.replace(old, new), "a.tdf:4")
 
 
 @given(
@@ -140,14 +140,14 @@ def test_a_written_line_is_read_again(channel, start, end, cells, stripped):
     speaker, dialect, transcript = cells
     fields = ["a.sph", str(channel), repr(start), repr(end), speaker, "male", dialect, transcript]
     fields += ["0", "1", "-1", "", ""]
-    segment = fisher_tdf.parse("\t".join(fields[: len(fields) - stripped]), "a.tdf:9")
+    segment = fisher_text.parse_segment("\t".join(fields[: len(fields) - stripped]), "a.tdf:9")
     assert segment == ("a.sph", channel, start, end, speaker, transcript, "a.tdf:9")
 
 
 @given(st.text(max_size=60) | st.lists(CELL, min_size=8, max_size=15).map("\t".join))
 def test_any_line_is_read_or_refused_with_its_place(line):
     try:
-        fisher_tdf.parse(line, "a.tdf:7")
+        fisher_text.parse_segment(line, "a.tdf:7")
         said = "a.tdf:7: "
     except ValueError as refusal:
         said = str(refusal)
@@ -158,7 +158,7 @@ def test_numbers_count_data_lines_from_one(tmp_path):
     path = tmp_path / "a.tdf"
     lines = [HEADER, *COMMENTS, LINE, ";;MM in\tbetween", "", LINE.replace("sí", "no"), LINE]
     path.write_bytes("\r\n".join(lines).encode())
-    data = fisher_tdf.read(path)
+    data = fisher_text.read_tdf(path)
     assert [s and (s.transcript, s.where) for s in data] == [
         ("sí (( no ))", f"{path}:4"),
         None,
@@ -167,4 +167,4 @@ def test_numbers_count_data_lines_from_one(tmp_path):
     ]
     path.write_bytes(path.read_bytes().replace(b"\t16.0", b"\t"))
     with pytest.raises(ValueError, match=rf"{path}:4: time ''"):
-        fisher_tdf.read(path)
+        fisher_text.read_tdf(path)

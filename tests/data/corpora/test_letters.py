@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.data.corpora import languages
-from espnet_blora.data.corpora.letters import (
+from espnet_blora.data.corpora.common import (
     half_width,
     single_blanks,
     speaker_name,

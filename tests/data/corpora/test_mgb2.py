@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.data.corpora import mgb2
-from espnet_blora.data.corpora.mgb2_text import BUCKWALTER, to_arabic
+from espnet_blora.data.corpora.mgb2 import BUCKWALTER, to_arabic
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import mgb2 as layout
 

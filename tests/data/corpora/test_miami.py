@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.data.corpora import miami as corpus
-from espnet_blora.data.corpora import miami_chat
-from espnet_blora.data.corpora.miami_chat import clean, is_switched, marked_words
+from espnet_blora.data.corpora.miami import clean, is_switched, marked_words
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import miami
 
@@ -93,10 +92,10 @@ def test_any_file_is_read_or_refused_with_its_line(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("chat") / "any.cha"
     path.write_text("\n".join(["@Languages:\teng, spa", *lines]), encoding="utf-8")
     try:
-        chat = miami_chat.read(path)
+        chat = corpus.read_chat(path)
     except ValueError as refusal:
         said = str(refusal)
-        chat = miami_chat.Chat([], [])
+        chat = corpus.Chat([], [])
     else:
         said = f"{path}:"
     assert said.startswith(f"{path}:")
@@ -118,11 +117,11 @@ def test_malformed_transcript_is_refused_with_its_line(tmp_path, text, said):
     path = tmp_path / "a.cha"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=said):
-        miami_chat.read(path)
+        corpus.read_chat(path)
 
 
 def test_several_time_marks_span_first_to_last():
-    line = miami_chat.Line(0, "ABC", "one \x1510_20\x15 two \x1530_40\x15", "a.cha:1")
+    line = corpus.Line(0, "ABC", "one \x1510_20\x15 two \x1530_40\x15", "a.cha:1")
     assert line.times == (10, 40)
 
 
@@ -176,9 +175,9 @@ def test_train_and_valid_divide_mono_train_by_conversation(layout, published):
 
 
 def places(**sizes):
-    lines = miami_chat.Line(0, "ABC", "hola", "a.cha:1")
+    lines = corpus.Line(0, "ABC", "hola", "a.cha:1")
     return [
-        corpus._Place("mono_train", lines, corpus._Conversation(name, miami_chat.Chat([], [])))
+        corpus._Place("mono_train", lines, corpus._Conversation(name, corpus.Chat([], [])))
         for name, size in sizes.items()
         for _ in range(size)
     ]

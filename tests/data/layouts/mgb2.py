@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from espnet_blora.data.corpora.mgb2_text import BUCKWALTER
+from espnet_blora.data.corpora.mgb2 import BUCKWALTER
 from tests.data.layouts import Layout, sentences, speech
 
 _FROM_ARABIC = str.maketrans({arabic: latin for latin, arabic in BUCKWALTER.items()})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_blora.data import set_names
+from espnet_blora.data import registry
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from espnet_blora.data import set_names
     ],
 )
 def test_a_name_says_where_it_comes_from(name, corpus, part, options):
-    found = set_names.parse(name)
+    found = registry.parse_set_name(name)
     assert (found.name, found.corpus.name, found.set) == (name, corpus, part)
     assert found.options == options
 
@@ -33,14 +33,14 @@ def test_a_name_says_where_it_comes_from(name, corpus, part, options):
 )
 def test_other_names_are_refused(name, says):
     with pytest.raises(ValueError, match=says):
-        set_names.parse(name)
+        registry.parse_set_name(name)
 
 
 def test_the_folder_is_that_of_the_variable_or_it_is_said_why_not(tmp_path):
-    corpus = set_names.parse("aishell_test").corpus
-    assert "AISHELL is not set" in set_names.folder_of(corpus, {})
-    said = set_names.folder_of(corpus, {"AISHELL": str(tmp_path / "nosuch")})
+    corpus = registry.parse_set_name("aishell_test").corpus
+    assert "AISHELL is not set" in registry.corpus_folder(corpus, {})
+    said = registry.corpus_folder(corpus, {"AISHELL": str(tmp_path / "nosuch")})
     assert said.startswith("AISHELL=") and "nosuch" in said
     (tmp_path / "data_aishell" / "transcript").mkdir(parents=True)
     (tmp_path / "data_aishell" / "transcript" / "aishell_transcript_v0.8.txt").touch()
-    assert set_names.folder_of(corpus, {"AISHELL": str(tmp_path)}) == tmp_path
+    assert registry.corpus_folder(corpus, {"AISHELL": str(tmp_path)}) == tmp_path

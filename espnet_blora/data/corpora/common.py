@@ -1,0 +1,341 @@
+"""What several corpora need: folders, options, sizes, letters, lengths, and checks of a copy."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from espnet_blora.data import audio
+from espnet_blora.data.records import Expected, Item, Ledger, Utterance
+
+
+def find_root(
+    path: Path, marks: Sequence[str], variants: Sequence[str] = ("",), hint: str = ""
+) -> Path:
+    """Return the first of `path/variant` that holds one of `marks`.
+
+    Marks and variants are relative paths or patterns, as for `Path.glob`; a pattern's matches are
+    tried sorted. A path that is itself named like a mark stands for its parent.
+
+    Raises: FileNotFoundError saying what was looked for, and `hint`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such directory{hint and f'; {hint}'}")
+    candidates: list[Path] = []
+    for variant in variants:
+        candidates += sorted(path.glob(variant)) if "*" in variant else [path / variant]
+    if path.resolve().name in marks:
+        candidates.append(path.resolve().parent)
+    for candidate in candidates:
+        if any(_holds(candidate, mark) for mark in marks):
+            return candidate
+    below = ", ".join(variant for variant in variants if variant)
+    raise FileNotFoundError(
+        f"{path}: holds none of {', '.join(marks)}"
+        + (f", nor does {below} in it" if below else "")
+        + (f"; {hint}" if hint else "")
+    )
+
+
+def _holds(folder: Path, mark: str) -> bool:
+    return any(folder.glob(mark)) if "*" in mark else (folder / mark).exists()
+
+
+def check_sets(corpus: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raise ValueError for a set that the corpus does not have."""
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"{corpus} has no set {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
+        )
+
+
+class SetAbsentError(FileNotFoundError):
+    """A set that this copy of a corpus lacks altogether, which may be no fault."""
+
+
+def present(place: Path, remedy: str) -> Path:
+    """Return the file or folder that a set begins with.
+
+    Raises: SetAbsentError if there is none, with the remedy.
+    """
+    if not place.exists():
+        raise SetAbsentError(f"{place}: not there; {remedy}")
+    return place
+
+
+def language_folder(root: Path, option: str, options: Mapping[str, str]) -> Path:
+    """Return the folder of one language (it holds `test.tsv`): the option's, or the only one.
+
+    Raises: ValueError naming those there are, if the option is needed; SetAbsentError if the one
+    it names is not there.
+    """
+    there = sorted(table.parent.name for table in root.glob("*/test.tsv"))
+    name = options.get(option) or (there[0] if len(there) == 1 else "")
+    if not name:
+        raise ValueError(f"option {option}=... is needed; {root} has: {', '.join(there)}")
+    if name not in there:
+        raise SetAbsentError(
+            f"{root}/{name}: no such folder with test.tsv; there are: {', '.join(there) or 'none'}"
+        )
+    return root / name
+
+
+def keep(utterance: Utterance, ledger: Ledger) -> list[Utterance]:
+    """Return the utterance alone, or nothing if it has no text or no time, which is listed.
+
+    Whether its audio is there and can be read is found out, and reported, when it is cut.
+    """
+    start, end = utterance.start or 0.0, utterance.end
+    if not utterance.text:
+        ledger.skip(utterance.where, utterance.id, "empty text")
+    elif end is not None and end <= start:
+        ledger.skip(utterance.where, utterance.id, "no time", f"{start:g} to {end:g} s")
+    else:
+        return [utterance]
+    return []
+
+
+def part_size(value: str, total: int, option: str) -> int:
+    """Return how many of `total` an option asks for.
+
+    `value`: a count (`"300"`), a percentage (`"5%"`) or a share (`"0.05"`). A share is
+    rounded down, but a share above 0 of a set that is not empty gives at least 1.
+
+    Raises: ValueError naming the option if it is none of these, or if nothing of `total` would be
+    left.
+    """
+    text = value.strip()
+    try:
+        if text.isdecimal() and text.isascii():
+            share, count = 0.0, int(text)
+        else:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+            count = 0 if share == 0 else max(1, int(share * total + 1e-9))
+    except (ValueError, OverflowError):  # the second: infinity
+        share = -1.0
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"{option}={value}: a count (300), a percentage (5%) or a share (0.05) is expected"
+        )
+    if count and count >= total:
+        raise ValueError(f"{option}={value}: only {total} are there, and some must be left")
+    return count
+
+
+# Zero-width space: a blank, as scoring has it. Joiners (200C, 200D) belong to words and stay.
+_BLANKS = re.compile("[\\s\u200b]+")
+# Marks that are seen in no script: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
+_UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\x00-\x08\x0e-\x1b\x7f]")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._\-]+")
+_NOT_IN_SPEAKER = re.compile(r"[^A-Za-z0-9._]+")
+# Full-width digits and letters -> ASCII. Full-width punctuation is how Chinese is written.
+_FULL_WIDTH = {
+    code: code - 0xFEE0
+    for first, last in ("０９", "ＡＺ", "ａｚ")
+    for code in range(ord(first), ord(last) + 1)
+}
+
+
+def single_blanks(text: str) -> str:
+    """Make each stretch of white space (no-break, zero-width, ideographic, ...) one blank.
+
+    Direction marks, byte order marks and control characters go; the joiners that Persian and Indic
+    words are written with stay. Kaldi's tools refuse text that holds other blanks.
+    """
+    return _BLANKS.sub(" ", _UNSEEN.sub("", text)).strip()
+
+
+def half_width(text: str) -> str:
+    """Turn full-width letters and digits (`Ｔ恤`) into ASCII (`T恤`); punctuation stays."""
+    return text.translate(_FULL_WIDTH)
+
+
+def speaker_name(*parts: str) -> str:
+    """Join a speaker's name from ASCII letters, digits and `._`; anything else becomes `_`.
+
+    A name without `-` is what makes ids sort as speakers do, for `-` sorts before all of these:
+    `a-9` before `a_b-1`, as `a` before `a_b`.
+    """
+    return "_".join(_NOT_IN_SPEAKER.sub("_", part) for part in parts)
+
+
+def utterance_id(speaker: str, rest: str) -> str:
+    """Join an utterance's id from its speaker's name and the rest (ASCII, `-` allowed)."""
+    return f"{speaker}-{_NOT_IN_ID.sub('_', rest)}"
+
+
+def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]:
+    """Recordings by name without suffix, whatever the case of the suffix.
+
+    Of several with one name, the suffix named first wins, then the folder named first.
+    """
+    found: dict[str, Path] = {}
+    ranks: dict[str, tuple[int, int, str]] = {}
+    for place, folder in enumerate(folders):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            suffix = path.suffix.lower()
+            if suffix not in suffixes:
+                continue
+            rank = (suffixes.index(suffix), place, path.name)
+            if path.stem not in found or rank < ranks[path.stem]:
+                found[path.stem], ranks[path.stem] = path, rank
+    return found
+
+
+def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
+    """The value of an option, the first of `allowed` unless the user gave one.
+
+    Raises: ValueError naming what is allowed.
+    """
+    value = options.get(name, allowed[0])
+    if value not in allowed:
+        raise ValueError(f"option {name}={value}: allowed are {', '.join(allowed)}")
+    return value
+
+
+def found_of(
+    found: int, expected: int | None, *, sure: bool = True
+) -> tuple[str, str, bool | None]:
+    """Found and expected counts as `check_corpus` shows them, and whether they agree.
+
+    Where the expectation is not `sure` (second-hand, or made with other tools), another count is
+    no fault: None instead of False, unless there is nothing at all.
+    """
+    if expected is None:
+        return f"{found:,}", "-", None
+    agrees = found == expected
+    return f"{found:,}", f"{expected:,}", agrees if agrees or sure or not found else None
+
+
+log = logging.getLogger(__name__)
+
+
+def positive_number(options: Mapping[str, str], name: str) -> float | None:
+    """The value of an option that is a number above 0, None where it was not given.
+
+    Raises: ValueError for anything else.
+    """
+    if name not in options:
+        return None
+    try:
+        value = float(options[name])
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"option {name}={options[name]!r}; expected a number above 0, as 0.5")
+    return value
+
+
+def hash_order(name: str) -> bytes:
+    """A place in a fixed order that looks random, by the SHA-256 of a file's name."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def header_seconds(path: Path) -> float | None:
+    """How long a recording lasts by its header, None where that cannot be read."""
+    try:
+        return audio.duration(path)
+    except (FileNotFoundError, ValueError):
+        return None  # whoever cuts the audio will say what is wrong with it
+
+
+def drop_long(
+    utterances: Sequence[Utterance],
+    longest: float | None,
+    ledger: Ledger,
+    seconds_of: Callable[[Path], float | None] = header_seconds,
+) -> list[Utterance]:
+    """Return the utterances that last at most `longest` seconds; the others are listed.
+
+    Those whose length nobody can tell are kept.
+    """
+    if longest is None:
+        return list(utterances)
+    kept = []
+    for utterance in utterances:
+        seconds = seconds_of(utterance.audio)
+        if seconds is not None and seconds > longest:
+            reason = f"longer than {longest:g} s"
+            ledger.skip(utterance.where, utterance.id, reason, f"{seconds:.2f} s")
+        else:
+            kept.append(utterance)
+    return kept
+
+
+def draw_hours(
+    utterances: Sequence[Utterance], hours: float | None, where: str, ledger: Ledger
+) -> list[Utterance]:
+    """Return utterances of about `hours` hours, in the order of `hash_order` of their files.
+
+    The first one that exceeds the limit is still taken; a smaller part is the beginning of a larger
+    one. All are returned, as they are, where there are no more. Those not drawn are counted
+    in one note: they are not lost but not asked for.
+    """
+    if hours is None:
+        return list(utterances)
+    drawn, total = [], 0.0
+    for utterance in sorted(utterances, key=lambda u: hash_order(u.audio.name)):
+        if total > hours * 3600:
+            break
+        total += header_seconds(utterance.audio) or 0.0
+        drawn.append(utterance)
+    if len(drawn) == len(utterances):
+        return list(utterances)
+    what = f"{len(drawn)} of {len(utterances)} utterances were drawn for {hours:g} h"
+    log.info(f"{where}: {what}, by the SHA-256 of their files' names")
+    ledger.note(where, "", "a part was drawn", what)
+    return drawn
+
+
+Read = Callable[
+    [Path, list[str], Ledger, Mapping[str, str]],
+    dict[str, list[Utterance]],
+]
+
+
+def inspect_sets(
+    read: Read, sets: Mapping[str, Expected], root: Path, options: Mapping[str, str]
+) -> list[Item]:
+    """Read each set by itself and give a line for each; a set that is not there is no fault.
+
+    `ok` tells whether as many utterances can be used as were published, and is None where
+    nothing was; it is False for a set that cannot be read, and for a copy without any set.
+    """
+    items, there = [], 0
+    for name, size in sets.items():
+        expected = "" if size.utterances is None else f"{size.utterances:,} utterances"
+        if size.hours is not None:
+            expected += f"{', ' if expected else ''}{size.hours:g} h"
+        ledger = Ledger()
+        try:
+            utterances = read(root, [name], ledger, options)[name]
+        except SetAbsentError as error:
+            items.append(Item(name, str(error), expected, None))
+        except (FileNotFoundError, ValueError) as error:
+            items.append(Item(name, f"cannot be used: {error}", expected, False))
+            there += 1
+        else:
+            there += 1
+            items.append(_item(name, utterances, ledger, size.utterances, expected))
+    if not there:
+        items.append(Item("sets", "none", f"one of {', '.join(sets)}", False))
+    return items
+
+
+def _item(
+    name: str, utterances: list[Utterance], ledger: Ledger, published: int | None, expected: str
+) -> Item:
+    for utterance in utterances:
+        if not utterance.audio.is_file():
+            ledger.skip(utterance.where, utterance.id, "no audio", str(utterance.audio))
+    kept = len(utterances) - ledger.counts().get("no audio", 0)
+    found = f"{kept:,} utterances"
+    for what, counts in (("left out", ledger.counts()), ("noted", ledger.note_counts())):
+        if counts:
+            found += f"; {what}: " + ", ".join(f"{reason} {n}" for reason, n in counts.items())
+    ok = None if published is None else kept == published
+    return Item(name, found, expected, ok if kept else False)
