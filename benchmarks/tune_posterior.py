@@ -174,7 +174,6 @@ def pairs(samples: Sequence[int], *, lora: bool) -> list[tuple[str, str]]:
 
 def page(results: dict[str, list], notes: Sequence[str], args: argparse.Namespace):
     """The tables: means and spread over seeds, differences over seeds, then seed by seed."""
-    from espnet_blora.report.blocks import Bullets, Folded, Page, Prose, Section
     from espnet_blora.report.calibration import (
         COMPARED,
         DIFFERENCES,
@@ -184,7 +183,7 @@ def page(results: dict[str, list], notes: Sequence[str], args: argparse.Namespac
         seeds_difference,
         short_title,
     )
-    from espnet_blora.report.tables import table
+    from espnet_blora.report.page import Bullets, Folded, Page, Prose, Section, table
 
     sections = []
     for name, examined in results.items():
@@ -223,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
     os.chdir(RECIPE)  # paths in wav.scp and config.yaml are the recipe's
     import torch
 
-    from espnet_blora.report import markdown
+    from espnet_blora.report.page import page_markdown
     from espnet_blora.scoring.calibration.compare import examine
     from espnet_blora.utils import atomic
 
@@ -244,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
             examined = examine(rows)
             examined.save(args.out / f"seed{seed}" / name / "calibration.json", set=name)
             results[name].append(examined)
-    text = markdown.page(page(results, notes, args))
+    text = page_markdown(page(results, notes, args))
     with atomic.writing(args.out / "posterior.md", "w") as file:
         file.write(text)
     sys.stdout.write(text)

@@ -23,16 +23,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.report import markdown
-from espnet_blora.report.blocks import Page, Section
-from espnet_blora.report.calibration import examined_blocks
-from espnet_blora.report.calibration_found import risk_lines
+from espnet_blora.report.calibration import examined_blocks, risk_lines
 from espnet_blora.report.calibration_plots import (
     ReliabilityPanel,
     RiskPanel,
     plot_reliability,
     plot_risk,
 )
+from espnet_blora.report.page import Page, Section, blocks_markdown, page_markdown
 from espnet_blora.scoring.calibration.compare import examine
 from espnet_blora.scoring.calibration.measures import BINS
 from espnet_blora.scoring.calibration.platt import fit_map
@@ -108,7 +106,7 @@ def calibrate(args: argparse.Namespace) -> None:
     groups = KeyedText(args.utt2spk) if args.utt2spk else None
     found = examine(systems, groups, args.samples, args.seed, args.bins, notes)
     blocks = examined_blocks(found)
-    sys.stdout.write("\n\n".join(markdown.blocks(blocks)) + "\n")
+    sys.stdout.write("\n\n".join(blocks_markdown(blocks)) + "\n")
     if args.out is None:
         return
     args.out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +125,7 @@ def calibrate(args: argparse.Namespace) -> None:
     section = Section(name, [*drawn, *blocks])
     page = Page("Does it know when it is wrong?", sections=[section])
     with atomic.writing(args.out / "calibration.md", "w") as file:
-        file.write(markdown.page(page))
+        file.write(page_markdown(page))
     logging.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), args.out)
 
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.report.analysis import DEFAULT_KAPPA
-from espnet_blora.report.write import Wanted, parse_kappa, write
-from espnet_blora.utils.keyed import read_keyed
+from espnet_blora.report.build import Request, build, parse_kappa
+from espnet_blora.report.estimates import DEFAULT_KAPPA
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_intermixed_args(words)
     try:
         test_sets, retention_sets = args.test_sets.split(), args.retention_sets.split()
-        wanted = Wanted(
+        wanted = Request(
             exp=Path(args.exp),
             dump=Path(args.dump),
             test_sets=test_sets,
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             inference_tag=args.inference_tag,
             command=f"python -m espnet_blora.bin.report {shlex.join(words)}",
         )
-        made, missing = write(wanted, read_keyed)
+        made, missing = build(wanted)
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 2

@@ -9,12 +9,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from espnet_blora.report.blocks import Picture
-from espnet_blora.report.looks import (
+from espnet_blora.report.page import Picture
+from espnet_blora.report.style import (
     BASE,
     BLUE,
     GREEN,
@@ -183,7 +182,7 @@ def _grid(
     if not panels:
         return None
 
-    def build(width: float) -> Canvas:
+    def build(width: float) -> Figure:
         narrow = width <= NARROW
         columns = 1 if narrow else 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
         rows = -(-len(panels) // columns)

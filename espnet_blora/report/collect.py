@@ -5,126 +5,27 @@ Whatever is not there, or cannot be read, becomes a note, and the note is printe
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from espnet_blora.report import sparsity
+from espnet_blora.report.experiments import LABELS, SEED, Experiment, SweepRow, Training
 from espnet_blora.scoring import Counts, SetScore
 from espnet_blora.scoring.sclite import parse_percentages
+from espnet_blora.utils.keyed import read_keyed
 
 CHECKPOINTS = ("valid.acc.best.pth", "valid.loss.best.pth")  # what decoding uses, in this order
 _TRAINABLE = re.compile(r"trainable parameters ([\d,]+) of ([\d,]+)")
 _ESPNET_TRAINABLE = re.compile(r"Number of trainable parameters: ([\d.]+ ?[KMBT]?) \(([\d.]+)%\)")
 _EPOCH = re.compile(r"\b(\d+)epoch results: \[train\].*?\btrain_time=([\d.e+-]+)")
 _STEPS = re.compile(r"\b\d+epoch:train:\d+-(\d+)batch")
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training log says.
-
-    Attributes:
-        seconds_per_step: median over epochs of ESPnet's `train_time` (one optimiser step).
-        epochs: epochs in the log.
-        trainable, total: numbers of parameters.
-        command: the first command in the log.
-    """
-
-    seconds_per_step: float | None
-    epochs: int
-    trainable: int | None
-    total: int | None
-    command: str
-
-    @property
-    def share(self) -> float | None:
-        """Trainable share of all parameters."""
-        return self.trainable / self.total if self.trainable is not None and self.total else None
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """One set decoded with the adapter's update multiplied by `scale`, or with the weights of a
-    fully fine-tuned model interpolated with the base's.
-
-    `counts`, `unit` and `normalisation` are None and "" where an old file has none.
-    """
-
-    scale: float
-    set: str
-    rate: float
-    utterances: int
-    counts: Counts | None = None
-    unit: str = ""
-    normalisation: str = ""
-
-
-@dataclass
-class Experiment:
-    """Everything known of one experiment; `notes` says what is missing.
-
-    Attributes:
-        name, folder: the experiment's folder.
-        role: `base`, `lora`, `blora` or `other`.
-        label: what figures and tables call it.
-        config: ESPnet's `config.yaml`.
-        scores: set -> our score.
-        sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
-        compared: set -> sclite's totals on our tokens, as `score.json` has them.
-        groups: set -> `by_speaker` | `by_language` -> name -> counts and rate, as
-            `score.json` has them.
-        decoded: set -> the folder of its hypotheses and scores.
-        places: set -> its folder under the decoding's, where that has another name.
-        checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
-        adapter_bytes: all factors, means and scales: what `Adapter.save` writes, but for its
-            metadata (tens of kB).
-        means_bytes: the means alone: what decoding needs.
-    """
-
-    name: str
-    folder: Path
-    role: str
-    label: str
-    config: dict = field(default_factory=dict)
-    scores: dict[str, SetScore] = field(default_factory=dict)
-    sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    compared: dict[str, dict] = field(default_factory=dict)
-    training: Training | None = None
-    checkpoint: Path | None = None
-    checkpoint_bytes: int | None = None
-    adapter_bytes: int | None = None
-    means_bytes: int | None = None
-    sparsity: dict[str, sparsity.Sparsity] = field(default_factory=dict)
-    sweep: list[SweepRow] = field(default_factory=list)
-    groups: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)
-    decoded: dict[str, Path] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is such a folder."""
-        return self.folder.is_dir()
-
-    @property
-    def adapted(self) -> bool:
-        """Whether this is not the base."""
-        return self.role != "base"
-
-    @property
-    def full(self) -> bool:
-        """Whether all weights were trained: there is no adapter to turn down."""
-        return self.adapted and self.config.get("use_adapter") is False
-
-
 GROUPS = ("by_language", "by_speaker")
-LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
 
 
 def collect(
@@ -279,3 +180,48 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
         notes.append(f"{path} cannot be read ({error!r}): the rival is not shown")
         return []
     return sorted(rows, key=lambda row: (row.scale, row.set))
+
+
+class Texts:
+    """Texts of references and hypotheses, read once a file; what is not there is noted."""
+
+    def __init__(self, dump: Path):
+        self.dump = dump
+        self.notes: list[str] = []
+        self._kept: dict[Path, Mapping[str, str] | None] = {}
+
+    def reference(self, name: str) -> Mapping[str, str] | None:
+        """Return the references of a set; None where there are none any more."""
+        places = [self.dump / name / "text", self.dump / "org" / name / "text"]
+        return self._text(next((p for p in places if p.is_file()), places[0]))
+
+    def heard(self, run: Experiment, name: str) -> Mapping[str, str] | None:
+        """Return what an experiment heard; None where the text is gone."""
+        return self._text(run.decoded[name] / "text") if name in run.decoded else None
+
+    def _text(self, path: Path) -> Mapping[str, str] | None:
+        if path not in self._kept:
+            try:
+                self._kept[path] = read_keyed(path)
+            except (OSError, ValueError) as error:
+                self._kept[path] = None
+                gone = "is not there any more" if not path.is_file() else f"cannot be read: {error}"
+                self.notes.append(f"{path} {gone}; its words are not shown")
+        return self._kept[path]
+
+
+def folders_of(exp: Path, word: str) -> list[Path]:
+    """Return what a name stands for: that folder (in `exp`, or as a path), else its seeds.
+
+    `asr_x` is `asr_x` where there is one, else `asr_x_seed1`, `asr_x_seed2`, ... A name
+    that stands for nothing is returned as a folder of `exp`, which is then said to be missing.
+    """
+    for place in (exp / word, Path(word)):
+        if place.is_dir():
+            return [place]
+    seeds = [p for p in exp.glob(f"{glob.escape(word)}_seed*") if p.is_dir()]
+    return sorted((p for p in seeds if SEED.search(p.name)), key=_by_seed) or [exp / word]
+
+
+def _by_seed(path: Path) -> tuple[str, int]:
+    return SEED.sub("", path.name), int(SEED.search(path.name)[1])

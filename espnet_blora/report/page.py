@@ -1,246 +1,312 @@
-"""The retention page: what was gained, what was forgotten, and everything behind it."""
+"""What a page is made of; `markdown` and `html` render the same blocks.
+
+Prose is ours, in plain text with `**bold**` and ` `code` `; cells of tables and titles are
+plain text, whoever wrote it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_blora.report import behind, breakdown, worst
-from espnet_blora.report.analysis import Analysis, Comparison
-from espnet_blora.report.blocks import (
-    Block,
-    Bullets,
-    Card,
-    Cards,
-    Fact,
-    Folded,
-    Page,
-    Picture,
-    Prose,
-    Section,
-)
-from espnet_blora.report.figures import comparable
-from espnet_blora.report.looks import looks, of_page
-from espnet_blora.report.paper import paper_table
-from espnet_blora.report.plots import PLOTS
-from espnet_blora.report.systems import System
-from espnet_blora.report.tables import (
-    ABSENT,
-    Cell,
-    figure,
-    level,
-    percent,
-    signed,
-    table,
-)
-from espnet_blora.report.verdict import beyond, headline, verdict
-from espnet_blora.scoring import retention as r
+import jinja2
+from markupsafe import Markup, escape
 
-TITLE = "What was gained, what was forgotten"
+from espnet_blora.scoring import Counts, Interval, SetScore
+
+ABSENT = "–"
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+HERE = Path(__file__).parent
+_NUMBER = re.compile(r"^[+\-−]?\d[\d,]*\.?\d*")
 
 
-def retention_page(
-    found: Analysis,
-    pictures: Mapping[str, Picture],
-    words: worst.Words,
-    exp: Path,
-    command: str,
-    confidence: Section | None = None,
-) -> Page:
-    """Return the page; `pictures` are the plots that could be drawn, by file; `confidence` is
-    the section on calibration, where there is one."""
-    scatter, bars, sparsity = (pictures.get(name) for name in PLOTS)
-    sections = [
-        Section("At a glance", [*_cards(found), *_of(scatter)]),
-        Section("Errors before and after", [*_errors(found), *_of(bars)]),
-        Section("Forgetting, by these formulas", _retention(found)),
-        *(
-            Section(f"{c.a.label} against {c.b.label}", _compared(found, c))
-            for c in found.comparisons
-        ),
-        Section("Beside what was published", [paper_table(found)]),
-        Section("The trivial rivals", behind.rivals(found)),
-        Section("Utterances that changed most", _changed(found, words)),
-        Section("By language and speaker", _groups(found)),
-        *([confidence] if confidence else []),
-        Section("Cost", behind.cost(found)),
-        Section("Sparsity", [*behind.sparsity(found), *_of(sparsity)]),
-        Section("What is missing here", behind.missing(found, pictures, words)),
-        Section("Conditions", behind.conditions(found, exp, command)),
-    ]
-    return Page(TITLE, found.warnings, headline(found), [s for s in sections if s.blocks])
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, and what a page with colours may do with it.
+
+    Attributes:
+        text: plain text, shown as it is.
+        sort: what the column is sorted by, where that is not the number the text begins with.
+        tone: `good`, `bad`, `unclear` or "".
+        heat: between -1 (much better) and 1 (much worse): a coloured ground.
+        marks: the text cut into (piece, whether it is wrong), for recognised words.
+        foreign: somebody's words, in whatever script and direction.
+    """
+
+    text: str
+    sort: float | None = None
+    tone: str = ""
+    heat: float | None = None
+    marks: tuple[tuple[str, bool], ...] = ()
+    foreign: bool = False
 
 
-def _of(picture: Picture | None) -> list[Block]:
-    return [] if picture is None else [picture]
+@dataclass
+class Table:
+    """A head and rows of as many cells.
+
+    Raises: ValueError for a row of another length than the head.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]] = field(default_factory=list)
+    caption: str = ""
+    kind: str = "table"
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.head):
+                raise ValueError(
+                    f"a row of {len(row)} cells in a table of {len(self.head)}: "
+                    f"{[cell.text for cell in row]}"
+                )
 
 
-def _cards(found: Analysis) -> list[Block]:
-    look = looks(found.systems)
-    cards = []
-    for s in found.systems:
-        if not any(s.rates(n) for n in found.sets):
-            continue
-        gain, mean = found.new_gain.get(s.name), found.mean_degradation.get(s.name)
-        tones = [signed(one, good).tone for one, good in ((gain, 1), (mean, -1))]
-        facts = [
-            Fact("error, new domain, %", level(found.new.get(s.name))),
-            Fact("new-domain gain, %", figure(gain), tones[0]),
-            Fact("error, retention, %", level(found.kept.get(s.name))),
-            Fact("mean degradation, %", figure(mean), tones[1]),
-        ]
-        tone = _tone(found, s)
-        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(found, s), tone))
-    return [Cards(cards)] if cards else []
+def table(head: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: str = "") -> Table:
+    """Return a table of strings and cells."""
+    cells = [[c if isinstance(c, Cell) else Cell(str(c)) for c in row] for row in rows]
+    return Table(tuple(head), cells, caption)
 
 
-def _tone(found: Analysis, system: System) -> str:
-    gate = found.gate.get(system.name)
-    if gate is None:
-        return ""
-    return "bad" if gate <= 0 else "unclear" if beyond(found, system) else "good"
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph."""
+
+    text: str
+    kind: str = "prose"
 
 
-def _gate(found: Analysis, system: System) -> str:
-    """Write the gate, and the sets beyond kappa."""
-    gate = found.gate.get(system.name)
-    if gate is None:
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: Sequence[str]
+    kind: str = "bullets"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot: a PNG beside the page, and the same as SVG for a wide and for a narrow screen."""
+
+    file: str
+    alt: str
+    wide: str
+    narrow: str
+    kind: str = "picture"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of a card."""
+
+    name: str
+    value: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A system at a glance."""
+
+    title: str
+    colour: str
+    facts: Sequence[Fact]
+    verdict: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards with the same facts each."""
+
+    cards: Sequence[Card]
+    kind: str = "cards"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are shown on request."""
+
+    title: str
+    blocks: Sequence[Block]
+    kind: str = "folded"
+
+
+Block = Prose | Bullets | Picture | Cards | Folded | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def anchor(self) -> str:
+        """The heading as the target of a link."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page: what must be read first, what came out, and everything behind it."""
+
+    title: str
+    warnings: Sequence[str] = ()
+    headline: Sequence[str] = ()
+    sections: Sequence[Section] = field(default_factory=list)
+
+
+def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    """Write 0.123 as `12.3`; what is undefined as a dash."""
+    if value is None:
         return ABSENT
-    over = beyond(found, system)
-    sets = f"{', but' if gate > 0 else ':'} beyond kappa on {', '.join(over)}" if over else ""
-    return f"{gate:.2f} ({'passed' if gate > 0 else 'failed'}{sets})"
+    return f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
-def _errors(found: Analysis) -> list[Block]:
-    head = ["system", *(f"{n} (new)" for n in found.test_sets)]
-    head += [f"{n} (kept?)" for n in found.retention_sets]
-    rows = []
-    for s in found.systems:
-        ones = [found.rates.get((s.name, n)) for n in found.sets]
-        rows.append([s.label, *(Cell(level(one), one.value if one else None) for one in ones)])
-    several = any(len(s.runs) > 1 for s in found.systems)
-    seeds = (
-        " Of several training seeds: mean ± standard deviation over seeds; the interval is that of "
-        "the mean over utterances, for these seeds."
+def with_interval(value: float | None, found: Interval | None, sign: bool = False) -> str:
+    """Write a rate with its 95 % interval: `12.3 (11.0 to 13.7)`."""
+    text = percent(value, sign=sign)
+    if value is None or found is None:
+        return text
+    return f"{text} ({percent(found.low, sign=sign)} to {percent(found.high, sign=sign)})"
+
+
+def rate(score: SetScore | None) -> str:
+    """Write a score's rate with its interval."""
+    return ABSENT if score is None else with_interval(score.rate, score.interval())
+
+
+def size(number: int | None) -> str:
+    """Write bytes as `3.2 MB` (10^6) or `12 kB`."""
+    if number is None:
+        return ABSENT
+    return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
+
+
+def counts_rate(counts: Counts) -> str:
+    """Write the rate of counts in per cent with the number of reference tokens."""
+    return f"{percent(counts.rate)} of {counts.tokens}" if counts.tokens else ABSENT
+
+
+def page_markdown(made: Page) -> str:
+    """Return the text of a page."""
+    parts = [f"# {made.title}"]
+    parts += [f"> **Warning**: {_prose(text)}" for text in made.warnings]
+    if made.headline:
+        parts.append("\n".join(f"- {_prose(text)}" for text in made.headline))
+    for section in made.sections:
+        parts.append(f"## {literal(section.title)}")
+        parts += blocks_markdown(section.blocks)
+    return "\n\n".join(parts) + "\n"
+
+
+def blocks_markdown(made: Iterable[Block]) -> Iterator[str]:
+    """Yield the text of blocks, to be parted by empty lines."""
+    for block in made:
+        if isinstance(block, Prose):
+            yield _prose(block.text)
+        elif isinstance(block, Bullets):
+            yield "\n".join(f"- {_prose(item)}" for item in block.items)
+        elif isinstance(block, Picture):
+            yield f"![{literal(block.alt)}]({block.file})"
+        elif isinstance(block, Cards):
+            cards = _of_cards(block)
+            yield table_markdown(cards.head, cards.rows)
+        elif isinstance(block, Folded):
+            yield f"<details><summary>{literal(block.title)}</summary>"
+            yield from blocks_markdown(block.blocks)
+            yield "</details>"
+        else:
+            if block.caption:
+                yield _prose(block.caption)
+            yield table_markdown(block.head, block.rows)
+
+
+def _prose(text: str) -> str:
+    """Keep `**` and backticks; escape what would start an HTML tag outside of code."""
+    pieces = " ".join(text.split()).split("`")
+    return "`".join(
+        piece if n % 2 else re.sub(r"<(?=[A-Za-z/!?])", r"\\<", piece)
+        for n, piece in enumerate(pieces)
     )
-    caption = (
-        "Per cent (95 % bootstrap interval over utterances). A token of MER is one Han or Kana "
-        "character or one word of another script: on Mandarin alone the rate is a CER, on English "
-        f"alone a WER.{seeds if several else ''}"
+
+
+def _of_cards(made: Cards) -> Table:
+    names = [fact.name for fact in made.cards[0].facts] if made.cards else []
+    rows = [[c.title, *(f.value for f in c.facts), c.verdict] for c in made.cards]
+    return table(["system", *names, "gate"], rows)
+
+
+def table_markdown(head: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
+    """Return a Markdown table; whatever a cell holds is shown as it is, on one line.
+
+    Raises: ValueError for a row of another length than the head.
+    """
+    made = table(head, rows)
+    lines = [_row(made.head), "|" + "---|" * len(made.head)]
+    return "\n".join([*lines, *(_row([cell.text for cell in row]) for row in made.rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "|" + "|".join(map(literal, cells)) + "|"
+
+
+def literal(text: str) -> str:
+    """Escape text so that Markdown shows it as it is, on one line."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _SPECIAL.sub(lambda m: _ENTITIES.get(m[0], f"\\{m[0]}"), flat)
+
+
+def page_html(made: Page) -> str:
+    """Return the page as HTML."""
+    style, script = ((HERE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    made: list[Block] = [table(head, rows, caption)]
-    sides = []
-    for s in found.systems:
-        for name in found.test_sets:
-            if scores := [run.scores[name] for run in s.with_score(name)]:
-                parts = [[getattr(x, k).rate for x in scores] for k in ("han_kana", "rest", "pier")]
-                sides.append([s.label, name, *(percent(r.mean(part)) for part in parts)])
-    if sides:
-        head = ("system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words")
-        made.append(table(head, sides, "Inside the new domain, per cent:"))
-    sets = []
-    for name in found.sets:
-        score = next((run.scores[name] for s in found.systems for run in s.with_score(name)), None)
-        if score is not None:
-            numbers = (str(len(score.utterances)), str(score.total.tokens))
-            sets.append([name, found.kind(name), *numbers, found.treated[name].describe()])
-    if sets:
-        head = ("set", "kind", "utterances", "reference tokens", "unit and treatment of both sides")
-        made.append(table(head, sets, "The sets, and how they were scored:"))
-    return made
-
-
-def _retention(found: Analysis) -> list[Block]:
-    formulas = [f"**{name}** = {formula}" for name, formula in r.FORMULAS]
-    kappa = ", ".join(f"{n} {percent(k)}" for n, k in found.kappa.items())
-    formulas.append(f"kappa, the degradation allowed, in points: {kappa or ABSENT}")
-    head = ["system", *(f"degradation {n}, %" for n in found.retention_sets)]
-    head += ["mean degradation, %", "gate", "new-domain gain, %"]
-    rows, gates = [], []
-    for s in found.adapted:
-        rows.append(
-            [
-                s.label,
-                *(signed(found.degradation.get((s.name, n)), -1) for n in found.retention_sets),
-                signed(found.mean_degradation.get(s.name), -1),
-                Cell(_gate(found, s), found.gate.get(s.name), _tone(found, s)),
-                signed(found.new_gain.get(s.name), 1),
-            ]
-        )
-        gates.append([s.label, *(_allowed(found, s, name) for name in found.retention_sets)])
-    if not rows:
-        return [Prose("No adapted experiment.")]
-    caption = "E is an error rate. "
-    if any(len(s.runs) > 1 for s in found.systems):
-        caption += (
-            "Of several seeds: the formula of the mean rates; its interval over utterances; the "
-            "range of the seeds' own figures. Coloured where all of these have one sign."
-        )
-    head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in found.kappa.items())]
-    told = "The gate, set by set: how much worse than the base, of what kappa allows, in points."
-    return [Bullets(formulas), table(head, rows, caption), table(head_gate, gates, told)]
-
-
-def _allowed(found: Analysis, system: System, name: str) -> Cell:
-    rise = found.rise(system, name)
-    if rise is None:
-        return Cell(ABSENT)
-    passed = rise < found.kappa[name]
-    text = f"{percent(rise, sign=True)} {'pass' if passed else 'FAIL'}"
-    return Cell(text, rise, "good" if passed else "bad")
-
-
-def _compared(found: Analysis, made: Comparison) -> list[Block]:
-    a, b = made.a.label, made.b.label
-    rows = [
-        [title, name, signed(one, 1)]
-        for title, figures in made.figures.items()
-        for name, one in figures.items()
-    ]
-    if not rows:
-        return [Bullets(verdict(found, made))]
-    roles = "" if (b, a) == ("LoRA", "BLoRA") else f" For LoRA read {b}, for BLoRA {a}."
-    blocks: list[Block] = [
-        Bullets(verdict(found, made)),
-        table(("formula", "set", "%"), rows, f"Above zero favours {a}.{roles}"),
-    ]
-    if made.better:
-        said = ", ".join(f"{name} {share:.2f}" for name, share in made.better.items())
-        seeds = ", means over seeds" if max(len(made.a.runs), len(made.b.runs)) > 1 else ""
-        blocks.append(
-            Prose(f"Probability that {a} makes fewer errors than {b} (paired{seeds}): {said}.")
-        )
-    return blocks
-
-
-def _changed(found: Analysis, words: worst.Words) -> list[Block]:
-    blocks: list[Block] = []
-    base = found.base
-    for s in found.adapted:
-        for name in found.sets:
-            if base is None or not (base.rates(name) and s.rates(name)):
-                continue
-            if not comparable([base, s], name):
-                continue
-            forgetting = name in found.retention_sets
-            change = worst.changed(base, s, name, worse=forgetting)
-            what = "most worse" if forgetting else "most better"
-            told = f"{change.worse} worse, {change.better} better, {change.same} as before"
-            inside: list[Block] = [Prose(f"None got {what.split()[1]}.")]
-            if change.most:
-                inside = [worst.change_table(found, s, name, change, words)]
-            blocks.append(Folded(f"{s.label}, {name}: {told}; {what}", inside))
-    if not blocks:
-        return []
-    told = (
-        "Utterances by their errors before and after: on the retention sets those that got most "
-        f"worse, on the new domain those that got most better (at most {worst.MOST} each). Of "
-        "several seeds: the mean of their errors; the words, and the errors in brackets, are those "
-        "of the seed with most errors there (new domain: with fewest)."
+    environment.filters |= {"prose": prose, "plain": plain, "sort": sort_key, "ground": ground}
+    return environment.get_template("page.html.jinja").render(
+        page=made,
+        style=Markup(style),
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        svg=Markup,  # of pictures only: they are ours
     )
-    return [Prose(told), *blocks]
 
 
-def _groups(found: Analysis) -> list[Block]:
-    made = [breakdown.heat(found, kind) for kind in breakdown.TITLES]
-    return [one for one in made if one is not None]
+def prose(text: str) -> Markup:
+    """Escape our prose; show its `**bold**` and ` `code` `."""
+    parts = str(escape(text.replace(" %", "\u00a0%"))).split("`")
+    for n, part in enumerate(parts):
+        bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", part)
+        parts[n] = f"<code>{part}</code>" if n % 2 else bold
+    return Markup("".join(parts))
+
+
+def plain(text: str) -> str:
+    """Return text without control characters, which a browser must not get."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def sort_key(cell: Cell) -> str:
+    """Return what a column is sorted by: a number, or "" for text."""
+    if cell.sort is not None:
+        return f"{cell.sort:.9g}"
+    number = _NUMBER.match(cell.text)
+    return number[0].replace(",", "").replace("−", "-") if number else ""
+
+
+def ground(heat: float) -> str:
+    """Return the class of a cell's ground: `worse-1` to `worse-5`, `better-1` ..., or ""."""
+    level = min(5, round(5 * abs(heat)))
+    return f"{'worse' if heat > 0 else 'better'}-{level}" if level else ""

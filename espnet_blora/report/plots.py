@@ -9,31 +9,20 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from espnet_blora.report.analysis import Analysis
-from espnet_blora.report.blocks import Picture
-from espnet_blora.report.figures import Figure
-from espnet_blora.report.looks import (
-    GRID,
-    INK,
-    MUTED,
-    NARROW,
-    PAPER,
-    draw,
-    looks,
-    wrapped,
-)
+from espnet_blora.report.estimates import Analysis, Estimate
+from espnet_blora.report.experiments import System
+from espnet_blora.report.page import Picture
 from espnet_blora.report.sparsity import mean_over
-from espnet_blora.report.systems import System
+from espnet_blora.report.style import GRID, INK, MUTED, NARROW, PAPER, draw, styles, wrapped
 from espnet_blora.scoring.retention import Point, frontier
 
-PLOTS = ("retention_scatter.png", "retention_bars.png", "retention_sparsity.png")
 _MOST_LABELLED = 3  # curves whose scales are written beside their points
 
 
-def plot_scatter(path: Path, found: Analysis) -> Picture | None:
+def scatter(path: Path, found: Analysis) -> Picture | None:
     """Draw new-domain error against retention error: every seed and mean, with each adapter's
     scale turned down (or weights interpolated), and the frontier of all points.
 
@@ -42,9 +31,9 @@ def plot_scatter(path: Path, found: Analysis) -> Picture | None:
     placed = [s for s in found.systems if found.points.get(s.name)]
     if len(placed) < 2:
         return None
-    look = looks(found.systems)
+    look = styles(found.systems)
 
-    def build(width: float) -> Canvas:
+    def build(width: float) -> Figure:
         narrow = width <= NARROW
         canvas, axes = plt.subplots(figsize=(width, 4.6 if narrow else 5.6))
         _frontier(axes, found)
@@ -122,7 +111,7 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [100 * p.new for p in points], [100 * p.kept for p in points]
 
 
-def _span(one: Figure) -> list[float] | None:
+def _span(one: Estimate) -> list[float] | None:
     return None if one.interval is None else [100 * one.interval.low, 100 * one.interval.high]
 
 
@@ -185,11 +174,11 @@ class Panel:
     """A title and, by system, a figure in per cent; `line` is drawn across (the base)."""
 
     title: str
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
     line: float | None = None
 
 
-def plot_bars(path: Path, found: Analysis) -> Picture | None:
+def bars(path: Path, found: Analysis) -> Picture | None:
     """Draw the error rate of every system on every set with its 95 % interval.
 
     Returns: None, and no file, if there is no score at all.
@@ -210,7 +199,7 @@ def plot_bars(path: Path, found: Analysis) -> Picture | None:
     )
 
 
-def plot_sparsity(path: Path, systems: Sequence[System]) -> Picture | None:
+def sparsity(path: Path, found: Analysis) -> Picture | None:
     """Draw how concentrated each adapter's delta W is.
 
     Returns: None, and no file, if no system has factors.
@@ -220,6 +209,7 @@ def plot_sparsity(path: Path, systems: Sequence[System]) -> Picture | None:
         ("top_energy", "energy in the\nlargest 1 %, %"),
         ("hoyer", "Hoyer index\n(times 100)"),
     )
+    systems = found.systems
     means = {s.name: mean_over(run.sparsity for run in s.runs).get("delta W") for s in systems}
     panels = []
     for key, title in measures:
@@ -227,7 +217,7 @@ def plot_sparsity(path: Path, systems: Sequence[System]) -> Picture | None:
         for s in systems:
             if means[s.name] is not None:
                 each = [getattr(r.sparsity["delta W"], key) for r in s.runs if r.sparsity]
-                figures[s.name] = Figure(getattr(means[s.name], key), None, tuple(each))
+                figures[s.name] = Estimate(getattr(means[s.name], key), None, tuple(each))
         if figures:
             panels.append(Panel(title, figures))
     shown = [s for s in systems if means[s.name] is not None]
@@ -241,9 +231,9 @@ def _panels(
     shown = [s for s in systems if any(s.name in p.figures for p in panels)]
     if not shown:
         return None
-    look = looks(systems)
+    look = styles(systems)
 
-    def build(width: float) -> Canvas:
+    def build(width: float) -> Figure:
         columns = 1 if width <= NARROW else min(3, len(panels))
         rows = -(-len(panels) // columns)
         labels = [wrapped(s.label, 22 if columns > 1 else 18) for s in shown]

@@ -9,10 +9,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from espnet_blora.report.looks import BLUE, MUTED, NARROW, PAPER, VERMILLION, draw, wrapped
+from espnet_blora.report.style import BLUE, MUTED, NARROW, PAPER, VERMILLION, draw, wrapped
 
 _LOOKS = {"decoder": (BLUE, "o"), "encoder": (VERMILLION, "s")}
 
@@ -61,7 +61,7 @@ def plot(path: Path, depths: Sequence[Depth], chance: float, title: str) -> None
     """Draw accuracy against depth: means, the range over seeds, and what guessing would give."""
     sides = list(dict.fromkeys(depth.side for depth in depths))
 
-    def build(width: float) -> Canvas:
+    def build(width: float) -> Figure:
         canvas, axes = plt.subplots(figsize=(width, 3.6 if width > NARROW else 3.2))
         for side in sides:
             own = [depth for depth in depths if depth.side == side]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -28,22 +28,11 @@ from torch import Tensor
 
 from espnet_blora.adapters.methods.lora import LoraLayer
 from espnet_blora.adapters.registry import METHODS, parse_config
+from espnet_blora.report.experiments import Sparsity
 
 THRESHOLD = 1e-3
 ADAPTIVE = 0.5
 PARTS = ("delta W", "lora_A", "lora_B")
-
-
-@dataclass(frozen=True)
-class Sparsity:
-    """The five measures (module docstring) of one kind of matrix; `matrices` were looked at."""
-
-    below: float
-    adaptive_mean: float
-    adaptive_std: float
-    top_energy: float
-    hoyer: float
-    matrices: int
 
 
 def of_matrix(w: Tensor) -> tuple[float, float, float, float, float]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from espnet_blora.report.analysis import ALL_SETS, Analysis, Comparison
-from espnet_blora.report.figures import Figure
-from espnet_blora.report.systems import System
-from espnet_blora.report.tables import percent
+from espnet_blora.report.estimates import (
+    ALL_SETS,
+    Analysis,
+    Comparison,
+    Estimate,
+    estimate_text,
+    signed,
+)
+from espnet_blora.report.experiments import System
+from espnet_blora.report.page import ABSENT, Block, Bullets, Prose, Table, percent, table
+from espnet_blora.report.sparsity import mean_over
 from espnet_blora.scoring import retention as r
 
 MOST_TOLD = 6
@@ -50,19 +57,13 @@ def _told(found: Analysis, system: System) -> str:
     gate = found.gate.get(system.name)
     if gate is None:
         return f"{said}."
-    over = ", ".join(beyond(found, system))
+    over = ", ".join(found.beyond(system))
     if gate <= 0:
         return f"{said}. Gate failed: beyond kappa on {over}."
     return f"{said}. Gate passed{f', but beyond kappa on {over}' if over else ''}."
 
 
-def beyond(found: Analysis, system: System) -> list[str]:
-    """Return the retention sets that got worse by kappa or more."""
-    rises = {name: found.rise(system, name) for name in found.retention_sets}
-    return [n for n, rise in rises.items() if rise is not None and rise >= found.kappa[n]]
-
-
-def _change(one: Figure | None, more: int, word: str) -> str:
+def _change(one: Estimate | None, more: int, word: str) -> str:
     """Write `71 % fewer: clearly learnt`; `more` is the sign of a figure that means more
     errors, `word` what its clear other side (new domain) or itself (retention) is called."""
     if one is None or one.value is None:
@@ -94,7 +95,7 @@ def verdict(found: Analysis, made: Comparison) -> list[str]:
     return [*said, _edge(made, gain, change, rival)]
 
 
-def _edge(made: Comparison, gain: Figure, change: Figure, rival: tuple | None) -> str:
+def _edge(made: Comparison, gain: Estimate, change: Estimate, rival: tuple | None) -> str:
     a, b = made.a.label, made.b.label
     turned = "its weights moved towards the base" if made.b.full else "its scale turned down"
     against = []
@@ -119,7 +120,7 @@ def _edge(made: Comparison, gain: Figure, change: Figure, rival: tuple | None) -
     return said
 
 
-def _direction(made: Comparison, one: Figure) -> str:
+def _direction(made: Comparison, one: Estimate) -> str:
     a, b = made.a.label, made.b.label
     if one.value == 0:
         return f"{a} makes as many errors as {b}"
@@ -181,3 +182,110 @@ def _rival(found: Analysis, a: System, b: System) -> tuple[str, bool | None] | N
         f"{have:.1f} %: {b.label} turned down {outcome}.",
         better,
     )
+
+
+def compared(found: Analysis, made: Comparison) -> list[Block]:
+    """Return the section on system A against system B."""
+    a, b = made.a.label, made.b.label
+    rows = [
+        [title, name, signed(one, 1)]
+        for title, figures in made.figures.items()
+        for name, one in figures.items()
+    ]
+    if not rows:
+        return [Bullets(verdict(found, made))]
+    roles = "" if (b, a) == ("LoRA", "BLoRA") else f" For LoRA read {b}, for BLoRA {a}."
+    blocks: list[Block] = [
+        Bullets(verdict(found, made)),
+        table(("formula", "set", "%"), rows, f"Above zero favours {a}.{roles}"),
+    ]
+    if made.better:
+        said = ", ".join(f"{name} {share:.2f}" for name, share in made.better.items())
+        seeds = ", means over seeds" if max(len(made.a.runs), len(made.b.runs)) > 1 else ""
+        blocks.append(
+            Prose(f"Probability that {a} makes fewer errors than {b} (paired{seeds}): {said}.")
+        )
+    return blocks
+
+
+BLORA = "BLoRA, arXiv 2510.18723"
+REMARK = (
+    "Published figures are of other data (SEAME, ArzEn, Fisher), of a large base, of far longer "
+    "trainings and of the authors' own text treatment: they say what to look for, not what must "
+    "come out here. The paper does not say which of the two backward gains it means."
+)
+
+
+def published(found: Analysis) -> Table:
+    """Return measure, ours, published, source; a dash where this run has no such figure."""
+    lora, blora = (next((s for s in found.systems if s.role == r), None) for r in ("lora", "blora"))
+    pair = next((c for c in found.comparisons if (c.a, c.b) == (blora, lora)), None)
+    rows = [
+        ("backward gain of BLoRA over LoRA", _of(pair, "backward gain"), "+54 %", BLORA),
+        (
+            "the same, on degradations",
+            _of(pair, "backward gain on degradations"),
+            "+54 % (if that is meant)",
+            BLORA,
+        ),
+        ("new-domain change, BLoRA against LoRA", _of(pair, "new-domain change"), "-4 %", BLORA),
+        (
+            "backward degradation of BLoRA",
+            _in(found.mean_degradation, blora),
+            "0.13 % (SEAME)",
+            BLORA,
+        ),
+        ("new-domain gain of BLoRA", _in(found.new_gain, blora), "28 % (SEAME)", BLORA),
+        (
+            "backward degradation of LoRA",
+            _in(found.mean_degradation, lora),
+            "49 %; interpolated weights 3.4 %",
+            "OpenReview bAzF6Kqnuq",
+        ),
+        (
+            "the same",
+            _in(found.mean_degradation, lora),
+            "+54 % AISHELL, +183 % net, +81 % meeting (CER 8.1 → 12.4, 11.5 → 32.4, 19.9 → 35.9)",
+            "Whisper-Finetune, large-v3 on Cantonese",
+        ),
+    ]
+    for what, key, told in (
+        ("share of |w| < 0.001 in ΔW", "below", {"blora": "99.7 %"}),
+        ("energy in the largest 1 % of ΔW", "top_energy", {"blora": "37.5 %", "lora": "9.2 %"}),
+        ("Hoyer index of ΔW", "hoyer", {"blora": "0.45", "lora": "0.22"}),
+    ):
+        for system, role in ((blora, "blora"), (lora, "lora")):
+            if role in told:
+                name = "BLoRA" if role == "blora" else "LoRA"
+                rows.append((f"{what}, {name}", _sparse(system, key), told[role], BLORA))
+    rows.append(
+        ("time of a training step, BLoRA's over LoRA's", _time(blora, lora), "+8 to +10 %", BLORA)
+    )
+    return table(("measure", "here", "published", "source"), rows, REMARK)
+
+
+def _of(pair: Comparison | None, title: str) -> str:
+    return _percent(pair.figures.get(title, {}).get(ALL_SETS) if pair else None)
+
+
+def _in(figures: dict[str, Estimate], system: System | None) -> str:
+    return _percent(figures.get(system.name) if system else None)
+
+
+def _percent(one: Estimate | None) -> str:
+    text = estimate_text(one)
+    value, blank, rest = text.partition(" ")
+    return text if one is None or one.value is None else f"{value} %{blank}{rest}"
+
+
+def _sparse(system: System | None, key: str) -> str:
+    found = mean_over(r.sparsity for r in system.runs).get("delta W") if system else None
+    if found is None:
+        return ABSENT
+    value = getattr(found, key)
+    return f"{value:.2f}" if key == "hoyer" else f"{percent(value)} %"
+
+
+def _time(blora: System | None, lora: System | None) -> str:
+    mine, theirs = (s and s.seconds_per_step for s in (blora, lora))
+    return ABSENT if not mine or not theirs else f"{percent(mine / theirs - 1, sign=True)} %"

@@ -8,8 +8,7 @@ import pytest
 import torch
 import yaml
 
-from espnet_blora.report.collect import Experiment, SweepRow
-from espnet_blora.report.systems import grouped
+from espnet_blora.report.experiments import Experiment, SweepRow, make_systems
 from espnet_blora.scoring import grouped as taken_apart
 from espnet_blora.scoring import score
 from espnet_blora.scoring.breakdown import as_json
@@ -113,7 +112,7 @@ def trio(lora, blora, lora_sweep=()):
         experiment("lora", dict(zip(("new", "old"), lora, strict=True)), lora_sweep),
         experiment("blora", dict(zip(("new", "old"), blora, strict=True))),
     ]
-    return grouped(runs)
+    return make_systems(runs)
 
 
 def adapt(folder, method, config):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from espnet_blora.report.analysis import ALL_SETS, analyse
-from espnet_blora.report.collect import SweepRow
-from espnet_blora.report.systems import grouped
+from espnet_blora.report.estimates import ALL_SETS, analyse
+from espnet_blora.report.experiments import SweepRow, make_systems
 from espnet_blora.scoring import score
 
 from .conftest import experiment, trio
@@ -28,7 +27,7 @@ def test_figures_by_hand():
 
 def test_any_pair_is_compared():
     others = [experiment("other", {"new": n, "old": 1}, name=f"asr_{n}") for n in (2, 3, 4)]
-    systems = grouped([experiment("base", {"new": 6, "old": 0}), *others])
+    systems = make_systems([experiment("base", {"new": 6, "old": 0}), *others])
 
     def compared(*compare):
         made = analyse(systems, ["new"], ["old"], compare=compare).comparisons
@@ -71,7 +70,7 @@ def test_seeds_have_points_of_their_own_and_a_mean():
         experiment("lora", {"new": n, "old": 1}, s, name=f"asr_lora_seed{n}")
         for n, s in ((1, [*sweep, (0.7, 0.3, 0.1)]), (2, sweep))
     ]
-    found = analyse(grouped([base, *runs]), ["new"], ["old"])
+    found = analyse(make_systems([base, *runs]), ["new"], ["old"])
     names = [p.name for p in found.points["asr_lora"]]
     assert names == ["0", "0.5", "1"]  # only what all seeds have is averaged
     full = found.points["asr_lora"][-1]
@@ -86,7 +85,7 @@ def test_a_seed_without_score_is_said():
     del runs[1].scores["old"]
     for run in runs:
         run.folder = base.folder.cwd()
-    found = analyse(grouped([base, *runs]), ["new"], ["old"])
+    found = analyse(make_systems([base, *runs]), ["new"], ["old"])
     assert any("1 of 2 seeds have no score (asr_lora_seed2)" in note for note in found.notes)
 
 

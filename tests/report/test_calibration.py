@@ -8,23 +8,19 @@ import matplotlib.image
 import pytest
 
 from espnet_blora.bin.report import main
-from espnet_blora.report.analysis import analyse
+from espnet_blora.report.build import PLOTS, RELIABILITY, RISK
 from espnet_blora.report.calibration import (
+    Confident,
+    collect_confidences,
     examined_blocks,
+    mean_curve,
     number,
+    pooled,
+    section,
     seeds_cell,
     seeds_difference,
     sentence,
     written,
-)
-from espnet_blora.report.calibration_found import (
-    FILES,
-    Confident,
-    collect_confidences,
-    mean_curve,
-    plot_confidences,
-    pooled,
-    section,
 )
 from espnet_blora.report.calibration_plots import (
     ReliabilityPanel,
@@ -32,14 +28,13 @@ from espnet_blora.report.calibration_plots import (
     plot_reliability,
     plot_risk,
 )
-from espnet_blora.report.collect import Experiment
-from espnet_blora.report.markdown import blocks
-from espnet_blora.report.systems import grouped
-from espnet_blora.report.worst import Words
+from espnet_blora.report.collect import Texts
+from espnet_blora.report.estimates import analyse
+from espnet_blora.report.experiments import Experiment, make_systems
+from espnet_blora.report.page import blocks_markdown
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring.calibration.compare import Estimate, examine
 from espnet_blora.scoring.calibration.words import Recognised, label_tokens
-from espnet_blora.utils.keyed import read_keyed
 from tests.scoring.calibration.test_compare import simulated
 
 SETS = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
@@ -99,7 +94,7 @@ def test_the_sentence_says_which_way_it_is_wrong(two):
 
 
 def test_all_figures_of_systems_on_one_set(two):
-    text = "\n".join(blocks(examined_blocks(two)))
+    text = "\n".join(blocks_markdown(examined_blocks(two)))
     for said in ("|figure|a|b|", "|deleted (no confidence)|0|0|", "|b − a|", "ECE by chance"):
         assert said in text
     assert "data" not in re.findall(r"^\|risk-coverage area, (\w+), %", text, re.MULTILINE)
@@ -121,12 +116,12 @@ def test_seeds_are_means_with_spread_and_differences_that_say_in_how_many(two):
 
 
 def test_the_section_of_several_seeds(two, tmp_path):
-    system = grouped([Experiment(f"x_seed{n}", tmp_path, "other", "X") for n in (1, 2)])[0]
+    system = make_systems([Experiment(f"x_seed{n}", tmp_path, "other", "X") for n in (1, 2)])[0]
     fair, over = two.systems
     difference = two.difference("b", "a")
     one = Confident(system, "test_cs", {"a": [fair, fair], "b": [over, over]})
     one.differences["b", "a"] = [difference, difference]
-    text = "\n".join(blocks(section([one], {}).blocks))
+    text = "\n".join(blocks_markdown(section([one], [])))
     assert "means ± standard deviation over seeds" in text and "clear in 2 of 2" in text
     assert re.search(r"\|x, b\|test\\?_cs\|320\|0\|[\d.]+ ± 0.0\|", text)
     assert re.search(r"\|x: b − a\|test\\?_cs\|\+[\d.]+ \(", text)
@@ -134,7 +129,7 @@ def test_the_section_of_several_seeds(two, tmp_path):
     assert "least NLL" not in text  # the first has it
     assert "order by" not in text  # no draws disagree
     turned = Confident(system, "test_cs", {"b": [over], "a": [fair]})
-    assert "Of 2 ways **a** has the least NLL" in "\n".join(blocks(section([turned], {}).blocks))
+    assert "Of 2 ways **a** has the least NLL" in "\n".join(blocks_markdown(section([turned], [])))
 
 
 def test_bins_and_curves_of_seeds_are_put_together(two):
@@ -191,7 +186,7 @@ def test_nothing_to_draw_is_no_picture(tmp_path):
 def test_a_report_without_confidences_says_nothing_of_them(finished_tree):
     assert TITLE not in (finished_tree / "retention.md").read_text("utf-8")
     assert TITLE not in (finished_tree / "retention.html").read_text("utf-8")
-    assert not any((finished_tree / name).exists() for name in FILES)
+    assert not any((finished_tree / name).exists() for name in [RELIABILITY, RISK])
 
 
 @pytest.fixture
@@ -210,7 +205,7 @@ def tree(finished_tree, tmp_path):
 
 def test_the_report_shows_what_experiments_left(tree):
     exp, dump, refs = tree
-    for name in FILES:
+    for name in [RELIABILITY, RISK]:
         (exp / name).write_text("old")
     for kind, p in (("samples8", 0.95), ("mean", 0.6)):
         leave_words(exp / "asr_blora" / "confidence" / kind / "test_cs", refs["test_cs"], p)
@@ -232,14 +227,14 @@ def test_the_report_shows_what_experiments_left(tree):
         "|LoRA, b|ret\\_en|",
         "|LoRA: b − a|ret\\_en|",
         "**BLoRA, test_cs, mean**: says its words are right with 60.0 %, 100.0 % are: under",
-        f"]({FILES[0]})",
-        f"]({FILES[1]})",
+        f"]({RELIABILITY})",
+        f"]({RISK})",
         "not a calibration, or one of another release",
         "LoRA, ret_zh: confidences, but no references",
     ):
         assert said in part.replace("test_cs|", "test\\_cs|").replace("ret_en|", "ret\\_en|"), said
     assert part.count("LoRA: b − a|ret") == 1 and "standard deviation over seeds" not in part
-    for name in FILES:
+    for name in [RELIABILITY, RISK]:
         assert matplotlib.image.imread(exp / name).shape[0] > 300
 
 
@@ -247,13 +242,14 @@ def test_confidences_that_do_not_fit_are_noted_and_old_plots_removed(tree):
     exp, dump, _ = tree
     leave_words(exp / "asr_blora" / "confidence" / "mean" / "test_cs", {"other": "a b"})
     run = Experiment("asr_blora", exp / "asr_blora", "blora", "BLoRA")
-    found = analyse(grouped([run]), ["test_cs"], ["ret_en"])
-    made, notes = collect_confidences(found, Words(dump, read_keyed))
+    found = analyse(make_systems([run]), ["test_cs"], ["ret_en"])
+    made, notes = collect_confidences(found, Texts(dump))
     assert made == [] and len(notes) == 1
     assert "confidences are not shown: 9 of 9 references have no hypothesis" in notes[0]
-    for name in FILES:
+    for name in [RELIABILITY, RISK]:
         (exp / name).write_text("old")
-    assert plot_confidences(exp, made) == []
-    assert not any((exp / name).exists() for name in FILES)
-    assert [type(b).__name__ for b in section(made, {}, notes).blocks] == ["Bullets"]
-    assert section(made, {}).blocks == []
+        assert PLOTS[name](exp / name, found, made) is None
+    assert main(["--exp", str(exp), "--dump", str(dump), *SETS]) == 0
+    assert not any((exp / name).exists() for name in [RELIABILITY, RISK])
+    assert [type(b).__name__ for b in section(made, [], notes)] == ["Bullets"]
+    assert section(made, []) == []

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from espnet_blora.report.by_experiment import results_md
 from espnet_blora.report.collect import collect, read_training_log
-from espnet_blora.report.results_md import results
 
 SETS = ["test_cs", "ret_en", "ret_zh"]
 
@@ -88,4 +88,4 @@ def test_a_validation_set_lies_in_a_folder_of_its_own(finished_tree, tmp_path):
     found = collect(folder, "lora", SETS)
     assert set(found.scores) == set(SETS)
     assert found.places == {"ret_en": "org/ret_en"}
-    assert "decode/org/ret_en|60|" in results([found], SETS, folder, "decode")
+    assert "decode/org/ret_en|60|" in results_md([found], SETS, folder, "decode")

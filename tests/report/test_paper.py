@@ -1,13 +1,13 @@
 """The published figures beside ours."""
 
-from espnet_blora.report.analysis import analyse
-from espnet_blora.report.paper import paper_table
+from espnet_blora.report.estimates import analyse
+from espnet_blora.report.verdict import published as beside
 
 from .conftest import trio
 
 
 def test_ours_beside_the_papers():
-    made = paper_table(analyse(trio((2, 2), (3, 1)), ["new"], ["old"]))
+    made = beside(analyse(trio((2, 2), (3, 1)), ["new"], ["old"]))
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in made.rows}
     here, published, source = rows["backward gain of BLoRA over LoRA"]
     assert here.startswith("+40.0 % (") and published == "+54 %" and "2510.18723" in source
@@ -17,5 +17,5 @@ def test_ours_beside_the_papers():
 
 
 def test_without_blora_only_the_papers_column_is_filled():
-    made = paper_table(analyse(trio((2, 2), (3, 1))[:1], ["new"], ["old"]))
+    made = beside(analyse(trio((2, 2), (3, 1))[:1], ["new"], ["old"]))
     assert {row[1].text for row in made.rows} == {"–"} and len(made.rows) == 13

@@ -5,10 +5,10 @@ import re
 import matplotlib.image
 import pytest
 
-from espnet_blora.report.analysis import analyse
-from espnet_blora.report.looks import looks, wrapped
-from espnet_blora.report.plots import plot_bars, plot_scatter, plot_sparsity
-from espnet_blora.report.systems import grouped
+from espnet_blora.report import plots
+from espnet_blora.report.estimates import analyse
+from espnet_blora.report.experiments import make_systems
+from espnet_blora.report.style import styles, wrapped
 
 from .conftest import experiment, trio
 
@@ -24,14 +24,14 @@ def many():
     ]
     runs[1].config = {"use_adapter": False}
     runs[1].sweep = experiment("lora", {}, [(0.5, 0.4, 0.1)]).sweep
-    return analyse(grouped(runs), ["new"], ["old"])
+    return analyse(make_systems(runs), ["new"], ["old"])
 
 
 def test_fourteen_systems_are_told_apart(many):
-    assert len(set(looks(many.systems).values())) == 14
+    assert len(set(styles(many.systems).values())) == 14
 
 
-@pytest.mark.parametrize("plot", [plot_scatter, plot_bars])
+@pytest.mark.parametrize("plot", [plots.scatter, plots.bars])
 def test_pictures_of_many(many, tmp_path, plot):
     made = plot(tmp_path / "a.png", many)
     picture = matplotlib.image.imread(tmp_path / "a.png")
@@ -45,12 +45,12 @@ def test_pictures_of_many(many, tmp_path, plot):
         assert set(re.findall(r'href="#([^"]+)"', svg)) <= set(ids)
     both = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (made.wide, made.narrow)]
     assert not both[0] & both[1]
-    assert ("weights interpolated" in made.wide) == (plot is plot_scatter)
+    assert ("weights interpolated" in made.wide) == (plot is plots.scatter)
 
 
 def test_the_same_figures_give_the_same_svg(tmp_path):
     made = [
-        plot_bars(tmp_path / "a.png", analyse(trio((2, 2), (3, 1)), ["new"], ["old"])).wide
+        plots.bars(tmp_path / "a.png", analyse(trio((2, 2), (3, 1)), ["new"], ["old"])).wide
         for _ in range(2)
     ]
     assert made[0] == made[1]
@@ -58,9 +58,9 @@ def test_the_same_figures_give_the_same_svg(tmp_path):
 
 def test_nothing_to_draw(tmp_path):
     found = analyse(trio((2, 2), (3, 1))[:1], ["new"], ["old"])
-    assert plot_scatter(tmp_path / "a.png", found) is None
-    assert plot_sparsity(tmp_path / "a.png", found.systems) is None
-    assert plot_bars(tmp_path / "a.png", analyse([], ["new"], ["old"])) is None
+    assert plots.scatter(tmp_path / "a.png", found) is None
+    assert plots.sparsity(tmp_path / "a.png", found) is None
+    assert plots.bars(tmp_path / "a.png", analyse([], ["new"], ["old"])) is None
     assert not list(tmp_path.iterdir())
 
 

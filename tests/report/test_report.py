@@ -7,8 +7,8 @@ import matplotlib.image
 import pytest
 
 from espnet_blora.bin.report import main
-from espnet_blora.report.tables import markdown
-from espnet_blora.report.write import parse_kappa
+from espnet_blora.report.build import parse_kappa
+from espnet_blora.report.page import table_markdown
 from espnet_blora.scoring import score
 
 SETS = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
@@ -179,6 +179,6 @@ def test_kappa():
 
 
 def test_tables():
-    assert markdown(["a|b", "c"], [["1", "<|"]]) == "|a\\|b|c|\n|---|---|\n|1|&lt;\\||"
+    assert table_markdown(["a|b", "c"], [["1", "<|"]]) == "|a\\|b|c|\n|---|---|\n|1|&lt;\\||"
     with pytest.raises(ValueError, match="row of 1 cells"):
-        markdown(["a", "b"], [["1"]])
+        table_markdown(["a", "b"], [["1"]])

@@ -1,7 +1,7 @@
 """Sentences that say what came out, whoever it flatters."""
 
-from espnet_blora.report.analysis import analyse
-from espnet_blora.report.systems import grouped
+from espnet_blora.report.estimates import analyse
+from espnet_blora.report.experiments import make_systems
 from espnet_blora.report.verdict import headline, verdict
 
 from .conftest import experiment, trio
@@ -51,7 +51,7 @@ def test_seeds_that_disagree_are_no_clear_difference():
     runs = [experiment("base", {"new": 6, "old": 0})]
     runs += [experiment("lora", {"new": 2, "old": n}, name=f"asr_lora_seed{n}") for n in (2, 4)]
     runs += [experiment("blora", {"new": 2, "old": n}, name=f"asr_blora_seed{n}") for n in (1, 3)]
-    said, _ = said_of(grouped(runs))
+    said, _ = said_of(make_systems(runs))
     assert "but the seeds do not agree" in said and "so in 3 of 4 pairs of seeds" in said
 
 
@@ -78,6 +78,6 @@ def test_of_many_systems_the_frontier_is_told():
         experiment("other", {"new": n, "old": 7 - n + (n == 3) * 3}, name=f"asr_{n}")
         for n in range(7)
     ]
-    told = headline(analyse(grouped(runs), ["new"], ["old"]))
+    told = headline(analyse(make_systems(runs), ["new"], ["old"]))
     assert told[0].startswith("7 adapted systems were compared; told of here are the 6")
     assert not any(line.startswith("**asr_3**:") for line in told)

@@ -1,15 +1,167 @@
-"""From systems to everything the retention page says, figures with intervals."""
+"""Figures with their uncertainty: any formula of rates, over sets, utterances and seeds.
+
+Utterances: every system is recomputed on the same 1,000 draws of a set's utterances (the draws of
+different sets are independent), the formula is applied in each draw, and the 2.5 % and 97.5 %
+points of the results are the interval. Seeds: in a draw a system's rate is the mean over its seeds
+(`espnet_blora.report.systems`); the formula of every combination of seeds is kept beside it.
+A figure's sign is *clear* only where the interval lies on one side of zero **and** every
+combination of seeds does too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
-from espnet_blora.report import treatments
-from espnet_blora.report.collect import Experiment
-from espnet_blora.report.figures import Draws, Figure, better, comparable, mean_figure
-from espnet_blora.report.systems import System, find
+import numpy as np
+
+from espnet_blora.report import comparability
+from espnet_blora.report.comparability import comparable
+from espnet_blora.report.experiments import Experiment, System, find_system
+from espnet_blora.report.page import ABSENT, Cell, percent, with_interval
+from espnet_blora.scoring import Interval, probability_better
 from espnet_blora.scoring import retention as r
+from espnet_blora.scoring.bootstrap import quantiles, resampled_rates
+
+Formula = Callable[..., float | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, either of which may be undefined (None).
+
+    Attributes:
+        seeds: the same formula for each combination of the systems' seeds; one for single runs.
+    """
+
+    value: float | None
+    interval: Interval | None = None
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval and every seed lie on one side of 0, else 0."""
+        if self.value is None or self.interval is None:
+            return 0
+        found = (self.interval.low > 0) - (self.interval.high < 0)
+        return found if all(one * found > 0 for one in self.seeds) else 0
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None for one."""
+        return statistics.stdev(self.seeds) if len(self.seeds) > 1 else None
+
+
+@dataclass
+class Draws:
+    """Rates of systems over the same draws of each set's utterances, computed once."""
+
+    sets: Sequence[str]
+    _kept: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict)
+
+    def rates(self, system: System, name: str, seed: int | None = None) -> np.ndarray:
+        """Return the rates (1000,) of a system on a set; `seed` is that of the draws, by default
+        one for each set."""
+        seed = list(self.sets).index(name) if seed is None else seed
+        key = (system.name, name, seed)
+        if key not in self._kept:
+            errors, seeds = system.errors(name)
+            tokens = np.array([tokens for _, tokens in system.shape(name)])
+            self._kept[key] = resampled_rates(errors, tokens, seed=seed)[0] / seeds
+        return self._kept[key]
+
+
+def mean_estimate(
+    draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
+) -> Estimate | None:
+    """Apply a formula on each set and take the mean over sets; None if a rate is missing."""
+    rates = [[s.rate(name) for s in systems] for name in sets]
+    if not sets or any(rate is None for row in rates for rate in row):
+        return None
+    value = r.mean([formula(*row) for row in rates])
+    if value is None:
+        return Estimate(None)
+    return Estimate(value, _interval(draws, formula, systems, sets), _seeds(formula, systems, sets))
+
+
+def _interval(
+    draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
+) -> Interval | None:
+    alike = all(comparable(systems, n) and len(systems[0].shape(n)) > 1 for n in sets)
+    if not alike:
+        return None
+    # one set on its own: the draws behind the interval that score.json and RESULTS.md have
+    seed = 0 if len(sets) == 1 else None
+    values = []
+    for name in sets:
+        columns = np.stack([draws.rates(s, name, seed) for s in systems], axis=1)
+        values.append([_nan(formula(*row)) for row in columns.tolist()])
+    return quantiles(np.mean(np.asarray(values), axis=0))
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
+    """Return the mean over sets for each combination of runs that have all sets."""
+    whole = [[e for e in s.runs if all(e in s.with_score(n) for n in sets)] for s in systems]
+    found = []
+    for runs in product(*whole):
+        rates = [[run.scores[name].rate for run in runs] for name in sets]
+        value = r.mean([formula(*row) for row in rates])
+        if value is not None:
+            found.append(value)
+    return tuple(found)
+
+
+def better(a: System, b: System, name: str) -> float | None:
+    """Return the share of draws of utterances in which A makes fewer errors than B, means over
+    seeds; None unless they were scored on the same references."""
+    if not comparable([a, b], name):
+        return None
+    (mine, n), (theirs, m) = a.errors(name), b.errors(name)
+    return probability_better((mine * m).tolist(), (theirs * n).tolist())
+
+
+def estimate_text(one: Estimate | None) -> str:
+    """Write a signed figure in per cent with its interval and its seeds' range; "undefined" where
+    its divisor is not > 0."""
+    if one is None:
+        return ABSENT
+    if one.value is None:
+        return "undefined"
+    text = with_interval(one.value, one.interval, sign=True)
+    if len(one.seeds) > 1:
+        ends = f"seeds {percent(min(one.seeds), sign=True)} to {percent(max(one.seeds), sign=True)}"
+        text = f"{text[:-1]}; {ends})" if text.endswith(")") else f"{text} ({ends})"
+    return text
+
+
+def signed(one: Estimate | None, good: int) -> Cell:
+    """Return a figure as a cell that is `good` or `bad` where its sign is clear.
+
+    `good` is 1 where more is better, -1 where less is.
+    """
+    tone = ""
+    if one is not None and one.value is not None and one.interval is not None:
+        tone = {good: "good", -good: "bad"}.get(one.sign, "unclear")
+    return Cell(estimate_text(one), None if one is None else one.value, tone)
+
+
+def level_text(one: Estimate | None) -> str:
+    """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`, ± over seeds, the interval over
+    utterances."""
+    if one is None or one.value is None:
+        return ABSENT
+    text = with_interval(one.value, one.interval)
+    if one.spread is None:
+        return text
+    value, _, rest = text.partition(" ")
+    return f"{value} ± {percent(one.spread)} {rest}".rstrip()
+
 
 DEFAULT_KAPPA = 0.02
 ALL_SETS = "mean over sets"
@@ -26,7 +178,7 @@ class Comparison:
 
     a: System
     b: System
-    figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     better: dict[str, float] = field(default_factory=dict)
 
 
@@ -50,13 +202,13 @@ class Analysis:
     test_sets: list[str]
     retention_sets: list[str]
     kappa: dict[str, float]
-    treated: dict[str, treatments.Treatment] = field(default_factory=dict)
-    rates: dict[tuple[str, str], Figure] = field(default_factory=dict)
-    new: dict[str, Figure] = field(default_factory=dict)
-    kept: dict[str, Figure] = field(default_factory=dict)
-    degradation: dict[tuple[str, str], Figure] = field(default_factory=dict)
-    mean_degradation: dict[str, Figure] = field(default_factory=dict)
-    new_gain: dict[str, Figure] = field(default_factory=dict)
+    treated: dict[str, comparability.Treatment] = field(default_factory=dict)
+    rates: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    new: dict[str, Estimate] = field(default_factory=dict)
+    kept: dict[str, Estimate] = field(default_factory=dict)
+    degradation: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    mean_degradation: dict[str, Estimate] = field(default_factory=dict)
+    new_gain: dict[str, Estimate] = field(default_factory=dict)
     gate: dict[str, float] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     points: dict[str, list[r.Point]] = field(default_factory=dict)
@@ -89,6 +241,11 @@ class Analysis:
         after = system.rate(name)
         return None if before is None or after is None else after - before
 
+    def beyond(self, system: System) -> list[str]:
+        """Return the retention sets that got worse by kappa or more."""
+        rises = {name: self.rise(system, name) for name in self.retention_sets}
+        return [n for n, rise in rises.items() if rise is not None and rise >= self.kappa[n]]
+
 
 def analyse(
     systems: Sequence[System],
@@ -109,9 +266,9 @@ def analyse(
     """
     allowed = kappa if isinstance(kappa, dict) else dict.fromkeys(retention_sets, kappa)
     found = Analysis(list(systems), list(test_sets), list(retention_sets), allowed)
-    found.treated = treatments.of_sets(found.systems, found.sets)
-    found.warnings += treatments.set_aside(found.systems, found.treated)
-    found.warnings += treatments.unlike(found.treated)
+    found.treated = comparability.of_sets(found.systems, found.sets)
+    found.warnings += comparability.set_aside(found.systems, found.treated)
+    found.warnings += comparability.unlike(found.treated)
     draws = Draws(found.sets)
     for system in found.systems:
         _levels(found, draws, system)
@@ -139,7 +296,7 @@ def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
     if len(words) != 2:
         raise ValueError(f"--compare {text!r}: give pairs A:B, blanks between pairs")
     try:
-        a, b = (find(systems, word) for word in words)
+        a, b = (find_system(systems, word) for word in words)
     except ValueError as error:
         raise ValueError(f"--compare {text!r}: {error}") from error
     if a is b:
@@ -152,7 +309,7 @@ def _levels(found: Analysis, draws: Draws, system: System) -> None:
         return rate
 
     for name in found.sets:
-        if (one := mean_figure(draws, itself, [system], [name])) is not None:
+        if (one := mean_estimate(draws, itself, [system], [name])) is not None:
             found.rates[system.name, name] = one
         missing = [r.name for r in system.runs if r.exists and name not in r.scores]
         if missing and len(missing) < len(system.runs):
@@ -166,7 +323,7 @@ def _levels(found: Analysis, draws: Draws, system: System) -> None:
                 "mean has no interval"
             )
     for target, sets in ((found.new, found.test_sets), (found.kept, found.retention_sets)):
-        if (one := mean_figure(draws, itself, [system], sets)) is not None:
+        if (one := mean_estimate(draws, itself, [system], sets)) is not None:
             target[system.name] = one
 
 
@@ -180,13 +337,13 @@ def _against_base(found: Analysis, draws: Draws, base: System, adapted: System) 
             )
     degradation = r.backward_degradation
     for name in found.retention_sets:
-        if (one := mean_figure(draws, degradation, pair, [name])) is not None:
+        if (one := mean_estimate(draws, degradation, pair, [name])) is not None:
             found.degradation[adapted.name, name] = one
-    if (mean := mean_figure(draws, degradation, pair, found.retention_sets)) is not None:
+    if (mean := mean_estimate(draws, degradation, pair, found.retention_sets)) is not None:
         found.mean_degradation[adapted.name] = mean
         rates = [[s.rate(n) for n in found.retention_sets] for s in pair]
         found.gate[adapted.name] = r.gate(*rates, [found.kappa[n] for n in found.retention_sets])
-    if (gain := mean_figure(draws, r.new_domain_gain, pair, found.test_sets)) is not None:
+    if (gain := mean_estimate(draws, r.new_domain_gain, pair, found.test_sets)) is not None:
         found.new_gain[adapted.name] = gain
 
 
@@ -200,8 +357,8 @@ def _compared(found: Analysis, draws: Draws, a: System, b: System) -> Comparison
         on_degradations = ("backward gain on degradations", r.backward_gain_on_degradations)
         rows.insert(1, (*on_degradations, [found.base, b, a], found.retention_sets))
     for title, formula, systems, sets in rows:
-        figures = {name: mean_figure(draws, formula, systems, [name]) for name in sets}
-        figures[ALL_SETS] = mean_figure(draws, formula, systems, sets)
+        figures = {name: mean_estimate(draws, formula, systems, [name]) for name in sets}
+        figures[ALL_SETS] = mean_estimate(draws, formula, systems, sets)
         made.figures[title] = {k: v for k, v in figures.items() if v is not None}
     for name in found.sets:
         if (share := better(a, b, name)) is not None:

@@ -7,21 +7,19 @@ several seeds are those of the seed with most errors there (on the new domain: w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from espnet_blora.report.analysis import Analysis
-from espnet_blora.report.collect import Experiment
-from espnet_blora.report.figures import comparable
-from espnet_blora.report.systems import System
-from espnet_blora.report.tables import ABSENT, Cell, Table, table
-from espnet_blora.report.treatments import Treatment
+from espnet_blora.report.collect import Texts
+from espnet_blora.report.comparability import Treatment, comparable
+from espnet_blora.report.estimates import Analysis
+from espnet_blora.report.experiments import Experiment, System
+from espnet_blora.report.page import ABSENT, Block, Cell, Folded, Prose, Table, percent, table
 from espnet_blora.scoring import align
 from espnet_blora.scoring.errors import tokens_of
 
 MOST = 5
-Read = Callable[[Path], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -73,35 +71,7 @@ def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse
     return Change(up, down, len(rows) - up - down, tuple(told))
 
 
-class Words:
-    """Texts of references and hypotheses, read once a file; what is not there is noted."""
-
-    def __init__(self, dump: Path, read: Read):
-        self.dump, self.read = dump, read
-        self.notes: list[str] = []
-        self._kept: dict[Path, Mapping[str, str] | None] = {}
-
-    def reference(self, name: str) -> Mapping[str, str] | None:
-        """Return the references of a set; None where there are none any more."""
-        places = [self.dump / name / "text", self.dump / "org" / name / "text"]
-        return self._text(next((p for p in places if p.is_file()), places[0]))
-
-    def heard(self, run: Experiment, name: str) -> Mapping[str, str] | None:
-        """Return what an experiment heard; None where the text is gone."""
-        return self._text(run.decoded[name] / "text") if name in run.decoded else None
-
-    def _text(self, path: Path) -> Mapping[str, str] | None:
-        if path not in self._kept:
-            try:
-                self._kept[path] = self.read(path)
-            except (OSError, ValueError) as error:
-                self._kept[path] = None
-                gone = "is not there any more" if not path.is_file() else f"cannot be read: {error}"
-                self.notes.append(f"{path} {gone}; its words are not shown")
-        return self._kept[path]
-
-
-def change_table(found: Analysis, system: System, name: str, change: Change, words: Words) -> Table:
+def change_table(found: Analysis, system: System, name: str, change: Change, words: Texts) -> Table:
     """Return the most changed utterances with what was said and heard."""
     base, treatment = found.base.with_score(name)[0], found.treated[name]
     reference, before = words.reference(name), words.heard(base, name)
@@ -169,3 +139,110 @@ def _marks(text: str, tokens: Iterable[tuple[str, bool]]) -> tuple[tuple[str, bo
         pieces += [(text[at:start], False), (text[start : start + len(token)], wrong)]
         at = start + len(token)
     return tuple((piece, wrong) for piece, wrong in (*pieces, (text[at:], False)) if piece)
+
+
+FULL = 0.10
+MOST_GROUPS = 30
+TITLES = {"by_language": "language", "by_speaker": "speaker"}
+
+
+def group_rates(system: System, name: str, kind: str) -> dict[str, float]:
+    """Return group -> mean rate over the seeds that have it."""
+    found: dict[str, list[float]] = {}
+    for run in system.with_score(name):
+        for group, row in run.groups.get(name, {}).get(kind, {}).items():
+            if row.get("rate") is not None:
+                found.setdefault(group, []).append(row["rate"])
+    return {group: statistics.fmean(values) for group, values in found.items()}
+
+
+def group_tokens(system: System, name: str, kind: str) -> dict[str, int]:
+    """Return group -> reference tokens."""
+    for run in system.with_score(name):
+        groups = run.groups.get(name, {}).get(kind, {})
+        if groups:
+            return {group: row.get("tokens", 0) for group, row in groups.items()}
+    return {}
+
+
+def heat(found: Analysis, kind: str) -> Table | None:
+    """Return rates by set and group, a column a system; None where no set has two groups.
+
+    Of more than `MOST_GROUPS` groups of a set, those whose rate differs most from the base's are
+    kept, and the caption says how many were left out.
+    """
+    shown = [s for s in found.systems if any(s.rates(n) for n in found.sets)]
+    body, left_out = [], 0
+    for name in found.sets:
+        by_system = {s.name: group_rates(s, name, kind) for s in shown}
+        sizes = {g: n for s in reversed(shown) for g, n in group_tokens(s, name, kind).items()}
+        if len(sizes) < 2:
+            continue
+        base = by_system.get(found.base.name, {}) if found.base else {}
+        moved = {
+            g: max(
+                (abs(r[g] - base[g]) for r in by_system.values() if g in r and g in base), default=0
+            )
+            for g in sizes
+        }
+        kept = sorted(sizes, key=lambda g: (-moved[g], g))[:MOST_GROUPS]
+        left_out += len(sizes) - len(kept)
+        for group in sorted(kept):
+            cells = [
+                _heat_cell(by_system[s.name].get(group), base.get(group), s.adapted) for s in shown
+            ]
+            body.append([name, group, Cell(str(sizes[group]), sizes[group]), *cells])
+    if not body:
+        return None
+    caption = (
+        f"Error rate in per cent by {TITLES[kind]}; mean over seeds. Arrows: the change from the "
+        "base by more than one point."
+    )
+    if left_out:
+        caption += f" {left_out} groups that changed least are left out; score.json has them."
+    return table(("set", TITLES[kind], "tokens", *(s.label for s in shown)), body, caption)
+
+
+def _heat_cell(rate: float | None, base: float | None, adapted: bool) -> Cell:
+    if rate is None:
+        return Cell(ABSENT)
+    if not adapted or base is None:
+        return Cell(percent(rate), rate)
+    change = rate - base
+    arrow = "" if abs(change) <= 0.01 else (" ↑" if change > 0 else " ↓")
+    return Cell(percent(rate) + arrow, rate, heat=max(-1.0, min(1.0, change / FULL)))
+
+
+def utterances(found: Analysis, words: Texts) -> list[Block]:
+    """Return the section of the utterances that changed most."""
+    blocks: list[Block] = []
+    base = found.base
+    for s in found.adapted:
+        for name in found.sets:
+            if base is None or not (base.rates(name) and s.rates(name)):
+                continue
+            if not comparable([base, s], name):
+                continue
+            forgetting = name in found.retention_sets
+            change = changed(base, s, name, worse=forgetting)
+            what = "most worse" if forgetting else "most better"
+            told = f"{change.worse} worse, {change.better} better, {change.same} as before"
+            inside: list[Block] = [Prose(f"None got {what.split()[1]}.")]
+            if change.most:
+                inside = [change_table(found, s, name, change, words)]
+            blocks.append(Folded(f"{s.label}, {name}: {told}; {what}", inside))
+    if not blocks:
+        return []
+    told = (
+        "Utterances by their errors before and after: on the retention sets those that got most "
+        f"worse, on the new domain those that got most better (at most {MOST} each). Of "
+        "several seeds: the mean of their errors; the words, and the errors in brackets, are those "
+        "of the seed with most errors there (new domain: with fewest)."
+    )
+    return [Prose(told), *blocks]
+
+
+def groups(found: Analysis) -> list[Block]:
+    """Return the section of error rates by language and by speaker."""
+    made = [heat(found, kind) for kind in TITLES]
+    return [one for one in made if one is not None]

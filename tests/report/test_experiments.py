@@ -2,7 +2,8 @@
 
 import pytest
 
-from espnet_blora.report.systems import find, folders_of, grouped
+from espnet_blora.report.collect import folders_of
+from espnet_blora.report.experiments import find_system, make_systems
 
 from .conftest import experiment
 
@@ -12,7 +13,7 @@ def runs(*names, role="other"):
 
 
 def test_seeds_are_one_system():
-    found = grouped(runs("asr_x_seed1", "asr_y", "asr_x_seed2", "asr_z_seed7"))
+    found = make_systems(runs("asr_x_seed1", "asr_y", "asr_x_seed2", "asr_z_seed7"))
     assert [(s.name, s.label, len(s.runs)) for s in found] == [
         ("asr_x", "x", 2),
         ("asr_y", "asr_y", 1),
@@ -22,25 +23,27 @@ def test_seeds_are_one_system():
 
 
 def test_a_group_says_what_belongs_together():
-    found = grouped(runs("asr_a", "asr_b", "asr_c"), ["mine=asr_a asr_c"], ["mine=Mine = best"])
+    found = make_systems(
+        runs("asr_a", "asr_b", "asr_c"), ["mine=asr_a asr_c"], ["mine=Mine = best"]
+    )
     assert [(s.name, s.label) for s in found] == [("mine", "Mine = best"), ("asr_b", "asr_b")]
-    assert find(found, "asr_c") is found[0] and find(found, "Mine = best") is found[0]
+    assert find_system(found, "asr_c") is found[0] and find_system(found, "Mine = best") is found[0]
 
 
 def test_names_may_hold_equal_signs():
-    found = grouped(
+    found = make_systems(
         runs("asr_lr=1", "asr_lr=1_seed1"), labels=["asr_lr=1=first", "asr_lr=1_seed1=second"]
     )
     assert [s.label for s in found] == ["first", "second"]
 
 
 def test_seeds_beside_an_experiment_of_their_name_are_another_system():
-    found = grouped(runs("asr_x", "asr_x_seed1", "asr_x_seed2"))
+    found = make_systems(runs("asr_x", "asr_x_seed1", "asr_x_seed2"))
     assert [(s.name, len(s.runs)) for s in found] == [("asr_x", 1), ("asr_x_seed*", 2)]
 
 
 def test_labels_are_never_the_same():
-    found = grouped(runs("asr_a", "asr_b"), labels=["asr_a=same", "asr_b=same"])
+    found = make_systems(runs("asr_a", "asr_b"), labels=["asr_a=same", "asr_b=same"])
     assert [s.label for s in found] == ["same (asr_a)", "same (asr_b)"]
 
 
@@ -57,7 +60,7 @@ def test_labels_are_never_the_same():
 )
 def test_mistakes(groups, labels, message):
     with pytest.raises(ValueError, match=message):
-        grouped(runs("asr_a", "asr_b"), groups, labels)
+        make_systems(runs("asr_a", "asr_b"), groups, labels)
 
 
 def test_a_name_stands_for_a_folder_a_path_or_its_seeds(tmp_path):
@@ -73,7 +76,7 @@ def test_a_name_stands_for_a_folder_a_path_or_its_seeds(tmp_path):
 
 def test_rates_and_errors_over_seeds():
     a, b = (experiment("lora", {"new": n}, name=f"asr_x_seed{n}") for n in (1, 2))
-    (system,) = grouped([a, b])
+    (system,) = make_systems([a, b])
     assert system.rates("new") == [0.15, 0.25] and system.rate("new") == pytest.approx(0.2)
     errors, seeds = system.errors("new")
     assert (errors[:2].tolist(), seeds) == ([3, 5], 2)

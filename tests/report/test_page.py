@@ -4,19 +4,22 @@ import re
 
 import pytest
 
-from espnet_blora.report import html, markdown
-from espnet_blora.report.blocks import (
+from espnet_blora.report.page import (
     Bullets,
     Card,
     Cards,
+    Cell,
     Fact,
     Folded,
     Page,
     Picture,
     Prose,
     Section,
+    ground,
+    page_html,
+    page_markdown,
+    table,
 )
-from espnet_blora.report.tables import Cell, table
 
 EVIL = '<script>alert("1")</script> | `x` **y** <img src=x> $z$ [a](b)\x00\n\u202e'
 PAGE = Page(
@@ -49,7 +52,7 @@ PAGE = Page(
 
 
 def test_html_escapes_everything():
-    text = html.page(PAGE)
+    text = page_html(PAGE)
     body = text[text.index("<body>") :]
     assert body.count("<script>") == 1 and "<img" not in body and "<i>" not in body
     assert (
@@ -64,7 +67,7 @@ def test_html_escapes_everything():
 
 
 def test_html_is_one_file_without_network():
-    text = html.page(PAGE)
+    text = page_html(PAGE)
     assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)|@import|https?://', text)
     assert "default-src 'none'" in text and "script-src 'sha256-" in text
 
@@ -73,14 +76,14 @@ def test_the_scripts_digest_is_that_of_the_script():
     import base64
     import hashlib
 
-    text = html.page(PAGE)
+    text = page_html(PAGE)
     script = re.search(r"<script>(.*)</script>", text, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"sha256-{digest}" in text and "aria-sort" in script
 
 
 def test_markdown_escapes_cells_and_tags():
-    text = markdown.page(PAGE)
+    text = page_markdown(PAGE)
     assert "<script>" not in text and "<img" not in text and "\x00" not in text
     assert "Mind \\<b>this" in text and "a < b and \\<i>c" in text and "`<code>`" in text
     assert "|&lt;script&gt;alert(" in text and "\\| \\`x\\` \\*\\*y\\*\\*" in text
@@ -90,10 +93,10 @@ def test_markdown_escapes_cells_and_tags():
 
 def test_both_hold_the_same_figures():
     numbers = [r"1,200.5", "0.5 (passed)", "A caption", "one"]
-    for text in (html.page(PAGE), markdown.page(PAGE)):
+    for text in (page_html(PAGE), page_markdown(PAGE)):
         assert all(number in text for number in numbers)
 
 
 @pytest.mark.parametrize(("heat", "name"), [(0.05, ""), (0.21, "worse-1"), (-1.0, "better-5")])
 def test_ground(heat, name):
-    assert html.ground(heat) == name
+    assert ground(heat) == name

@@ -18,10 +18,10 @@ import matplotlib
 matplotlib.use("Agg")  # files only: no display is needed
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from espnet_blora.report.blocks import Picture
-from espnet_blora.report.systems import System
+from espnet_blora.report.experiments import System
+from espnet_blora.report.page import Picture
 
 INK, MUTED, GRID, PAPER, BASE = "#1f2328", "#6e7681", "#e2e5e9", "#fefefe", "#57606b"
 GREEN, PINK, ORANGE, SKY, VERMILLION, BLUE = (
@@ -59,7 +59,7 @@ _STYLE = {
 WIDE, NARROW = 9.0, 4.3  # inches; a phone's screen is about the latter at 90 pixels an inch
 
 
-def looks(systems: Sequence[System]) -> dict[str, tuple[str, str]]:
+def styles(systems: Sequence[System]) -> dict[str, tuple[str, str]]:
     """Return the colour and marker of each system, by name."""
     result, others = {}, 0
     for system in systems:
@@ -88,7 +88,7 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def draw(path: Path, alt: str, build: Callable[[float], Canvas]) -> Picture:
+def draw(path: Path, alt: str, build: Callable[[float], Figure]) -> Picture:
     """Write a plot as PNG; return it with both SVGs. `build` draws at a width in inches."""
     with plt.rc_context(_STYLE):
         wide = build(WIDE)
@@ -101,7 +101,7 @@ def draw(path: Path, alt: str, build: Callable[[float], Canvas]) -> Picture:
     return Picture(path.name, alt, *vectors)
 
 
-def _svg(canvas: Canvas, name: str, alt: str) -> str:
+def _svg(canvas: Figure, name: str, alt: str) -> str:
     """Return a figure as an SVG element whose ids are its own and whose colours are the page's."""
     out = io.StringIO()
     with plt.rc_context({"svg.hashsalt": name}):

@@ -1,4 +1,4 @@
-r"""From experiments to systems: several training seeds of one method are one system.
+r"""Experiments, and systems: several training seeds of one method are one system.
 
 The rate of a system with seeds :math:`s = 1..n` on a set of utterances u is the mean over its
 seeds,
@@ -14,19 +14,128 @@ seed is the spread (standard deviation, n - 1) and the list of the seeds' own fi
 
 from __future__ import annotations
 
-import glob
 import re
 import statistics
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from espnet_blora.report.collect import LABELS, Experiment
-from espnet_blora.scoring import SetScore
+from espnet_blora.scoring import Counts, SetScore
 
+LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
 SEED = re.compile(r"_seed(\d+)$")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training log says.
+
+    Attributes:
+        seconds_per_step: median over epochs of ESPnet's `train_time` (one optimiser step).
+        epochs: epochs in the log.
+        trainable, total: numbers of parameters.
+        command: the first command in the log.
+    """
+
+    seconds_per_step: float | None
+    epochs: int
+    trainable: int | None
+    total: int | None
+    command: str
+
+    @property
+    def share(self) -> float | None:
+        """Trainable share of all parameters."""
+        return self.trainable / self.total if self.trainable is not None and self.total else None
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One set decoded with the adapter's update multiplied by `scale`, or with the weights of a
+    fully fine-tuned model interpolated with the base's.
+
+    `counts`, `unit` and `normalisation` are None and "" where an old file has none.
+    """
+
+    scale: float
+    set: str
+    rate: float
+    utterances: int
+    counts: Counts | None = None
+    unit: str = ""
+    normalisation: str = ""
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """The five measures (module docstring) of one kind of matrix; `matrices` were looked at."""
+
+    below: float
+    adaptive_mean: float
+    adaptive_std: float
+    top_energy: float
+    hoyer: float
+    matrices: int
+
+
+@dataclass
+class Experiment:
+    """Everything known of one experiment; `notes` says what is missing.
+
+    Attributes:
+        name, folder: the experiment's folder.
+        role: `base`, `lora`, `blora` or `other`.
+        label: what figures and tables call it.
+        config: ESPnet's `config.yaml`.
+        scores: set -> our score.
+        sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
+        compared: set -> sclite's totals on our tokens, as `score.json` has them.
+        groups: set -> `by_speaker` | `by_language` -> name -> counts and rate, as
+            `score.json` has them.
+        decoded: set -> the folder of its hypotheses and scores.
+        places: set -> its folder under the decoding's, where that has another name.
+        checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
+        adapter_bytes: all factors, means and scales: what `Adapter.save` writes, but for its
+            metadata (tens of kB).
+        means_bytes: the means alone: what decoding needs.
+    """
+
+    name: str
+    folder: Path
+    role: str
+    label: str
+    config: dict = field(default_factory=dict)
+    scores: dict[str, SetScore] = field(default_factory=dict)
+    sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    compared: dict[str, dict] = field(default_factory=dict)
+    training: Training | None = None
+    checkpoint: Path | None = None
+    checkpoint_bytes: int | None = None
+    adapter_bytes: int | None = None
+    means_bytes: int | None = None
+    sparsity: dict[str, Sparsity] = field(default_factory=dict)
+    sweep: list[SweepRow] = field(default_factory=list)
+    groups: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)
+    decoded: dict[str, Path] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a folder."""
+        return self.folder.is_dir()
+
+    @property
+    def adapted(self) -> bool:
+        """Whether this is not the base."""
+        return self.role != "base"
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights were trained: there is no adapter to turn down."""
+        return self.adapted and self.config.get("use_adapter") is False
 
 
 @dataclass
@@ -54,6 +163,13 @@ class System:
     def full(self) -> bool:
         """Whether all weights were trained, so that its sweep interpolates weights."""
         return all(run.full for run in self.runs)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """The seconds a training step took, the mean over seeds; None if no log says."""
+        times = [run.training.seconds_per_step for run in self.runs if run.training]
+        times = [time for time in times if time]
+        return sum(times) / len(times) if times else None
 
     def with_score(self, name: str) -> list[Experiment]:
         """Return the runs that have a rate on a set."""
@@ -90,24 +206,7 @@ def shape(score: SetScore) -> tuple[tuple[str, int], ...]:
     return tuple((u.id, u.tokens) for u in score.utterances)
 
 
-def folders_of(exp: Path, word: str) -> list[Path]:
-    """Return what a name stands for: that folder (in `exp`, or as a path), else its seeds.
-
-    `asr_x` is `asr_x` where there is one, else `asr_x_seed1`, `asr_x_seed2`, ... A name
-    that stands for nothing is returned as a folder of `exp`, which is then said to be missing.
-    """
-    for place in (exp / word, Path(word)):
-        if place.is_dir():
-            return [place]
-    seeds = [p for p in exp.glob(f"{glob.escape(word)}_seed*") if p.is_dir()]
-    return sorted((p for p in seeds if SEED.search(p.name)), key=_by_seed) or [exp / word]
-
-
-def _by_seed(path: Path) -> tuple[str, int]:
-    return SEED.sub("", path.name), int(SEED.search(path.name)[1])
-
-
-def grouped(
+def make_systems(
     experiments: Iterable[Experiment], groups: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> list[System]:
     """Make systems of experiments: `NAME_seedN` belong together, and whatever is said to.
@@ -178,7 +277,7 @@ def _relabel(systems: Sequence[System], labels: Sequence[str]) -> None:
         names[name].label = " ".join(text[len(name) + 1 :].split())
 
 
-def find(systems: Sequence[System], word: str) -> System:
+def find_system(systems: Sequence[System], word: str) -> System:
     """Return the system that a name, a label or one of its experiments' names means.
 
     Raises: ValueError naming those there are.

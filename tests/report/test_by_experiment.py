@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from espnet_blora.report.csv import COLUMNS
+from espnet_blora.report.by_experiment import COLUMNS
 
 
 @pytest.fixture(scope="module")

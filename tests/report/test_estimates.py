@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from espnet_blora.report.figures import Draws, Figure, better, mean_figure
-from espnet_blora.report.systems import grouped
+from espnet_blora.report.estimates import Draws, Estimate, better, mean_estimate
+from espnet_blora.report.experiments import make_systems
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
 
@@ -14,21 +14,21 @@ from .conftest import experiment
 def seeds(role, wrongs, **kw):
     names = [f"asr_{role}_seed{n}" for n in range(len(wrongs))]
     made = [experiment(role, {"new": w}, name=n, **kw) for n, w in zip(names, wrongs, strict=True)]
-    return grouped(made)[0]
+    return make_systems(made)[0]
 
 
 def test_sign_of_a_figure():
-    assert Figure(0.1, Interval(0.05, 0.2)).sign == 1
-    assert Figure(-0.1, Interval(-0.2, -0.05)).sign == -1
-    assert Figure(0.1, Interval(-0.1, 0.2)).sign == 0
-    assert Figure(0.1).sign == 0
-    assert Figure(0.1, Interval(0.05, 0.2), (0.1, 0.3)).sign == 1
-    assert Figure(0.1, Interval(0.05, 0.2), (0.3, -0.1)).sign == 0  # a seed says otherwise
+    assert Estimate(0.1, Interval(0.05, 0.2)).sign == 1
+    assert Estimate(-0.1, Interval(-0.2, -0.05)).sign == -1
+    assert Estimate(0.1, Interval(-0.1, 0.2)).sign == 0
+    assert Estimate(0.1).sign == 0
+    assert Estimate(0.1, Interval(0.05, 0.2), (0.1, 0.3)).sign == 1
+    assert Estimate(0.1, Interval(0.05, 0.2), (0.3, -0.1)).sign == 0  # a seed says otherwise
 
 
 def test_one_run_has_the_interval_of_its_score():
     system = seeds("lora", [2])
-    one = mean_figure(Draws(["old", "new"]), lambda x: x, [system], ["new"])
+    one = mean_estimate(Draws(["old", "new"]), lambda x: x, [system], ["new"])
     mine, theirs = one.interval, system.runs[0].scores["new"].interval()
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high))
     assert one.seeds == (0.25,) and one.spread is None
@@ -37,8 +37,8 @@ def test_one_run_has_the_interval_of_its_score():
 def test_seeds_are_no_further_utterances():
     """Three equal seeds tell no more of other utterances than one."""
     draws = Draws(["new"])
-    one = mean_figure(draws, lambda x: x, [seeds("lora", [2])], ["new"])
-    three = mean_figure(draws, lambda x: x, [seeds("blora", [2, 2, 2])], ["new"])
+    one = mean_estimate(draws, lambda x: x, [seeds("lora", [2])], ["new"])
+    three = mean_estimate(draws, lambda x: x, [seeds("blora", [2, 2, 2])], ["new"])
     assert (three.interval.low, three.interval.high) == pytest.approx(
         (one.interval.low, one.interval.high)
     )
@@ -47,7 +47,7 @@ def test_seeds_are_no_further_utterances():
 
 def test_by_hand_over_seeds():
     base, other = seeds("base", [3]), seeds("lora", [1, 2])
-    one = mean_figure(Draws(["new"]), r.new_domain_gain, [base, other], ["new"])
+    one = mean_estimate(Draws(["new"]), r.new_domain_gain, [base, other], ["new"])
     assert one.value == pytest.approx((0.35 - 0.2) / 0.35)
     assert one.seeds == pytest.approx(((0.35 - 0.15) / 0.35, (0.35 - 0.25) / 0.35))
     assert one.interval.low <= one.value <= one.interval.high
@@ -56,7 +56,7 @@ def test_by_hand_over_seeds():
 def test_a_paired_interval_uses_the_same_draws():
     """Systems that differ by the same number of errors everywhere differ in every draw alike."""
     a, b = seeds("lora", [1]), seeds("blora", [3])
-    one = mean_figure(Draws(["new"]), lambda x, y: y - x, [a, b], ["new"])
+    one = mean_estimate(Draws(["new"]), lambda x, y: y - x, [a, b], ["new"])
     assert one.interval.low == pytest.approx(0.2) and one.interval.high == pytest.approx(0.2)
     assert better(a, b, "new") == 1.0 and better(b, a, "new") == 0.0
 
@@ -68,7 +68,7 @@ def test_unequal_numbers_of_seeds_compare_means():
 def test_sets_are_drawn_apart():
     draws = Draws(["new", "old"])
     same = {"new": 2, "old": 2}
-    (system,) = grouped([experiment("lora", same)])
+    (system,) = make_systems([experiment("lora", same)])
     new, old = (draws.rates(system, name) for name in ("new", "old"))
     assert new.shape == (1000,) and not np.array_equal(new, old)
     assert draws.rates(system, "new") is new
@@ -77,6 +77,6 @@ def test_sets_are_drawn_apart():
 def test_undefined_stays_undefined():
     perfect = seeds("base", [-1])  # no error in the first utterance, none in the second
     assert perfect.rate("new") == 0
-    one = mean_figure(Draws(["new"]), r.backward_gain, [perfect, seeds("lora", [1])], ["new"])
-    assert one == Figure(None)
-    assert mean_figure(Draws(["x"]), lambda x: x, [perfect], ["x"]) is None
+    one = mean_estimate(Draws(["new"]), r.backward_gain, [perfect, seeds("lora", [1])], ["new"])
+    assert one == Estimate(None)
+    assert mean_estimate(Draws(["x"]), lambda x: x, [perfect], ["x"]) is None

@@ -2,20 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.report import conditions as made_under
-from espnet_blora.report.analysis import Analysis
-from espnet_blora.report.blocks import Block, Bullets, Picture, Prose
-from espnet_blora.report.collect import Experiment
-from espnet_blora.report.paper import seconds
-from espnet_blora.report.plots import PLOTS
+from espnet_blora.report.collect import Texts
+from espnet_blora.report.conditions import conditions as made_under
+from espnet_blora.report.estimates import Analysis, estimate_text, level_text, signed
+from espnet_blora.report.experiments import Experiment, System
+from espnet_blora.report.page import (
+    ABSENT,
+    Block,
+    Bullets,
+    Card,
+    Cards,
+    Cell,
+    Fact,
+    Prose,
+    percent,
+    size,
+    table,
+)
 from espnet_blora.report.sparsity import PARTS, mean_over
-from espnet_blora.report.systems import System
-from espnet_blora.report.tables import ABSENT, Cell, percent, size, table
-from espnet_blora.report.worst import Words
+from espnet_blora.report.style import of_page, styles
+from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.retention import frontier
+
+
+def cards(found: Analysis) -> list[Block]:
+    """Return a card per system: what it gained, what it forgot, its gate."""
+    look = styles(found.systems)
+    cards = []
+    for s in found.systems:
+        if not any(s.rates(n) for n in found.sets):
+            continue
+        gain, mean = found.new_gain.get(s.name), found.mean_degradation.get(s.name)
+        tones = [signed(one, good).tone for one, good in ((gain, 1), (mean, -1))]
+        facts = [
+            Fact("error, new domain, %", level_text(found.new.get(s.name))),
+            Fact("new-domain gain, %", estimate_text(gain), tones[0]),
+            Fact("error, retention, %", level_text(found.kept.get(s.name))),
+            Fact("mean degradation, %", estimate_text(mean), tones[1]),
+        ]
+        tone = _tone(found, s)
+        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(found, s), tone))
+    return [Cards(cards)] if cards else []
+
+
+def _tone(found: Analysis, system: System) -> str:
+    gate = found.gate.get(system.name)
+    if gate is None:
+        return ""
+    return "bad" if gate <= 0 else "unclear" if found.beyond(system) else "good"
+
+
+def _gate(found: Analysis, system: System) -> str:
+    """Write the gate, and the sets beyond kappa."""
+    gate = found.gate.get(system.name)
+    if gate is None:
+        return ABSENT
+    over = found.beyond(system)
+    sets = f"{', but' if gate > 0 else ':'} beyond kappa on {', '.join(over)}" if over else ""
+    return f"{gate:.2f} ({'passed' if gate > 0 else 'failed'}{sets})"
+
+
+def errors(found: Analysis) -> list[Block]:
+    """Return every error rate, the sides of the new domain, and how the sets were scored."""
+    head = ["system", *(f"{n} (new)" for n in found.test_sets)]
+    head += [f"{n} (kept?)" for n in found.retention_sets]
+    rows = []
+    for s in found.systems:
+        ones = [found.rates.get((s.name, n)) for n in found.sets]
+        rows.append([s.label, *(Cell(level_text(one), one.value if one else None) for one in ones)])
+    several = any(len(s.runs) > 1 for s in found.systems)
+    seeds = (
+        " Of several training seeds: mean ± standard deviation over seeds; the interval is that of "
+        "the mean over utterances, for these seeds."
+    )
+    caption = (
+        "Per cent (95 % bootstrap interval over utterances). A token of MER is one Han or Kana "
+        "character or one word of another script: on Mandarin alone the rate is a CER, on English "
+        f"alone a WER.{seeds if several else ''}"
+    )
+    made: list[Block] = [table(head, rows, caption)]
+    sides = []
+    for s in found.systems:
+        for name in found.test_sets:
+            if scores := [run.scores[name] for run in s.with_score(name)]:
+                parts = [[getattr(x, k).rate for x in scores] for k in ("han_kana", "rest", "pier")]
+                sides.append([s.label, name, *(percent(r.mean(part)) for part in parts)])
+    if sides:
+        head = ("system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words")
+        made.append(table(head, sides, "Inside the new domain, per cent:"))
+    sets = []
+    for name in found.sets:
+        score = next((run.scores[name] for s in found.systems for run in s.with_score(name)), None)
+        if score is not None:
+            numbers = (str(len(score.utterances)), str(score.total.tokens))
+            sets.append([name, found.kind(name), *numbers, found.treated[name].describe()])
+    if sets:
+        head = ("set", "kind", "utterances", "reference tokens", "unit and treatment of both sides")
+        made.append(table(head, sets, "The sets, and how they were scored:"))
+    return made
+
+
+def retention(found: Analysis) -> list[Block]:
+    """Return the formulas of forgetting, and their figures."""
+    formulas = [f"**{name}** = {formula}" for name, formula in r.FORMULAS]
+    kappa = ", ".join(f"{n} {percent(k)}" for n, k in found.kappa.items())
+    formulas.append(f"kappa, the degradation allowed, in points: {kappa or ABSENT}")
+    head = ["system", *(f"degradation {n}, %" for n in found.retention_sets)]
+    head += ["mean degradation, %", "gate", "new-domain gain, %"]
+    rows, gates = [], []
+    for s in found.adapted:
+        rows.append(
+            [
+                s.label,
+                *(signed(found.degradation.get((s.name, n)), -1) for n in found.retention_sets),
+                signed(found.mean_degradation.get(s.name), -1),
+                Cell(_gate(found, s), found.gate.get(s.name), _tone(found, s)),
+                signed(found.new_gain.get(s.name), 1),
+            ]
+        )
+        gates.append([s.label, *(_allowed(found, s, name) for name in found.retention_sets)])
+    if not rows:
+        return [Prose("No adapted experiment.")]
+    caption = "E is an error rate. "
+    if any(len(s.runs) > 1 for s in found.systems):
+        caption += (
+            "Of several seeds: the formula of the mean rates; its interval over utterances; the "
+            "range of the seeds' own figures. Coloured where all of these have one sign."
+        )
+    head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in found.kappa.items())]
+    told = "The gate, set by set: how much worse than the base, of what kappa allows, in points."
+    return [Bullets(formulas), table(head, rows, caption), table(head_gate, gates, told)]
+
+
+def _allowed(found: Analysis, system: System, name: str) -> Cell:
+    rise = found.rise(system, name)
+    if rise is None:
+        return Cell(ABSENT)
+    passed = rise < found.kappa[name]
+    text = f"{percent(rise, sign=True)} {'pass' if passed else 'FAIL'}"
+    return Cell(text, rise, "good" if passed else "bad")
 
 
 def rivals(found: Analysis) -> list[Block]:
@@ -60,7 +188,7 @@ def cost(found: Analysis) -> list[Block]:
         if t is not None and t.trainable is not None and t.total:
             trained = f"{t.trainable:,} of {t.total:,}"
             share = f"{100 * t.trainable / t.total:.2f} %"
-        took = seconds(s)
+        took = s.seconds_per_step
         first = s.runs[0]
         sizes = (first.adapter_bytes, first.means_bytes, first.checkpoint_bytes)
         told = ABSENT if took is None else f"{took:.3f}"
@@ -78,8 +206,8 @@ def cost(found: Analysis) -> list[Block]:
             "trainings, data loading included; whatever else the machine did is in them."
         ),
     ]
-    by_role = {s.role: s for s in reversed(found.systems)}
-    lora, blora = (seconds(by_role.get(role)) for role in ("lora", "blora"))
+    steps = {s.role: s.seconds_per_step for s in reversed(found.systems)}
+    lora, blora = steps.get("lora"), steps.get("blora")
     if lora and blora:
         told = f"BLoRA's step takes {blora / lora:.2f} times LoRA's (median over epochs)."
         blocks.append(Prose(told))
@@ -108,18 +236,18 @@ def sparsity(found: Analysis) -> list[Block]:
     return [table((*head, "energy in top 1 %, %", "Hoyer"), rows, caption)]
 
 
-def missing(found: Analysis, pictures: Mapping[str, Picture], words: Words) -> list[Block]:
+def missing(found: Analysis, undrawn: Sequence[str], words: Texts) -> list[Block]:
     """Return the section of what could not be shown."""
-    notes = notes_of(found, pictures, words)
+    notes = missing_notes(found, undrawn, words)
     return [Bullets(notes) if notes else Prose("Nothing.")]
 
 
-def notes_of(found: Analysis, pictures: Mapping[str, Picture], words: Words) -> list[str]:
+def missing_notes(found: Analysis, undrawn: Sequence[str], words: Texts) -> list[str]:
     """Return everything that could not be shown, and why."""
     runs = [run for s in found.systems for run in s.runs]
     notes = [f"{e.label} (`{e.name}`): {note}" for e in runs for note in e.notes]
     notes += [*found.notes, *words.notes]
-    notes += [f"{n} was not drawn: there was nothing to draw" for n in PLOTS if n not in pictures]
+    notes += [f"{n} was not drawn: there was nothing to draw" for n in undrawn]
     for e in runs:
         if e.adapted:
             notes += _scale_one(e)
@@ -148,7 +276,7 @@ def _scale_one(e: Experiment) -> list[str]:
 
 def conditions(found: Analysis, exp: Path, command: str) -> list[Block]:
     """Return machine, versions, what intervals cover, how each experiment was trained."""
-    items = [f"{what}: {value}" for what, value in made_under.conditions(exp)]
+    items = [f"{what}: {value}" for what, value in made_under(exp)]
     items.append(
         "intervals: 1,000 bootstrap draws over utterances, seed 0; systems are compared on the "
         "same draws; nothing in them of other speakers or recordings"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espnet_blora.report.systems import System
+from espnet_blora.report.experiments import System
 from espnet_blora.scoring import describe_normalisation
 
 
@@ -74,3 +74,9 @@ def unlike(treated: dict[str, Treatment]) -> list[str]:
         f"The sets are not treated alike ({said}). Compare systems within a set, not one set with "
         "another; a mean over sets that differ mixes their treatments."
     ]
+
+
+def comparable(systems: Sequence[System], name: str) -> bool:
+    """Tell whether systems were scored on the same utterances and reference tokens of a set."""
+    shapes = {s.shape(name) for s in systems}
+    return len(shapes) == 1 and None not in shapes

@@ -2,9 +2,10 @@
 
 import pytest
 
-from espnet_blora.report.analysis import analyse
-from espnet_blora.report.systems import grouped
-from espnet_blora.report.worst import Words, change_table, changed, wrong_tokens
+from espnet_blora.report.collect import Texts
+from espnet_blora.report.estimates import analyse
+from espnet_blora.report.experiments import make_systems
+from espnet_blora.report.most_changed import change_table, changed, wrong_tokens
 from espnet_blora.scoring import score
 
 from .conftest import experiment, trio
@@ -26,7 +27,7 @@ def test_the_most_changed_come_first():
 def test_of_several_seeds_the_mean_counts_and_the_worst_is_shown():
     base = experiment("base", {"old": 0})
     runs = [experiment("lora", {"old": 0}, name=f"asr_lora_seed{n}", extra=n * 2) for n in (1, 2)]
-    base, lora = grouped([base, *runs])
+    base, lora = make_systems([base, *runs])
     (one,) = changed(base, lora, "old", worse=True).most
     assert (one.id, one.before, one.after) == ("old-00", 0, 3)
     assert one.run.name == "asr_lora_seed2"
@@ -39,11 +40,6 @@ def test_other_references_are_not_compared():
         changed(base, lora, "old", worse=True)
 
 
-def read(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.split(" ")[0]: line.partition(" ")[2] for line in lines}
-
-
 def test_words_are_shown_and_the_wrong_ones_marked(tmp_path):
     base, lora, _ = systems = trio((2, 2), (3, 1))
     (tmp_path / "old").mkdir()
@@ -54,7 +50,7 @@ def test_words_are_shown_and_the_wrong_ones_marked(tmp_path):
         (place / "text").write_text(f"old-01 {words}\n")
         system.runs[0].decoded["old"] = place
     found = analyse(systems, ["new"], ["old"])
-    words = Words(tmp_path, read)
+    words = Texts(tmp_path)
     change = changed(base, lora, "old", 2, worse=True)
     first, second = change_table(found, lora, "old", change, words).rows
     said = ["old-01", "One two", "one two", "One, TOO", "1 → 3 of 10"]
@@ -66,7 +62,7 @@ def test_words_are_shown_and_the_wrong_ones_marked(tmp_path):
 
 def test_texts_that_are_gone_are_noted_once(tmp_path):
     base, lora, _ = systems = trio((2, 2), (3, 1))
-    words = Words(tmp_path, read)
+    words = Texts(tmp_path)
     found = analyse(systems, ["new"], ["old"])
     for name in ("old", "new"):
         change = changed(base, lora, name, worse=name == "old")

@@ -1,0 +1,222 @@
+"""From what was asked for to files: collect, analyse, draw, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_blora.report import by_experiment, calibration, most_changed, plots, sections, verdict
+from espnet_blora.report.calibration import Confident
+from espnet_blora.report.collect import Texts, collect, folders_of
+from espnet_blora.report.estimates import Analysis, analyse
+from espnet_blora.report.experiments import SEED, Experiment, make_systems
+from espnet_blora.report.page import Block, Page, Picture, Section, page_html, page_markdown
+from espnet_blora.utils import atomic
+
+TITLE = "What was gained, what was forgotten"
+SCATTER, BARS, SPARSITY = (f"retention_{name}.png" for name in ("scatter", "bars", "sparsity"))
+RELIABILITY, RISK = (f"retention_{name}.png" for name in ("reliability", "risk_coverage"))
+PLOTS: dict[str, Callable[[Path, Analysis, Sequence[Confident]], Picture | None]] = {
+    SCATTER: lambda path, analysis, _: plots.scatter(path, analysis),
+    BARS: lambda path, analysis, _: plots.bars(path, analysis),
+    SPARSITY: lambda path, analysis, _: plots.sparsity(path, analysis),
+    RELIABILITY: lambda path, _, confident: calibration.reliability(path, confident),
+    RISK: lambda path, _, confident: calibration.risk(path, confident),
+}
+"""File -> what draws it, or returns None (and draws no file) where there is nothing to draw."""
+
+
+@dataclass
+class Request:
+    """What a report is asked for; the names are those of the program's options.
+
+    Attributes:
+        roles: `base`, `lora`, `blora` -> names (blanks between), None for the default.
+        kappa: Retention set -> degradation allowed, as a difference of rates.
+        command: What the page says it was made by.
+    """
+
+    exp: Path
+    dump: Path
+    test_sets: Sequence[str]
+    retention_sets: Sequence[str]
+    kappa: dict[str, float]
+    roles: dict[str, str | None] = field(default_factory=dict)
+    others: Sequence[str] = ()
+    experiments: Sequence[str] = ()
+    tag: str = ""
+    groups: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    compare: Sequence[str] = ()
+    inference_tag: str = "decode"
+    command: str = ""
+
+    @property
+    def sets(self) -> list[str]:
+        """All sets, the new domain first."""
+        return [*self.test_sets, *self.retention_sets]
+
+
+def build(request: Request) -> tuple[list[Path], int]:
+    """Write the report into `request.exp`; return its files and how many things are missing.
+
+    Raises:
+        FileNotFoundError: `exp` is not a folder; nothing is written.
+        ValueError: Sets, groups, labels or pairs make no sense; nothing is written.
+    """
+    exp, sets = request.exp, request.sets
+    if not exp.is_dir():
+        raise FileNotFoundError(f"{exp}: no such folder; run the recipe first, or give --exp")
+    if not request.test_sets or not request.retention_sets or len(set(sets)) != len(sets):
+        raise ValueError(
+            "--test_sets and --retention_sets need at least one set each, and none twice; found "
+            f"{' '.join(request.test_sets)!r} and {' '.join(request.retention_sets)!r}"
+        )
+    # From experiments to systems to estimates. The files by experiment come first: the analysis
+    # sets scores aside that cannot be compared.
+    experiments = gather(request)
+    systems = make_systems(experiments, request.groups, request.labels)
+    rows = list(by_experiment.csv_rows(experiments, request.test_sets, sets))
+    results = by_experiment.results_md(experiments, sets, exp, request.inference_tag)
+    analysis = analyse(
+        systems, request.test_sets, request.retention_sets, request.kappa, request.compare
+    )
+    texts = Texts(request.dump)
+    confident, doubts = calibration.collect_confidences(analysis, texts)
+
+    pictures = {}
+    for name, draw in PLOTS.items():
+        picture = draw(exp / name, analysis, confident)
+        if picture is None:
+            (exp / name).unlink(missing_ok=True)  # one of an earlier run would be believed
+        else:
+            pictures[name] = picture
+
+    blocks = page_sections(analysis, pictures, texts, confident, doubts, request)
+    page = Page(
+        TITLE,
+        analysis.warnings,
+        verdict.headline(analysis),
+        [Section(title, content) for title, content in blocks.items() if content],
+    )
+    files = {
+        "RESULTS.md": results,
+        "retention.md": page_markdown(page),
+        "retention.html": page_html(page),
+        "retention.csv": by_experiment.csv_text(rows, analysis),
+    }
+    for name, text in files.items():
+        # what is not Unicode in a file's name becomes a mark
+        atomic.write(exp / name, text.encode("utf-8", "backslashreplace"))
+    missing = len(sections.missing_notes(analysis, undrawn(pictures), texts))
+    return [exp / name for name in (*files, *pictures)], missing
+
+
+def page_sections(
+    analysis: Analysis,
+    pictures: Mapping[str, Picture],
+    texts: Texts,
+    confident: Sequence[Confident],
+    doubts: Sequence[str],
+    request: Request,
+) -> dict[str, list[Block]]:
+    """Return title -> blocks of every section, in the page's order; empty ones are not shown.
+
+    Args:
+        analysis: All figures.
+        pictures: The plots that could be drawn, by file.
+        texts: Words of references and hypotheses.
+        confident: What is known of the systems' confidences.
+        doubts: Confidences that could not be used.
+        request: What the report was asked for.
+    """
+
+    def drawn(*names: str) -> list[Block]:
+        return [pictures[name] for name in names if name in pictures]
+
+    return {
+        "At a glance": [*sections.cards(analysis), *drawn(SCATTER)],
+        "Errors before and after": [*sections.errors(analysis), *drawn(BARS)],
+        "Forgetting, by these formulas": sections.retention(analysis),
+        **{
+            f"{pair.a.label} against {pair.b.label}": verdict.compared(analysis, pair)
+            for pair in analysis.comparisons
+        },
+        "Beside what was published": [verdict.published(analysis)],
+        "The trivial rivals": sections.rivals(analysis),
+        "Utterances that changed most": most_changed.utterances(analysis, texts),
+        "By language and speaker": most_changed.groups(analysis),
+        "Does it know when it is wrong?": calibration.section(
+            confident, drawn(RELIABILITY, RISK), doubts
+        ),
+        "Cost": sections.cost(analysis),
+        "Sparsity": [*sections.sparsity(analysis), *drawn(SPARSITY)],
+        "What is missing here": sections.missing(analysis, undrawn(pictures), texts),
+        "Conditions": sections.conditions(analysis, request.exp, request.command),
+    }
+
+
+def undrawn(pictures: Mapping[str, Picture]) -> list[str]:
+    """Return the plots that every report should have and this one has not."""
+    return [name for name in (SCATTER, BARS, SPARSITY) if name not in pictures]
+
+
+def gather(request: Request) -> list[Experiment]:
+    """Read the experiments asked for, each once, the base first.
+
+    Those given without a role get it from their `config.yaml`: the first method with LoRA and the
+    first with BLoRA, if no option names one.
+    """
+    tag = f"_{request.tag}" if request.tag else ""
+    named = []
+    for role, default in (("base", "asr_none"), ("lora", "asr_lora"), ("blora", "asr_blora")):
+        given = request.roles.get(role)
+        if given is None and (role == "base" or not request.experiments):
+            given = f"{default}{tag}"
+        named += [(word, role) for word in (given or "").split()]
+    named += [(word.rstrip("/"), "other") for word in (*request.others, *request.experiments)]
+    found: dict[Path, Experiment] = {}
+    for word, role in named:
+        for folder in folders_of(request.exp, word):
+            if folder.resolve() not in found:
+                found[folder.resolve()] = collect(folder, role, request.sets, request.inference_tag)
+    experiments = list(found.values())
+    for role in ("lora", "blora"):
+        if not any(e.role == role for e in experiments):
+            _take_role(experiments, role)
+    return experiments
+
+
+def _take_role(experiments: Sequence[Experiment], role: str) -> None:
+    fits = [
+        e
+        for e in experiments
+        if e.role == "other" and not e.full and e.config.get("adapter") == role
+    ]
+    for e in fits:
+        if SEED.sub("", e.name) == SEED.sub("", fits[0].name):
+            e.role = role
+
+
+def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
+    """Read `2` or `ret_en=1 ret_zh=3` (points) as {set: rate}.
+
+    Raises: ValueError for anything else, a set that is left out, or a kappa that is not > 0.
+    """
+    try:
+        if "=" in text:
+            pairs = dict(word.split("=", 1) for word in text.split())
+            found = {name: float(pairs.pop(name)) / 100 for name in retention_sets}
+            if pairs:
+                raise ValueError(f"no retention set is called {', '.join(pairs)}")
+        else:
+            found = dict.fromkeys(retention_sets, float(text) / 100)
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"--kappa {text!r}: give one number, or name=number for each of "
+            f"{', '.join(retention_sets)} ({error})"
+        ) from error
+    if not all(0 < value < float("inf") for value in found.values()):
+        raise ValueError(f"--kappa {text!r}: the degradation allowed must be > 0 and finite")
+    return found
