@@ -23,7 +23,7 @@ adapter=blora # any with an adapter_<name>.yaml, here or shared
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 adapter_scale= # of the adapter's update at decoding
-search=own     # who decodes in stage 12: our batched search, or ESPnet's (espnet)
+search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
 part=          # where a recipe has one language a run (language.sh): in the names of experiments and statistics
 stage=1
@@ -35,7 +35,8 @@ nj=
 inference_nj=
 ngpu=
 inference_tag=
-inference_config=conf/decode.yaml
+inference_config= # by default conf/decode.yaml, here or shared
+dry_run=          # 1: only show the commands
 overrides=()
 corpus_options=()
 own_retention= # 1: --retention_sets was given, so a missing one is a mistake
@@ -45,14 +46,15 @@ rest=()
 adapters() {
     local config
     for config in conf/adapter_*.yaml "${recipes}"/conf/adapter_*.yaml; do
+        [ -f "${config}" ] || continue # the pattern itself, where a recipe has none of its own
         config=${config##*/adapter_}
         echo "${config%.yaml}"
     done | sort -u | paste -sd' '
 }
 
-# adapter_config NAME: its configuration; the recipe's own goes before the shared one
-adapter_config() {
-    if [ -f "conf/adapter_$1.yaml" ]; then echo "conf/adapter_$1.yaml"; else echo "${recipes}/conf/adapter_$1.yaml"; fi
+# config FILE: a configuration; the recipe's own goes before the shared one
+config() {
+    if [ -f "conf/$1" ]; then echo "conf/$1"; else echo "${recipes}/conf/$1"; fi
 }
 
 usage() {
@@ -67,9 +69,10 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
-  --search own|espnet             stage 12: our batched search (default), or ESPnet's: the same texts, slower
+  --search batched|espnet         stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the
                                   adapter; utt2lang may then name them
+  --dry_run                       show the commands, asr.sh's among them, and run none
   --stage N, --stop_stage N       ESPnet's stages (default: ${stage} to ${stop_stage})
   --corpus_dir DIR                where the corpus is
                                   (default: \$${corpus_variable}, local/db.local.sh, db.sh${corpus_default:+, ${corpus_default}})
@@ -94,6 +97,11 @@ read_options() {
         -h | --help)
             usage
             exit 0
+            ;;
+        --dry_run | --dry-run)
+            dry_run=1
+            shift
+            continue
             ;;
         --*=*) die "options have the form --name value; found $1" ;;
         --*) [ $# -ge 2 ] || die "$1 needs a value" ;;
@@ -124,7 +132,7 @@ read_options() {
 
 check_options() {
     local name dset
-    if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f $(adapter_config "${adapter}") ]]; then
+    if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f $(config "adapter_${adapter}.yaml") ]]; then
         die "--adapter ${adapter}: allowed are the names of conf/adapter_*.yaml: $(adapters)"
     fi
     inference_asr_model=valid.acc.best.pth
@@ -135,7 +143,11 @@ check_options() {
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
 
-    [[ ${search} =~ ^(own|espnet)$ ]] || die "--search '${search}': own or espnet is needed"
+    if [ "${search}" = own ]; then
+        log "--search own is called --search batched now"
+        search=batched
+    fi
+    [[ ${search} =~ ^(batched|espnet)$ ]] || die "--search '${search}': batched or espnet is needed"
 
     new_languages=$(tr -s ', ' ' ' <<<"${new_languages}")
     [[ ${new_languages} =~ ^([a-z]{2,3}( |$))*$ ]] ||
@@ -175,4 +187,14 @@ plain() {
     case $2 in
     *[!A-Za-z0-9_.,:=@%+/-]*) die "$1 '$2': only letters, digits and _ . , : = @ % + / - are possible" ;;
     esac
+}
+
+# call COMMAND...: run it, or only show it where --dry_run was given
+call() {
+    if [ -z "${dry_run}" ]; then
+        "$@"
+    else
+        printf '%q ' "$@"
+        echo
+    fi
 }

@@ -37,17 +37,18 @@ name_experiment
 
 # ---- the base model: a published size is fetched once, before jobs race for it ----
 if [ ! -f "${whisper}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 5 ]; then
-    python3 -m espnet_blora.bin.fetch_whisper "${whisper}" || die "--whisper ${whisper} cannot be had, see above"
+    call python3 -m espnet_blora.bin.fetch_whisper "${whisper}" || die "--whisper ${whisper} cannot be had, see above"
 fi
 
 # ---- configurations: the recipe's, with each --set ----
-mkdir -p "${asr_exp}"
+call mkdir -p "${asr_exp}"
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
-    python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
-        conf/train.yaml "$(adapter_config "${adapter}")" "${settings[@]}"
+    call python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
+        conf/train.yaml "$(config "adapter_${adapter}.yaml")" "${settings[@]}"
 fi
 if [ "${stop_stage}" -ge 12 ]; then
-    python3 -m espnet_blora.bin.make_config --output "${asr_exp}/${inference_tag}.yaml" "${inference_config}"
+    call python3 -m espnet_blora.bin.make_config --output "${asr_exp}/${inference_tag}.yaml" \
+        "${inference_config:-$(config decode.yaml)}"
 fi
 
 # ---- data, tokens, statistics: shared by all adapters, so one run at a time ----
@@ -61,7 +62,7 @@ if [ "${stage}" -le 10 ]; then
     leave_out_absent_sets
     if [ "${stage}" -gt 1 ] && [ "${stage}" -le 4 ]; then check_data; fi # stage 1 checks what it makes
     run_stages "${first}" 4
-    if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then list_dropped; fi
+    if [ "${stage}" -le 4 ] && [ "${stop_stage}" -ge 4 ]; then call list_dropped; fi
     run_stages 5 9
     if [ "${adapter}" != none ]; then run_stages 10 10; fi
     unlock
@@ -73,7 +74,7 @@ fi
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
     if [ "${adapter}" = none ]; then
         log "no adapter: ${asr_exp} gets the base model"
-        python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
+        call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
             --token_list "${token_list}" --output_dir "${asr_exp}"
     else
         if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
@@ -85,4 +86,4 @@ fi
 # ---- decoding, scoring; packing and upload if asked for ----
 choose_sclite_options
 run_stages 12 100
-log "done: ${asr_exp}"
+[ -n "${dry_run}" ] || log "done: ${asr_exp}"

@@ -51,6 +51,7 @@ choose_sets() {
 leave_out_absent_sets() {
     local dset here=() gone=()
     [ -n "${corpus}" ] && [ "${stop_stage}" -ge 2 ] && [ ${#kept_sets[@]} -gt 0 ] || return 0
+    [ -z "${dry_run}" ] || [ "${stage}" -gt 1 ] || return 0 # stage 1, which finds them, does not run
     for dset in "${kept_sets[@]}"; do
         if [ -f "data/${dset}/wav.scp" ] || [ -f "${dumpdir}/raw/${dset}/wav.scp" ] || [ "${dset}" = "${valid_set}" ]; then
             here+=("${dset}")
@@ -78,7 +79,7 @@ run_stages() {
         vocabulary=${new_languages// /-} # a place of its own for the token list, which is all that --lang does here
     fi
     if [ "${first}" -ge 12 ] && [ -n "${adapter_scale}" ]; then launcher+=" --adapter-scale ${adapter_scale}"; fi
-    if [ "${first}" -ge 12 ] && [ "${search}" != own ]; then launcher+=" --search ${search}"; fi
+    if [ "${first}" -ge 12 ] && [ "${search}" = espnet ]; then launcher+=" --search ${search}"; fi
     data_opts="--corpus_dir ${corpus_dir} --nj ${nj}"
     if [ -n "${corpus}" ]; then
         data_opts+=" --clips_dir ${clips_dir}"
@@ -87,7 +88,7 @@ run_stages() {
         [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_options $(IFS=, && echo "${corpus_options[*]}")"
     fi
     for name in ${data_options[@]+"${data_options[@]}"}; do data_opts+=" --${name} ${!name}"; done
-    ./asr.sh \
+    call ./asr.sh \
         --stage "${first}" --stop_stage "${last}" \
         --python "${launcher}" \
         --nj "${nj}" --inference_nj "${inference_nj}" --ngpu "${ngpu}" --gpu_inference "${gpu_inference}" \
@@ -106,6 +107,7 @@ run_stages() {
 
 # lock FILE: hold it until this script ends or unlocks, waiting for another run that has it
 lock() {
+    [ -z "${dry_run}" ] || return 0
     mkdir -p "$(dirname "$1")"
     exec 9>"$1"
     if ! command -v flock >/dev/null; then
@@ -141,7 +143,7 @@ check_data() {
     [ "${stop_stage}" -ge 3 ] || return 0
     dirs=("data/${train_set}" "data/${valid_set}")
     for dset in "${eval_sets[@]}"; do [ "${dset}" = "${valid_set}" ] || dirs+=("data/${dset}"); done
-    python3 -m espnet_blora.bin.validate_data --mono_16k --new_languages "${new_languages}" "${dirs[@]}" || die "the data cannot be used, see above"
+    call python3 -m espnet_blora.bin.validate_data --mono_16k --new_languages "${new_languages}" "${dirs[@]}" || die "the data cannot be used, see above"
 }
 
 # choose_sclite_options: -c NOASCII makes each character outside ASCII a word of its own: right for Han and Kana,

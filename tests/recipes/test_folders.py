@@ -25,6 +25,12 @@ def setting(recipe, name, file="run.sh"):
     return ""
 
 
+def config(recipe, name):
+    """The recipe's own configuration, else the shared one, as run.sh chooses it."""
+    own = recipe / "conf" / name
+    return own if own.is_file() else make_config.SHARED / name
+
+
 def ids(paths):
     return {"argvalues": paths, "ids": [p.parent.name for p in paths]}
 
@@ -52,7 +58,7 @@ def test_links_lead_into_the_template_only(recipe):
 @pytest.mark.parametrize("adapter", ["none", "lora", "blora", "full"])
 @pytest.mark.parametrize("recipe", **ids(RECIPES))
 def test_configurations_are_valid(recipe, adapter, tmp_path):
-    files = [str(recipe / "conf" / name) for name in ("train.yaml", f"adapter_{adapter}.yaml")]
+    files = [str(config(recipe, name)) for name in ("train.yaml", f"adapter_{adapter}.yaml")]
     make_config.main([*files, "--output", str(tmp_path / "train.yaml")])
     conf = yaml.safe_load((tmp_path / "train.yaml").read_text())
     assert "include" not in conf
@@ -61,8 +67,19 @@ def test_configurations_are_valid(recipe, adapter, tmp_path):
     assert conf["use_adapter"] is (adapter in ("lora", "blora"))
     if conf["use_adapter"]:
         parse_config(adapter, conf["adapter_conf"])
-    decode = make_config.load(recipe / "conf" / "decode.yaml")
+    decode = make_config.load(config(recipe, "decode.yaml"))
     assert decode["ctc_weight"] == 0 and decode["beam_size"] >= 1
+
+
+@pytest.mark.parametrize("recipe", **ids(RECIPES))
+def test_a_configuration_of_its_own_says_more_than_the_shared_one(recipe):
+    """run.sh takes the shared file by itself; that `include` is not ESPnet's word is said first."""
+    for path in (recipe / "conf").glob("*.yaml"):
+        text = path.read_text()
+        own = yaml.safe_load(text)
+        if own.pop("include", None):
+            assert own, path
+            assert "`include`" in text.splitlines()[0], path
 
 
 @pytest.mark.parametrize("recipe", **ids(OURS))

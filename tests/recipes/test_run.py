@@ -186,6 +186,27 @@ def test_who_decodes_reaches_decoding_only(recipe):
     found = run(recipe, "--adapter", "lora", "--stage", "11", "--search", "espnet")
     assert "--search" not in found[0]["--python"]
     assert found[1]["--python"].endswith("--search espnet")
+    (recipe / "calls").unlink()
+    for name in ("own", "batched"):  # the old name is kept for one release
+        assert "--search" not in run(recipe, "--stage", "12", "--search", name)[-1]["--python"]
+
+
+def test_a_dry_run_shows_every_command_and_runs_none(recipe):
+    before = sorted(recipe.rglob("*"))
+    done = subprocess.run(
+        ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", "--ngpu", "0", "--dry-run"],
+        cwd=recipe,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(recipe.rglob("*")) == before
+    shown = [shlex.split(line) for line in done.stdout.splitlines()]
+    asr = [dict(zip(w[1::2], w[2::2], strict=True)) for w in shown if w[0] == "./asr.sh"]
+    assert ranges(asr)[:4] == [(1, 4), (5, 9), (10, 10), (11, 11)]
+    assert asr[-1]["--test_sets"] == "test_cs ret_en ret_zh"
+    assert [w[2] for w in shown if w[0] == "python3"] == ["espnet_blora.bin.make_config"] * 2
 
 
 def test_where_the_audio_goes(recipe):
@@ -241,7 +262,7 @@ def test_other_options_go_to_asr(recipe):
         (["--stage", "x"], "--stage 'x': a number is needed"),
         (["--nj", "many"], "--nj 'many': a number is needed"),
         (["--adapter_scale", "half"], "a number such as 0.7"),
-        (["--search", "kaldi"], "own or espnet is needed"),
+        (["--search", "kaldi"], "--search 'kaldi'"),
         (["--test_sets", ""], "at least one set"),
         (["--test_sets", "a;b"], "set 'a;b'"),
         (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),
@@ -259,9 +280,12 @@ def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert not (recipe / "hacked").exists()
 
 
-def test_an_adapter_without_a_configuration_here_has_the_shared_one(recipe):
-    (recipe / "conf" / "adapter_dama.yaml").unlink()
-    run(recipe, "--adapter", "dama", "--stage", "11", "--stop_stage", "11")
+def test_without_a_configuration_here_there_is_the_shared_one(recipe):
+    for path in [*(recipe / "conf").glob("adapter_*.yaml"), recipe / "conf" / "decode.yaml"]:
+        path.unlink()
+    run(recipe, "--adapter", "dama", "--stage", "11")
+    decode = yaml.safe_load((recipe / "exp" / "asr_dama" / "decode.yaml").read_text())
+    assert decode == make_config.load(make_config.SHARED / "decode.yaml")
     shared = make_config.load(make_config.SHARED / "adapter_dama.yaml")
     made = yaml.safe_load((recipe / "exp" / "asr_dama" / "train.yaml").read_text())
     assert made["adapter"] == "dama"
