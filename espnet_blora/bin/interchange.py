@@ -1,18 +1,22 @@
 """Exchange data with the BLoRA authors' programs: their six-field TAB format."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
 from espnet_blora.data import interchange
 from espnet_blora.data.records import Ledger
+from espnet_blora.utils.program import Parser, run_program
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def get_parser() -> Parser:
+    """Return the command line's parser."""
+    parser = Parser("interchange", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="from a data directory to a file")
     export.add_argument("directory", help="Kaldi data directory")
@@ -32,23 +36,23 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Convert, and list what was left out beside the result; status 2 and one line on a mistake."""
-    args = get_parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    return run_program(get_parser(), work, argv)
+
+
+def work(args: argparse.Namespace) -> None:
+    """Convert, and list what was left out beside the result."""
     ledger = Ledger()
-    try:
-        if args.command == "export":
-            result, listing = args.file, Path(f"{args.file}.left_out.tsv")
-            count = interchange.export_directory(args.directory, args.file, ledger, args.training)
-        else:
-            result, listing = args.directory, Path(args.directory, "left_out.tsv")
-            count = interchange.import_file(
-                args.file, args.directory, args.language, ledger, args.training
-            )
-        ledger.write(listing)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"interchange: {error}\n")
-        sys.exit(2)
+    if args.command == "export":
+        result, listing = args.file, Path(f"{args.file}.left_out.tsv")
+        count = interchange.export_directory(args.directory, args.file, ledger, args.training)
+    else:
+        result, listing = args.directory, Path(args.directory, "left_out.tsv")
+        count = interchange.import_file(
+            args.file, args.directory, args.language, ledger, args.training
+        )
+    ledger.write(listing)
     lines = [f"{result}: {count:,} utterances"]
     lines += [f"  left out, {reason}: {n:,}" for reason, n in ledger.counts().items()]
     lines += [f"  kept, {what}: {n:,}" for what, n in ledger.note_counts().items()]
@@ -58,4 +62,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

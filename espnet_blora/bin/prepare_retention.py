@@ -1,7 +1,7 @@
-"""Prepare retention sets of other corpora, those that are at hand, and say which are not.
+"""Prepare those retention sets of other corpora that this machine has, and name the others.
 
-The names say what is wanted: librispeech_test_clean, aishell_test, commonvoice_es_test, ...; the
-variables LIBRISPEECH, AISHELL, COMMONVOICE, ... say where it is.
+The name of a set tells its corpus: librispeech_test_clean, aishell_test, commonvoice_es_test, ...;
+the environment variables LIBRISPEECH, AISHELL, COMMONVOICE, ... tell where a corpus is.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.data import registry
 from espnet_blora.data.corpora.common import SetAbsentError
 from espnet_blora.data.prepare import prepare
+from espnet_blora.data.registry import corpus_folder, parse_set_name
+from espnet_blora.utils.program import Parser, run_program
+
+log = logging.getLogger(__name__)
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python3 -m espnet_blora.bin.prepare_retention",
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser("prepare_retention", __doc__)
     parser.add_argument("sets", nargs="+", help="names of data directories")
     parser.add_argument("--data_dir", default="data", help="where the Kaldi directories go")
     parser.add_argument("--clips_dir", default="downloads", help="where the audio goes")
@@ -33,39 +32,37 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare what is there; a user's mistake is one line and status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    args = get_parser().parse_args(argv)
-    try:
-        wanted = [registry.parse_set_name(name) for name in args.sets]
-        for one in [] if args.check else wanted:
-            folder = registry.corpus_folder(one.corpus)
-            if isinstance(folder, str):
-                kept = (Path(args.data_dir) / one.name / "wav.scp").is_file()
-                outcome = "kept as it was prepared before" if kept else "left out"
-                logging.warning("%s: %s: %s", outcome, one.name, folder)
-                continue
-            prefix = one.name.removesuffix(one.set)
-            audio = Path(args.clips_dir) / one.corpus.name
-            try:
-                summary = prepare(
-                    one.corpus,
-                    folder,
-                    [one.set],
-                    args.data_dir,
-                    audio,
-                    one.options,
-                    args.nj,
-                    prefix,
-                )
-            except SetAbsentError as error:
-                logging.warning("left out: %s: %s", one.name, error)
-                continue
-            sys.stdout.write("\n".join(summary.lines()) + "\n")
-    except (ValueError, OSError, RuntimeError) as error:
-        logging.error("%s", error)
-        return 2
-    return 0
+    """Run the program."""
+    return run_program(get_parser(), work, argv)
+
+
+def work(args: argparse.Namespace) -> None:
+    """Prepare the sets whose corpora are there; log a warning for each of the others."""
+    sets = [parse_set_name(name) for name in args.sets]
+    if args.check:
+        return
+    for retention in sets:
+        folder = corpus_folder(retention.corpus)
+        if isinstance(folder, str):
+            prepared = (Path(args.data_dir) / retention.name / "wav.scp").is_file()
+            outcome = "kept as it was prepared before" if prepared else "left out"
+            log.warning("%s: %s: %s", outcome, retention.name, folder)
+            continue
+        try:
+            summary = prepare(
+                retention.corpus,
+                folder,
+                [retention.set],
+                args.data_dir,
+                Path(args.clips_dir) / retention.corpus.name,
+                retention.options,
+                args.nj,
+                prefix=retention.name.removesuffix(retention.set),
+            )
+        except SetAbsentError as error:
+            log.warning("left out: %s: %s", retention.name, error)
+            continue
+        sys.stdout.write("\n".join(summary.lines()) + "\n")
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
         try:
             yield from pool.map(_cut_job, jobs, chunksize=chunk)
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise ChildProcessError(
                 "a process that cuts audio was killed (out of memory?); use a smaller nj"
             ) from error
         finally:

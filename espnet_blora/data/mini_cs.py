@@ -13,9 +13,7 @@ embeddings frozen, cannot teach it.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -243,12 +241,12 @@ def build(
     sets: list[str] | None = None,
     nj: int = 2,
     scale: float = 1.0,
-    audio_dir: str | Path | None = None,
+    clips_dir: str | Path | None = None,
 ) -> dict[str, int]:
     """Write data directories `out_dir/<set>` and their audio, 16 kHz mono 16-bit WAV.
 
     Args: sets: names out of `SETS` (default all); nj: processes; scale: the share of every set
-    that is made, from its beginning; audio_dir: where `<set>/<id>.wav` go (default
+    that is made, from its beginning; clips_dir: where `<set>/<id>.wav` go (default
     `out_dir/audio`); paths in wav.scp are as given here, relative or absolute.
 
     Returns: utterances per set.
@@ -260,11 +258,11 @@ def build(
         raise ValueError(f"nj must be at least 1, found {nj}")
     chosen = plan(sets, scale)
     out_dir = Path(out_dir)
-    audio_dir = Path(audio_dir) if audio_dir is not None else out_dir / "audio"
+    clips_dir = Path(clips_dir) if clips_dir is not None else out_dir / "audio"
     # spawn: the workers must not carry this process's threads and libraries into every fork
     with ProcessPoolExecutor(nj, mp_context=get_context("spawn")) as pool:
         for name, utterances in chosen.items():
-            folder = audio_dir / name
+            folder = clips_dir / name
             folder.mkdir(parents=True, exist_ok=True)
             wav = {u.id: str(folder / f"{u.id}.wav") for u in utterances}
             started, done, samples = time.monotonic(), 0, 0
@@ -287,25 +285,3 @@ def build(
                 f"{2 * samples / 1e6:.0f} MB in {folder}, {time.monotonic() - started:.0f} s"
             )
     return {name: len(utterances) for name, utterances in chosen.items()}
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """The command line of `python -m espnet_blora.data.mini_cs`."""
-    parser = argparse.ArgumentParser(description="Make the corpus mini_cs with espeak-ng.")
-    parser.add_argument("out_dir", help="the data directories go to OUT_DIR/<set>")
-    parser.add_argument("--audio_dir", help="the audio goes to AUDIO_DIR/<set> [OUT_DIR/audio]")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"of {' '.join(SETS)} [all]")
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of every set to make")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Make the corpus."""
-    args = get_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    build(args.out_dir, args.sets, args.nj, args.scale, args.audio_dir)
-
-
-if __name__ == "__main__":
-    main()

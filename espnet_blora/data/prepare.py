@@ -111,13 +111,13 @@ def prepare(
     root: str | Path,
     sets: Sequence[str],
     data_dir: str | Path,
-    audio_dir: str | Path,
+    clips_dir: str | Path,
     options: Mapping[str, str] | None = None,
     nj: int = 1,
     prefix: str = "",
     max_lost: float = 0.05,
 ) -> Summary:
-    """Write `data_dir/<prefix><set>` and `audio_dir/<prefix><set>/<id>.flac` for each set.
+    """Write `data_dir/<prefix><set>` and `clips_dir/<prefix><set>/<id>.flac` for each set.
 
     Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur and `left_out.tsv`:
     what the reader or this function left out or found odd. Blanks in texts become single; control
@@ -132,7 +132,7 @@ def prepare(
     """
     options = dict(options or {})
     names = list(dict.fromkeys(sets))
-    _check_request(corpus, names, options, str(audio_dir))
+    _check_request(corpus, names, options, str(clips_dir))
     found = corpus.find(Path(root))
     ledger = Ledger()
     records = corpus.read(found, names, ledger, options)
@@ -141,14 +141,14 @@ def prepare(
         utterances = sorted(records[name], key=lambda u: u.id)
         _check_records(corpus, name, utterances)
         work = _Set(
-            name, utterances, Path(data_dir, prefix + name), Path(audio_dir, prefix + name), ledger
+            name, utterances, Path(data_dir, prefix + name), Path(clips_dir, prefix + name), ledger
         )
         done.append(work.prepare(corpus.sets[name], nj, max_lost))
     return Summary(corpus.name, found, tuple(done), ledger.counts(), ledger.note_counts())
 
 
 def _check_request(
-    corpus: Corpus, names: Sequence[str], options: Mapping[str, str], audio_dir: str
+    corpus: Corpus, names: Sequence[str], options: Mapping[str, str], clips_dir: str
 ) -> None:
     unknown = [name for name in names if name not in corpus.sets]
     if unknown or not names:
@@ -157,8 +157,8 @@ def _check_request(
             f"it has {', '.join(corpus.sets)}"
         )
     check_options(corpus, options)
-    if any(char.isspace() for char in audio_dir):
-        raise ValueError(f"audio folder {audio_dir!r} holds a blank, which ends a path in wav.scp")
+    if any(char.isspace() for char in clips_dir):
+        raise ValueError(f"audio folder {clips_dir!r} holds a blank, which ends a path in wav.scp")
 
 
 def _check_records(corpus: Corpus, name: str, utterances: Sequence[Utterance]) -> None:

@@ -3,13 +3,13 @@
 #
 # Sourced by local/data.sh after path.sh, with its arguments. It says before: corpus, sets (those of the corpus); and,
 # where one language is run at a time, lang= and hours=, whose values then stand in the names of the sets.
-#   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_options KEY=VALUE,KEY=VALUE]
+#   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_option KEY=VALUE,KEY=VALUE]
 #   [--lang FOLDER --hours H] [--new_languages CODE,CODE]
 corpus_dir=
 clips_dir=downloads
 nj=1
 retention_sets=
-corpus_options=
+corpus_option=
 new_languages=
 # shellcheck disable=SC1091
 . utils/parse_options.sh
@@ -26,14 +26,14 @@ if [ ${#foreign[@]} -gt 0 ]; then # hours before they are prepared
 fi
 
 read_options=()
-for option in ${corpus_options//,/ }; do read_options+=(--option "${option}"); done
+for option in ${corpus_option//,/ }; do read_options+=(--corpus_option "${option}"); done
 # prepare_sets PREFIX "SETS": data/PREFIX<set>
 prepared=()
 prepare_sets() {
     local name
     log "${corpus}: $2${1:+ of ${lang}}"
-    python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --root "${corpus_dir}" --sets "$2" --prefix "$1" \
-        --data_dir data --audio_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
+    python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --corpus_dir "${corpus_dir}" --sets "$2" --prefix "$1" \
+        --data_dir data --clips_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
     for name in $2; do prepared+=("$1${name}"); done
 }
 if [ -z "${lang:-}" ]; then

@@ -85,7 +85,7 @@ run_stages() {
         data_opts+=" --clips_dir ${clips_dir}"
         [ ${#kept_sets[@]} -eq 0 ] || data_opts+=" --retention_sets $(IFS=, && echo "${kept_sets[*]}")"
         [ -z "${new_languages}" ] || data_opts+=" --new_languages ${new_languages// /,}"
-        [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_options $(IFS=, && echo "${corpus_options[*]}")"
+        [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_option $(IFS=, && echo "${corpus_options[*]}")"
     fi
     for name in ${data_options[@]+"${data_options[@]}"}; do data_opts+=" --${name} ${!name}"; done
     call ./asr.sh \

@@ -43,10 +43,10 @@ def test_what_was_prepared_before_is_said_to_stay(places, monkeypatch, caplog):
     assert "kept as it was prepared before: librispeech_test_clean" in caplog.text
 
 
-def test_names_are_checked_before_anything_is_prepared(places, caplog):
+def test_names_are_checked_before_anything_is_prepared(places, capsys):
     top, folders = places
     assert main(["librispeech_test_clean", "librispeech_tset", *folders]) == 2
-    assert "librispeech has the sets" in caplog.text
+    assert "librispeech has the sets" in capsys.readouterr().err
     assert not (top / "data").exists()
     assert main(["--check", "librispeech_test_clean", *folders]) == 0
     assert not (top / "data").exists()

@@ -16,9 +16,7 @@ def directory(tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as caught:
-        validate_data.main(list(map(str, arguments)))
-    return caught.value.code
+    return validate_data.main(list(map(str, arguments)))
 
 
 def test_good_and_bad(directory, caplog):
@@ -32,9 +30,15 @@ def test_good_and_bad(directory, caplog):
 
 def test_every_directory_is_looked_at(directory, tmp_path, caplog):
     caplog.set_level("INFO")
-    assert run(tmp_path / "nosuch", directory) == 1
-    assert "nosuch: no such data directory" in caplog.text
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", directory) == 1
+    assert "empty/wav.scp" in caplog.text
     assert f"{directory}: 1 utterances" in caplog.text
+
+
+def test_a_directory_that_is_not_there_is_a_mistake(directory, tmp_path, capsys):
+    assert run(directory, tmp_path / "nosuch") == 2
+    assert str(tmp_path / "nosuch") in capsys.readouterr().err
 
 
 def test_audio_can_be_left_out(directory, tmp_path):
@@ -50,6 +54,7 @@ def test_languages_are_whispers(directory, caplog):
     kaldi.write_keyed(directory / "utt2lang", {"u1": "rw"})
     assert run(directory, "--new_languages", "kab") == 1
     assert run(directory, "--new_languages", "kab,rw") == 0
+    assert run(directory, "--new_languages", "kab rw") == 0
     (directory / "utt2lang").unlink()
     assert run(directory) == 1
     assert "awk" in caplog.text

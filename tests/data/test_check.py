@@ -10,9 +10,8 @@ from tests.data.layouts import toy
 
 def program(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(check_corpus, "get_corpus", lambda name: toy.CORPUS)
-    with pytest.raises(SystemExit) as caught:
-        check_corpus.main(["toy", *map(str, arguments)])
-    return caught.value.code, *capsys.readouterr()
+    status = check_corpus.main(["toy", *map(str, arguments)])
+    return status, *capsys.readouterr()
 
 
 def test_whole_broken_and_absent(tmp_path, monkeypatch, capsys):
@@ -39,10 +38,21 @@ def test_whole_broken_and_absent(tmp_path, monkeypatch, capsys):
 
 def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     for option, says in (("x=1", "toy has no option x"), ("x", "write KEY=VALUE")):
-        status, out, err = program(monkeypatch, capsys, tmp_path, "--option", option)
+        status, out, err = program(
+            monkeypatch, capsys, "--corpus_dir", tmp_path, "--corpus_option", option
+        )
         assert (status, out) == (2, "")
         assert err.count("\n") == 1
         assert says in err
+
+
+def test_the_folder_is_given_once_by_an_option_or_without(tmp_path, monkeypatch, capsys):
+    root = toy.make(tmp_path).root
+    for folder in ([root], ["--corpus_dir", root], ["--corpus-dir", root]):
+        assert program(monkeypatch, capsys, *folder, "--option", "language=en")[0] == 0
+    for folder in ([], [root, "--corpus_dir", root]):
+        status, _, err = program(monkeypatch, capsys, *folder)
+        assert status == 2 and "--corpus_dir" in err
 
 
 def test_only_what_is_needed_makes_a_copy_incomplete():

@@ -261,31 +261,36 @@ def test_a_blank_in_the_audio_folder(layout, tmp_path):
 
 def program(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(prepare_corpus, "get_corpus", lambda name: toy.CORPUS)
-    try:
-        prepare_corpus.main(["toy", *map(str, arguments)])
-        status = 0
-    except SystemExit as error:
-        status = error.code
+    status = prepare_corpus.main(["toy", *map(str, arguments)])
     return status, *capsys.readouterr()
 
 
 def test_program(layout, tmp_path, monkeypatch, capsys):
-    asked = ["--root", layout.root, "--data_dir", tmp_path / "d", "--audio_dir", tmp_path / "a"]
+    asked = [
+        "--corpus_dir",
+        layout.root,
+        "--data_dir",
+        tmp_path / "d",
+        "--clips_dir",
+        tmp_path / "a",
+    ]
     asked += ["--nj", 1, "--sets"]
     status, out, _ = program(
-        monkeypatch, capsys, *asked, "two", "--option", "language=en", "--prefix", "p_"
+        monkeypatch, capsys, *asked, "two", "--corpus_option", "language=en", "--prefix", "p_"
     )
     assert status == 0
     assert "2 utterances" in out
     assert set(kaldi.read_keyed(tmp_path / "d/p_two/utt2lang").values()) == {"en"}
+    old = [str(word).replace("corpus_dir", "root").replace("clips", "audio") for word in asked]
+    assert program(monkeypatch, capsys, *old, "two", "--option", "language=en")[0] == 0
     for bad, says in (
-        (["all", "--option", "language"], "option 'language'; write KEY=VALUE"),
+        (["all", "--corpus_option", "language"], "option 'language'; write KEY=VALUE"),
         (["all two three"], "no set three"),
-        (["all", "--root", tmp_path / "nosuch"], "no table.tsv"),
+        (["all", "--corpus_dir", tmp_path / "nosuch"], "no table.tsv"),
     ):
         status, out, err = program(monkeypatch, capsys, *asked, *bad)
         assert (status, out) == (2, "")
-        assert err.startswith("prepare_corpus: ")
+        assert err.startswith("prepare_corpus: error: ")
         assert err.count("\n") == 1
         assert says in err
 
@@ -294,8 +299,8 @@ def test_program(layout, tmp_path, monkeypatch, capsys):
 def test_a_folder_that_cannot_be_written_is_one_line(layout, tmp_path, monkeypatch, capsys, place):
     (tmp_path / "file").write_text("in the way")
     folders = {"data": tmp_path / "d", "audio": tmp_path / "a", place: tmp_path / "file" / "x"}
-    asked = ["--root", layout.root, "--sets", "all", "--nj", 1]
-    asked += ["--data_dir", folders["data"], "--audio_dir", folders["audio"]]
+    asked = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
+    asked += ["--data_dir", folders["data"], "--clips_dir", folders["audio"]]
     status, _, err = program(monkeypatch, capsys, *asked)
     assert status == 2
     assert err.count("\n") == 1
@@ -310,13 +315,13 @@ from tests.data.layouts import toy
 prepare_corpus.get_corpus = lambda name: toy.CORPUS
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-prepare_corpus.main(["toy", *sys.argv[1:]])
+sys.exit(prepare_corpus.main(["toy", *sys.argv[1:]]))
 """
 
 
 def test_a_full_disk_is_one_line(layout, tmp_path, monkeypatch, capsys):
-    asked = ["--root", layout.root, "--sets", "all", "--nj", 1]
-    asked += ["--data_dir", tmp_path / "d", "--audio_dir", tmp_path / "a"]
+    asked = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
+    asked += ["--data_dir", tmp_path / "d", "--clips_dir", tmp_path / "a"]
     done = subprocess.run(
         [sys.executable, "-c", ON_A_SMALL_DISK, *map(str, asked)],
         cwd=ROOT,

@@ -54,7 +54,7 @@ def options(call):
     """What local/data.sh is told."""
     words = call["--local_data_opts"].split()
     found = dict(zip(words[::2], words[1::2], strict=True))
-    return found, found["--corpus_options"].split(",")
+    return found, found["--corpus_option"].split(",")
 
 
 @pytest.mark.parametrize("recipe", ["commonvoice_lowres"], indirect=True)

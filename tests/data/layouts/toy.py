@@ -3,6 +3,7 @@
 Each utterance's tone is its own, so that a clip shows whence it was cut.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def make(root: Path, utterances: int = 6, seed: int = 0) -> Layout:
 
 def find(path: Path) -> Path:
     if not (path / "table.tsv").is_file():
-        raise FileNotFoundError(f"{path}: no table.tsv")
+        raise FileNotFoundError(errno.ENOENT, "no table.tsv", str(path))
     return path
 
 

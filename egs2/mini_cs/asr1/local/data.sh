@@ -13,7 +13,7 @@ log() {
 . ./path.sh
 
 log "making the corpus: audio in ${corpus_dir}"
-python3 local/make_corpus.py data --audio_dir "${corpus_dir}" --nj "${nj}" --scale "${corpus_scale}" \
+python3 local/make_corpus.py data --clips_dir "${corpus_dir}" --nj "${nj}" --scale "${corpus_scale}" \
     --sets train_cs valid_cs valid_en valid_zh test_cs ret_en ret_zh
 # No utterance here may be longer than Whisper's 30 s: stage 4 does not look at test sets.
 python3 -m espnet_blora.bin.validate_data --max_seconds 30 \

@@ -1,7 +1,42 @@
 #!/usr/bin/env python3
-"""Make the corpus of this recipe: local/make_corpus.py OUT_DIR [--sets ...]; see --help."""
+"""Make the corpus mini_cs with espeak-ng: data directories, and audio of 16 kHz."""
 
-from espnet_blora.data.mini_cs import main
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from espnet_blora.data.mini_cs import SETS, build
+from espnet_blora.utils.program import Parser, run_program
+
+
+def get_parser() -> Parser:
+    """Return the command line's parser."""
+    parser = Parser("make_corpus", __doc__)
+    parser.add_argument("out_dir", help="the data directories go to OUT_DIR/<set>")
+    parser.add_argument(
+        "--clips_dir", help="the audio goes to CLIPS_DIR/<set>; without it to OUT_DIR/audio/<set>"
+    )
+    parser.add_argument(
+        "--sets", nargs="+", metavar="SET", help=f"of {' '.join(SETS)}; without it all"
+    )
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of every set to make")
+    parser.renamed("--audio_dir", "--clips_dir")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    return run_program(get_parser(), work, argv)
+
+
+def work(args: argparse.Namespace) -> None:
+    """Make the corpus."""
+    build(args.out_dir, args.sets, args.nj, args.scale, args.clips_dir)
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
