@@ -111,10 +111,17 @@ def adapter_page() -> str:
     from espnet_blora.adapters.registry import METHODS
 
     home = {method.config: name for name, method in reversed(METHODS.items())}
-    parts = ["## Options of every method\n", option_table(AdapterConfig, AdapterConfig.options())]
+    parts = [
+        table(
+            ("method", "what it trains"),
+            ((f"[`{n}`](#{n})", method_summary(m.config)) for n, m in METHODS.items()),
+        ),
+        "## Options of every method\n",
+        option_table(AdapterConfig, AdapterConfig.options()),
+    ]
     for name, method in METHODS.items():
         config = method.config
-        parts += [f"## {name}\n", summary(config) + "\n", facts(name, method)]
+        parts += [f"## {name}\n", method_summary(config) + "\n", facts(name, method)]
         own, shared = [], {}
         for option in config.options():
             source = owner(config, option)
@@ -141,6 +148,11 @@ def adapter_page() -> str:
     return "\n".join(parts)
 
 
+def method_summary(config: type) -> str:
+    """Return what a configuration's docstring says of its method, without `Options of NAME:`."""
+    return re.sub(r"^Options of `\w+`[:;] ", "", summary(config))
+
+
 def facts(name: str, method: Any) -> str:
     """Return one line of what the registry promises for a method."""
     words = [
@@ -155,6 +167,29 @@ def facts(name: str, method: Any) -> str:
     if structural:
         words.append(f"a checkpoint must agree in {structural}")
     return "; ".join(word for word in words if word) + ".\n"
+
+
+# ---- the decoding options' page ----
+
+
+def decoding_page() -> str:
+    """Return every field of `DecodingOptions`, group by group."""
+    from espnet_blora.decoding.options import GROUPS, describe_options
+
+    parts = []
+    for group, title in GROUPS.items():
+        rows = (
+            (
+                f"`{o.name}`",
+                f"`{yaml_value(o.default)}`",
+                o.help + (f"; allowed: {o.allowed}" if o.allowed else ""),
+            )
+            for o in describe_options()
+            if o.group == group
+        )
+        heading = title[0].upper() + title[1:]
+        parts += [f"## {heading}\n", table(("option", "default", "meaning"), rows)]
+    return "\n".join(parts)
 
 
 # ---- the floor plan ----
@@ -323,6 +358,7 @@ def floor_plan() -> str:
 
 PARTS = {
     "adapter_options.md": adapter_page,
+    "decoding_options.md": decoding_page,
     "floor_plan.svg": floor_plan,
 }
 

@@ -1,4 +1,4 @@
-"""Every command that a recipe's README or docs/recipes.md prints is one that its program takes."""
+"""Every command that a README or a page of docs/ prints is one that its program takes."""
 
 import functools
 import importlib
@@ -11,8 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CUSTOM = ROOT / "egs2" / "custom" / "asr1"
-PAGES = [*sorted(ROOT.glob("egs2/*/asr1/R*.md")), ROOT / "docs" / "recipes.md"]
+PAGES = [
+    *sorted(ROOT.glob("egs2/*/asr1/R*.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    ROOT / "README.md",
+]
 PAGES = [page for page in PAGES if "TEMPLATE" not in page.parts]
+PROGRAM = re.compile(r"\s*(?:python3 -m espnet_blora\.bin\.|espnet-blora )(\w+) (.*)")
 
 
 def commands(page):
@@ -30,24 +35,24 @@ def help_of(recipe):
 
 
 def test_there_are_commands():
-    assert len([c for page in PAGES for c in commands(page) if "espnet_blora.bin" in c]) > 30
+    assert len([c for page in PAGES for c in commands(page) if PROGRAM.match(c)]) > 30
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_programs_take_what_is_printed(page):
     for command in commands(page):
-        if found := re.match(r"\s*python3 -m (espnet_blora\.bin\.\w+) (.*)", command):
-            parser = importlib.import_module(found[1]).get_parser()
-            parser.parse_args(shlex.split(found[2]))  # SystemExit: it does not
-        elif found := re.match(r"\s*\./run\.sh (.*)", command):
+        if program := PROGRAM.match(command):
+            parser = importlib.import_module(f"espnet_blora.bin.{program[1]}").get_parser()
+            parser.parse_intermixed_args(shlex.split(program[2]))  # SystemExit: it does not
+        elif run := re.match(r"\s*\./run\.sh (.*)", command):
             recipe = page.parent if page.parent.name == "asr1" else CUSTOM
             help_ = help_of(recipe)
-            for option in re.findall(r"--([a-z_]+)", found[1]):
+            for option in re.findall(r"--([a-z_]+)", run[1]):
                 assert f"--{option} " in help_, f"{command}: --{option}"
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.name == "README.md"], ids=lambda p: p.parts[-3]
+    "page", [p for p in PAGES if p.match("asr1/README.md")], ids=lambda p: p.parts[-3]
 )
 def test_a_readme_is_read_in_five_minutes(page):
     text = page.read_text(encoding="utf-8")

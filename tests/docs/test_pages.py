@@ -1,0 +1,76 @@
+"""What the pages of docs/ say is true: files exist, messages are those of the code, pages build."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+MADE = ("exp/", "dump/", "downloads/", "data/")  # by a recipe
+
+ids = {"ids": lambda page: page.name}
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_each_file_it_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:espnet_blora|egs2|docs|benchmarks|tools|tests)/[\w./-]+)`", text):
+        made = any(part in name for part in MADE) or "my_corpus" in name
+        assert made or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, **ids)
+def test_lines_are_readable_in_an_editor(page):
+    for line in page.read_text(encoding="utf-8").splitlines():
+        assert len(line) <= 120 or line.startswith("|") or "http" in line, line
+
+
+def strings_of_the_code() -> str:
+    """Every string constant of the package, parts of f-strings and shell files included."""
+    texts = []
+    for path in ROOT.glob("espnet_blora/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(value, "value", "\0") for value in node.values)
+                texts.append("".join(p if isinstance(p, str) else "\0" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    for folder in ("espnet_blora/recipes", "tools"):
+        texts += [path.read_text(encoding="utf-8") for path in ROOT.glob(f"{folder}/*.sh")]
+    return "\n".join(texts)
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    code = strings_of_the_code()
+    checked = 0
+    for cell in re.findall(r"^\| (`[^|]+`)[^|`]*\|", page, re.MULTILINE):
+        for message in re.findall(r"`([^`]+)`", cell):
+            for part in re.split(r"\.\.\.", message):
+                words = part.strip(" ():;,")
+                if words and words != "CUDA out of memory":  # torch's own
+                    assert words in code, message
+                    checked += 1
+    assert checked > 30
+
+
+@pytest.mark.integration
+def test_the_pages_build_without_a_warning_or_a_network(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "docs", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
+    )
+    assert built.returncode == 0, built.stderr
+    html = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.html")}
+    assert {page.stem for page in PAGES} <= set(html)
+    for text in html.values():
+        assert not re.search(r"<(?:script|link|img)[^>]+https?://", text)
+    assert "floor_plan.svg" in html["architecture"]
