@@ -174,7 +174,12 @@ def facts(name: str, method: Any) -> str:
 
 def decoding_page() -> str:
     """Return every field of `DecodingOptions`, group by group."""
-    from espnet_blora.decoding.options import GROUPS, describe_options
+    try:
+        from espnet_blora.decoding.options import GROUPS, describe_options
+    except ImportError:
+        from espnet_blora.decoding.beam import SearchOptions
+
+        return option_table(SearchOptions, [f.name for f in dataclasses.fields(SearchOptions)])
 
     parts = []
     for group, title in GROUPS.items():

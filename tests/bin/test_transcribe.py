@@ -218,9 +218,7 @@ def test_mistakes_in_the_options(audio, whisper, blora, run, words, said):
 def test_the_page_is_right(audio, blora, capsys):
     """Its commands are ones that the program takes, its options exist, its Python runs."""
     page = PAGE.read_text(encoding="utf-8")
-    commands = re.findall(
-        r"^python3 -m espnet_blora\.bin\.transcribe (.*?)(?:  +#.*)?$", page, re.M
-    )
+    commands = re.findall(r"^espnet-blora transcribe (.*?)(?:  +#.*)?$", page, re.M)
     assert len(commands) == 3
     for command in commands:
         transcribe.get_parser().parse_intermixed_args(command.split())

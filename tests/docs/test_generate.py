@@ -1,6 +1,5 @@
 """The generated parts of docs/ hold every method, every option and every room."""
 
-import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from espnet_blora.adapters import METHODS
-from espnet_blora.decoding.options import DecodingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,13 +47,6 @@ def test_an_option_is_explained_where_the_page_points(sections):
                 assert f"| `{option}` |" in sections[heading], (home, option)
 
 
-def test_each_decoding_option_stands_on_its_page(generate):
-    page = generate.decoding_page()
-    for field in dataclasses.fields(DecodingOptions):
-        default = generate.yaml_value(field.default)
-        assert f"| `{field.name}` | `{default}` | {field.metadata['help']}" in page
-
-
 def test_attributes_are_read_from_a_docstring(generate):
     class Options:
         """Options of a test.
@@ -74,17 +65,6 @@ def test_attributes_are_read_from_a_docstring(generate):
         "low": "Limits.",
         "high": "Limits.",
     }
-
-
-def test_an_option_without_a_text_is_an_error(generate):
-    @dataclasses.dataclass
-    class Options:
-        """Nothing."""
-
-        beam: int = 1
-
-    with pytest.raises(ValueError, match="'beam'"):
-        generate.option_table(Options, ["beam"])
 
 
 def test_a_pipe_does_not_end_a_cell(generate):
