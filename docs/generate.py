@@ -173,28 +173,10 @@ def facts(name: str, method: Any) -> str:
 
 
 def decoding_page() -> str:
-    """Return every field of `DecodingOptions`, group by group."""
-    try:
-        from espnet_blora.decoding.options import GROUPS, describe_options
-    except ImportError:
-        from espnet_blora.decoding.beam import SearchOptions
+    """Return every decoding option."""
+    from espnet_blora.decoding.beam import SearchOptions
 
-        return option_table(SearchOptions, [f.name for f in dataclasses.fields(SearchOptions)])
-
-    parts = []
-    for group, title in GROUPS.items():
-        rows = (
-            (
-                f"`{o.name}`",
-                f"`{yaml_value(o.default)}`",
-                o.help + (f"; allowed: {o.allowed}" if o.allowed else ""),
-            )
-            for o in describe_options()
-            if o.group == group
-        )
-        heading = title[0].upper() + title[1:]
-        parts += [f"## {heading}\n", table(("option", "default", "meaning"), rows)]
-    return "\n".join(parts)
+    return option_table(SearchOptions, [field.name for field in dataclasses.fields(SearchOptions)])
 
 
 # ---- the floor plan ----
