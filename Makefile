@@ -32,7 +32,7 @@ test: env ## run all tests, unit tests first
 test-unit: env ## run the unit tests only
 	@$(activate) && exec python3 -m pytest -m "not integration" $(ARGS)
 
-lint: env ## check style, shell syntax and file sizes
+lint: env ## check style, shell scripts, imports, types and file sizes
 	@$(activate) && exec bash tools/lint.sh
 
 docs: env ## build the documentation into docs/_build/html; a warning is an error
@@ -47,7 +47,7 @@ bench: env ## print the benchmark tables (benchmarks/tune_*.py take hours and ar
 	    case $$f in */tune_*) ;; *) python3 "$$f" ;; esac; done
 
 clean: ## remove caches and build leftovers (data, exp and the environment stay)
-	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find espnet_blora tests benchmarks egs2 -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## also remove what `make env` made

@@ -54,7 +54,7 @@ def writing(
 
     Args:
         path: The file; its folder is made if it is not there.
-        mode: `"wb"`, or `"w"` for UTF-8 text with `\\n` as line break.
+        mode: `"wb"`, or `"w"` for UTF-8 text with LF as line break.
         errors: How text that UTF-8 cannot hold is written, as in `open`.
         sync: As in `write`.
 
@@ -156,12 +156,15 @@ class _Watched:
         return getattr(self._file, name)
 
     def write(self, data: Any) -> int:
-        return self._kept(self._file.write, data)
+        """Write as the file does."""
+        written: int = self._kept(self._file.write, data)
+        return written
 
     def flush(self) -> None:
+        """Flush as the file does."""
         self._kept(self._file.flush)
 
-    def _kept(self, call: Callable, *args: Any) -> Any:
+    def _kept(self, call: Callable[..., Any], *args: Any) -> Any:
         try:
             return call(*args)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`key value` files, Kaldi's way: one utterance a line, read whole or looked up.
+"""`key value` files as Kaldi has them: one utterance per line, read whole or looked up.
 
 The key ends at the first blank or tab; blanks around the value do not count. Nothing is repaired:
 a file with a byte order mark, carriage returns, bytes that are not UTF-8, or a key that is empty,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.utils import atomic
@@ -20,9 +20,14 @@ _SHOWN = 5  # further lines named in a message; the rest is counted
 
 
 def check_key(key: str, where: str) -> None:
-    """Refuse what is no id; `where` begins the message.
+    """Refuse what is not an id.
 
-    Raises: ValueError for an empty id, or one with blanks or control characters.
+    Args:
+        key: The id.
+        where: Begins the message, such as `file:line`.
+
+    Raises:
+        ValueError: The id is empty, or has blanks or control characters.
     """
     if key and key.isascii() and key.isprintable() and " " not in key:
         return
@@ -39,8 +44,10 @@ def check_key(key: str, where: str) -> None:
 def read_keyed(path: str | Path) -> dict[str, str]:
     """Read a file of `key value` lines; a line with a key alone gives an empty value.
 
-    Raises: FileNotFoundError; ValueError naming file and lines for a duplicate or empty id, a
-    carriage return, a byte order mark, or bytes that are not UTF-8.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: An id is double or empty, or the file has carriage returns, a byte order mark or
+            bytes that are not UTF-8; names the file and the lines.
     """
     path = _existing(path)
     entries = _entries(path, path.read_bytes(), {})
@@ -48,13 +55,17 @@ def read_keyed(path: str | Path) -> dict[str, str]:
 
 
 class KeyedText(Mapping[str, str]):
-    """A file of `key value` lines whose values stay in the file: id -> value, read when asked
-    for.
+    """A mapping id -> value over a file of `key value` lines, whose values stay in the file.
 
-    The whole file is checked at once; what is kept an utterance is its id, its line number and its
-    place. Do not cut the file short while it is in use.
+    The whole file is checked at once. Per utterance, its id, its line number and its place in the
+    file are kept in memory. The file must not be cut short while it is in use.
 
-    Raises: as `read_keyed`.
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As `read_keyed`.
     """
 
     def __init__(self, path: str | Path):
@@ -85,20 +96,26 @@ class KeyedText(Mapping[str, str]):
     def where(self, key: str) -> str:
         """Return `file:line` of an id.
 
-        Raises: KeyError for an id that is not there.
+        Raises:
+            KeyError: The file has no such id.
         """
         return f"{self.path}:{self._numbers[key]}"
 
 
 def c_sorted(keys: Iterable[str]) -> list[str]:
-    """Sort as `LC_ALL=C sort` does: by UTF-8 bytes."""
+    """Sort as `LC_ALL=C sort` does: by UTF-8 bytes.
+
+    >>> c_sorted(["b", "B", "\u00e9"])
+    ['B', 'b', '\u00e9']
+    """
     return sorted(keys, key=lambda key: key.encode("utf-8"))
 
 
 def write_keyed(path: str | Path, mapping: Mapping[str, str]) -> None:
     """Write `key value` lines sorted by the key's bytes; the file appears whole or not at all.
 
-    Raises: ValueError for an empty id, an id with blanks, or a value with a line break.
+    Raises:
+        ValueError: An id is empty or has blanks, or a value has a line break.
     """
     path = Path(path)
     lines = []
@@ -126,25 +143,33 @@ class _Problems:
         self.kinds: dict[str, tuple[str, list[int]]] = {}
 
     def add(self, kind: str, number: int, message: str) -> None:
-        """Take down one bad line."""
+        """Note one bad line."""
         self.kinds.setdefault(kind, (f"{self.path}:{number}: {message}", []))[1].append(number)
 
     def check(self) -> None:
         """Raise ValueError if there are any."""
-        told = []
+        messages = []
         for message, lines in sorted(self.kinds.values(), key=lambda kind: kind[1]):
             more = ", ".join(map(str, lines[1 : _SHOWN + 1])) + ", ..." * (len(lines) > _SHOWN + 1)
-            told.append(f"{message} (and {len(lines) - 1} more: lines {more})" if more else message)
-        if told:
-            raise ValueError("; ".join(told))
+            if more:
+                message += f" (and {len(lines) - 1} more: lines {more})"
+            messages.append(message)
+        if messages:
+            raise ValueError("; ".join(messages))
 
 
 def _entries(
     path: str | Path, data: bytes | mmap.mmap, numbers: dict[str, int]
 ) -> Iterator[tuple[str, str, int]]:
-    """Yield (key, line, byte at which the line starts), filling `numbers`: key -> line number.
+    """Yield (key, line, byte at which the line starts) of every good line.
 
-    Raises: ValueError after the last line, or at once for a byte order mark.
+    Args:
+        path: The file, for messages.
+        data: Its bytes.
+        numbers: Gets key -> line number.
+
+    Raises:
+        ValueError: After the last line if any was bad; at once for a byte order mark.
     """
     if data[:3] == b"\xef\xbb\xbf":
         raise ValueError(f"{path}:1: byte order mark; save the file as UTF-8 without BOM")
@@ -157,6 +182,7 @@ def _entries(
             begin, start = start, start + len(raw) + 1
             if line is None:
                 continue
+            # the key ends at the first blank or tab, whichever comes first
             cut = line.find(" ")
             tab = line.find("\t", 0, cut) if cut >= 0 else line.find("\t")
             key = line[: tab if tab >= 0 else cut] if max(tab, cut) >= 0 else line
@@ -187,8 +213,8 @@ def _blocks(data: bytes | mmap.mmap) -> Iterator[bytes]:
 
 def _decoded(
     block: bytes, raws: list[bytes], before: int, problems: _Problems
-) -> Iterator[str | None] | list[str]:
-    """The lines of a block as text; None for a line that was added to the problems."""
+) -> Sequence[str | None]:
+    """Return the lines of a block as text; None for a line that was added to the problems."""
     if b"\r" not in block:
         try:
             return block.decode("utf-8").split("\n")
@@ -204,6 +230,6 @@ def _line(raw: bytes, number: int, problems: _Problems) -> str | None:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found = f"byte {raw[error.start]:#04x} at column {error.start + 1}"
-        problems.add("bytes", number, f"not UTF-8 ({found}); convert the file with iconv -t UTF-8")
+        place = f"byte {raw[error.start]:#04x} at column {error.start + 1}"
+        problems.add("bytes", number, f"not UTF-8 ({place}); convert the file with iconv -t UTF-8")
         return None

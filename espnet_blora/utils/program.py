@@ -11,7 +11,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from espnet_blora.utils.mistakes import DEBUG, users_mistake, wants_traceback
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every option's help, and the description as it was written."""
+    """Help with the defaults of options, and with the description as it was written."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, "", [], (), False):  # an option that is simply not given
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         """
         self._renamed[_underscored(old)] = new
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse as argparse does, options in today's spelling first."""
         words = list(sys.argv[1:] if args is None else args)
         plain = words.index("--") if "--" in words else len(words)
@@ -76,6 +76,7 @@ class Parser(argparse.ArgumentParser):
         name, equals, value = word.partition("=")
         if name in self._option_string_actions:
             return word
+        # an old name becomes today's, a spelling the one that the option was added with
         name = _underscored(name)
         if name in self._renamed:
             log.warning("%s is called %s now", name, self._renamed[name])
@@ -83,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         known = {_underscored(option): option for option in self._option_string_actions}
         return known.get(name, name) + equals + value if name in known else word
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Print the mistake as one line and exit with status 2."""
         self.exit(2, f"{self.name}: error: {message}\n")
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,15 @@ def test_help_lists_the_targets_of_the_readme():
 
 @pytest.fixture
 def repository(tmp_path):
-    """A small repository with our lint and a ruff that is always content."""
+    """A small repository with our lint; ruff, mypy and import-linter are always content."""
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools/lint.sh", tmp_path / "tools")
+    shutil.copy(ROOT / ".shellcheckrc", tmp_path)
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").write_text("#!/bin/bash\nexit 0\n")
-    (tmp_path / "bin/python3").chmod(0o755)
+    for name in ("python3", "lint-imports"):
+        (tmp_path / "bin" / name).write_text("#!/bin/bash\nexit 0\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "bin/shellcheck").symlink_to(Path(sys.executable).with_name("shellcheck"))
     (tmp_path / ".gitignore").write_text("/ignored\n/bin\n")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     return tmp_path
@@ -55,8 +59,8 @@ def test_lint_sees_broken_shell(repository, name):
     (repository / name).write_text("#!/usr/bin/env bash\nif true; then\n")
     failed = lint(repository)
     assert failed.returncode == 1
-    assert "failed: shell syntax" in failed.stdout
-    assert name in failed.stderr
+    assert "failed: shellcheck" in failed.stdout
+    assert f"In {name} line 2" in failed.stdout
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_lint_reports_ruff(repository):
     failed = lint(repository)
     assert failed.returncode == 1
     assert "failed: ruff check" in failed.stdout
-    assert "[lint] shell syntax" in failed.stdout  # the other checks still ran
+    assert "[lint] file sizes" in failed.stdout  # the other checks still ran
 
 
 @pytest.mark.parametrize("status", [0, 2])

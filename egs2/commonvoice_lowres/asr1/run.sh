@@ -15,7 +15,7 @@ lang=                       # folder of a language in the release
 hours=10                    # of training data; the paper's: 10, 2, 1, 0.5
 seen=                       # languages of the paper that Whisper has
 unseen="rw eo kab lg mhr ckb ab kmr fy-NL ia" # and those that get a token of their own
-language_option=locale
+language_option="locale"
 language_conf="subset=cl_masr max_seconds=10"
 train_set=train # named by language and hours: rw_10h_train, rw_dev, rw_test
 valid_set=dev
