@@ -13,94 +13,79 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import espnet_blora
 from espnet_blora.report.build import Request, build, parse_kappa
+from espnet_blora.report.conditions import conditions
 from espnet_blora.report.estimates import DEFAULT_KAPPA
+from espnet_blora.utils.program import Parser, run_program
+
+log = logging.getLogger(__name__)
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_blora.bin.report",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "experiments",
-        nargs="*",
-        help="folders in --exp (or paths), of any method; NAME stands for NAME_seed1, ... too; "
-        "with these, --lora and --blora have no default",
-    )
-    parser.add_argument("--exp", default="exp", help="folder of the experiments and the report")
-    parser.add_argument("--dump", default="dump/raw", help="folder of the sets that were scored")
-    parser.add_argument(
-        "--tag", default="", help="the names below end in _TAG, as run.sh's --tag or --whisper say"
-    )
-    parser.add_argument("--base", help="experiment of the base model [asr_none]")
-    parser.add_argument("--lora", help="experiment with LoRA, or its seeds [asr_lora]")
-    parser.add_argument("--blora", help="experiment with BLoRA, or its seeds [asr_blora]")
-    parser.add_argument("--others", default="", help='more experiments: "asr_full asr_x"')
-    parser.add_argument(
-        "--group",
-        action="append",
-        default=[],
-        metavar="NAME=EXPERIMENTS",
-        help='experiments that are seeds of one system: "asr_x=asr_x_a asr_x_b"; may be repeated',
-    )
-    parser.add_argument(
-        "--labels",
-        action="append",
-        default=[],
-        metavar="NAME=LABEL",
-        help='what to call a system: "asr_x=LoRA rank 8"; may be repeated',
-    )
-    parser.add_argument(
-        "--compare",
-        default="",
-        help='pairs of systems: "asr_blora:asr_lora asr_dama:asr_lora" [BLoRA with LoRA where both '
-        "are there, else each adapted system with the first]",
-    )
-    parser.add_argument("--test_sets", required=True, help='new-domain sets: "test_cs"')
-    parser.add_argument("--retention_sets", required=True, help='what the base could do: "ret_en"')
-    parser.add_argument("--inference_tag", default="decode", help="decoding folder")
-    parser.add_argument(
-        "--kappa",
-        default=str(100 * DEFAULT_KAPPA),
-        help='degradation allowed by the gate, in points: "2", or "ret_en=1 ret_zh=3"',
-    )
+    parser = Parser("report", __doc__)
+    add = parser.add_argument
+    add("experiments", nargs="*", help="folders in --exp (or paths), of any method; NAME stands "
+        "for NAME_seed1, ... too; with these, --lora and --blora have no default")  # fmt: skip
+    add("--exp", default="exp", help="folder of the experiments and the report")
+    add("--dump", default="dump/raw", help="folder of the sets that were scored")
+    add("--tag", default="", help="the names below end in _TAG, as run.sh's --tag or --whisper say")
+    add("--base", help="experiment of the base model; without it asr_none")
+    add("--lora", help="experiment with LoRA, or its seeds; without it asr_lora")
+    add("--blora", help="experiment with BLoRA, or its seeds; without it asr_blora")
+    add("--others", default="", help='more experiments: "asr_full asr_x"')
+    add("--group", action="append", default=[], metavar="NAME=EXPERIMENTS", help="experiments that "
+        'are seeds of one system: "asr_x=asr_x_a asr_x_b"; may be repeated')  # fmt: skip
+    add("--labels", action="append", default=[], metavar="NAME=LABEL",
+        help='what to call a system: "asr_x=LoRA rank 8"; may be repeated')  # fmt: skip
+    add("--compare", default="", help='pairs of systems: "asr_blora:asr_lora asr_dama:asr_lora"; '
+        "without it BLoRA with LoRA where both are there, else each adapted system with the "
+        "first")  # fmt: skip
+    add("--test_sets", default="", help='new-domain sets: "test_cs"; needed')
+    add("--retention_sets", default="", help='what the base could do: "ret_en"; needed')
+    add("--inference_tag", default="decode", help="decoding folder")
+    add("--kappa", default=str(100 * DEFAULT_KAPPA),
+        help='degradation allowed by the gate, in points: "2", or "ret_en=1 ret_zh=3"')  # fmt: skip
+    add("--conditions", action="store_true",
+        help="only print machine, versions, date and revision, for a bug report")  # fmt: skip
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report; a user's mistake is one line and status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = get_parser().parse_intermixed_args(words)
-    try:
-        test_sets, retention_sets = args.test_sets.split(), args.retention_sets.split()
-        wanted = Request(
-            exp=Path(args.exp),
-            dump=Path(args.dump),
-            test_sets=test_sets,
-            retention_sets=retention_sets,
-            kappa=parse_kappa(args.kappa, retention_sets),
-            roles={"base": args.base, "lora": args.lora, "blora": args.blora},
-            others=args.others.split(),
-            experiments=args.experiments,
-            tag=args.tag,
-            groups=args.group,
-            labels=args.labels,
-            compare=args.compare.split(),
-            inference_tag=args.inference_tag,
-            command=f"python -m espnet_blora.bin.report {shlex.join(words)}",
-        )
-        made, missing = build(wanted)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 2
-    logging.info("wrote %s", ", ".join(map(str, made)))
+def work(args: argparse.Namespace, command: str) -> None:
+    """Write the report, or print the conditions."""
+    if args.conditions:
+        for what, value in conditions(Path(espnet_blora.__file__).parent):
+            sys.stdout.write(f"- {what}: {value}\n")
+        return
+    test_sets, retention_sets = args.test_sets.split(), args.retention_sets.split()
+    request = Request(
+        exp=Path(args.exp),
+        dump=Path(args.dump),
+        test_sets=test_sets,
+        retention_sets=retention_sets,
+        kappa=parse_kappa(args.kappa, retention_sets),
+        roles={"base": args.base, "lora": args.lora, "blora": args.blora},
+        others=args.others.split(),
+        experiments=args.experiments,
+        tag=args.tag,
+        groups=args.group,
+        labels=args.labels,
+        compare=args.compare.split(),
+        inference_tag=args.inference_tag,
+        command=command,
+    )
+    files, missing = build(request)
+    log.info("wrote %s", ", ".join(map(str, files)))
     if missing:
-        logging.warning("%d things are missing; retention.md's last but one section says", missing)
-    return 0
+        log.warning("%d things are missing; retention.md's last but one section says", missing)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; see `utils.program` for its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = f"python -m espnet_blora.bin.report {shlex.join(words)}"
+    return run_program(get_parser(), lambda args: work(args, command), words)
 
 
 if __name__ == "__main__":

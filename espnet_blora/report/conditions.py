@@ -1,4 +1,4 @@
-"""Under what conditions figures came about: machine, versions, date, revision, commands."""
+"""The conditions of a measurement: machine, versions, date, revision."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+
+from espnet_blora.version import __version__
 
 _PACKAGES = ("espnet", "torch", "openai-whisper", "jiwer", "rapidfuzz", "numpy")
 
@@ -34,18 +36,17 @@ def cpu() -> str:
 
 
 def revision(folder: Path) -> tuple[str, str]:
-    """Return the Git hash and commit date of the checkout that holds a folder ("unknown" if
-    none)."""
-    found = []
+    """Return the Git hash and commit date of the checkout that holds a folder, or "unknown"."""
+    answers = []
     for words in (["rev-parse", "HEAD"], ["log", "-1", "--format=%cd"]):
         try:
-            done = subprocess.run(
+            git = subprocess.run(
                 ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
             )
         except OSError:
             return "unknown", "unknown"
-        found.append(done.stdout.strip() if done.returncode == 0 else "")
-    return found[0] or "unknown", found[1] or "unknown"
+        answers.append(git.stdout.strip() if git.returncode == 0 else "")
+    return answers[0] or "unknown", answers[1] or "unknown"
 
 
 def now() -> str:
@@ -58,5 +59,6 @@ def conditions(folder: Path) -> list[tuple[str, str]]:
     commit, date = revision(folder)
     pairs = [("date", now()), ("machine", cpu()), ("system", platform.platform(terse=True))]
     pairs.append(("python", platform.python_version()))
+    pairs.append(("espnet_blora", __version__))
     pairs += [(package, version(package)) for package in _PACKAGES]
     return [*pairs, ("Git hash", commit), ("commit date", date)]

@@ -157,6 +157,7 @@ def test_a_tree_with_only_the_base(finished_tree, tmp_path):
     [
         (["--exp", "nowhere", *SETS], "nowhere: no such folder"),
         (["--exp", ".", "--test_sets", "a", "--retention_sets", "a"], "none twice"),
+        (["--exp", "."], "at least one set each"),
         (["--exp", ".", *SETS, "--kappa", "x"], "give one number"),
         (["--exp", ".", *SETS, "--kappa", "nan"], "must be > 0 and finite"),
         (["--exp", ".", *SETS, "--compare", "a"], "give pairs A:B"),
@@ -164,10 +165,21 @@ def test_a_tree_with_only_the_base(finished_tree, tmp_path):
         (["--exp", ".", *SETS, "--group", "x=y"], "y: no such experiment here"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, caplog, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
-    assert message in caplog.text and not list(tmp_path.iterdir())
+    error = capsys.readouterr().err
+    assert error.startswith("report: error: ") and error.count("\n") == 1
+    assert message in error and not list(tmp_path.iterdir())
+
+
+def test_conditions_alone_need_no_sets(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--conditions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [re.fullmatch(r"- ([\w -]+): .+", line)[1] for line in lines]
+    assert {"date", "machine", "python", "espnet_blora", "espnet", "torch", "Git hash"} <= {*names}
+    assert not list(tmp_path.iterdir())
 
 
 def test_kappa():
