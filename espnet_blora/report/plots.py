@@ -45,7 +45,10 @@ def scatter(path: Path, found: Analysis) -> Picture | None:
         axes.margins(0.09)
         if axes.get_ylim()[0] < 0:
             axes.set_ylim(bottom=0)
-        axes.set_title("better: down and left", loc="right", color=MUTED, fontsize=9)
+        # beside the title where there is room, else inside the upper right corner
+        at = {"xy": (1, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate("better: down and left", **at, xytext=(0, -12 if narrow else 6),
+                      ha="right", color=MUTED, fontsize=9)  # fmt: skip
         curves = [(s, found.points[s.name], look[s.name][0]) for s in placed]
         swept = [c for c in curves if len(c[1]) > 1]
         if len(swept) <= _MOST_LABELLED:

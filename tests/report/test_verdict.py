@@ -2,7 +2,7 @@
 
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
-from espnet_blora.report.verdict import headline, verdict
+from espnet_blora.report.verdict import headline, published, verdict
 
 from .conftest import experiment, trio
 
@@ -67,8 +67,8 @@ def test_without_scores_there_is_no_verdict():
 def test_the_headline_in_plain_words():
     found = analyse(trio((2, 2), (3, 1)), ["new"], ["old"], kappa=0.15)
     lora, blora, edge = headline(found)
-    assert lora.startswith("**LoRA**: on the new domain 65.0 → 25.0 % errors, 62 % fewer: clearly")
-    assert "5.0 → 25.0 %, 400 % more: clearly forgotten. Gate failed: beyond kappa on old." in lora
+    assert lora.startswith("**LoRA**: errors on the new domain 65.0 → 25.0 % (62 % fewer, clearly")
+    assert "5.0 → 25.0 % (400 % more, clearly forgotten). Gate failed: beyond kappa on old." in lora
     assert blora.endswith("Gate passed.") and "does not show" in edge
 
 
@@ -79,5 +79,20 @@ def test_of_many_systems_the_frontier_is_told():
         for n in range(7)
     ]
     told = headline(analyse(make_systems(runs), ["new"], ["old"]))
-    assert told[0].startswith("7 adapted systems were compared; told of here are the 6")
+    assert told[0].startswith("7 adapted systems were compared. Described here are the 6")
     assert not any(line.startswith("**asr_3**:") for line in told)
+
+
+def test_ours_beside_the_papers():
+    table = published(analyse(trio((2, 2), (3, 1)), ["new"], ["old"]))
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    here, theirs, source = rows["backward gain of BLoRA over LoRA"]
+    assert here.startswith("+40.0 % (") and theirs == "+54 %" and "2510.18723" in source
+    assert rows["new-domain change, BLoRA against LoRA"][:2][1] == "-4 %"
+    assert rows["Hoyer index of ΔW, BLoRA"] == ["–", "0.45", "BLoRA, arXiv 2510.18723"]
+    assert "other data" in table.caption
+
+
+def test_without_blora_only_the_papers_column_is_filled():
+    table = published(analyse(trio((2, 2), (3, 1))[:1], ["new"], ["old"]))
+    assert {row[1].text for row in table.rows} == {"–"} and len(table.rows) == 13
