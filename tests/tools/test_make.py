@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,6 +90,29 @@ def test_lint_reports_ruff(repository):
     assert "[lint] file sizes" in failed.stdout  # the other checks still ran
 
 
+def test_the_workflow_runs_what_everybody_can_run():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["check"]["steps"]
+    assert steps[-1] == {"run": "bash .ci/run"}
+    cached = next(step["with"] for step in steps if "cache" in step.get("uses", ""))
+    assert cached["path"] == "~/.cache/espnet_blora"
+
+
+def test_hooks_before_a_commit_have_the_versions_of_the_lock():
+    locked = (ROOT / "tools/requirements.lock").read_text().splitlines()
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {hook["entry"].split()[0] for hook in hooks} == {"ruff", "shellcheck"}
+    for hook in hooks:
+        assert set(hook["additional_dependencies"]) <= set(locked), hook["id"]
+
+
+def test_an_issue_brings_its_conditions():
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+    required = {f["id"] for f in form["body"] if f.get("validations", {}).get("required")}
+    assert {"command", "conditions"} <= required
+
+
 @pytest.mark.parametrize("status", [0, 2])
 @pytest.mark.parametrize("home", [True, False])
 def test_ci_keeps_the_status_and_the_last_line(tmp_path, status, home):
@@ -99,7 +123,7 @@ def test_ci_keeps_the_status_and_the_last_line(tmp_path, status, home):
     make.write_text(
         f"""#!/bin/bash
         echo "$CI ${{@: -1}} ${{ESPNET_BLORA_ENV_CACHE:-none}}"
-        [ "${{@: -1}}" = lint ] && exit 0
+        [ "${{@: -1}}" = test ] || exit 0
         read -r line && exit 9
         echo '== 3 passed in 1s =='
         exit {status}
@@ -116,6 +140,7 @@ def test_ci_keeps_the_status_and_the_last_line(tmp_path, status, home):
     assert done.returncode == status
     assert done.stdout.splitlines() == [
         f"true lint {cache}",
+        f"true docs {cache}",
         f"true test {cache}",
         "== 3 passed in 1s ==",
     ]
