@@ -138,10 +138,9 @@ def to_espnet(spec: str, folder: Path, pads: Sequence[str]) -> None:
     import yaml
     from espnet2.tasks.asr import ASRTask
 
-    from espnet_blora.plugin.settings import Settings
-    from espnet_blora.plugin.whisper_register import register_whisper
+    from espnet_blora import plugin
 
-    register_whisper(Settings(whisper=spec))
+    plugin.register(whisper=spec)
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         "output_dir": str(folder),

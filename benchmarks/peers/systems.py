@@ -155,10 +155,9 @@ class Espnet(System):
     cache = "cached"
 
     def open(self) -> None:
-        from espnet_blora.plugin.settings import Settings
-        from espnet_blora.plugin.whisper_register import register_whisper
+        from espnet_blora import plugin
 
-        register_whisper(Settings(whisper=self.opening.whisper))
+        plugin.register(whisper=self.opening.whisper)
         self.beam, self.model = 0, None
         self.with_beam(Task(1, 1, 1))
 

@@ -37,9 +37,9 @@ def register(
         new_languages=known.new_languages if new_languages is None else tuple(new_languages),
     )
     settings.export()
-    from espnet_blora.plugin.plug_in import plug_in
+    from espnet_blora.plugin import patches
 
-    plug_in(settings)
+    patches.apply(patches.PATCHES)
     return settings
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import types
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,18 +26,6 @@ def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
     """
     with atomic.writing(path) as file:
         torch.save(obj, file, **kwargs)
-
-
-class TorchWithAtomicSave(types.ModuleType):
-    """torch as the trainer sees it: the same module, but with `save` atomic."""
-
-    def __init__(self):
-        super().__init__("torch", torch.__doc__)
-
-    def __getattr__(self, name: str):
-        return getattr(torch, name)
-
-    save = staticmethod(atomic_save)
 
 
 def is_whole(path: Path) -> bool:

@@ -10,8 +10,8 @@ import torch
 import yaml
 from espnet2.tasks.asr import ASRTask
 
+from espnet_blora import plugin
 from espnet_blora.plugin.settings import SCALE, WHISPER
-from espnet_blora.plugin.whisper_register import register_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 LAYOUT = Vocabulary.of(51865)
@@ -39,7 +39,7 @@ def make_experiment(tmp_path_factory, random_whisper):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(WHISPER, random_whisper)
         patch.delenv(SCALE, raising=False)
-        register_whisper()
+        plugin.register()
         folder = tmp_path_factory.mktemp("exp")
         tokens = folder / "tokens.txt"
         tokens.write_text("".join(f"{t}\n" for t in LAYOUT.token_list()), encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 from espnet2.torch_utils.safe_torch_load import safe_torch_load
 from espnet2.train.reporter import Reporter
 
-from espnet_blora.plugin import checkpoints
+from espnet_blora.plugin import checkpoints, wrappers
 
 CRITERIA = [("valid", "acc", "max")]
 
@@ -75,7 +75,7 @@ else:
 
 
 def test_the_trainers_torch_differs_only_in_save():
-    proxy = checkpoints.TorchWithAtomicSave()
+    proxy = wrappers.torch_with_atomic_save(torch)
     assert proxy.save is checkpoints.atomic_save
     assert proxy.nn is torch.nn and proxy.no_grad is torch.no_grad
 

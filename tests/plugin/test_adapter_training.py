@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from espnet_blora.adapters import get_adapter
-from espnet_blora.plugin import adapter as plugin_adapter
+from espnet_blora.plugin import adapter_training
 
 CONF = {"rank": 2, "target_modules": ["query"], "beta": 0.25, "log_every": 3}
 
@@ -32,7 +32,7 @@ class Model(torch.nn.Module):
 
 def blora(**conf):
     model = Model(conf.pop("as_dict", False))
-    plugin_adapter.create_functions()["blora"](model=model, **{**CONF, **conf})
+    adapter_training.create_functions()["blora"](model=model, **{**CONF, **conf})
     return model
 
 
@@ -99,7 +99,7 @@ def test_statistics_come_every_few_steps():
 
 def test_lora_adds_nothing_to_the_loss():
     model = Model()
-    plugin_adapter.create_functions()["lora"](model=model, rank=2, target_modules=["query"])
+    adapter_training.create_functions()["lora"](model=model, rank=2, target_modules=["query"])
     loss, stats, _ = model.train()(X)
     assert set(stats) == {"loss"} and loss.item() == stats["loss"].item()
 
@@ -109,7 +109,7 @@ def test_posterior_scales_leave_weight_decay():
 
     model = blora()
     args = argparse.Namespace(exclude_weight_decay=False, exclude_weight_decay_conf={})
-    plugin_adapter.exclude_from_weight_decay(args, model)
+    adapter_training.exclude_from_weight_decay(args, model)
     assert args.exclude_weight_decay is True
     optimizer = configure_optimizer(
         model, torch.optim.AdamW, {"weight_decay": 0.1}, args.exclude_weight_decay_conf
@@ -119,17 +119,17 @@ def test_posterior_scales_leave_weight_decay():
     assert names == {"query.rho_A"}
 
     untouched = argparse.Namespace(exclude_weight_decay=False, exclude_weight_decay_conf={})
-    plugin_adapter.exclude_from_weight_decay(untouched, Model())
+    adapter_training.exclude_from_weight_decay(untouched, Model())
     assert untouched.exclude_weight_decay is False
     chosen = argparse.Namespace(exclude_weight_decay=True, exclude_weight_decay_conf={"x": 1})
-    plugin_adapter.exclude_from_weight_decay(chosen, model)
+    adapter_training.exclude_from_weight_decay(chosen, model)
     assert chosen.exclude_weight_decay_conf == {"x": 1}
 
 
 def test_a_penalty_is_added_as_the_kl_is():
     model = Model()
     conf = {"rank": 2, "target_modules": ["query"], "strength": 3.0}
-    plugin_adapter.create_functions()["lora_l2sp"](model=model, **conf)
+    adapter_training.create_functions()["lora_l2sp"](model=model, **conf)
     with torch.no_grad():
         model.query.lora_B.fill_(0.5)
     loss, stats, _ = model.train()(X)
@@ -143,21 +143,21 @@ def test_a_penalty_is_added_as_the_kl_is():
 def test_a_method_is_told_of_every_step():
     model = Model()
     conf = {"rank": 4, "target_rank": 2, "total_steps": 30, "target_modules": ["query"]}
-    plugin_adapter.create_functions()["adalora"](model=model, **conf)
+    adapter_training.create_functions()["adalora"](model=model, **conf)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.01)
-    plugin_adapter.follow(model, [optimizer])
+    adapter_training.follow(model, [optimizer])
     for _ in range(3):
         model.train()(X)[0].backward()
         optimizer.step()
         optimizer.zero_grad()
     assert get_adapter(model).state.context.updates == 3
-    plugin_adapter.follow(Model(), [optimizer])  # no adapter: nothing to follow
+    adapter_training.follow(Model(), [optimizer])  # no adapter: nothing to follow
 
 
 @pytest.mark.parametrize("name", ["blora", "dama", "lora_l2sp"])
 def test_a_method_that_is_named_but_not_used(name):
     args = argparse.Namespace(use_adapter=False, adapter=name)
     with pytest.raises(ValueError, match="use_adapter is false: every weight would be trained"):
-        plugin_adapter.check_training(args)
-    plugin_adapter.check_training(argparse.Namespace(use_adapter=False, adapter="lora"))
+        adapter_training.check_training(args)
+    adapter_training.check_training(argparse.Namespace(use_adapter=False, adapter="lora"))

@@ -11,18 +11,18 @@ from espnet2.text import build_tokenizer
 from espnet2.train import preprocessor
 from espnet2.train.distributed_utils import DistributedOption
 
+from espnet_blora import plugin
 from espnet_blora.plugin import espnet_inference, vocabulary, whisper_parts
 from espnet_blora.plugin.preprocessor import PROMPT, WhisperPreprocessor
-from espnet_blora.plugin.settings import WHISPER, Settings
+from espnet_blora.plugin.settings import WHISPER
 from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
-from espnet_blora.plugin.whisper_register import register_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setenv(WHISPER, "tiny")
-    register_whisper(Settings(whisper="tiny"))
+    plugin.register(whisper="tiny")
 
 
 def test_every_place():
@@ -50,15 +50,6 @@ def test_espnets_own_functions_reach_ours(tmp_path):
         ["--whisper_model", "whisper_multilingual", "--output", str(path), "--sot_asr", "false"]
     )
     assert vocabulary.layout_of(path).n_vocab == 51865
-
-
-def test_twice_is_once():
-    before = {name: getattr(asr.ASRTask, name).__func__ for name in WRAPPED}
-    register_whisper()
-    assert before == {name: getattr(asr.ASRTask, name).__func__ for name in WRAPPED}
-
-
-WRAPPED = ("build_model", "build_model_from_file", "build_iter_options", "build_streaming_iterator")
 
 
 def arguments(**changed):

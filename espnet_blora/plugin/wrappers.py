@@ -1,0 +1,293 @@
+"""Functions that make our replacements of ESPnet's; the table of `patches` says which goes where.
+
+Each is called once with the object that stood in the place, and returns the one that takes over.
+Modules of ours that import ESPnet are imported only then: the table is checked before, so that a
+place which has moved is an entry of its message and not an ImportError.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import types
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from contextlib import nullcontext
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from espnet_blora.plugin import adapter_training, checkpoints, resume
+from espnet_blora.plugin.data_checks import Languages, check_utterances
+from espnet_blora.plugin.settings import Settings
+from espnet_blora.whisper.safe_torch_load import checked_loader
+from espnet_blora.whisper.sizes import dims_of
+
+Replacement = Callable[[Any], Any]
+
+_of_trained: ContextVar[bool] = ContextVar("of_trained", default=False)
+"""Whether the model being built is that of a stored config.yaml, which names its own Whisper."""
+
+
+def wrapping(wrapper: Callable[..., Any]) -> Replacement:
+    """Turn `wrapper(original, *args, **kwargs)` into the maker of a function around `original`."""
+
+    @functools.wraps(wrapper)
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            return wrapper(original, *args, **kwargs)
+
+        return wrapped
+
+    return replacement
+
+
+def ours(name: str) -> Replacement:
+    """Return the maker of what `name` is in this package, whatever stood there before.
+
+    Args:
+        name: `MODULE.OBJECT` of this room, such as `newbob.NewBob`.
+    """
+    module, _, attribute = name.rpartition(".")
+
+    def replacement(original: Any) -> Any:
+        return getattr(importlib.import_module(f"espnet_blora.plugin.{module}"), attribute)
+
+    return replacement
+
+
+# -- adapters: names in the yaml and on the command line ---------------------------------------
+
+
+def adapter_table(original: dict[str, Callable]) -> dict[str, Callable]:
+    """ESPnet's table of adapters with our methods in it."""
+    return {**original, **adapter_training.create_functions()}
+
+
+@wrapping
+def get_parser(original: Callable, cls: type) -> ArgumentParser:
+    """`--adapter` knows all names of the table."""
+    from espnet2.layers.create_adapter import create_adapter_fn_table
+
+    parser = original(cls)
+    for action in parser._actions:
+        if action.dest == "adapter":
+            action.choices = sorted(create_adapter_fn_table)
+    return parser
+
+
+@wrapping
+def create_adapter(
+    original: Callable, model: torch.nn.Module, adapter: str, adapter_conf: dict | None
+) -> None:
+    """An unknown name is an error with near misses; new languages are trained beside an adapter."""
+    from espnet2.layers.create_adapter import create_adapter_fn_table
+
+    adapter_training.check_name(adapter, create_adapter_fn_table)
+    original(model=model, adapter=adapter, adapter_conf=dict(adapter_conf or {}))
+    model._espnet_adapter = adapter
+    adapter_training.train_beside(model)
+
+
+def no_loralib(original: Any) -> types.SimpleNamespace:
+    """Stand where the trainer looks for loralib, which `adapter: lora` (ours) does not need."""
+
+    def lora_state_dict(model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("save_strategy: adapter_only is not supported; use required_grad_only")
+
+    return types.SimpleNamespace(lora_state_dict=lora_state_dict)
+
+
+# -- training: checks, guards of the folder, checkpoints, schedulers, reports -------------------
+
+
+@wrapping
+def main_worker(original: Callable, cls: type, args: Namespace) -> None:
+    """Check the configuration, and hold the experiment's folder for this run."""
+    from espnet2.train.distributed_utils import get_rank
+
+    adapter_training.check_training(args)
+    if args.collect_stats or args.dry_run:
+        return original(cls, args)
+    folder = Path(args.output_dir)
+    distributed = getattr(args, "distributed", False)
+    first = not (distributed and get_rank(args.dist_rank, args.dist_launcher))
+    with (
+        resume.stored_config(folder, args.resume),
+        resume.only_run(folder) if first else nullcontext(),
+        resume.kept_config(folder) if first else nullcontext(),
+    ):
+        return original(cls, args)
+
+
+@wrapping
+def build_optimizers(original: Callable, cls: type, args: Namespace, model: torch.nn.Module) -> Any:
+    """Refuse a changed configuration, set the weight decay, and let the adapter follow steps."""
+    adapter_training.exclude_from_weight_decay(args, model)
+    resume.refuse_changed_config(vars(args), Path(args.output_dir))
+    optimizers = original(cls, args, model)
+    adapter_training.follow(model, optimizers)
+    return optimizers
+
+
+@wrapping
+def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
+    """Repair the experiment's folder before a resume."""
+    options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
+    if options.resume and (not ranks.distributed or ranks.dist_rank == 0):
+        checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
+    return original(cls, *args, **kwargs)
+
+
+def with_newbob(original: dict[str, type]) -> dict[str, type]:
+    """ESPnet's table of schedulers with `newbob` in it."""
+    return {**original, "newbob": ours("newbob.NewBob")(None)}
+
+
+def torch_with_atomic_save(original: types.ModuleType) -> types.ModuleType:
+    """Torch as the trainer sees it, with `save` atomic."""
+    return _Module(original, save=checkpoints.atomic_save)
+
+
+@wrapping
+def only_due(original: Callable, reporter: Any, *args: Any, **kwargs: Any) -> Any:
+    """A method of SubReporter leaves out statistics that were not due in its window of steps.
+
+    Quantiles and the like come every `log_every` steps. In the steps between, ESPnet fills in
+    (nan, weight 0), and would print and plot nan for a window that holds nothing else, which reads
+    as a training that has diverged. A value that was reported, be it nan, always shows.
+    """
+    given = inspect.signature(original).bind(reporter, *args, **kwargs).arguments
+    window = slice(given.get("start"), given.get("end"))
+    stats = reporter.stats
+    reporter.stats = {
+        name: values
+        for name, values in stats.items()
+        if any(getattr(value, "weight", 1) != 0 for value in values[window])
+    }
+    try:
+        return original(reporter, *args, **kwargs)
+    finally:
+        reporter.stats = stats
+
+
+# -- loads: whole models, checkpoints, config.yaml -----------------------------------------------
+
+
+def whole_checkpoint(original: Callable) -> Callable:
+    """`safe_torch_load` with one clear error for a file that cannot be read."""
+    return checked_loader(original)
+
+
+def resumed_checkpoint(original: Callable) -> Callable:
+    """`safe_torch_load` that also refuses a checkpoint.pth without all its parts."""
+    return checked_loader(original, checkpoints.RESUME_KEYS)
+
+
+def fast_yaml(original: types.ModuleType) -> types.ModuleType:
+    """Yaml as the tasks see it, read by libyaml: 51,866 tokens take a third of the time."""
+
+    def safe_load(stream: Any) -> Any:
+        return yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+    return _Module(original, safe_load=safe_load)
+
+
+@wrapping
+def build_model(original: Callable, cls: type, args: Namespace) -> torch.nn.Module:
+    """Fill in the Whisper, check the token list before weights are read, and check later loads."""
+    from espnet_blora.decoding.checked_load import check_loads
+    from espnet_blora.plugin.vocabulary import check_vocabulary, fill_new_languages, layout_of
+    from espnet_blora.plugin.whisper_parts import fill_whisper_model, forget
+
+    trained = _of_trained.get()
+    spec = fill_whisper_model(args, trained=trained)
+    if spec is not None and args.decoder == "whisper":
+        vocabulary = layout_of(args.token_list)
+        check_vocabulary(vocabulary, dims_of(spec).n_vocab, spec)
+        fill_new_languages(args, vocabulary, trained=trained)
+    try:
+        return check_loads(original(cls, args))
+    finally:
+        forget()
+
+
+@wrapping
+def build_model_from_file(
+    original: Callable,
+    cls: type,
+    config_file: str | Path | None = None,
+    model_file: str | Path | None = None,
+    device: str = "cpu",
+) -> tuple[torch.nn.Module, Namespace]:
+    """The stored configuration names the Whisper; errors name the file; the adapter is scaled."""
+    from espnet_blora.decoding.checked_load import apply_scale
+
+    token = _of_trained.set(True)
+    try:
+        model, args = original(cls, config_file, model_file, device)
+    except (ValueError, RuntimeError) as error:
+        if model_file is None or os.fspath(model_file) in str(error):
+            raise
+        raise ValueError(f"{model_file}: {error}") from error
+    finally:
+        _of_trained.reset(token)
+    apply_scale(model, Settings.current().adapter_scale)
+    return model, args
+
+
+# -- data: a language per utterance ----------------------------------------------------------------
+
+
+@wrapping
+def build_iter_options(original: Callable, cls: type, args: Namespace, *rest, **kwargs) -> Any:
+    """Give the preprocessor the languages beside the `wav.scp` of training or validation."""
+    options = original(cls, args, *rest, **kwargs)
+    spec = (getattr(args, "decoder_conf", None) or {}).get("whisper_model")
+    _bind(options.preprocess_fn, options.data_path_and_name_and_type, decoding=False, spec=spec)
+    return options
+
+
+@wrapping
+def build_streaming_iterator(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Any:
+    """Give the preprocessor the languages for statistics and decoding; the latter wants prompts."""
+    given = inspect.signature(original).bind(cls, *args, **kwargs)
+    given.apply_defaults()
+    decoding = bool(given.arguments["inference"])
+    _bind(
+        given.arguments["preprocess_fn"],
+        given.arguments["data_path_and_name_and_type"],
+        decoding,
+        spec=None if decoding else Settings.current().whisper,
+    )
+    return original(*given.args, **given.kwargs)
+
+
+def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
+    """Check the data, and tell a Whisper's preprocessor its languages and number of positions."""
+    from espnet_blora.plugin.preprocessor import WhisperPreprocessor
+
+    if not isinstance(preprocess, WhisperPreprocessor) or preprocess.layout is None:
+        return
+    check_utterances(data)
+    languages = Languages.of_arguments(data, preprocess.layout)
+    positions = {} if spec is None else {"n_text_ctx": dims_of(spec).n_text_ctx}
+    preprocess.bind(languages, decoding, **positions)
+
+
+class _Module(types.ModuleType):
+    """A module with some of its functions replaced, for one importer."""
+
+    def __init__(self, original: types.ModuleType, **functions: Callable):
+        super().__init__(original.__name__, original.__doc__)
+        self._original = original
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
