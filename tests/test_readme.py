@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-from espnet_blora.adapters import parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,40 +15,53 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_it_is_read_in_five_minutes():
-    assert README.count("\n") <= 160
-    first_screen = README.splitlines()[:24]
-    assert any(line.startswith("make demo") for line in first_screen)
-    assert any(line.startswith("make test") for line in first_screen)
-    assert "@@" not in README
+def test_it_is_read_in_three_minutes():
+    lines = README.splitlines()
+    assert len(lines) <= 90
+    assert max(map(len, lines)) <= 120
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert headings == [
+        "Install", "Demo", "Your data", "Transcribe", "Python", "Results",
+        "Why this, and not ...", "Documentation",
+    ]  # fmt: skip
+    assert "make demo" in "\n".join(lines[:24])
+    assert "`make test`" in README
+
+
+SMALL_WHISPER = """
+import whisper
+
+def load_model(name):
+    "There are no published weights here: a small Whisper, the same at each call."
+    import torch
+
+    torch.manual_seed(0)
+    dims = whisper.model.ModelDimensions(80, 1500, 64, 2, 2, 51865, 448, 64, 2, 2)
+    model = whisper.model.Whisper(dims)
+    torch.nn.init.normal_(model.decoder.positional_embedding)
+    return model
+
+whisper.load_model = load_model
+"""
 
 
 def test_the_python_block_runs_as_it_stands(tmp_path):
-    code = blocks("python")
-    assert len(code) == 1
-    done = subprocess.run(
-        [sys.executable, "-c", code[0]],
+    (code,) = blocks("python")
+    assert code.count("whisper.load_model(") == 2
+    checks = "assert espnet_blora.adapters.get_adapter(model).method == 'blora' and term > 0"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{SMALL_WHISPER}\n{code}\n{checks}"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert "trainable" in done.stdout
+    assert run.returncode == 0, run.stderr
+    assert "trainable" in run.stdout
     assert (tmp_path / "adapter.safetensors").is_file()
 
 
-def test_the_yaml_block_is_a_valid_configuration():
-    conf = yaml.safe_load(blocks("yaml")[0])
-    assert conf["use_adapter"] is True
-    config = parse_config(conf["adapter"], conf["adapter_conf"])
-    assert config.rank == 32 and config.beta == 0.5 and config.prior_std_A == 0.01
-    assert tuple(config.target_modules) == ("query", "key")
-
-
-@pytest.mark.parametrize(
-    "target", sorted(set(re.findall(r"(?:`|^|\\S=\\S+ )make ([a-z]+)", README, re.M)))
-)
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.M))))
 def test_each_make_target_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

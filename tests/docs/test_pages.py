@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from espnet_blora.adapters import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -57,6 +60,16 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code():
                     assert words in code, message
                     checked += 1
     assert checked > 30
+
+
+def test_the_yaml_of_the_adapters_page_is_a_valid_configuration():
+    page = (ROOT / "docs/adapters.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    conf = yaml.safe_load(block)
+    assert conf["use_adapter"] is True
+    config = parse_config(conf["adapter"], conf["adapter_conf"])
+    assert config.rank == 32 and config.beta == 0.5 and config.prior_std_A == 0.01
+    assert tuple(config.target_modules) == ("query", "key")
 
 
 @pytest.mark.integration
