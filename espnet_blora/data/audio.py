@@ -1,8 +1,8 @@
-"""Audio files: how long they are, and turning any of them into what Whisper hears.
+"""Audio files: their lengths, and their conversion to 16 kHz mono.
 
-Whisper hears 16 kHz mono; whatever soundfile reads (WAV, FLAC, MP3, OGG, NIST SPHERE with linear or
-u-law samples, ...) can be converted. What it cannot read (m4a, shortened SPHERE) is named with the
-command that converts it.
+Whisper hears 16 kHz mono. Whatever soundfile reads (WAV, FLAC, MP3, OGG, NIST SPHERE with linear or
+u-law samples, ...) can be converted. For files that it cannot read (m4a, shortened SPHERE) the
+error names the command that converts them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ import soxr
 from espnet_blora.utils import atomic
 
 SAMPLE_RATE = 16000
-_BLOCK_SECONDS = 30  # what is held of a long recording at a time
+_BLOCK_SECONDS = 30  # of a long recording held in memory at a time
 _UNKNOWN = 2**62  # libsndfile's answer is above this where a header does not say the length
 _RATES = (4000, 768000)  # Hz; outside, the header is wrong
 _FOREIGN = frozenset(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".split())
 
 
 def is_archive_offset(place: str) -> bool:
-    """Whether an entry of wav.scp points into a Kaldi archive (`file.ark:123`)."""
+    """Tell whether an entry of wav.scp points into a Kaldi archive.
+
+    >>> is_archive_offset("dump/wav.ark:123"), is_archive_offset("clips/a:b.wav")
+    (True, False)
+    """
     return re.search(r":\d+$", place) is not None
 
 
 def open_audio(path: str | Path) -> soundfile.SoundFile:
     """Open a file for reading.
 
-    Raises: FileNotFoundError; ValueError with the decoder's message, and the remedy where it is
-    known, if it is no audio soundfile can read or its header is impossible.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: soundfile cannot read it, or its header is impossible; says what the decoder
+            said, and the remedy where it is known.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,9 +47,9 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as audio ({_said(error)}){_remedy(path)}") from (
-            error
-        )
+        raise ValueError(
+            f"{path}: cannot be read as audio ({_reason(error)}){_remedy(path)}"
+        ) from (error)
     if not _RATES[0] <= file.samplerate <= _RATES[1]:
         file.close()
         raise ValueError(
@@ -59,13 +65,14 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
     return file
 
 
-def _said(error: Exception) -> str:
-    """libsndfile's message without the path, which stands before it already."""
+def _reason(error: Exception) -> str:
+    """Return libsndfile's message without the path, which stands before it already."""
     text = getattr(error, "error_string", "") or str(error)
     return text.removeprefix("Error : ").rstrip(".")
 
 
 def _remedy(path: Path) -> str:
+    """Return the end of an error message: how to make the file readable, where that is known."""
     if path.suffix.lower() in _FOREIGN:
         return f"; convert it first: ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav"
     with path.open("rb") as file:
@@ -81,7 +88,7 @@ def blocks(file: soundfile.SoundFile, count: int | None = None) -> Iterator[np.n
     """Yield the next `count` samples (default: all that follow) piece by piece.
 
     Pieces are float32 of shape (samples, channels); together they are shorter than `count` where
-    the file ends before.
+    the file ends earlier.
     """
     size = _BLOCK_SECONDS * file.samplerate
     while count is None or count > 0:
@@ -107,27 +114,31 @@ def to_whisper(pieces: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
 def look(path: str | Path) -> tuple[float, int, int]:
     """Return an audio file's length in seconds, its sampling rate in Hz and its channels.
 
-    Raises: FileNotFoundError; ValueError if it cannot be read.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
     """
     with open_audio(path) as file:
         return file.frames / file.samplerate, file.samplerate, file.channels
 
 
 def duration(path: str | Path) -> float:
-    """Length of an audio file in seconds; raises as `look` does."""
+    """Return the length of an audio file in seconds; it raises the errors of `look`."""
     return look(path)[0]
 
 
 def read(path: str | Path) -> np.ndarray:
     """Read a file as float32 of shape (samples,) at 16 kHz; channels are averaged.
 
-    Raises: FileNotFoundError; ValueError if it cannot be read or holds no samples.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read or holds no samples.
     """
     with open_audio(path) as file:
         try:
             wave = [block.mean(axis=1) for block in blocks(file)]
         except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: damaged audio ({_said(error)})") from error
+            raise ValueError(f"{path}: damaged audio ({_reason(error)})") from error
         if not wave:
             raise ValueError(f"{path}: holds no samples")
         return np.concatenate(list(to_whisper(wave, file.samplerate)))
@@ -136,10 +147,15 @@ def read(path: str | Path) -> np.ndarray:
 def write(path: str | Path, wave: np.ndarray) -> None:
     """Write samples at 16 kHz as 16-bit WAV; the file appears whole or not at all.
 
-    `wave`: int16, or float in [-1, 1] (what lies outside is clipped), of shape (samples,).
+    Args:
+        path: The file.
+        wave: int16, or float in [-1, 1] (values outside are clipped), of shape (samples,).
+
+    Raises:
+        OSError: The file cannot be written.
     """
     try:
-        # not synced: files by the thousand, made again by the same command
+        # not synced: files are written by the thousand, and the same command makes them again
         with atomic.writing(path, sync=False) as file:
             soundfile.write(file, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     except soundfile.LibsndfileError as error:

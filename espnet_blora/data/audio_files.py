@@ -1,8 +1,8 @@
-"""Audio files for transcription: whole and sound, or an error that says what is wrong.
+"""Audio files for transcription: complete and intact, or an error that says what is wrong.
 
 A file is read through once before anything is decoded, so that a recording that breaks off after
-two hours is known at once, and a short one is in memory by then. A long one is read again in
-blocks: it is never held whole.
+two hours is known at once. A short file is in memory by then; a long one is read again in blocks
+and is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import soundfile
 from espnet_blora.data import audio
 
 HEAD_SECONDS = 30
-"""What is kept of a file: Whisper's window."""
+"""Seconds of a file that are kept in memory: Whisper's window."""
 
-_MISSING_SECONDS = 0.05  # sloppy headers are a few bytes out; a broken download lacks more
+_MISSING_SECONDS = 0.05  # sloppy headers are wrong by a few bytes; a broken download lacks more
 _MP3_SHARE = 0.95  # an MP3's length may be an estimate
 
 # libsndfile's log, where a header promises more bytes than there are; streams have no length and
@@ -35,9 +35,13 @@ _SPHERE_COUNT = re.compile(rb"sample_count -i (\d+)")
 class AudioFile:
     """A file that was read through without a fault, as 16 kHz mono float32.
 
-    path: where it lies. samples: how many at 16 kHz. head: the first 30 s of them, or fewer.
-    notes: what was done to it or is odd about it. Iterating reads it (again, where it is longer
-    than `head`) in blocks of shape (samples,).
+    Iterating reads it (again, where it is longer than `head`) in blocks of shape (samples,).
+
+    Attributes:
+        path: The file.
+        samples: How many there are at 16 kHz.
+        head: The first 30 s of them, or fewer.
+        notes: What was done to the file or is odd about it.
     """
 
     path: Path
@@ -56,13 +60,14 @@ class AudioFile:
         """Read a file through.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: a folder; no audio that soundfile reads; no samples, or not as many as its
-                header promises; samples that are NaN or infinite.
+            FileNotFoundError: There is no such file.
+            ValueError: It is a folder; soundfile cannot read it; it has no samples, or not as many
+                as its header promises; or samples are NaN or infinite.
         """
         path = Path(path)
         if path.is_dir():
             raise ValueError(f"{path}: a folder; name the files in it: {path}/*.wav")
+        # Read all of the file once, keep its beginning.
         notes: list[str] = []
         head: list[np.ndarray] = []
         samples, room, peak = 0, HEAD_SECONDS * audio.SAMPLE_RATE, 0.0
@@ -79,7 +84,7 @@ class AudioFile:
 
 
 def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
-    """Yield blocks at 16 kHz, mono; `notes` gets what is done to them."""
+    """Yield blocks at 16 kHz, mono; what is done to them is added to `notes`."""
     with audio.open_audio(path) as file:
         if file.channels > 1:
             notes.append(f"{file.channels} channels, their mean is taken")
@@ -94,42 +99,47 @@ def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
 
 
 def _checked(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Yield the file's own blocks, averaged over channels."""
+    """Yield the file's own blocks, averaged over channels.
+
+    Raises:
+        ValueError: Samples are not finite, or fewer than the header promises.
+    """
     promised = max(file.frames, _promised_frames(path, file))
     seen = 0
     for block in audio.blocks(file):
         mono = block.mean(axis=1)
-        if not (good := np.isfinite(mono)).all():
-            at = (seen + int(good.argmin())) / file.samplerate
+        if not (finite := np.isfinite(mono)).all():
+            at = (seen + int(finite.argmin())) / file.samplerate
             raise ValueError(
                 f"{path}: NaN or infinite samples, first at {at:.2f} s; export the file anew, as "
                 "16-bit PCM"
             )
         seen += len(mono)
         yield mono
+    # A header may be sloppy, an MP3's length is an estimate; beyond that the file is cut off.
     enough = promised * _MP3_SHARE if file.format == "MP3" else promised
     if seen < enough - _MISSING_SECONDS * file.samplerate * (promised > file.frames):
-        have, wanted = (n / file.samplerate for n in (seen, promised))
-        raise _broken(path, f"{have:.2f} of the {wanted:.2f} s of its header can be decoded")
+        decoded, expected = (n / file.samplerate for n in (seen, promised))
+        raise _broken(path, f"{decoded:.2f} of the {expected:.2f} s of its header can be decoded")
 
 
 def _promised_frames(path: Path, file: soundfile.SoundFile) -> int:
     """Return how many frames the header promises, where that is more than libsndfile says."""
     if file.format == "NIST":
         with path.open("rb") as opened:
-            found = _SPHERE_COUNT.search(opened.read(1024))
-        return int(found[1]) if found else 0
-    if found := _DS64.search(file.extra_info):
-        return int(found[2])
-    if found := _PROMISED.search(file.extra_info):
-        promised, there = int(found[1]), int(found[2])
+            count = _SPHERE_COUNT.search(opened.read(1024))
+        return int(count[1]) if count else 0
+    if lengths := _DS64.search(file.extra_info):
+        return int(lengths[2])
+    if lengths := _PROMISED.search(file.extra_info):
+        promised, there = int(lengths[1]), int(lengths[2])
         if there and all(abs(promised - limit) > 2**12 for limit in _NO_LENGTH):
             return file.frames * promised // there
     return 0
 
 
 def _ends(path: Path) -> bool:
-    """Whether an Ogg file's last page says that it is the last (RFC 3533, section 6)."""
+    """Tell whether an Ogg file's last page says that it is the last (RFC 3533, section 6)."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2**16))  # a page is smaller
         tail = file.read()

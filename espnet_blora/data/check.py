@@ -1,4 +1,4 @@
-"""Is a copy of a corpus complete: what there is beside what there should be."""
+"""Completeness of a copy of a corpus: what it holds beside what is expected."""
 
 from __future__ import annotations
 
@@ -6,37 +6,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.data.records import Corpus, Item
+from espnet_blora.utils.mistakes import did_you_mean
 
 _COLUMNS = ("", "what", "found", "expected")
 _WIDEST = 50  # a longer cell must not push the others off the screen
 
 
 def check(corpus: Corpus, path: str | Path, options: Mapping[str, str]) -> list[Item]:
-    """Look at a copy of a corpus; its files' names and transcripts, and headers at most.
+    """Look at the names of a copy's files, its transcripts and, at most, headers of its audio.
 
-    Where the corpus is not found at all, the one line says what was looked for.
+    If the corpus is not there at all, the only item says what was looked for.
 
-    Raises: ValueError for an option the corpus does not have.
+    Raises:
+        ValueError: The corpus does not have one of the options.
     """
     check_options(corpus, options)
     try:
-        found = corpus.find(Path(path))
+        folder = corpus.find(Path(path))
     except FileNotFoundError as error:
         return [Item(f"{corpus.name} in {path}", "not found", str(error), False)]
-    return [Item("folder", str(found), "", True), *corpus.inspect(found, options)]
+    return [Item("folder", str(folder), "", True), *corpus.inspect(folder, options)]
 
 
 def check_options(corpus: Corpus, options: Mapping[str, str]) -> None:
-    """Raise ValueError for an option the corpus does not have."""
+    """Refuse options that the corpus does not have.
+
+    Raises:
+        ValueError: There is such an option; names those that the corpus has.
+    """
     if unknown := [key for key in options if key not in corpus.options]:
-        there = "; ".join(f"{key}: {text}" for key, text in corpus.options.items()) or "none"
-        raise ValueError(f"{corpus.name} has no option {', '.join(unknown)}; it has {there}")
+        known = "; ".join(f"{key}: {text}" for key, text in corpus.options.items()) or "none"
+        near = did_you_mean(unknown[0], corpus.options) or ";"
+        raise ValueError(f"{corpus.name} has no option {', '.join(unknown)}{near} it has {known}")
 
 
 def parse_options(given: Sequence[str]) -> dict[str, str]:
     """Turn `KEY=VALUE` strings into a dictionary.
 
-    Raises: ValueError for a string without `=` or a key given twice.
+    >>> parse_options(["noise=keep", "split_dir=/a=b"])
+    {'noise': 'keep', 'split_dir': '/a=b'}
+
+    Raises:
+        ValueError: A string has no `=`, or a key is given twice.
     """
     options: dict[str, str] = {}
     for text in given:
@@ -50,12 +61,13 @@ def parse_options(given: Sequence[str]) -> dict[str, str]:
 
 
 def complete(items: Sequence[Item]) -> bool:
-    """Whether nothing that is needed is missing."""
+    """Tell whether nothing that is needed is missing."""
     return all(item.ok is not False for item in items)
 
 
 def table(corpus: Corpus, items: Sequence[Item]) -> str:
-    """The report for a person: found beside expected, and where to get what is missing."""
+    """Return the report for a person: found beside expected, and where to get what is missing."""
+    # Columns are as wide as their longest cell, up to a limit.
     marks = {True: "ok", False: "PROBLEM", None: ""}
     rows = [_COLUMNS] + [(marks[i.ok], i.what, i.found, i.expected) for i in items]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
@@ -65,6 +77,7 @@ def table(corpus: Corpus, items: Sequence[Item]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    # The last lines say whether the copy is complete, and what to do if it is not.
     lines.append("")
     if complete(items):
         lines.append(f"{corpus.name}: nothing that is needed is missing")

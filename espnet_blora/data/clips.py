@@ -1,12 +1,12 @@
-"""Cutting recordings into one 16 kHz mono FLAC (16 bit) an utterance.
+"""Cutting recordings into one 16 kHz mono FLAC file (16 bit) per utterance.
 
 A recording is opened once and read forwards, piece by piece, so that hours of audio are never in
-memory; samples that are 16 kHz and 16 bit already come out bit for bit. What cannot be cut gives a
-reason, never a crash: one bad file must not cost the night a corpus takes.
+memory; samples that are 16 kHz and 16 bit already come out bit for bit. A clip that cannot be cut
+gets a reason, never a crash: one bad file must not cost the night that a corpus takes.
 
-Which clips are cut already and from what: how an interrupted preparation goes on.
-
-`cuts.jsonl` lies beside the clips, one JSON list a line; a line is added when its clip is whole.
+`Journal` remembers which clips are cut already, and from what, so that an interrupted preparation
+goes on where it stopped. Its file `cuts.jsonl` lies beside the clips and holds one JSON list per
+line; a line is added when its clip is complete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import soundfile
 from espnet_blora.data import audio
 from espnet_blora.utils import atomic
 
-MIN_SECONDS = 0.1  # shorter ones ESPnet drops from training and Whisper hears nothing in
+MIN_SECONDS = 0.1  # ESPnet drops shorter clips from training, and Whisper hears nothing in them
 OVERHANG = 0.1  # an end this far beyond the recording's is a rounding error of the transcript
 LONG_SECONDS = 30.0  # Whisper's window
 _FULL_SCALE = 32768.0
@@ -37,19 +37,32 @@ _FULL_SCALE = 32768.0
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What is to be cut from a recording: seconds (both None: all of it), channel, and where to."""
+    """A clip that is to be cut from a recording.
+
+    Attributes:
+        id: The utterance.
+        start: Seconds in the recording; None, as `end`, for all of it.
+        end: As `start`.
+        channel: From 0; None for the mean over channels.
+        target: The file to write.
+    """
 
     id: str
     start: float | None
     end: float | None
-    channel: int | None  # 0-based; None: mean over channels
+    channel: int | None
     target: str
 
 
 class Cut(NamedTuple):
-    """What became of a clip: its 16 kHz samples, or a reason why there are none.
+    """What became of a clip.
 
-    `notes` are (what, detail) of oddities that were kept.
+    Attributes:
+        id: The utterance.
+        samples: How many there are at 16 kHz; 0 if there is a reason.
+        reason: Why there is no clip; a short fixed phrase.
+        detail: More about the reason.
+        notes: (what, detail) of oddities that were kept.
     """
 
     id: str
@@ -66,12 +79,13 @@ class _Unusable(Exception):
 def cut_recording(source: str | Path, clips: Sequence[Clip]) -> list[Cut]:
     """Cut all clips of one recording; their results come in the order of `clips`.
 
-    Raises: OSError if a clip cannot be written.
+    Raises:
+        OSError: A clip cannot be written.
     """
     source = Path(source)
     done: dict[int, Cut] = {}
     order = sorted(range(len(clips)), key=lambda i: (clips[i].start or 0.0, i))
-    file = None
+    file: soundfile.SoundFile | None = None
     try:
         for i in order:
             try:
@@ -83,7 +97,8 @@ def cut_recording(source: str | Path, clips: Sequence[Clip]) -> list[Cut]:
             except soundfile.LibsndfileError as error:
                 detail = f"{source}: {error.error_string.removeprefix('Error : ')}"
                 done[i] = Cut(clips[i].id, 0, "damaged audio", detail)
-                file.close()
+                if file is not None:
+                    file.close()
                 file = None  # a decoder that lost its way stays lost; the next clip may be good
     finally:
         if file is not None:
@@ -92,6 +107,7 @@ def cut_recording(source: str | Path, clips: Sequence[Clip]) -> list[Cut]:
 
 
 def _open(source: Path) -> soundfile.SoundFile:
+    """Open a recording; it raises _Unusable if that cannot be done."""
     try:
         return audio.open_audio(source)
     except FileNotFoundError as error:
@@ -101,7 +117,7 @@ def _open(source: Path) -> soundfile.SoundFile:
 
 
 def _span(clip: Clip, length: int, rate: int) -> tuple[int, int, list[tuple[str, str]]]:
-    """First sample, samples, and notes of a clip."""
+    """Return the first sample, the number of samples, and the notes of a clip."""
     if clip.start is None or clip.end is None:
         return 0, length, []
     seconds = length / rate
@@ -114,6 +130,7 @@ def _span(clip: Clip, length: int, rate: int) -> tuple[int, int, list[tuple[str,
         raise _Unusable("no audio there", times)
     if clip.start < -OVERHANG or clip.end > seconds + OVERHANG:
         raise _Unusable("reaches beyond the recording", times)
+    # A rounding error at either end is mended.
     first, last = round(clip.start * rate), round(clip.end * rate)
     notes = []
     if first < 0 or last > length:
@@ -123,6 +140,7 @@ def _span(clip: Clip, length: int, rate: int) -> tuple[int, int, list[tuple[str,
 
 
 def _cut(file: soundfile.SoundFile, clip: Clip) -> Cut:
+    """Cut one clip from an open recording; it raises _Unusable if that cannot be done."""
     rate, length = file.samplerate, file.frames
     if clip.channel is not None and not 0 <= clip.channel < file.channels:
         raise _Unusable(
@@ -145,13 +163,14 @@ def _cut(file: soundfile.SoundFile, clip: Clip) -> Cut:
 
 
 class _Mono:
-    """The next `count` samples of a file, one channel or the mean; remembers what it saw."""
+    """The next `count` samples of a file, of one channel or the mean; remembers the peak."""
 
     def __init__(self, file: soundfile.SoundFile, count: int, channel: int | None) -> None:
         self.file, self.count, self.channel = file, count, channel
         self.peak = 0.0
 
     def pieces(self) -> Iterator[np.ndarray]:
+        """Yield float32 of shape (samples,); raises _Unusable for audio that cannot be decoded."""
         seen, rate = 0, self.file.samplerate
         for block in audio.blocks(self.file, self.count):
             piece = block.mean(axis=1) if self.channel is None else block[:, self.channel]
@@ -171,7 +190,7 @@ class _Mono:
 def _write_flac(target: str, pieces: Iterator[np.ndarray]) -> int:
     """Write pieces as 16-bit FLAC, whole or not at all; return the number of samples.
 
-    The file is encoded in memory: libsndfile closes one on a full disk without a word.
+    The file is encoded in memory, because libsndfile closes a file on a full disk without an error.
     """
     encoded, samples = io.BytesIO(), 0
     with soundfile.SoundFile(encoded, "w", audio.SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
@@ -189,8 +208,9 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
 
     The results and the files' bytes do not depend on `nj`. Folders of the targets must exist.
 
-    Raises: ValueError for `nj` below 1; OSError if a clip cannot be written; RuntimeError if a
-    process dies.
+    Raises:
+        ValueError: `nj` is below 1.
+        OSError: A clip cannot be written, or a process dies.
     """
     if nj < 1:
         raise ValueError(f"nj must be at least 1, found {nj}")
@@ -205,7 +225,7 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
             yield from pool.map(_cut_job, jobs, chunksize=chunk)
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process that cuts audio was killed (out of memory?); use a smaller nj"
+                "a process that cuts audio was killed (out of memory?); use a smaller --nj"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -219,21 +239,20 @@ _JOURNAL = "cuts.jsonl"
 
 
 class Journal:
-    """The clips in one folder: id -> where from (a key), bytes, and the result of cutting."""
+    """The clips in one folder: id -> key of the source, bytes, samples and notes."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there; lines cut short by a crash do not count."""
+        """Read the journal of `folder`; lines cut short by a crash do not count."""
         self.folder = folder
         self.entries: dict[str, list[Any]] = {}
         path = folder / _JOURNAL
         if path.exists():
             for line in path.read_bytes().split(b"\n"):
                 try:
-                    key, *rest = json.loads(line)
-                    whence, size, samples, notes = rest
+                    key, source, size, samples, notes = json.loads(line)
                 except (ValueError, TypeError):
                     continue
-                self.entries[key] = [whence, size, samples, notes]
+                self.entries[key] = [source, size, samples, notes]
         self._before = set(self.entries)
         self._sizes = {e.name: e.stat().st_size for e in os.scandir(folder) if e.is_file()}
         self._save()
@@ -245,20 +264,24 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def lookup(self, key: str, whence: str) -> Cut | None:
-        """The result of an earlier run, if the clip came from the same place and is still whole."""
-        found = self.entries.get(key)
-        if found is None or found[0] != whence or self._sizes.get(f"{key}.flac") != found[1]:
+    def lookup(self, key: str, source: str) -> Cut | None:
+        """Return the result of an earlier run, if its source is the same and the clip complete."""
+        entry = self.entries.get(key)
+        if entry is None or entry[0] != source or self._sizes.get(f"{key}.flac") != entry[1]:
             return None
-        return Cut(key, found[2], notes=tuple((what, detail) for what, detail in found[3]))
+        return Cut(key, entry[2], notes=tuple((what, detail) for what, detail in entry[3]))
 
-    def add(self, cut: Cut, whence: str) -> None:
-        """Remember a clip that was cut; failures are tried again in the next run."""
+    def add(self, cut: Cut, source: str) -> None:
+        """Remember a clip that was cut; failures are tried again in the next run.
+
+        Raises:
+            OSError: The journal cannot be written.
+        """
         if cut.reason:
             self.entries.pop(cut.id, None)
             return
         size = (self.folder / f"{cut.id}.flac").stat().st_size
-        self.entries[cut.id] = [whence, size, cut.samples, [list(note) for note in cut.notes]]
+        self.entries[cut.id] = [source, size, cut.samples, [list(note) for note in cut.notes]]
         try:
             self._file.write(json.dumps([cut.id, *self.entries[cut.id]]) + "\n")
             self._file.flush()
@@ -267,17 +290,16 @@ class Journal:
             raise OSError(error.errno, f"could not write ({error.strerror})", place) from error
 
     def settle(self, current: Mapping[str, str]) -> None:
-        """Keep the entries that are `current` (id -> key); remove clips that are not any more.
+        """Keep the entries that are `current` (id -> key of the source); remove other clips.
 
-        Only clips an earlier run entered here are removed, and the unfinished files of runs that
-        died.
+        Removed are only clips that an earlier run entered here, and the temporary files of runs
+        that died.
         """
         self.entries = {k: entry for k, entry in self.entries.items() if current.get(k) == entry[0]}
         for key in sorted(self._before - set(self.entries)):
             (self.folder / f"{key}.flac").unlink(missing_ok=True)
-        for name in self._sizes:
-            if name.startswith(".") and name.endswith(".part"):
-                (self.folder / name).unlink(missing_ok=True)
+        for path in atomic.leftovers(self.folder):
+            path.unlink(missing_ok=True)
         self._save()
 
     def _save(self) -> None:

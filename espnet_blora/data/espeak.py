@@ -1,7 +1,7 @@
 """Speech from espeak-ng, reproducible to the bit.
 
 espeak-ng's samples depend on what the process has spoken before, and its noisy voices on a seed
-like the time. Every utterance is therefore spoken in a fresh fork of a process that has
+that is the time. Every utterance is therefore spoken in a fresh fork of a process that has
 initialised the library and spoken nothing, after seeding the library's own generator. The library
 comes from the wheel `espeakng-loader` and is reached by ctypes; nothing needs root.
 """
@@ -39,9 +39,12 @@ class _Voice(ctypes.Structure):
 class Run:
     """A stretch of speech in one language.
 
-    text: what is said; language: a file name below espeak-ng's `lang` (`en`, `en-US`,
-    `cmn`); variant: a file name of `voices/!v` (`m1`, `f3`); rate: words a minute; pitch:
-    0-99.
+    Attributes:
+        text: What is said.
+        language: A file name below espeak-ng's `lang` (`en`, `en-US`, `cmn`).
+        variant: A file name of `voices/!v` (`m1`, `f3`).
+        rate: Words per minute.
+        pitch: 0-99.
     """
 
     text: str
@@ -53,20 +56,24 @@ class Run:
 
 @cache
 def languages() -> dict[str, str]:
-    """Languages that can be asked for: file name -> the name espeak-ng loads it by."""
+    """Return the languages that there are: file name -> the name by which espeak-ng loads it."""
     root = Path(espeakng_loader.get_data_path(), "lang")
     return {p.name: p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 @cache
 def variants() -> tuple[str, ...]:
-    """Speaker variants that can be asked for."""
+    """Return the speaker variants that there are."""
     root = Path(espeakng_loader.get_data_path(), "voices", "!v")
     return tuple(sorted(p.name for p in root.iterdir()))
 
 
 def check_voice(language: str, variant: str) -> None:
-    """Raise ValueError for a voice espeak-ng would replace by another without a word."""
+    """Refuse a voice that espeak-ng would replace by another one without an error.
+
+    Raises:
+        ValueError: The language or the variant is unknown; names those that there are.
+    """
     if language not in languages():
         raise ValueError(f"espeak-ng has no language {language!r}; it has {', '.join(languages())}")
     if variant not in variants():
@@ -75,7 +82,7 @@ def check_voice(language: str, variant: str) -> None:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Load and initialise espeak-ng in this process (which must then only fork, not speak)."""
+    """Load and initialise espeak-ng in this process, which must then only fork and not speak."""
     lib = ctypes.CDLL(espeakng_loader.get_library_path())
     lib.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Voice)
     lib.espeak_Synth.argtypes = [
@@ -112,6 +119,7 @@ def _select(lib: ctypes.CDLL, run: Run) -> None:
 
 
 def _speak(lib: ctypes.CDLL, run: Run) -> bytes:
+    """Speak one stretch in a forked child: 16-bit samples at `SAMPLE_RATE`."""
     chunks: list[bytes] = []
 
     def collect(samples, count, _events):
@@ -132,10 +140,15 @@ def _speak(lib: ctypes.CDLL, run: Run) -> bytes:
 
 
 def _in_fork(work) -> bytes:
-    """Run `work() -> bytes` in a fresh fork and return what it gives."""
+    """Run `work() -> bytes` in a fresh fork and return its result.
+
+    Raises:
+        RuntimeError: `work` failed; the message holds its traceback.
+    """
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
+        # the child: write the result, or the traceback, and leave without any clean-up
         status = 1
         try:
             os.close(read_end)
@@ -157,12 +170,18 @@ def _in_fork(work) -> bytes:
 
 
 def synthesise(runs: list[Run], seed: int) -> list[np.ndarray]:
-    """Speak `runs` one after the other and return one waveform a run.
+    """Speak `runs` one after the other.
 
-    Returns: int16 arrays of shape (samples,) at 22,050 Hz; the same call gives the same bits.
+    Args:
+        runs: Stretches of speech.
+        seed: Of the noisy voices.
 
-    Raises: ValueError for an unknown language or variant or empty text; RuntimeError if espeak-ng
-    fails.
+    Returns:
+        One int16 array of shape (samples,) at 22,050 Hz per run; the same call gives the same bits.
+
+    Raises:
+        ValueError: A language or a variant is unknown, or a text is empty.
+        RuntimeError: espeak-ng fails.
     """
     for run in runs:
         check_voice(run.language, run.variant)

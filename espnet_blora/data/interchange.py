@@ -1,11 +1,11 @@
 """The six-field TAB format of the BLoRA authors' own programs, to and from data directories.
 
-A line is `uid, wav path, start, end, duration in ms, transcript` with TABs between (their files
+A line holds `uid, wav path, start, end, duration in ms, transcript` with TABs between (their files
 end in `.stm`; it is not NIST's). Negative start and end say that the file is the utterance. Their
 training reader skips lines with fewer than six fields, a path without `/`, a duration outside 500
 to 20,000 ms, or an empty text; their decoding does not look at the duration. Source: the programs
-of github.com/enesyugan/continual-asr, in which the unit of start and end is not said: the importer
-finds it by comparing with the duration.
+of github.com/enesyugan/continual-asr. They do not say the unit of start and end, so the importer
+finds it by comparison with the duration.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from espnet_blora.data import audio, kaldi
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import c_sorted, read_keyed
 
 MIN_MS, MAX_MS = 500, 20_000
 _FIELDS = 6
@@ -37,18 +38,20 @@ class _Line:
 def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) -> Iterator[str]:
     """Yield the lines of a data directory, without line ends, sorted by utterance.
 
-    Paths become absolute. What the authors' training reader would skip is noted in `ledger`, and
-    with `training` left out. A TAB within a text becomes a blank.
+    Paths become absolute. A TAB within a text becomes a blank. Lines that the authors' training
+    reader would skip are noted in `ledger`, and left out with `training`.
 
-    Raises: ValueError for a directory with segments, a pipe or an archive in wav.scp.
+    Raises:
+        ValueError: The directory has segments, or wav.scp holds a pipe or a place in an archive.
     """
     directory = Path(directory)
+    # Only plain files, one per utterance, can be written in this format.
     if (directory / "segments").exists():
         raise ValueError(
             f"{directory}: has segments, and the format's unit of start and end is not known; "
-            "prepare the data with one file an utterance (prepare_corpus custom)"
+            "prepare the data with one file per utterance (prepare_corpus custom)"
         )
-    wav, text = kaldi.read_keyed(directory / "wav.scp"), kaldi.read_keyed(directory / "text")
+    wav, text = read_keyed(directory / "wav.scp"), read_keyed(directory / "text")
     if len(wav) != len(text) or wav.keys() != text.keys():
         raise ValueError(
             f"{directory}: wav.scp and text differ in {kaldi.name_some(wav.keys() ^ text.keys())}; "
@@ -56,11 +59,12 @@ def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) 
         )
     for key, place in wav.items():
         if place.endswith("|") or audio.is_archive_offset(place) or "\t" in place:
-            raise ValueError(f"{directory}/wav.scp: {key!r} is no file: {place!r}")
+            raise ValueError(f"{directory}/wav.scp: {key!r} is not a file: {place!r}")
     seconds = kaldi.durations(directory)
     if missing := wav.keys() - seconds.keys():
         raise ValueError(f"{directory}/utt2dur: no {kaldi.name_some(missing)}")
-    for key in kaldi.c_sorted(wav):
+    # One line per utterance, in order of id.
+    for key in c_sorted(wav):
         milliseconds = round(1000 * seconds[key])
         words = text[key].replace("\t", " ")
         reason = _refused_in_training(milliseconds, words)
@@ -73,6 +77,7 @@ def export_lines(directory: str | Path, ledger: Ledger, training: bool = False) 
 
 
 def _refused_in_training(milliseconds: float, text: str) -> str:
+    """Return why the authors' training reader would skip a line, or ""."""
     if milliseconds < MIN_MS:
         return f"shorter than {MIN_MS} ms"
     if milliseconds > MAX_MS:
@@ -85,11 +90,12 @@ def export_directory(
 ) -> int:
     """Write a data directory as one file; return the number of its lines.
 
-    Raises: as `export_lines`; OSError if the file cannot be written.
+    Raises:
+        ValueError: As in `export_lines`.
+        OSError: The file cannot be written.
     """
     lines = list(export_lines(directory, ledger, training))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(Path(path), "".join(line + "\n" for line in lines))
+    atomic.write(path, "".join(line + "\n" for line in lines))
     return len(lines)
 
 
@@ -102,27 +108,30 @@ def import_file(
 ) -> int:
     """Write the utterances of a file as a data directory; return their number.
 
-    The format has neither languages nor speakers: all get Whisper's code `language`; the speaker
-    is what stands before the first `-` of every uid, or where that would break Kaldi's order, the
-    uid. Lines that cannot be used, and with `training` those the authors' reader would skip, go
-    to `ledger`. Audio is neither opened nor copied. Lines with times of their own make
-    `segments`.
+    The format has neither languages nor speakers: all utterances get Whisper's code `language`;
+    the speaker is the part of a uid before its first `-`, or the uid itself where that would break
+    Kaldi's order. Lines that cannot be used, and with `training` those that the authors' reader
+    would skip, go to `ledger`. Audio is neither opened nor copied. Lines with times of their own
+    make `segments`.
 
-    Raises: FileNotFoundError; ValueError with file:line for bytes that are not UTF-8, a uid that
-    occurs twice, or times that fit the duration neither in seconds nor in milliseconds; ValueError
-    if no line can be used, or if some have times and others stand for whole files.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Bytes are not UTF-8, a uid occurs twice, or times fit the duration neither in
+            seconds nor in milliseconds (names file and line); no line can be used; or some lines
+            have times and others stand for whole files.
     """
     path, directory = Path(path), Path(directory)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; lines of six fields with TABs are expected")
+    # Read the lines that can be used; a uid may occur once.
     used: dict[str, _Line] = {}
     first: dict[str, int] = {}
     for number, raw in enumerate(_raw_lines(path), 1):
         where = f"{path}:{number}"
-        found = _parse(raw, where, ledger, training)
-        if found is None:
+        parsed = _parse(raw, where, ledger, training)
+        if parsed is None:
             continue
-        key, line = found
+        key, line = parsed
         if key in used:
             raise ValueError(f"{where}: uid {key!r} occurs twice, first on line {first[key]}")
         used[key], first[key] = line, number
@@ -136,6 +145,7 @@ def import_file(
 
 
 def _raw_lines(path: Path) -> list[str]:
+    """Return the lines of a file, without a byte order mark and without line ends."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -152,12 +162,13 @@ def _raw_lines(path: Path) -> list[str]:
 
 
 def _parse(raw: str, where: str, ledger: Ledger, training: bool) -> tuple[str, _Line] | None:
-    """One line, or None after saying to the ledger why it cannot be used."""
+    """Return uid and line, or None after telling the ledger why the line cannot be used."""
     fields = raw.split("\t", _FIELDS - 1)
     key = fields[0]
     if len(fields) < _FIELDS:
         ledger.skip(where, key, "fewer than 6 fields", f"{len(fields)}")
         return None
+    # The fields that are text.
     place, text = fields[1].strip(" "), " ".join(fields[5].split())
     if not key or any(c.isspace() or ord(c) < 32 or c == "\ufeff" for c in key):
         ledger.skip(where, key, "uid is empty or holds blanks", repr(key))
@@ -171,12 +182,13 @@ def _parse(raw: str, where: str, ledger: Ledger, training: bool) -> tuple[str, _
     if not text:
         ledger.skip(where, key, "empty text")
         return None
+    # The fields that are numbers.
     try:
         start, end, milliseconds = (float(field) for field in fields[2:5])
     except ValueError:
         start = end = milliseconds = math.nan
     if not all(map(math.isfinite, (start, end, milliseconds))):
-        ledger.skip(where, key, "start, end or duration is no number", " ".join(fields[2:5]))
+        ledger.skip(where, key, "start, end or duration is not a number", " ".join(fields[2:5]))
         return None
     if training and (reason := _refused_in_training(milliseconds, text)):
         ledger.skip(where, key, reason, f"{milliseconds:g} ms")
@@ -188,7 +200,7 @@ def _parse(raw: str, where: str, ledger: Ledger, training: bool) -> tuple[str, _
 
 
 def _unit(start: float, end: float, milliseconds: float, where: str, key: str) -> float:
-    """Seconds in one unit of start and end: those in which the span is the duration, to 10 ms."""
+    """Return the seconds per unit of start and end that make their span the duration, to 10 ms."""
     for unit in (1.0, 0.001):
         if end > start and abs((end - start) * unit * 1000 - milliseconds) <= 10:
             return unit
@@ -199,6 +211,8 @@ def _unit(start: float, end: float, milliseconds: float, where: str, key: str) -
 
 
 def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
+    """Write the lines as a data directory."""
+    # Speakers are taken from the uids, if that keeps Kaldi's order.
     speakers = {key: key.partition("-")[0] for key in used}
     one_each = any("-" not in key or not speaker for key, speaker in speakers.items())
     if one_each or kaldi.misplaced_speaker(speakers):
@@ -209,6 +223,7 @@ def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
         "utt2lang": dict.fromkeys(used, language),
         "wav.scp": {key: line.path for key, line in used.items()},
     }
+    # Lines with times become segments of recordings.
     if any(line.start >= 0 for line in used.values()):
         if whole := [key for key, line in used.items() if line.start < 0]:
             raise ValueError(
@@ -217,7 +232,7 @@ def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
             )
         names: dict[str, str] = {}  # a recording is named after its first utterance
         files["segments"] = {}
-        for key in kaldi.c_sorted(used):
+        for key in c_sorted(used):
             line = used[key]
             name = names.setdefault(line.path, key)
             files["segments"][key] = f"{name} {line.start:.4f} {line.end:.4f}"

@@ -1,8 +1,8 @@
-"""Kaldi data directories: reading, writing, checking, taking a part.
+"""Kaldi data directories: writing, checking, durations.
 
-A data directory holds `key value` files, one utterance (or speaker) a line, sorted by the key's
+A data directory holds `key value` files, one utterance (or speaker) per line, sorted by the key's
 bytes (`LC_ALL=C`): `wav.scp`, `text`, `utt2spk`, `spk2utt` and, in this project,
-`utt2lang` with one Whisper language code an utterance.
+`utt2lang` with one Whisper language code per utterance.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ _SHOWN = 10  # ids named in a message; the rest is counted
 
 
 def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:
-    """Two speakers whose order differs from that of their utterances' ids, if there are any.
+    """Return two speakers whose order differs from that of their utterances' ids, if there are any.
 
-    Kaldi's tools want both orders to agree.
+    Kaldi's tools need both orders to agree.
+
+    >>> misplaced_speaker({"a-1": "a", "a.b-1": "a.b"})
+    >>> misplaced_speaker({"a-1": "a-1", "a.b-1": "a"})
+    ('a-1', 'a')
     """
     order = [utt2spk[key] for key in c_sorted(utt2spk)]
     for before, after in pairwise(order):
@@ -71,10 +75,7 @@ def write_data_dir(
     utt2lang: Mapping[str, str],
     utt2dur: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a whole data directory; `wav.scp`, which says that it is complete, comes last.
-
-    `utt2dur` is in seconds.
-    """
+    """Write a whole data directory; each mapping is utterance -> value, `utt2dur` in seconds."""
     files: dict[str, Mapping[str, str]] = {
         "text": text,
         "utt2spk": utt2spk,
@@ -87,10 +88,12 @@ def write_data_dir(
 
 
 def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> dict[str, str]:
-    """Read one Whisper language code an utterance, `<id> <code>` lines.
+    """Read `utt2lang`: one Whisper language code per utterance.
 
-    Raises: as `read_keyed`; ValueError naming the utterance for an empty code, or one outside
-    `allowed`.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is malformed, a code is empty, or outside `allowed`; names the
+            utterance.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -110,7 +113,7 @@ def read_utt2lang(path: str | Path, allowed: Collection[str] | None = None) -> d
 
 @dataclass(frozen=True)
 class Summary:
-    """What `validate` found in a good data directory; seconds is 0 if audio was not looked at."""
+    """Counts of a good data directory; `seconds` is 0 if its audio was not looked at."""
 
     utterances: int
     speakers: int
@@ -124,9 +127,13 @@ def name_some(ids: Collection[str]) -> str:
     return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _read_segments(
-    path: Path, recordings: Mapping[str, str]
-) -> dict[str, tuple[str, float, float]]:
+def _segments_of(
+    directory: Path, recordings: Mapping[str, str]
+) -> dict[str, tuple[str, float, float]] | None:
+    """Read `segments`, if it is there: id -> (recording, start, end), times in seconds."""
+    path = directory / "segments"
+    if not path.exists():
+        return None
     segments = {}
     for key, value in read_keyed(path).items():
         fields = value.split()
@@ -154,26 +161,28 @@ def validate(
 
     Every utterance of `wav.scp` (of `segments` where there is one) must have a text, a speaker
     and a language, and the reverse; every audio file must be readable and last at least
-    `min_seconds`, and at most `max_seconds` if that is given; with `mono_16k` it must be
-    16 kHz with one channel. Entries of wav.scp that are pipes or archive offsets cannot be looked
+    `min_seconds`, and at most `max_seconds` if that is given; with `mono_16k` it must have
+    16 kHz and one channel. Entries of wav.scp that are pipes or archive offsets cannot be looked
     at and are counted in the log.
 
-    Raises: FileNotFoundError for a missing file of the directory; ValueError listing the ids.
+    Raises:
+        FileNotFoundError: A file of the directory is not there.
+        ValueError: Anything else is wrong; lists the ids.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such data directory; run stage 1 first")
+    # Read all files; each must be well-formed by itself.
     recordings = read_keyed(directory / "wav.scp")
     if not recordings:
         raise ValueError(f"{directory}/wav.scp: no utterances")
-    segments = None
-    if (directory / "segments").exists():
-        segments = _read_segments(directory / "segments", recordings)
+    segments = _segments_of(directory, recordings)
     ids = set(recordings if segments is None else segments)
     audio_file = "wav.scp" if segments is None else "segments"
     text = read_keyed(directory / "text")
     speakers = read_keyed(directory / "utt2spk")
     codes = read_utt2lang(directory / "utt2lang", languages)
+    # Do they belong together?
     problems = []
     for name, keyed in (("text", text), ("utt2spk", speakers), ("utt2lang", codes)):
         if missing := ids - set(keyed):
@@ -183,6 +192,7 @@ def validate(
     for name, keyed in (("text", text), ("utt2spk", speakers), ("wav.scp", recordings)):
         if empty := [key for key, value in keyed.items() if not value]:
             problems.append(f"empty in {name}: {name_some(empty)}")
+    # Can the audio be used?
     seconds = 0.0
     if check_audio:
         spans = _durations(directory, recordings, segments, problems, mono_16k)
@@ -210,8 +220,14 @@ def _durations(
     problems: list[str],
     mono_16k: bool = False,
 ) -> dict[str, float]:
-    """Seconds of every utterance that can be looked at; what cannot be read goes to problems."""
-    spans, unseen, other = {}, 0, {}
+    """Return the seconds of every utterance whose audio can be looked at.
+
+    Audio that cannot be read is added to `problems`.
+    """
+    # Length and form of every recording, from its header.
+    spans: dict[str, float] = {}
+    other_forms: dict[tuple[int, int], list[str]] = {}
+    unseen = 0
     for key, place in recordings.items():
         if not place:
             continue
@@ -219,13 +235,13 @@ def _durations(
             unseen += 1
             continue
         try:
-            spans[key], *form = audio.look(place)
+            spans[key], rate, channels = audio.look(place)
         except (FileNotFoundError, ValueError) as error:
             problems.append(f"audio of {key}: {error}")
             continue
-        if mono_16k and form != [audio.SAMPLE_RATE, 1]:
-            other.setdefault(tuple(form), []).append(key)
-    for (rate, channels), keys in other.items():
+        if mono_16k and (rate, channels) != (audio.SAMPLE_RATE, 1):
+            other_forms.setdefault((rate, channels), []).append(key)
+    for (rate, channels), keys in other_forms.items():
         problems.append(
             f"{rate} Hz with {channels} channels instead of 16 kHz mono (convert these: "
             f"ffmpeg -i OLD -ar 16000 -ac 1 NEW.wav): {name_some(keys)}"
@@ -234,11 +250,12 @@ def _durations(
         log.warning(f"{directory}/wav.scp: {unseen} entries are pipes or archives; not checked")
     if segments is None:
         return spans
+    # Length of every segment; the last one of a recording may end a little later than it.
     cut = {}
     for key, (recording, start, end) in segments.items():
         whole = spans.get(recording)
         if not 0 <= start < end or (whole is not None and start >= whole):
-            problems.append(f"segment {key}: {start}-{end} s is no part of {recording} ({whole} s)")
+            problems.append(f"segment {key}: {start}-{end} s is not within {recording} ({whole} s)")
         else:
             cut[key] = (end if whole is None else min(end, whole)) - start
     return cut
@@ -267,10 +284,9 @@ def durations(directory: str | Path) -> dict[str, float]:
 
 
 def _durations_of_audio(directory: Path) -> dict[str, float]:
+    """Return the seconds of every utterance, from its audio's header."""
     recordings = read_keyed(directory / "wav.scp")
-    segments = None
-    if (directory / "segments").exists():
-        segments = _read_segments(directory / "segments", recordings)
+    segments = _segments_of(directory, recordings)
     problems: list[str] = []
     spans = _durations(directory, recordings, segments, problems)
     ids = set(recordings if segments is None else segments)

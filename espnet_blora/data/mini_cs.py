@@ -3,12 +3,12 @@
 The *base domain* is monolingual: random sequences of everyday words in English or in Mandarin. The
 *new domain* is sentences over the same words that switch between the two languages, spoken by
 other voices. Every evaluation set has voices of its own, and no sentence occurs in two sets. The
-same call writes the same bits.
+same call writes the same bytes.
 
 Text is written as Whisper writes it: English words separated by blanks, Han characters unspaced,
-and a blank before an English stretch (`我们 want咖啡`), never before Han: there it would be a
-token of its own, which the monolingual base has not met and which adapters, with the token
-embeddings frozen, cannot teach it.
+and a blank before an English stretch (`我们 want咖啡`), never before Han. There it would be a
+token of its own, which the monolingual base has never met and which adapters cannot teach it, as
+the token embeddings are frozen.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 @dataclass(frozen=True)
 class Set:
-    """One set: its size, its domain (`base`, `en`, `zh` or `cs`), and whose voices."""
+    """One set: its size, its domain (`base`, `en`, `zh` or `cs`), and its voices."""
 
     size: int
     domain: str
@@ -93,23 +93,23 @@ class Utterance:
     speaker: str
     words: tuple[tuple[str, str], ...]  # (language, word)
     accent: str
-    rate: int  # words a minute
+    rate: int  # words per minute
     pitch: int  # 0-99
     seed: int
 
     @property
     def language(self) -> str:
-        """Whisper's language code; a code-switched sentence counts as Mandarin."""
+        """Return Whisper's language code; a code-switched sentence counts as Mandarin."""
         return "zh" if any(language == "zh" for language, _ in self.words) else "en"
 
     @property
     def text(self) -> str:
-        """The transcript as Whisper would write it."""
+        """Return the transcript as Whisper would write it."""
         runs = (" " + " ".join(w) if lang == "en" else "".join(w) for lang, w in self.runs())
         return "".join(runs).strip()
 
     def runs(self) -> list[tuple[str, list[str]]]:
-        """Maximal stretches of words in one language."""
+        """Return the maximal stretches of words in one language."""
         runs: list[tuple[str, list[str]]] = []
         for language, word in self.words:
             if runs and runs[-1][0] == language:
@@ -123,17 +123,18 @@ def _draw(rng: np.random.Generator, domain: str) -> tuple[tuple[str, str], ...]:
     """Draw the words of one sentence."""
     if domain == "cs":
         length = int(rng.integers(3, 8))
-        languages = [rng.choice(["en", "zh"])]
+        languages: list[str] = [str(rng.choice(["en", "zh"]))]
         while len(languages) < length:
             same = rng.random() < 0.55
             languages.append(languages[-1] if same else ("zh" if languages[-1] == "en" else "en"))
         if len(set(languages)) == 1:
             return _draw(rng, domain)
     else:
-        language = rng.choice(["en", "zh"]) if domain == "base" else domain
+        language = str(rng.choice(["en", "zh"])) if domain == "base" else domain
         languages = [language] * int(rng.integers(2, 7))
     words: list[tuple[str, str]] = []
-    for language in map(str, languages):
+    # No word twice in a row.
+    for language in languages:
         choices = [w for w in WORDS[language] if not words or w != words[-1][1]]
         words.append((language, choices[int(rng.integers(len(choices)))]))
     return tuple(words)
@@ -144,7 +145,8 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
 
     A scaled-down set is the beginning of the full one: `scale` in (0, 1].
 
-    Raises: ValueError for an unknown set or a scale outside (0, 1].
+    Raises:
+        ValueError: A set is unknown, or the scale is outside (0, 1].
     """
     chosen = list(SETS) if sets is None else list(sets)
     unknown = [name for name in chosen if name not in SETS]
@@ -152,17 +154,18 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
         raise ValueError(f"mini_cs has no set {', '.join(unknown)}; it has {', '.join(SETS)}")
     if not 0 < scale <= 1:
         raise ValueError(f"scale must be in (0, 1], found {scale}")
+    # All sets before the last one that is wanted are drawn, so that none depends on the choice.
     seen: set[tuple[tuple[str, str], ...]] = set()
     result = {}
     for name, spec in SETS.items():
         if all(other in result for other in chosen):
             break
         rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
-        utterances = []
+        utterances: list[Utterance] = []
         while len(utterances) < spec.size:
             words = _draw(rng, spec.domain)
             voice = spec.voices[int(rng.integers(len(spec.voices)))]
-            look = (
+            sound = (
                 ACCENTS[int(rng.integers(len(ACCENTS)))],
                 int(rng.integers(130, 201)),
                 int(rng.integers(35, 66)),
@@ -172,7 +175,7 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
                 continue
             seen.add(words)
             key = f"{voice}-{name}-{len(utterances):05d}"
-            utterances.append(Utterance(key, voice, words, *look))
+            utterances.append(Utterance(key, voice, words, *sound))
         if name in chosen:
             result[name] = utterances[: max(1, round(scale * spec.size))]
     return {name: result[name] for name in chosen}
@@ -186,7 +189,7 @@ def _trim(wave: np.ndarray, keep: float = 0.03) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Noise of unit power whose spectrum falls by 0-6 dB an octave."""
+    """Return noise of unit power whose spectrum falls by 0-6 dB per octave."""
     slope = rng.uniform(0.0, 1.0)
     spectrum = np.fft.rfft(rng.standard_normal(size))
     spectrum *= np.maximum(np.arange(len(spectrum)), 8.0) ** -slope
@@ -201,6 +204,7 @@ def speak(utterance: Utterance) -> np.ndarray:
     and joined with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and
     noise is added at 20-40 dB below it.
     """
+    # Speak each run of one language.
     rng = np.random.default_rng(utterance.seed)
     voices = {"en": utterance.accent, "zh": "cmn"}
     runs = [
@@ -209,6 +213,7 @@ def speak(utterance: Utterance) -> np.ndarray:
         )
         for lang, words in utterance.runs()
     ]
+    # Join them, between two stretches of silence.
     silence = [np.zeros(int(rng.uniform(0.05, 0.25) * espeak.SAMPLE_RATE))]
     pieces = list(silence)
     for index, wave in enumerate(espeak.synthesise(runs, utterance.seed)):
@@ -219,6 +224,7 @@ def speak(utterance: Utterance) -> np.ndarray:
         pieces.append(_trim(wave / 32768.0))
     pieces.append(np.zeros(int(rng.uniform(0.05, 0.25) * espeak.SAMPLE_RATE)))
     wave = soxr.resample(np.concatenate(pieces), espeak.SAMPLE_RATE, SAMPLE_RATE, quality="HQ")
+    # Set the level, add noise, and keep the peaks within the range of 16 bits.
     level = 10 ** ((LEVEL_DB + rng.uniform(-3.0, 3.0)) / 20)
     wave *= level / np.sqrt(np.mean(wave**2))
     wave += _noise(rng, len(wave)) * level * 10 ** (-rng.uniform(20.0, 40.0) / 20)
@@ -245,14 +251,20 @@ def build(
 ) -> dict[str, int]:
     """Write data directories `out_dir/<set>` and their audio, 16 kHz mono 16-bit WAV.
 
-    Args: sets: names out of `SETS` (default all); nj: processes; scale: the share of every set
-    that is made, from its beginning; clips_dir: where `<set>/<id>.wav` go (default
-    `out_dir/audio`); paths in wav.scp are as given here, relative or absolute.
+    Args:
+        out_dir: Folder of the data directories.
+        sets: Names out of `SETS`; by default all.
+        nj: Processes.
+        scale: The share of every set that is made, from its beginning.
+        clips_dir: Where `<set>/<id>.wav` go, by default `out_dir/audio`; paths in wav.scp are as
+            given here, relative or absolute.
 
-    Returns: utterances per set.
+    Returns:
+        Utterances per set.
 
-    Raises: ValueError for an unknown set or scale, or for `nj` below 1; RuntimeError if
-    espeak-ng fails.
+    Raises:
+        ValueError: A set is unknown, the scale is outside (0, 1], or `nj` is below 1.
+        RuntimeError: espeak-ng fails.
     """
     if nj < 1:
         raise ValueError(f"nj must be at least 1, found {nj}")
@@ -265,6 +277,7 @@ def build(
             folder = clips_dir / name
             folder.mkdir(parents=True, exist_ok=True)
             wav = {u.id: str(folder / f"{u.id}.wav") for u in utterances}
+            # Speak, with a message now and then.
             started, done, samples = time.monotonic(), 0, 0
             for size in pool.map(_write, [(wav[u.id], u) for u in utterances], chunksize=8):
                 done, samples = done + 1, samples + size

@@ -1,8 +1,8 @@
-"""From a corpus on disk to Kaldi directories with one 16 kHz FLAC an utterance.
+"""Preparation: from a corpus on disk to Kaldi directories with one 16 kHz FLAC file per utterance.
 
-What is written depends on the corpus alone: not on the order of directory listings, the number of
-processes or the hash seed. A second run over the same corpus does nothing; one that was interrupted
-goes on where it stopped.
+The files depend on the corpus alone, not on the order of directory listings, the number of
+processes or the hash seed. A second run over the same corpus does nothing; a run after an
+interruption goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -23,13 +23,22 @@ from espnet_blora.data import audio, clips, kaldi
 from espnet_blora.data.check import check_options
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import read_keyed
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What became of one set; `left_out` and `notes` count reasons of its own audio and text.
+    """What became of one set.
 
-    `unchanged` says that all was there already and nothing was done.
+    Attributes:
+        name: Of the set.
+        directory: Its Kaldi directory.
+        utterances: How many were written.
+        seconds: Of all of them together.
+        expected: Its published size.
+        left_out: Reason in its own audio and text -> how often.
+        notes: What was odd but kept -> how often.
+        unchanged: All was there already and nothing was done.
     """
 
     name: str
@@ -42,18 +51,19 @@ class SetSummary:
     unchanged: bool
 
     def lines(self) -> list[str]:
-        """Found against expected, then what was left out, for a person."""
+        """Return lines for a person: found against expected, then what was left out."""
         counts = f"{self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
         known = [
             f"{self.expected.utterances:,} utterances" if self.expected.utterances else "",
             f"{self.expected.hours:g} h" if self.expected.hours else "",
         ]
-        if wanted := ", ".join(filter(None, known)):
+        if published := ", ".join(filter(None, known)):
             source = f", {self.expected.source}" if self.expected.source else ""
-            counts += f" (published: {wanted}{source})"
+            counts += f" (published: {published}{source})"
         lines = [f"{self.directory}: {counts}{'; unchanged' if self.unchanged else ''}"]
-        if self.expected.utterances not in (None, self.utterances):
-            lines.append(f"  differs by {self.utterances - self.expected.utterances:+,} utterances")
+        difference = self.utterances - (self.expected.utterances or self.utterances)
+        if difference:
+            lines.append(f"  differs by {difference:+,} utterances")
         lines += [f"  left out, {reason}: {n:,}" for reason, n in self.left_out.items()]
         lines += [f"  kept, {what}: {n:,}" for what, n in self.notes.items()]
         return lines
@@ -61,7 +71,7 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `prepare` did; `left_out` and `notes` count what the corpus's reader reported."""
+    """What `prepare` did; `left_out` and `notes` count reports of the corpus's reader."""
 
     corpus: str
     root: Path
@@ -70,14 +80,14 @@ class Summary:
     notes: Mapping[str, int]
 
     def lines(self) -> list[str]:
-        """The report of the program, line by line."""
+        """Return the report of the program, line by line."""
         lines = [f"{self.corpus}: read from {self.root}"]
         lines += [f"  left out in reading, {reason}: {n:,}" for reason, n in self.left_out.items()]
         lines += [f"  kept in reading, {what}: {n:,}" for what, n in self.notes.items()]
-        for one in self.sets:
-            lines += one.lines()
-        if self.left_out or self.notes or any(one.left_out or one.notes for one in self.sets):
-            places = ", ".join(str(one.directory / "left_out.tsv") for one in self.sets)
+        for summary in self.sets:
+            lines += summary.lines()
+        if self.left_out or self.notes or any(s.left_out or s.notes for s in self.sets):
+            places = ", ".join(str(s.directory / "left_out.tsv") for s in self.sets)
             lines.append(f"each of these is named in {places}")
         return lines
 
@@ -89,7 +99,7 @@ _MARKER = ".prepared.json"
 _FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", "left_out.tsv")
 _ID = re.compile(r"[!-~]{1,200}")
 _FORBIDDEN = re.compile(r"(?<!\w)(?:<s>|</s>|#0)(?!\w)")  # symbols of Kaldi's own
-# Losses that speak of a bad copy of the corpus, not of odd transcripts.
+# Losses that come from a bad copy of the corpus, not from odd transcripts.
 _BAD_COPY = frozenset(
     {
         "no audio",
@@ -101,9 +111,9 @@ _BAD_COPY = frozenset(
         "reaches beyond the recording",
     }
 )
-_LOSABLE = 2  # utterances; a handful in a tiny set is no bad copy
+_LOSABLE = 2  # utterances; so few in a tiny set do not mean a bad copy
 _REPORT_SECONDS = 30.0
-_BYTES_A_SECOND = 2 * audio.SAMPLE_RATE
+_BYTES_PER_SECOND = 2 * audio.SAMPLE_RATE
 
 
 def prepare(
@@ -119,37 +129,48 @@ def prepare(
 ) -> Summary:
     """Write `data_dir/<prefix><set>` and `clips_dir/<prefix><set>/<id>.flac` for each set.
 
-    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur and `left_out.tsv`:
-    what the reader or this function left out or found odd. Blanks in texts become single; control
-    characters go, with a note.
+    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur, and `left_out.tsv`
+    with everything that the reader or this function left out or found odd. Blanks in texts become
+    single; control characters are removed, with a note.
 
-    Args: root: as the user gave it; options: KEY -> VALUE for the corpus; nj: processes; max_lost:
-    the share of a set whose audio may be missing or broken.
+    Args:
+        corpus: The corpus.
+        root: The folder of its copy, as the user gave it.
+        sets: Names of sets.
+        data_dir: Folder of the directories.
+        clips_dir: Folder of the audio.
+        options: KEY -> VALUE for the corpus.
+        nj: Processes.
+        prefix: Put before the names of sets.
+        max_lost: Share of a set whose audio may be missing or broken.
 
-    Raises: FileNotFoundError if the corpus is not at `root`; ValueError for unknown sets or
-    options, records that break the contract, or more broken audio than `max_lost`; OSError if
-    nothing can be written.
+    Raises:
+        FileNotFoundError: The corpus is not at `root`.
+        ValueError: A set or an option is unknown, records break the contract of `Utterance`, or
+            more audio is broken than `max_lost`.
+        OSError: Nothing can be written.
     """
     options = dict(options or {})
     names = list(dict.fromkeys(sets))
     _check_request(corpus, names, options, str(clips_dir))
-    found = corpus.find(Path(root))
+    folder = corpus.find(Path(root))
     ledger = Ledger()
-    records = corpus.read(found, names, ledger, options)
-    done = []
+    records = corpus.read(folder, names, ledger, options)
+    summaries = []
     for name in names:
         utterances = sorted(records[name], key=lambda u: u.id)
         _check_records(corpus, name, utterances)
-        work = _Set(
+        preparation = _Set(
             name, utterances, Path(data_dir, prefix + name), Path(clips_dir, prefix + name), ledger
         )
-        done.append(work.prepare(corpus.sets[name], nj, max_lost))
-    return Summary(corpus.name, found, tuple(done), ledger.counts(), ledger.note_counts())
+        summaries.append(preparation.run(corpus.sets[name], nj, max_lost))
+    return Summary(corpus.name, folder, tuple(summaries), ledger.counts(), ledger.note_counts())
 
 
 def _check_request(
     corpus: Corpus, names: Sequence[str], options: Mapping[str, str], clips_dir: str
 ) -> None:
+    """Refuse unknown sets and options, and folders that Kaldi's files cannot name."""
     unknown = [name for name in names if name not in corpus.sets]
     if unknown or not names:
         raise ValueError(
@@ -162,7 +183,7 @@ def _check_request(
 
 
 def _check_records(corpus: Corpus, name: str, utterances: Sequence[Utterance]) -> None:
-    """What `Utterance` promises; broken by mistakes in a user's own data or a corpus module."""
+    """Refuse records without what `Utterance` promises: mistakes in own data or a corpus module."""
     seen: dict[str, Utterance] = {}
     for u in utterances:
         where = f"{u.where or corpus.name}: {name}: utterance {u.id!r}"
@@ -198,7 +219,9 @@ class _Set:
     folder: Path
     ledger: Ledger  # the reader's
 
-    def prepare(self, expected: Expected, nj: int, max_lost: float) -> SetSummary:
+    def run(self, expected: Expected, nj: int, max_lost: float) -> SetSummary:
+        """Cut the audio and write the directory, unless all is there already."""
+        # Has an earlier run written the same?
         own = Ledger()
         texts = self._texts(own)
         chosen = [u for u in self.utterances if u.id in texts]
@@ -210,6 +233,7 @@ class _Set:
             return SetSummary(
                 self.name, self.directory, **marker, expected=expected, unchanged=True
             )
+        # Cut what is not cut yet, and write what could be cut.
         self.folder.mkdir(parents=True, exist_ok=True)
         with clips.Journal(self.folder) as book:
             cuts = self._cut(book, chosen, keys, nj)
@@ -226,6 +250,7 @@ class _Set:
             self._check_losses(own, len(kept), max_lost)
             self._write(kept, texts, by_id, own)
             book.settle(keys)
+        # The marker comes last: it says that the set is complete.
         marker = {
             "utterances": len(kept),
             "seconds": sum(kept.values()) / audio.SAMPLE_RATE,
@@ -237,7 +262,7 @@ class _Set:
         return SetSummary(self.name, self.directory, **marker, expected=expected, unchanged=False)
 
     def _texts(self, own: Ledger) -> dict[str, str]:
-        """Texts as Kaldi's tools accept them; what is not fit goes to the ledger."""
+        """Return texts as Kaldi's tools accept them; utterances without one go to the ledger."""
         texts = {}
         for u in self.utterances:
             text = " ".join(u.text.split())
@@ -253,6 +278,7 @@ class _Set:
         return texts
 
     def _fingerprint(self, keys: Mapping[str, str], own: Ledger) -> str:
+        """Return a hash of everything on which the files depend."""
         digest = hashlib.sha256(f"{_VERSION} {self.folder}\n".encode())
         for u in self.utterances:
             fields = (u.id, u.speaker, u.language, u.text, str(u.audio), u.where, keys.get(u.id))
@@ -262,7 +288,7 @@ class _Set:
         return digest.hexdigest()
 
     def _marker(self, fingerprint: str) -> dict | None:
-        """What the last run wrote, if that is what this one would write and it is still there."""
+        """Return the last run's marker, if this run would write the same and all is still there."""
         try:
             marker = json.loads((self.directory / _MARKER).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -275,13 +301,14 @@ class _Set:
         ):
             return None
         there = {entry.name for entry in os.scandir(self.folder)}
-        wanted = (f"{key}.flac" for key in kaldi.read_keyed(self.directory / "wav.scp"))
-        return marker if all(name in there for name in wanted) else None
+        needed = (f"{key}.flac" for key in read_keyed(self.directory / "wav.scp"))
+        return marker if all(name in there for name in needed) else None
 
     def _cut(
         self, book: clips.Journal, chosen: Sequence[Utterance], keys: Mapping[str, str], nj: int
     ) -> list[clips.Cut]:
         """Cut what is not cut yet; the results come sorted by id."""
+        # What is left to do, by recording.
         done = {u.id: cut for u in chosen if (cut := book.lookup(u.id, keys[u.id]))}
         jobs: dict[Path, list[clips.Clip]] = {}
         for u in chosen:
@@ -292,6 +319,7 @@ class _Set:
         if done and jobs:
             log.info(f"{self.name}: {len(done):,} utterances were cut already")
         self._check_space([clip for job in jobs.values() for clip in job])
+        # Cut, and report every now and then.
         todo, finished, samples = sum(map(len, jobs.values())), 0, 0
         started = reported = time.monotonic()
         for cuts in clips.cut_all(sorted(jobs.items()), nj):
@@ -309,10 +337,11 @@ class _Set:
         return [done[u.id] for u in chosen]
 
     def _check_space(self, todo: Sequence[clips.Clip]) -> None:
+        """Log what the clips will need, and warn if the disk has less."""
         seconds = sum(c.end - c.start for c in todo if c.start is not None and c.end is not None)
         if not 0 < seconds < float("inf"):
             return
-        need, free = 0.6 * seconds * _BYTES_A_SECOND, shutil.disk_usage(self.folder).free
+        need, free = 0.6 * seconds * _BYTES_PER_SECOND, shutil.disk_usage(self.folder).free
         log.info(
             f"{self.name}: {seconds / 3600:.1f} h to cut, about {need / 1e9:.2f} GB of FLAC in "
             f"{self.folder}"
@@ -321,6 +350,7 @@ class _Set:
             log.warning(f"{self.folder}: only {free / 1e9:.2f} GB are free; it may become full")
 
     def _check_losses(self, own: Ledger, kept: int, max_lost: float) -> None:
+        """Refuse a set that lost too much of its audio, or all of it."""
         lost = [entry for entry in own.skips if entry.reason in _BAD_COPY]
         total = len(self.utterances)
         if kept and len(lost) <= max(_LOSABLE, max_lost * total):
@@ -339,6 +369,7 @@ class _Set:
         by_id: Mapping[str, Utterance],
         own: Ledger,
     ) -> None:
+        """Write the data directory and its list of what was left out."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / _MARKER).unlink(missing_ok=True)
         both = Ledger()
@@ -356,24 +387,24 @@ class _Set:
 
 
 def _without_controls(text: str) -> str:
-    """Without control characters, lone surrogates and byte order marks; joiners stay."""
+    """Remove control characters, lone surrogates and byte order marks; joiners stay."""
     return "".join(c for c in text if c != "\ufeff" and unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 def _stamps(sources: Iterable[Path]) -> dict[Path, str]:
-    """Size and time of change of every source, or that it is missing."""
+    """Return size and time of change of every source, or that it is missing."""
     stamps: dict[Path, str] = {}
     for source in sources:
         if source not in stamps:
             try:
-                found = source.stat()
-                stamps[source] = f"{found.st_size} {found.st_mtime_ns}"
+                stat = source.stat()
+                stamps[source] = f"{stat.st_size} {stat.st_mtime_ns}"
             except OSError:
                 stamps[source] = "missing"
     return stamps
 
 
 def _clip_key(u: Utterance, stamp: str) -> str:
-    """Whence a clip comes; a corpus moved to another folder keeps its clips."""
-    whence = f"{_VERSION} {u.audio.name} {stamp} {u.start} {u.end} {u.channel}"
-    return hashlib.sha256(whence.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    """Return a hash of a clip's source; a corpus moved to another folder keeps its clips."""
+    source = f"{_VERSION} {u.audio.name} {stamp} {u.start} {u.end} {u.channel}"
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:24]

@@ -1,6 +1,6 @@
-"""What a corpus is to the rest of this room: utterances, what was left out, and how to read it.
+"""Records of this room: utterances, the ledger of what was left out, and corpora.
 
-A corpus module reads transcripts into `Utterance` records and touches no audio but for headers;
+A corpus module reads transcripts into `Utterance` records; of audio it opens headers at most.
 `espnet_blora.data.prepare` cuts the audio and writes Kaldi directories.
 """
 
@@ -20,14 +20,15 @@ class Utterance:
     """One utterance of a corpus, before its audio has been looked at.
 
     Attributes:
-        id: unique in its set; ASCII without blanks or parentheses; starts with `speaker-`, so
-            that sorting by id sorts by speaker, as Kaldi wants.
-        speaker: who speaks.
+        id: Unique in its set; ASCII without blanks or parentheses; starts with `speaker-`, so
+            that sorting by id sorts by speaker, as Kaldi needs it.
+        speaker: Who speaks.
         language: Whisper's code for the prompt (`"zh"`).
-        text: the reference, cleaned of the corpus's marks, as Whisper writes it.
-        audio: the source recording.
-        start, end: seconds in the recording; both None means all of it.
-        channel: 0-based; None means the mean over channels.
+        text: The reference, cleaned of the corpus's marks, as Whisper writes it.
+        audio: The source recording.
+        start: Seconds in the recording; None, as `end`, means all of it.
+        end: As `start`.
+        channel: From 0; None means the mean over channels.
         where: `"file:line"` of the transcript.
     """
 
@@ -53,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """What was left out (`skips`) or kept although odd (`notes`): nothing goes in silence."""
+    """What was left out (`skips`) or kept although odd (`notes`); nothing goes without a trace."""
 
     def __init__(self) -> None:
         self.skips: list[Entry] = []
@@ -68,11 +69,11 @@ class Ledger:
         self.notes.append(Entry(where, id, "note", what, detail))
 
     def counts(self) -> dict[str, int]:
-        """How often each reason of a skip occurred, by reason."""
+        """Return how often each reason of a skip occurred, by reason."""
         return dict(sorted(Counter(entry.reason for entry in self.skips).items()))
 
     def note_counts(self) -> dict[str, int]:
-        """How often each kind of note occurred."""
+        """Return how often each kind of note occurred."""
         return dict(sorted(Counter(entry.reason for entry in self.notes).items()))
 
     def write(self, path: str | Path) -> None:
@@ -95,7 +96,7 @@ def _visible(char: str) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """The published size of a set and where it was published; None where nothing was."""
+    """The published size of a set and where it was published; None where nothing was published."""
 
     utterances: int | None = None
     hours: float | None = None
@@ -117,17 +118,19 @@ class Corpus:
     """One corpus: what it is, and the functions that find, read and inspect a copy of it.
 
     Attributes:
-        name: `"seame"`; title: a line with catalogue number, languages, place.
-        variable: its name in `db.sh` and the environment (`"SEAME"`).
-        licence, obtain: one line each.
-        sets: all sets it can give, with their published sizes.
-        languages: Whisper's codes its utterances may carry.
-        options: option name -> help; given by users as KEY=VALUE.
-        find: the user's path -> the folder `read` wants. FileNotFoundError lists what was looked
-            for.
-        read: (found root, set names, ledger, options) -> set -> utterances. The same files give the
+        name: Such as `"seame"`.
+        title: One line with catalogue number, languages, place.
+        variable: Its name in `db.sh` and the environment (`"SEAME"`).
+        licence: One line.
+        obtain: One line: where to get it.
+        sets: All sets that it can give, with their published sizes.
+        languages: Whisper's codes that its utterances may have; empty for any.
+        find: The user's path -> the folder that `read` takes. FileNotFoundError lists what was
+            looked for.
+        read: (folder, set names, ledger, options) -> set -> utterances. The same files give the
             same records in the same order, whatever the order of directory listings.
-        inspect: (found root, options) -> lines for `check_corpus`; opens headers at most.
+        inspect: (folder, options) -> lines for `check_corpus`; opens headers at most.
+        options: Option name -> help; users give them as KEY=VALUE.
     """
 
     name: str

@@ -1,14 +1,14 @@
-"""Which corpora there are; each is imported when it is asked for.
-Names of data directories that say where their utterances come from.
+"""The corpora by name, and names of data directories that say where their utterances come from.
 
-`CORPUS[_CHOICE]_SET`: `librispeech_test_clean`, `aishell_test`, `commonvoice_zh-CN_test`,
-`fleurs_cmn_hans_cn_test`, `fisher_mono_eval`. The choice in the middle is the value of the
-corpus's option in `CHOICES`: which language of a corpus that has many.
+The module of a corpus is imported when it is asked for.
+
+Data directories are called `CORPUS[_CHOICE]_SET`: `librispeech_test_clean`, `aishell_test`,
+`commonvoice_zh-CN_test`, `fleurs_cmn_hans_cn_test`, `fisher_mono_eval`. The choice in the middle is
+the value of the corpus's option in `CHOICES`: the language, where a corpus has many.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_blora.data.records import Corpus
+from espnet_blora.utils.mistakes import did_you_mean
 
 _ROOM = "espnet_blora.data.corpora"
 _NAMES = (
@@ -28,12 +29,12 @@ CORPORA: dict[str, str] = {name: f"{_ROOM}.{name}" for name in _NAMES.split()}
 def get_corpus(name: str) -> Corpus:
     """Return the corpus of that name.
 
-    Raises: ValueError naming near misses and all there are.
+    Raises:
+        ValueError: There is no such corpus; names near misses and all corpora.
     """
     if name not in CORPORA:
-        near = difflib.get_close_matches(name.lower(), CORPORA, n=2)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"corpus {name!r} is unknown{meant} There are: {', '.join(CORPORA)}")
+        near = did_you_mean(name.lower(), CORPORA, 2) or ";"
+        raise ValueError(f"corpus {name!r} is unknown{near} there are: {', '.join(CORPORA)}")
     return importlib.import_module(CORPORA[name]).CORPUS
 
 
@@ -41,7 +42,7 @@ CHOICES = ("locale", "lang", "pair")
 
 
 class SetName(NamedTuple):
-    """What the name of a data directory says."""
+    """The parts of a data directory's name."""
 
     name: str
     corpus: Corpus
@@ -52,16 +53,19 @@ class SetName(NamedTuple):
 def parse_set_name(name: str) -> SetName:
     """Read the name of a data directory.
 
-    Raises: ValueError for a corpus that is unknown, a set that it has not, or a choice that is
-        missing or not to be made.
+    Raises:
+        ValueError: The corpus is unknown, it does not have the set, or the choice is missing or not
+            possible.
     """
-    found = [c for c in CORPORA if name.startswith(f"{c}_")]
-    if not found:
+    # The longest name of a corpus with which it begins.
+    corpora = [c for c in CORPORA if name.startswith(f"{c}_")]
+    if not corpora:
         raise ValueError(
-            f"set {name!r}: its name begins with no corpus that is known ({', '.join(CORPORA)}); "
+            f"set {name!r}: its name does not begin with a known corpus ({', '.join(CORPORA)}); "
             "put a directory of your own into data/ before stage 2"
         )
-    corpus = get_corpus(max(found, key=len))
+    corpus = get_corpus(max(corpora, key=len))
+    # The set at its end, and between the two the choice, if the corpus needs one.
     rest = name.removeprefix(f"{corpus.name}_")
     choice = next((c for c in CHOICES if c in corpus.options), None)
     for part in sorted(corpus.sets, key=len, reverse=True):

@@ -5,6 +5,7 @@ import pytest
 
 from espnet_blora.bin import validate_data
 from espnet_blora.data import audio, kaldi
+from espnet_blora.utils.keyed import write_keyed
 
 
 @pytest.fixture
@@ -48,10 +49,10 @@ def test_audio_can_be_left_out(directory, tmp_path):
 
 
 def test_languages_are_whispers(directory, caplog):
-    kaldi.write_keyed(directory / "utt2lang", {"u1": "eng"})
+    write_keyed(directory / "utt2lang", {"u1": "eng"})
     assert run(directory) == 1
     assert "'u1' has language 'eng'; allowed: af, am, ar" in caplog.text
-    kaldi.write_keyed(directory / "utt2lang", {"u1": "rw"})
+    write_keyed(directory / "utt2lang", {"u1": "rw"})
     assert run(directory, "--new_languages", "kab") == 1
     assert run(directory, "--new_languages", "kab,rw") == 0
     assert run(directory, "--new_languages", "kab rw") == 0

@@ -10,6 +10,7 @@ from espnet_blora.data import check, clips, kaldi
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
 from espnet_blora.data.registry import CORPORA, get_corpus
+from espnet_blora.utils.keyed import read_keyed
 
 LAYOUTS = {
     name: f"tests.data.layouts.{name}"
@@ -76,9 +77,9 @@ def test_prepared_as_laid_out_and_kaldi_agrees(layout, prepared, monkeypatch, ka
         found = kaldi.validate(one.directory, mono_16k=True)
         assert found.utterances == one.utterances > 0
         assert found.seconds == pytest.approx(one.seconds)
-        text = kaldi.read_keyed(one.directory / "text")
+        text = read_keyed(one.directory / "text")
         assert text.items() <= texts.items()
-        codes = kaldi.read_keyed(one.directory / "utt2lang")
+        codes = read_keyed(one.directory / "utt2lang")
         assert codes.items() <= expected(layout.languages, one.name).items()
         rows = (one.directory / "left_out.tsv").read_text("utf-8").split("\n")
         written |= text.keys() | {row.split("\t")[1] for row in rows if row}

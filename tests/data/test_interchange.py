@@ -12,6 +12,7 @@ from espnet_blora.bin import interchange as program
 from espnet_blora.data import audio, kaldi
 from espnet_blora.data.interchange import export_directory, export_lines, import_file
 from espnet_blora.data.records import Ledger
+from espnet_blora.utils.keyed import c_sorted, read_keyed, write_keyed
 
 # Blanks other than a single one inside do not survive Kaldi's own files either.
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=6)
@@ -38,16 +39,16 @@ def test_round_trip(folder, utterances):
     assert ledger.skips == []
     for name in ("wav.scp", "text"):
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
-    assert kaldi.read_keyed(folder / "b/utt2lang") == dict.fromkeys(text, "zh")
-    assert kaldi.misplaced_speaker(kaldi.read_keyed(folder / "b/utt2spk")) is None
+    assert read_keyed(folder / "b/utt2lang") == dict.fromkeys(text, "zh")
+    assert kaldi.misplaced_speaker(read_keyed(folder / "b/utt2spk")) is None
     again = [line.split("\t") for line in export_lines_with(folder, seconds)]
     assert [fields[4] for fields in again] == [
-        str(round(1000 * float(f"{seconds[key]:.4f}"))) for key in kaldi.c_sorted(text)
+        str(round(1000 * float(f"{seconds[key]:.4f}"))) for key in c_sorted(text)
     ]
 
 
 def export_lines_with(folder, seconds):
-    kaldi.write_keyed(folder / "b/utt2dur", {key: f"{s:.4f}" for key, s in seconds.items()})
+    write_keyed(folder / "b/utt2dur", {key: f"{s:.4f}" for key, s in seconds.items()})
     return list(export_lines(folder / "b", Ledger()))
 
 
@@ -80,13 +81,13 @@ def test_what_is_written(directory, tmp_path):
     ("name", "lines", "says"),
     [
         ("segments", {"s-a": "s-a 0 1"}, "has segments"),
-        ("wav.scp", {"s-a": "sox x |", "s-b": "b.wav", "s-c": "c.wav"}, "'s-a' is no file"),
+        ("wav.scp", {"s-a": "sox x |", "s-b": "b.wav", "s-c": "c.wav"}, "'s-a' is not a file"),
         ("text", {"s-a": "x"}, "wav.scp and text differ in s-b, s-c"),
         ("utt2dur", {"s-a": "1.0"}, "utt2dur: no s-b, s-c"),
     ],
 )
 def test_directories_that_cannot_be_written(directory, name, lines, says):
-    kaldi.write_keyed(directory / name, lines)
+    write_keyed(directory / name, lines)
     with pytest.raises(ValueError, match=re.escape(says)):
         list(export_lines(directory, Ledger()))
 
@@ -110,8 +111,8 @@ GOOD = "ni97m-x_0101-000812\t/c/x.wav\t-1\t-1\t3335\t我昨天去 library 借书
         ("u\tcat /a.wav |\t-1\t-1\t900\tx", "path without '/'"),
         ("u\t/my a.wav\t-1\t-1\t900\tx", "path holds a blank"),
         ("u\t/a.wav\t-1\t-1\t900\t \t ", "empty text"),
-        ("u\t/a.wav\t-1\t-1\tlong\tx", "start, end or duration is no number"),
-        ("u\t/a.wav\tnan\t-1\t900\tx", "start, end or duration is no number"),
+        ("u\t/a.wav\t-1\t-1\tlong\tx", "start, end or duration is not a number"),
+        ("u\t/a.wav\tnan\t-1\t900\tx", "start, end or duration is not a number"),
         ("u v\t/a.wav\t-1\t-1\t900\tx", "uid is empty or holds blanks"),
         ("\t/a.wav\t-1\t-1\t900\tx", "uid is empty or holds blanks"),
     ],
@@ -128,12 +129,12 @@ def test_lines_that_are_skipped(tmp_path, line, reason):
 def test_what_is_read(tmp_path, kaldi_says):
     lines = [GOOD, "ni98f-y\t/c/y.wav\t-1\t-1\t400\tone\ttwo  three\r", "a-z\tc/z.wav\t-1\t0\t1\tx"]
     assert imported(tmp_path, *lines)[0] == 3
-    assert kaldi.read_keyed(tmp_path / "d/text") == {
+    assert read_keyed(tmp_path / "d/text") == {
         "ni97m-x_0101-000812": "我昨天去 library 借书",
         "ni98f-y": "one two three",
         "a-z": "x",
     }
-    assert kaldi.read_keyed(tmp_path / "d/utt2spk")["ni97m-x_0101-000812"] == "ni97m"
+    assert read_keyed(tmp_path / "d/utt2spk")["ni97m-x_0101-000812"] == "ni97m"
     assert kaldi_says(tmp_path / "d") == ""
     count, ledger = imported(tmp_path, *lines, training=True)
     assert (count, ledger.counts()) == (1, {"shorter than 500 ms": 2})
@@ -142,7 +143,7 @@ def test_what_is_read(tmp_path, kaldi_says):
 def test_ids_without_speakers(tmp_path):
     for ids in (("a-1", "b"), ("a+b-1", "a-1"), ("-1", "a-1")):
         imported(tmp_path, *(f"{key}\t/c/x.wav\t-1\t-1\t900\tx" for key in ids))
-        assert kaldi.read_keyed(tmp_path / "d/utt2spk") == {key: key for key in ids}
+        assert read_keyed(tmp_path / "d/utt2spk") == {key: key for key in ids}
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
@@ -154,7 +155,7 @@ def test_times_in_seconds_or_milliseconds(tmp_path, unit, kaldi_says):
         for n, (a, b) in enumerate(times)
     ]
     imported(tmp_path, *lines)
-    assert kaldi.read_keyed(tmp_path / "d/segments") == {
+    assert read_keyed(tmp_path / "d/segments") == {
         "s-0": "s-0 1.5000 3.2500",
         "s-1": "s-0 4.0000 4.7500",
     }
@@ -184,7 +185,7 @@ def test_program(directory, tmp_path, capsys):
     listed = Path("out/d.stm.left_out.tsv").read_text().splitlines()
     assert [line.split("\t")[1] for line in listed] == ["s-a", "s-c"]
     assert program.main(["import", "out/d.stm", "back", "--language", "zh"]) == 0
-    assert kaldi.read_keyed("back/text") == {"s-b": "我去 library 借书"}
+    assert read_keyed("back/text") == {"s-b": "我去 library 借书"}
     assert Path("back/left_out.tsv").read_text() == ""
     assert program.main(["import", "nosuch.stm", "back", "--language", "zh"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

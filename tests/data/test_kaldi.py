@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from espnet_blora.data import audio, kaldi
 from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import read_keyed, write_keyed
 
 keys = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8)
 values = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
@@ -22,21 +23,21 @@ def folder(tmp_path_factory):
 
 @given(st.dictionaries(keys, values.map(lambda v: v.strip(" \t")), max_size=8))
 def test_what_is_written_is_read_back(folder, mapping):
-    kaldi.write_keyed(folder / "text", mapping)
-    assert kaldi.read_keyed(folder / "text") == mapping
+    write_keyed(folder / "text", mapping)
+    assert read_keyed(folder / "text") == mapping
     lines = [x for x in (folder / "text").read_bytes().split(b"\n") if x]
     assert [x.split(b" ")[0] for x in lines] == sorted(k.encode() for k in mapping)
 
 
 def test_order_is_that_of_bytes_not_of_python(tmp_path):
     # U+10000 sorts below U+FFFD in UTF-16 and in some locales; by bytes it comes after
-    kaldi.write_keyed(tmp_path / "text", {"\U00010000": "b", "\ufffd": "a", "Z": "1", "a": "2"})
-    assert list(kaldi.read_keyed(tmp_path / "text")) == ["Z", "a", "\ufffd", "\U00010000"]
+    write_keyed(tmp_path / "text", {"\U00010000": "b", "\ufffd": "a", "Z": "1", "a": "2"})
+    assert list(read_keyed(tmp_path / "text")) == ["Z", "a", "\ufffd", "\U00010000"]
 
 
 def test_tabs_and_lone_keys(tmp_path):
     (tmp_path / "text").write_bytes(b"a\tone two \nb\nc   x")
-    assert kaldi.read_keyed(tmp_path / "text") == {"a": "one two", "b": "", "c": "x"}
+    assert read_keyed(tmp_path / "text") == {"a": "one two", "b": "", "c": "x"}
 
 
 @pytest.mark.parametrize(
@@ -55,44 +56,44 @@ def test_bad_lines_are_named(tmp_path, data, line, says):
     path = tmp_path / "text"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=re.escape(f"{path}:{line}: ")) as caught:
-        kaldi.read_keyed(path)
+        read_keyed(path)
     assert says in str(caught.value)
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nosuch"):
-        kaldi.read_keyed(tmp_path / "nosuch")
+        read_keyed(tmp_path / "nosuch")
 
 
 @pytest.mark.parametrize("mapping", [{"": "x"}, {"a b": "x"}, {"a": "x\ny"}])
 def test_unwritable_entries_leave_the_old_file(tmp_path, mapping):
-    kaldi.write_keyed(tmp_path / "text", {"old": "1"})
+    write_keyed(tmp_path / "text", {"old": "1"})
     with pytest.raises(ValueError, match="text"):
-        kaldi.write_keyed(tmp_path / "text", mapping)
-    assert kaldi.read_keyed(tmp_path / "text") == {"old": "1"}
+        write_keyed(tmp_path / "text", mapping)
+    assert read_keyed(tmp_path / "text") == {"old": "1"}
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    kaldi.write_keyed(tmp_path / "text", {"old": "1"})
+    write_keyed(tmp_path / "text", {"old": "1"})
 
     def full(*_args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        kaldi.write_keyed(tmp_path / "text", {"new": "1"})
+        write_keyed(tmp_path / "text", {"new": "1"})
     monkeypatch.undo()
-    assert kaldi.read_keyed(tmp_path / "text") == {"old": "1"}
+    assert read_keyed(tmp_path / "text") == {"old": "1"}
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
 
 
 def test_languages(tmp_path):
-    kaldi.write_keyed(tmp_path / "utt2lang", {"a": "zh", "b": "en"})
+    write_keyed(tmp_path / "utt2lang", {"a": "zh", "b": "en"})
     assert kaldi.read_utt2lang(tmp_path / "utt2lang", {"zh", "en"}) == {"a": "zh", "b": "en"}
     with pytest.raises(ValueError, match=r"'b' has language 'en'; allowed: ar, zh"):
         kaldi.read_utt2lang(tmp_path / "utt2lang", {"zh", "ar"})
-    kaldi.write_keyed(tmp_path / "utt2lang", {"a": ""})
+    write_keyed(tmp_path / "utt2lang", {"a": ""})
     with pytest.raises(ValueError, match="'a' has no language"):
         kaldi.read_utt2lang(tmp_path / "utt2lang")
 
@@ -116,20 +117,20 @@ def good(tmp_path):
 
 
 def rewrite(directory, name, **changes):
-    keyed = kaldi.read_keyed(directory / name)
+    keyed = read_keyed(directory / name)
     for key, value in changes.items():
         key = key.replace("_", "-")
         if value is None:
             del keyed[key]
         else:
             keyed[key] = value
-    kaldi.write_keyed(directory / name, keyed)
+    write_keyed(directory / name, keyed)
 
 
 def test_a_good_directory(good):
     found = kaldi.validate(good, {"en", "zh"})
     assert found == kaldi.Summary(3, 2, {"en": 1, "zh": 2}, 3.0)
-    assert kaldi.read_keyed(good / "spk2utt") == {"s1": "s1-a s1-b", "s2": "s2-c"}
+    assert read_keyed(good / "spk2utt") == {"s1": "s1-a s1-b", "s2": "s2-c"}
 
 
 @pytest.mark.parametrize(
@@ -177,10 +178,10 @@ def test_segments(good):
     for name in ("text", "utt2spk", "utt2lang"):
         (good / name).unlink()
     rows = {"s1-x": "s1-a 0.25 0.75", "s1-y": "s1-a 0.75 1.0"}
-    kaldi.write_keyed(good / "segments", rows)
-    kaldi.write_keyed(good / "text", dict.fromkeys(rows, "hi"))
-    kaldi.write_keyed(good / "utt2spk", dict.fromkeys(rows, "s1"))
-    kaldi.write_keyed(good / "utt2lang", dict.fromkeys(rows, "en"))
+    write_keyed(good / "segments", rows)
+    write_keyed(good / "text", dict.fromkeys(rows, "hi"))
+    write_keyed(good / "utt2spk", dict.fromkeys(rows, "s1"))
+    write_keyed(good / "utt2lang", dict.fromkeys(rows, "en"))
     assert kaldi.validate(good).seconds == 0.75
     for bad in ("s1-a 0.5 0.5", "s1-a 2.0 3.0", "s9 0 1", "s1-a 0"):
         rewrite(good, "segments", s1_x=bad)
@@ -195,7 +196,7 @@ def test_pipes_are_counted_not_run(good, caplog):
 
 
 def test_audio_that_is_not_16_khz_mono_is_refused_where_that_is_asked_for(good):
-    wav = kaldi.read_keyed(good / "wav.scp")
+    wav = read_keyed(good / "wav.scp")
     soundfile.write(wav["s1-a"], np.zeros((8000, 2), dtype=np.int16), 8000, format="WAV")
     assert kaldi.validate(good).seconds == 3.0
     with pytest.raises(ValueError, match=r"8000 Hz with 2 channels .*ffmpeg.*: s1-a$"):
@@ -203,9 +204,9 @@ def test_audio_that_is_not_16_khz_mono_is_refused_where_that_is_asked_for(good):
 
 
 def test_what_was_there_before_does_not_stay(good):
-    kaldi.write_keyed(good / "segments", {"s1-a": "s1-a 0.0 0.5"})
-    kaldi.write_keyed(good / "utt2dur", {"s1-a": "1.0"})
-    wav = {"s1-b": kaldi.read_keyed(good / "wav.scp")["s1-b"]}
+    write_keyed(good / "segments", {"s1-a": "s1-a 0.0 0.5"})
+    write_keyed(good / "utt2dur", {"s1-a": "1.0"})
+    wav = {"s1-b": read_keyed(good / "wav.scp")["s1-b"]}
     kaldi.write_data_dir(good, wav, {"s1-b": "x"}, {"s1-b": "s1"}, {"s1-b": "en"})
     assert kaldi.validate(good) == kaldi.Summary(1, 1, {"en": 1}, 1.0)
     assert not (good / "utt2dur").exists()
@@ -214,16 +215,16 @@ def test_what_was_there_before_does_not_stay(good):
 def test_durations_come_from_utt2dur_or_the_audio(good, tmp_path):
     seconds = {"s1-a": 1.0, "s1-b": 1.0, "s2-c": 1.0}
     assert kaldi.durations(good) == seconds
-    wav = kaldi.read_keyed(good / "wav.scp")
+    wav = read_keyed(good / "wav.scp")
     (tmp_path / "s1-a.wav").unlink()
     with pytest.raises(ValueError, match="audio of s1-a: "):
         kaldi.durations(good)
-    kaldi.write_keyed(good / "wav.scp", wav | {"s1-a": "x.ark:3"})
+    write_keyed(good / "wav.scp", wav | {"s1-a": "x.ark:3"})
     with pytest.raises(ValueError, match="s1-a"):
         kaldi.durations(good)
-    kaldi.write_keyed(good / "utt2dur", {key: f"{2 * n:.4f}" for key, n in seconds.items()})
+    write_keyed(good / "utt2dur", {key: f"{2 * n:.4f}" for key, n in seconds.items()})
     assert kaldi.durations(good) == dict.fromkeys(seconds, 2.0)
     for wrong in ("long", "0", "-1", "nan", "inf"):
-        kaldi.write_keyed(good / "utt2dur", {"s1-a": wrong})
+        write_keyed(good / "utt2dur", {"s1-a": wrong})
         with pytest.raises(ValueError, match="'s1-a'"):
             kaldi.durations(good)

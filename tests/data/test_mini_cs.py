@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from espnet_blora.data import espeak, kaldi, mini_cs
+from espnet_blora.utils.keyed import read_keyed
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = mini_cs.plan()
@@ -119,7 +120,7 @@ def test_built_twice_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "a")
     found = kaldi.validate("data/valid_cs", {"zh", "en"}, min_seconds=0.8, max_seconds=8.0)
     assert found.languages == {"zh": 4}
-    for path in kaldi.read_keyed("data/ret_en/wav.scp").values():
+    for path in read_keyed("data/ret_en/wav.scp").values():
         wave, rate = soundfile.read(path)
         assert rate == 16000
         assert wave.ndim == 1

@@ -14,6 +14,7 @@ from espnet_blora.bin import prepare_corpus
 from espnet_blora.data import clips, kaldi
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Utterance
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import speech, toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,15 +44,15 @@ def run(tmp_path, layout, monkeypatch):
 def test_what_is_written(run, layout, kaldi_says):
     summary = run(prefix="toy_")
     directory = Path("data/toy_all")
-    assert kaldi.read_keyed(directory / "text") == layout.texts["all"]
-    assert kaldi.read_keyed(directory / "utt2lang") == layout.languages["all"]
-    wav = kaldi.read_keyed(directory / "wav.scp")
+    assert read_keyed(directory / "text") == layout.texts["all"]
+    assert read_keyed(directory / "utt2lang") == layout.languages["all"]
+    wav = read_keyed(directory / "wav.scp")
     assert wav["s0-000"] == "clips/toy_all/s0-000.flac"
     for n, key in enumerate(f"s{n % 3}-{n:03d}" for n in range(6)):
         wave, rate = soundfile.read(wav[key])
         assert (rate, wave.shape) == (16000, (8000,))
         assert abs(speech.loudest_hz(wave) - (300 + 50 * n)) < 5
-    assert set(kaldi.read_keyed(directory / "utt2dur").values()) == {"0.5000"}
+    assert set(read_keyed(directory / "utt2dur").values()) == {"0.5000"}
     assert kaldi.validate(directory, mono_16k=True).seconds == 3.0
     assert kaldi_says(directory) == ""
     left_out = (directory / "left_out.tsv").read_text("utf-8")
@@ -137,9 +138,9 @@ def test_only_what_changed_is_cut_again(run, layout, monkeypatch):
     (one,) = run().sets
     assert sorted(clip.id for clip in asked) == ["s2-002", "s2-005"]
     assert (one.utterances, dict(one.notes), one.unchanged) == (5, {"silent": 2}, False)
-    assert kaldi.read_keyed("data/all/text")["s0-003"] == "我们 need 3"
+    assert read_keyed("data/all/text")["s0-003"] == "我们 need 3"
     assert sorted(p.name for p in Path("clips/all").glob("*.flac")) == [
-        f"{key}.flac" for key in kaldi.read_keyed("data/all/wav.scp")
+        f"{key}.flac" for key in read_keyed("data/all/wav.scp")
     ]
 
 
@@ -204,7 +205,7 @@ def test_texts_are_fit_for_kaldi(run, kaldi_says):
         return [dataclasses.replace(u, text=t) for u, t in zip(us, texts, strict=True)]
 
     (one,) = run(corpus=with_records(change)).sets
-    assert list(kaldi.read_keyed("data/all/text").values()) == ["a b c", "x y", "می\u200cروم", "ok"]
+    assert list(read_keyed("data/all/text").values()) == ["a b c", "x y", "می\u200cروم", "ok"]
     assert dict(one.left_out) == {"empty text": 1, "text holds <s>, </s> or #0": 1}
     assert dict(one.notes) == {"control characters removed": 1}
     assert kaldi_says("data/all") == ""
@@ -280,7 +281,7 @@ def test_program(layout, tmp_path, monkeypatch, capsys):
     )
     assert status == 0
     assert "2 utterances" in out
-    assert set(kaldi.read_keyed(tmp_path / "d/p_two/utt2lang").values()) == {"en"}
+    assert set(read_keyed(tmp_path / "d/p_two/utt2lang").values()) == {"en"}
     old = [str(word).replace("corpus_dir", "root").replace("clips", "audio") for word in asked]
     assert program(monkeypatch, capsys, *old, "two", "--option", "language=en")[0] == 0
     for bad, says in (

@@ -31,9 +31,9 @@ def test_ledger_counts_and_writes_sorted_lines(tmp_path):
 
 
 def test_unknown_corpora_name_near_misses():
-    with pytest.raises(ValueError, match="corpus 'seem' is unknown; did you mean seame"):
+    with pytest.raises(ValueError, match="'seem'.*'seame'"):
         get_corpus("seem")
-    with pytest.raises(ValueError, match="There are: seame, arzen, fisher"):
+    with pytest.raises(ValueError, match="seame, arzen, fisher"):
         get_corpus("x")
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from espnet_blora.data import kaldi
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import arzen, custom, fisher, librispeech, seame
 from tests.integration.conftest import ROOT, TINY, Checkout, copy_recipe
 
@@ -55,15 +55,15 @@ def test_all_stages(name, tmp_path):
     experiment = recipe / "exp" / f"asr_{adapter}_short"
     assert (experiment / "valid.acc.best.pth").is_file()
     for dset, code in (*((d, language) for d in new), ("librispeech_test_clean", "en")):
-        reference = kaldi.read_keyed(recipe / "dump" / "raw" / dset / "text")
+        reference = read_keyed(recipe / "dump" / "raw" / dset / "text")
         assert reference
-        assert set(kaldi.read_keyed(recipe / "data" / dset / "utt2lang").values()) <= {code, "en"}
+        assert set(read_keyed(recipe / "data" / dset / "utt2lang").values()) <= {code, "en"}
         scored = experiment / "decode" / dset / "score_blora" / "score.json"
         score = json.loads(scored.read_text())
         assert score["num_utterances"] == len(reference)
         assert not score["sclite"].get("problems")
         assert score["by_speaker"] and score["by_language"]
-    made = {p.parent.name: kaldi.read_keyed(p) for p in recipe.glob("data/*/text")}
+    made = {p.parent.name: read_keyed(p) for p in recipe.glob("data/*/text")}
     for dset, texts in layout.texts.items():
         if dset == "all":  # of own data it is not said which set an utterance goes to
             assert made["train"] | made["valid"] | made["test"] == dict(texts)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from espnet_blora.data import kaldi
+from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 from tests.data.layouts import commonvoice, fleurs, librispeech
 from tests.integration.conftest import TINY, Checkout
@@ -30,11 +30,11 @@ def test_kinyarwanda_through_all_stages(tmp_path):
     tokens = recipe / "data/rw_token_list/whisper_multilingual/tokens.txt"
     layout = Vocabulary.of_tokens(read_token_list(tokens))
     assert layout.new_languages == ("rw",)
-    made = {p.parent.name: kaldi.read_keyed(p) for p in recipe.glob("data/*/text")}
+    made = {p.parent.name: read_keyed(p) for p in recipe.glob("data/*/text")}
     assert {"rw_0.5h_train", "rw_dev", "rw_test", "librispeech_test_clean"} == made.keys()
     assert made["rw_test"].keys() == release.texts["test"].keys()
     assert "Ihene y umuturanyi" in made["rw_test"].values()  # CL-MASR's text
-    assert set(kaldi.read_keyed(recipe / "data/rw_test/utt2lang").values()) == {"rw"}
+    assert set(read_keyed(recipe / "data/rw_test/utt2lang").values()) == {"rw"}
 
     experiment = recipe / "exp" / "asr_dama_rw_0.5h_short"
     state = torch.load(experiment / "valid.acc.best.pth")
@@ -67,10 +67,10 @@ def test_fleurs_in_a_language_that_whisper_has_and_one_that_it_lacks(tmp_path):
         folder = "lg_token_list" if new else "token_list"
         tokens = checkout.recipe / "data" / folder / "whisper_multilingual/tokens.txt"
         assert Vocabulary.of_tokens(read_token_list(tokens)).new_languages == new
-        languages = kaldi.read_keyed(checkout.recipe / f"data/{lang}_10h_train/utt2lang")
+        languages = read_keyed(checkout.recipe / f"data/{lang}_10h_train/utt2lang")
         assert set(languages.values()) == {code}
         assert (checkout.recipe / f"dump/raw/{lang}_test/wav.scp").is_file()
     experiment = checkout.recipe / "exp" / "asr_lora_decoder_fa_ir_10h_short"
     score = json.loads((experiment / "decode/fa_ir_test/score_blora/score.json").read_text())
-    reference = kaldi.read_keyed(checkout.recipe / "data/fa_ir_test/text")
+    reference = read_keyed(checkout.recipe / "data/fa_ir_test/text")
     assert score["num_utterances"] == len(reference) > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from espnet_blora.data import kaldi
+from espnet_blora.utils.keyed import read_keyed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -27,10 +28,10 @@ def test_real_recordings_pass_all_stages(checkout):
         assert found.utterances == size
     experiment = recipe / "exp" / "asr_blora_an4"
     assert (experiment / "valid.acc.best.pth").is_file()
-    reference = kaldi.read_keyed(recipe / "dump" / "raw" / "test" / "text")
+    reference = read_keyed(recipe / "dump" / "raw" / "test" / "text")
     assert reference["fcaw-cen8-fcaw-b"] == "eleven twenty seven fifty seven"
     decoded = experiment / "decode" / "test"
-    assert set(kaldi.read_keyed(decoded / "text")) == set(reference)
+    assert set(read_keyed(decoded / "text")) == set(reference)
     for kind in ("wer", "cer"):
         result = (decoded / f"score_{kind}" / "result.txt").read_text()
         assert "Sum/Avg" in result or "not scored" in result

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from espnet_blora.data import kaldi
+from espnet_blora.utils.keyed import read_keyed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
 SETS = ("test_cs", "ret_en", "ret_zh")
@@ -24,9 +24,9 @@ def test_every_adapter_has_a_hypothesis_and_a_score_for_every_utterance(demo):
     for adapter in ("none", "lora", "blora"):
         for name in SETS:
             decoded = demo.recipe / "exp_ci" / f"asr_{adapter}_demo" / "decode" / name
-            reference = kaldi.read_keyed(demo.recipe / "dump" / "ci" / "raw" / name / "text")
+            reference = read_keyed(demo.recipe / "dump" / "ci" / "raw" / name / "text")
             assert len(reference) == 10
-            assert set(kaldi.read_keyed(decoded / "text")) == set(reference)
+            assert set(read_keyed(decoded / "text")) == set(reference)
             score = json.loads((decoded / "score_blora" / "score.json").read_text())
             assert score, decoded
 

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from espnet_blora.bin import make_config
-from espnet_blora.data import kaldi, mini_cs
+from espnet_blora.data import mini_cs
+from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.integration.conftest import EGS2, ROOT, TINY
 
@@ -64,7 +65,7 @@ def experiment(tmp_path_factory):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     mini_cs.build(folder, sets=["test_cs"])
-    assert len(kaldi.read_keyed(folder / "test_cs" / "wav.scp")) == 200
+    assert len(read_keyed(folder / "test_cs" / "wav.scp")) == 200
     return folder / "test_cs"
 
 
@@ -104,13 +105,13 @@ def test_200_utterances_are_what_espnets_search_finds(experiment, data, tmp_path
         )  # fmt: skip
         assert "ESPnet's own search" not in log
         found[size] = {
-            name: kaldi.read_keyed(output / "1best_recog" / name)
+            name: read_keyed(output / "1best_recog" / name)
             for name in ("text", "token", "token_int", "score")
         }
     for name in ("text", "token", "token_int", "score"):
         wanted = {}
         for number in range(2):
-            wanted |= kaldi.read_keyed(tmp_path / f"theirs{number}" / "1best_recog" / name)
+            wanted |= read_keyed(tmp_path / f"theirs{number}" / "1best_recog" / name)
         assert len(wanted) == 200
         for size in found:
             if name != "score":

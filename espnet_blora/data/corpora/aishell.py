@@ -55,7 +55,9 @@ def read(
     Left out and listed: a wave without transcript, and an empty transcript. A transcript belongs to
     the set that has its speaker's folder, also where its wave is not there.
 
-    Raises: FileNotFoundError; ValueError with file:line for an id that is there twice.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: An id is there twice; names file and line.
     """
     check_sets("aishell", names, _SETS)
     transcripts = {key: (where, text) for where, key, text in tables.keyed(root / _TRANSCRIPT)}

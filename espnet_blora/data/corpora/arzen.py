@@ -94,7 +94,8 @@ SETS = {
 def find(root: Path) -> Path:
     """The folder with `recordings`, `ASR_files` and `splits`: the user's or one in it.
 
-    Raises: FileNotFoundError naming what each place lacks.
+    Raises:
+        FileNotFoundError: There is no such folder; names what each place lacks.
     """
     looked = []
     for folder in (root, root / _INSIDE):
@@ -113,8 +114,10 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read the sets `names`, each in the order of `segments`.
 
-    Raises: FileNotFoundError for a missing table; ValueError with file and line or id for a
-    malformed one, or for a recording that two sets claim.
+    Raises:
+        FileNotFoundError: A table is not there.
+        ValueError: A table is malformed, or two sets claim a recording; names file and line, or the
+            id.
     """
     check_sets("arzen", names, SETS)
     keep_punctuation = choice(options, "punctuation", ("keep", "remove")) == "keep"

@@ -59,7 +59,9 @@ def read(
     An utterance without text is left out and listed; a wave whose length differs from the table's
     by more than 0.1 s is kept and noted.
 
-    Raises: FileNotFoundError; ValueError with file:line for a malformed row or unknown language.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A row is malformed or its language unknown; names file and line.
     """
     check_sets("ascend", names, _SETS)
     prompt = choice(options, "prompt", ("zh", "utterance"))

@@ -20,7 +20,8 @@ def find_root(
     Marks and variants are relative paths or patterns, as for `Path.glob`; a pattern's matches are
     tried sorted. A path that is itself named like a mark stands for its parent.
 
-    Raises: FileNotFoundError saying what was looked for, and `hint`.
+    Raises:
+        FileNotFoundError: No such folder; says what was looked for, and `hint`.
     """
     path = Path(path)
     if not path.is_dir():
@@ -60,7 +61,8 @@ class SetAbsentError(FileNotFoundError):
 def present(place: Path, remedy: str) -> Path:
     """Return the file or folder that a set begins with.
 
-    Raises: SetAbsentError if there is none, with the remedy.
+    Raises:
+        SetAbsentError: It is not there; says the remedy.
     """
     if not place.exists():
         raise SetAbsentError(f"{place}: not there; {remedy}")
@@ -70,8 +72,9 @@ def present(place: Path, remedy: str) -> Path:
 def language_folder(root: Path, option: str, options: Mapping[str, str]) -> Path:
     """Return the folder of one language (it holds `test.tsv`): the option's, or the only one.
 
-    Raises: ValueError naming those there are, if the option is needed; SetAbsentError if the one
-    it names is not there.
+    Raises:
+        ValueError: The option is needed; names the folders.
+        SetAbsentError: The folder that the option names is not there.
     """
     there = sorted(table.parent.name for table in root.glob("*/test.tsv"))
     name = options.get(option) or (there[0] if len(there) == 1 else "")
@@ -105,8 +108,8 @@ def part_size(value: str, total: int, option: str) -> int:
     `value`: a count (`"300"`), a percentage (`"5%"`) or a share (`"0.05"`). A share is
     rounded down, but a share above 0 of a set that is not empty gives at least 1.
 
-    Raises: ValueError naming the option if it is none of these, or if nothing of `total` would be
-    left.
+    Raises:
+        ValueError: It is none of these, or nothing of `total` would be left; names the option.
     """
     text = value.strip()
     try:
@@ -189,7 +192,8 @@ def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]
 def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
     """The value of an option, the first of `allowed` unless the user gave one.
 
-    Raises: ValueError naming what is allowed.
+    Raises:
+        ValueError: The value is not allowed; names those that are.
     """
     value = options.get(name, allowed[0])
     if value not in allowed:
@@ -217,7 +221,8 @@ log = logging.getLogger(__name__)
 def positive_number(options: Mapping[str, str], name: str) -> float | None:
     """The value of an option that is a number above 0, None where it was not given.
 
-    Raises: ValueError for anything else.
+    Raises:
+        ValueError: The value is not a number above 0.
     """
     if name not in options:
         return None

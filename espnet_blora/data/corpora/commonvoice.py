@@ -84,7 +84,9 @@ def draw_cl_masr(
     Rows whose cleaned sentence is empty or too long are listed in the ledger, as are clips whose
     length nobody tells (these count as 0 s).
 
-    Raises: FileNotFoundError; ValueError for a list or an option that is malformed.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: The list or an option is malformed.
     """
     limit = _limit(name, options)
     as_theirs = choice(options, "text", ("cl_masr", "corpus")) == "cl_masr"
@@ -179,7 +181,8 @@ def find(path: Path) -> Path:
 
     `path` may be the release, its parent if it holds one release, or one locale.
 
-    Raises: FileNotFoundError, also naming the releases if there are several.
+    Raises:
+        FileNotFoundError: There is no release, or there are several; names them.
     """
     path = Path(path)
     if (path / "test.tsv").is_file():
@@ -203,8 +206,10 @@ def read(
     Left out and listed: rows without sentence, a clip that is listed again, and clips longer than
     option `max_seconds`.
 
-    Raises: FileNotFoundError; ValueError with file:line for a row with too few or many fields, and
-    for an option that is missing or unknown.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A row has too few or too many fields (names file and line), or an option is
+            missing or unknown.
     """
     check_sets("commonvoice", names, _SETS)
     folder = language_folder(root, "locale", options)

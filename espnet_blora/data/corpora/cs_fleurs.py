@@ -75,8 +75,10 @@ def read(
 
     Left out and listed: utterances without text, and those of a language unknown to Whisper.
 
-    Raises: FileNotFoundError; ValueError with file:line for a line that is no JSON object with the
-    needed keys, or a language that is no pair; ValueError for a pair that a set does not have.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A line is not a JSON object with the needed keys or its language is not a pair
+            (names file and line), or a set does not have the pair that is asked for.
     """
     places = folders(root)
     check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])

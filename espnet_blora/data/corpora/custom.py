@@ -89,7 +89,8 @@ def _code(tag: str, where: str) -> str:
 def find(path: Path) -> Path:
     """Return the path itself if it has one of the forms.
 
-    Raises: FileNotFoundError saying what was looked for.
+    Raises:
+        FileNotFoundError: It has none of the forms; says what was looked for.
     """
     path = Path(path)
     if not path.exists():
@@ -275,7 +276,8 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read the sets asked for, each sorted by id.
 
-    Raises: ValueError naming file and line, or an option.
+    Raises:
+        ValueError: The data or an option is wrong; names file and line, or the option.
     """
     check_sets("custom", sets, CORPUS.sets)
     settings = _Settings.of(options)

@@ -96,7 +96,8 @@ def table_in(root: Path) -> Path | None:
 def read_form(root: Path, ledger: Ledger) -> list[Raw]:
     """Read a path of any form.
 
-    Raises: ValueError naming file and line, and what to do.
+    Raises:
+        ValueError: The data is malformed; names file and line, and says what to do.
     """
     readers = {"kaldi": _kaldi, "table": _table, "files": _files}
     raws = list(readers[form_of(root)](root, ledger))
@@ -250,7 +251,8 @@ def _posix(text: str) -> str:
 def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
     """Where an audio file lies, relative to `folder`; backslashes are tried as slashes.
 
-    Raises: ValueError for a path with a drive, which can only be right on another machine.
+    Raises:
+        ValueError: The path has a drive, so it can only be right on another machine.
     """
     plain = folder / text
     if plain.is_file():

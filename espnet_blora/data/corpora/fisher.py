@@ -47,7 +47,8 @@ def _folders(root: Path, package: str, inside: str) -> list[Path]:
 def find(root: Path) -> Path:
     """The folder that holds LDC2010S01 and LDC2010T04: `root`, or its parent if it is one.
 
-    Raises: FileNotFoundError naming the folders that were looked for.
+    Raises:
+        FileNotFoundError: There is no copy; names the folders that were looked for.
     """
     for folder in (root, root.resolve().parent):
         if _folders(folder, _SPEECH, "data/speech") and _folders(folder, _TEXT, "data/transcripts"):
@@ -104,7 +105,8 @@ class Calls:
     def join(self, line: Line) -> Joined | None:
         """Join the segments of a mapping line; None where the call has no transcript here.
 
-        Raises: ValueError with file and line for a number the transcript does not have.
+        Raises:
+            ValueError: The transcript does not have such a line; names file and line.
         """
         path = self.transcripts.get(line.call)
         if path is None:
@@ -195,9 +197,10 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read the sets `names`, each in the order of the mapping files.
 
-    Raises: FileNotFoundError for missing mapping files; ValueError with file and line for a
-    malformed mapping file or transcript, and when a split has to be drawn but transcripts of its
-    calls are missing.
+    Raises:
+        FileNotFoundError: A mapping file is not there.
+        ValueError: A mapping file or a transcript is malformed (names file and line), or a split
+            must be drawn but transcripts of its calls are missing.
     """
     check_sets("fisher", names, SETS)
     calls = Calls(root, ledger)

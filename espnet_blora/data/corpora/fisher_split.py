@@ -49,7 +49,8 @@ class Entry(NamedTuple):
 def find_mapping(root: Path, given: str | None) -> Path:
     """The folder with `fisher_train` etc.: in `given`, or in the usual clone below `root`.
 
-    Raises: FileNotFoundError naming where it was looked for and how to get it.
+    Raises:
+        FileNotFoundError: There is none; names where it was looked for and how to get it.
     """
     clone = "fisher-callhome-corpus"
     bases = [Path(given)] if given else [root / clone, root]
@@ -67,7 +68,9 @@ def find_mapping(root: Path, given: str | None) -> Path:
 def read_mapping(folder: Path, part: str) -> list[Line]:
     """Read `fisher_<part>`, one utterance a line.
 
-    Raises: FileNotFoundError; ValueError naming file and line.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: A line is malformed; names file and line.
     """
     path = folder / f"fisher_{part}"
     result = []
@@ -104,8 +107,10 @@ def read_published(
 ) -> dict[str, dict[int, Entry]]:
     """Read `fisher_mapping.csv`: part -> index of the line (from 0) -> what it is.
 
-    Raises: FileNotFoundError; ValueError naming file and line where it does not fit the mapping
-    files, or leaves lines of one out.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It does not fit the mapping files, or leaves out lines of one; names file and
+            line.
     """
     result: dict[str, dict[int, Entry]] = {part: {} for part in mapping}
     for where, row in csv_rows(path, _COLUMNS):

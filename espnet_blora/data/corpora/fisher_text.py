@@ -52,8 +52,10 @@ def is_data(line: str) -> bool:
 def parse_segment(line: str, where: str) -> Segment:
     """Read one data line.
 
-    Raises: ValueError beginning with `where` for too few or too many fields, a channel that is
-    not 0, 1, ..., or times that are no numbers or below 0. An end before the start is no error.
+    Raises:
+        ValueError: There are too few or too many fields, the channel is not 0, 1, ..., or a time is
+            not a number from 0 on; the message begins with `where`. An end before the start is not
+            an error.
     """
     fields = line.split("\t")
     if not LEAST <= len(fields) <= len(FIELDS):
@@ -82,7 +84,9 @@ def _seconds(field: str, where: str) -> float:
 def read_tdf(path: Path) -> list[Segment | None]:
     """Read a transcript: data line `n` is at index `n - 1`, None where it is blank.
 
-    Raises: FileNotFoundError; ValueError naming file and line.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: A line is malformed; names file and line.
     """
     return [
         parse_segment(line, f"{path}:{number}") if line.strip() else None

@@ -80,8 +80,10 @@ def read(
     Left out and listed: rows without text, a wave that is listed again, (`train`) truncated
     recordings, and those longer than option `max_seconds`.
 
-    Raises: FileNotFoundError; ValueError with file:line for a row that has not 7 fields, for an
-    option that is missing or unknown, and for a damaged archive.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A row does not have 7 fields (names file and line), an option is missing or
+            unknown, or an archive is damaged.
     """
     return _read(root, names, ledger, options, unpack=True)
 

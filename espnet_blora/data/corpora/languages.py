@@ -42,7 +42,8 @@ def whisper_code(tag: str) -> str | None:
 def prompt_code(tag: str, given: str | None = None) -> str:
     """Return the code a corpus of that tag is prompted with: `given` by the user, or Whisper's.
 
-    Raises: ValueError if Whisper lacks the language and none is given, or for a malformed code.
+    Raises:
+        ValueError: Whisper lacks the language and none is given, or the code is malformed.
     """
     code = given or whisper_code(tag)
     if not code:

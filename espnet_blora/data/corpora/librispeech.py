@@ -54,7 +54,9 @@ def read(
 
     A line without text, and a FLAC file without a line, are left out and listed.
 
-    Raises: FileNotFoundError; ValueError with file:line for an id of another chapter.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: An id is that of another chapter; names file and line.
     """
     check_sets("librispeech", names, _SETS)
     return {name: _read_set(root / _folder(name), ledger) for name in names}

@@ -128,8 +128,9 @@ def read(
     Left out and listed: segments without text, time or (evaluation sets) entry in `segments`, and
     those of `train` above the word matching error rate.
 
-    Raises: FileNotFoundError; ValueError with file:line for a malformed line, with file and segment
-    for a malformed XML file.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A line or an XML file is malformed; names file and line, or file and segment.
     """
     check_sets("mgb2", names, _SETS)
     most = _number(options.get("wmer", str(_WMER)), "option wmer")

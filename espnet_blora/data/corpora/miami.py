@@ -90,8 +90,10 @@ class Chat:
 def read_chat(path: Path) -> Chat:
     """Read a file.
 
-    Raises: FileNotFoundError; ValueError naming file and line for what is none of the four kinds
-    of lines, a dependent or continued line with nothing before it, or no `@Languages`.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: A line is none of the four kinds, or it depends on or continues a line that is
+            not there, or the file has no `@Languages`; names file and line.
     """
     languages: list[str] = []
     result: list[Line] = []
@@ -222,7 +224,9 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read the sets `names`, by conversation and line.
 
-    Raises: FileNotFoundError; ValueError with file and line for a malformed transcript or table.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A transcript or the table is malformed; names file and line.
     """
     check_sets("miami", names, SETS)
     recordings = _recordings(root)
@@ -249,7 +253,8 @@ def _sets_of(place: _Place, held_out: frozenset[str]) -> tuple[str, ...]:
 def _held_out(places: Iterable[_Place]) -> frozenset[str]:
     """The conversations of `valid`.
 
-    Raises: ValueError if `mono_train` lies in fewer than two conversations.
+    Raises:
+        ValueError: `mono_train` lies in fewer than two conversations.
     """
     sizes = Counter(p.conversation.name for p in places if p.set == "mono_train")
     if len(sizes) < 2:

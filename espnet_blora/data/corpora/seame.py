@@ -59,7 +59,8 @@ def style_folder(root: Path, style: str) -> Path | None:
 def find(root: Path) -> Path:
     """Find the copy in the user's folder: LDC's root, its `data`, or both discs side by side.
 
-    Raises: FileNotFoundError listing what was looked for.
+    Raises:
+        FileNotFoundError: There is no copy; lists what was looked for.
     """
     root = Path(root)
     folders = {style: style_folder(root, style) for style in STYLES}
@@ -164,7 +165,9 @@ def read_lines(
     A recording without audio or without transcript, and a line without a text, is skipped and
     listed.
 
-    Raises: FileNotFoundError; ValueError naming file and line.
+    Raises:
+        FileNotFoundError: A folder or a transcript is not there.
+        ValueError: A line is malformed; names file and line.
     """
     files = [path for s in STYLES for path in text_files(style_folder(root, s), phase)]
     lines: dict[str, list[Line]] = {}
@@ -287,7 +290,9 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read the sets asked for, each sorted by utterance id `speaker-recording-start-end` (cs).
 
-    Raises: FileNotFoundError; ValueError for a bad option, or naming file and line.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: An option is wrong, or a line is malformed; names file and line.
     """
     check_sets("seame", sets, _SIZES)
     settings = _Settings.of(options)

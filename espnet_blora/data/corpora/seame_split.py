@@ -101,7 +101,9 @@ def clone_command(folder: Path | str) -> str:
 def fetch(folder: Path) -> Path:
     """Return the folder of the split, cloning it there if it does not exist.
 
-    Raises: FileNotFoundError with the command to run if it is something else or cannot be cloned.
+    Raises:
+        FileNotFoundError: The folder holds something else, or the split cannot be cloned; says the
+            command to run.
     """
     if is_clone(folder):
         return folder
@@ -156,7 +158,9 @@ def _read_test(folder: Path) -> tuple[Listed, ...]:
 def read_split(folder: Path) -> Split:
     """Read the split repository.
 
-    Raises: FileNotFoundError for a missing file; ValueError naming file and line.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A line is malformed; names file and line.
     """
     tests = {name: _read_test(folder / place) for name, place in TEST_SETS.items()}
     lines = (line.strip() for _, line in tables.lines(folder / _TRAIN_LIST))

@@ -115,7 +115,8 @@ def clean(raw: str, noise: str = "remove") -> Cleaned:
     Returns: the text (lower case, Han unspaced) and notes on what was repaired. Cleaning a cleaned
     text changes nothing.
 
-    Raises: ValueError for another `noise`.
+    Raises:
+        ValueError: `noise` is neither.
     """
     if noise not in NOISE_STYLES:
         raise ValueError(f"noise={noise!r}: allowed are {' and '.join(NOISE_STYLES)}")

@@ -32,7 +32,9 @@ class Keyed(NamedTuple):
 def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and text of each line, without its end.
 
-    Raises: FileNotFoundError; ValueError with file:line if bytes are not UTF-8.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Bytes are not UTF-8; names file and line.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,8 +55,10 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def keyed(path: str | Path) -> Iterator[Keyed]:
     """Yield lines `<key> <value>`, cut at the first blank or TAB; the value may be empty.
 
-    Raises: as `lines`; ValueError with file:line for a line that begins with a blank, and for a
-    key that was there before.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is not UTF-8, begins with a blank, or has the key of an earlier line;
+            names file and line.
     """
     first: dict[str, int] = {}
     for number, line in lines(path):
@@ -78,8 +82,10 @@ def tsv(
     `columns` names the fields of a table without a header; otherwise the first line does, in
     any order, and must hold those `needed`.
 
-    Raises: as `lines`; ValueError with file:line for a needed column that is absent, or a row
-    with another number of fields than the header's.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A needed column is absent, a row has another number of fields than the header,
+            or bytes are not UTF-8; names file and line.
     """
     for number, line in lines(path):
         where = f"{path}:{number}"
@@ -95,7 +101,9 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
 
     A quoted field may hold commas and line breaks; `where` is the line its row begins on.
 
-    Raises: as `tsv`; ValueError with file:line for a quote that is never closed.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As in `tsv`, or a quote is never closed; names file and line.
     """
     reader = csv.reader((f"{line}\n" for _, line in lines(path)), strict=True)
     columns = None
@@ -116,7 +124,9 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
 def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield where and what of each line, one JSON object a line; `needed` keys hold strings.
 
-    Raises: as `lines`; ValueError with file:line for what is no JSON object, or lacks a key.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is not UTF-8 or not a JSON object, or lacks a key; names file and line.
     """
     for number, line in lines(path):
         if not line.strip():

@@ -52,7 +52,9 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read sets in the order of `label.txt`; a line without text is left out and listed.
 
-    Raises: FileNotFoundError; ValueError with file:line for a stem that is there twice.
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A stem is there twice; names file and line.
     """
     check_sets("talcs", names, _SETS)
     case = choice(options, "case", ("lower", "corpus"))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_blora.data import kaldi
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
 from espnet_blora.data.registry import get_corpus
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import arzen, fisher, miami
 
 LAYOUTS = {"arzen": arzen, "fisher": fisher, "miami": miami}
@@ -92,7 +92,7 @@ def test_fisher_takes_the_right_side(tmp_path):
     corpus = get_corpus("fisher")
     prepare(corpus, layout.root, ["cs_train"], tmp_path / "data", tmp_path / "audio")
     heard = set()
-    for id, place in kaldi.read_keyed(tmp_path / "data/cs_train/wav.scp").items():
+    for id, place in read_keyed(tmp_path / "data/cs_train/wav.scp").items():
         wave, rate = soundfile.read(place)
         assert rate == 16000
         _, channel, start, end = layout.times[id]

@@ -12,6 +12,7 @@ from espnet_blora.data import kaldi
 from espnet_blora.data.corpora import custom
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
+from espnet_blora.utils.keyed import read_keyed, write_keyed
 from tests.data.layouts import custom as layout_of
 from tests.data.layouts import speech
 
@@ -243,12 +244,12 @@ def test_kaldi_directory_without_text_or_languages(directory):
 
 
 def test_kaldi_ids_without_partner_and_without_speaker(directory):
-    ids = sorted(kaldi.read_keyed(directory / "text"))
-    kaldi.write_keyed(directory / "utt2spk", {id: id for id in ids})
+    ids = sorted(read_keyed(directory / "text"))
+    write_keyed(directory / "utt2spk", {id: id for id in ids})
     for name, id in (("text", ids[0]), ("segments", ids[1])):
-        keyed = kaldi.read_keyed(directory / name)
+        keyed = read_keyed(directory / name)
         del keyed[id]
-        kaldi.write_keyed(directory / name, keyed)
+        write_keyed(directory / name, keyed)
     made, ledger = read(directory)
     assert set(everything(made)) == {f"unknown-{id}" for id in ids[2:]}
     assert ledger.counts() == {"no audio": 1, "no transcript": 1}

@@ -13,6 +13,7 @@ from espnet_blora.data.corpora import seame
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
 from espnet_blora.data.registry import get_corpus
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import seame as layout_of
 from tests.data.layouts import speech
 
@@ -127,7 +128,7 @@ def test_data_directories_are_kaldis_and_a_second_run_changes_nothing(
 
     for done in run().sets:
         assert kaldi_says(done.directory) == ""
-        assert set(kaldi.read_keyed(done.directory / "wav.scp")) == set(layout.texts[done.name])
+        assert set(read_keyed(done.directory / "wav.scp")) == set(layout.texts[done.name])
         assert kaldi.validate(done.directory, mono_16k=True).languages == {"zh": done.utterances}
         assert done.left_out == {}
     before = tree(tmp_path / "data", tmp_path / "audio")
