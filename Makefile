@@ -9,6 +9,9 @@ SCALE ?= full
 # Extra arguments: make test ARGS="-k adapters -x"
 ARGS ?=
 
+# Tests of a module that share a fixture stay in one process (tests/conftest.py); ARGS="-n 0" runs all in one.
+parallel := -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+
 activate := . tools/activate_python.sh && . tools/extra_path.sh
 
 .PHONY: help env sclite demo test test-unit lint docs format bench clean distclean
@@ -27,10 +30,10 @@ demo: env ## adapt a small Whisper with none, lora and blora, and report what wa
 	@$(activate) && cd egs2/mini_cs/asr1 && SCALE='$(SCALE)' exec python3 local/demo.py
 
 test: env ## run all tests, unit tests first
-	@$(activate) && exec python3 -m pytest $(ARGS)
+	@$(activate) && exec python3 -m pytest $(parallel) $(ARGS)
 
 test-unit: env ## run the unit tests only
-	@$(activate) && exec python3 -m pytest -m "not integration" $(ARGS)
+	@$(activate) && exec python3 -m pytest $(parallel) -m "not integration" $(ARGS)
 
 lint: env ## check style, shell scripts, imports, types and file sizes
 	@$(activate) && exec bash tools/lint.sh

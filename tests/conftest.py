@@ -17,10 +17,16 @@ os.environ.update(
 
 import gc
 import ipaddress
+import math
 import random
 import socket
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a mistake; in CI a run tries the same examples as the run before.
+settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("default")
 
 # What test modules import stays to the end, millions of objects: they are not looked through for
 # garbage, neither while they are imported nor at every later collection.
@@ -41,14 +47,37 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Unit tests first: a mistake shows before the minutes of integration tests begin."""
+    """Unit tests first, then integration tests, those that may take longest before the others.
+
+    Tests of a module that share a fixture stay in one worker of pytest-xdist.
+    """
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1500))
-    items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
+        if shares_a_fixture(item):
+            item.add_marker(
+                pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath)))
+            )
+    items.sort(key=patience)
+
+
+def shares_a_fixture(item):
+    """Tell whether a test has a fixture that other tests of its module, or class, use too."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    used = fixtures.name2fixturedefs.values() if fixtures else ()
+    return any(definition[-1].scope in ("module", "class") for definition in used)
+
+
+def patience(item):
+    """Unit tests come first; then integration tests, those with the longest limit first."""
+    if item.get_closest_marker("integration") is None:
+        return -math.inf
+    limit = item.get_closest_marker("timeout")
+    return -limit.args[0] if limit else 0
 
 
 @pytest.fixture(scope="session")
