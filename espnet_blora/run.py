@@ -1,7 +1,4 @@
-"""Plug espnet_blora into ESPnet, then run an ESPnet program as if it had been started itself.
-
-    python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
-        [--adapter-scale F] [--search own|espnet] -m espnet2.bin.X ...
+"""Launcher: plug espnet_blora into ESPnet, then run an ESPnet program as if started itself.
 
 ESPnet's recipes start every program as `${python} -m espnet2.bin.X`, so
 `--python "python3 -m espnet_blora.run --whisper small"` plugs in without touching ESPnet.
@@ -11,109 +8,130 @@ the main module again under the name `__mp_main__`, and so gets everything its p
 package `__main__`, or `runpy` taking the place of `__main__`, would lose that.
 """
 
-import difflib
+import argparse
 import gc
 import importlib
 import importlib.util
+import logging
 import os
 import pkgutil
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora import plugin
-from espnet_blora.plugin.settings import (
-    NEW_LANGUAGES,
-    PROGRAM,
-    SCALE,
-    SEARCH,
-    SEARCHES,
-    WHISPER,
+from espnet_blora.plugin.settings import NEW_LANGUAGES, PROGRAM, SCALE, SEARCH, SEARCHES, WHISPER
+from espnet_blora.utils.mistakes import (
+    DEBUG,
+    did_you_mean,
+    parse_scale,
+    users_mistake,
+    wants_traceback,
 )
-from espnet_blora.utils.mistakes import DEBUG, parse_scale, users_mistake, wants_traceback
+from espnet_blora.utils.program import Parser
 
-USAGE = """\
-usage: python3 -m espnet_blora.run [--whisper SIZE_OR_FILE] [--new-languages CODE,CODE]
-                                   [--adapter-scale F] [--search own|espnet] -m MODULE [ARG ...]
-       python3 -m espnet_blora.run [the same options] SCRIPT.py [ARG ...]
+USAGE = """python3 -m espnet_blora.run [options] -m MODULE [ARG ...]
+       python3 -m espnet_blora.run [options] SCRIPT.py [ARG ...]"""
 
-Plug espnet_blora into ESPnet, then run MODULE (espnet2.bin.asr_train, ...) as if it had been
-started itself: its options, its --help and its exit code.
+DESCRIPTION = """\
+Plug espnet_blora into ESPnet, then run MODULE (espnet2.bin.asr_train, ...) or SCRIPT.py as if it
+had been started itself: its options, its --help and its exit code. All words after MODULE or
+SCRIPT.py are its own.
 
-  --whisper SIZE_OR_FILE  the Whisper model of this experiment: a published size (tiny ...
-                          large-v3-turbo) or a checkpoint file (.pt, .safetensors)
-  --new-languages CODES   languages to add to those that the Whisper has: stage 5 and training
-                          (codes of 2 or 3 letters, commas between them; decoding knows them)
-  --adapter-scale F       decoding: multiply the adapter's update by F >= 0 (0: the base model)
-  --search own|espnet     decoding: our batched search (default), or ESPnet's own
-  -m MODULE               the module to run; everything after it belongs to the module
-  -h, --help              this text
+In an ESPnet recipe: ./asr.sh --python "python3 -m espnet_blora.run --whisper small" ..."""
 
-A mistake in the data or the settings ends in one line "espnet_blora: error: ..." and exit code 1;
-ESPNET_BLORA_DEBUG=1 in the environment shows its traceback.
-
-In an ESPnet recipe: ./asr.sh --python "python3 -m espnet_blora.run --whisper small" ...
-"""
-
+EPILOG = f"""\
+A mistake in the options, the data or the settings ends in one line "espnet_blora: error: ..." and
+exit status 2; {DEBUG}=1 in the environment shows its traceback."""
 
 INFERENCE = "espnet2.bin.asr_inference"
+FORMER_SEARCHES = {"own": "batched"}
+
+log = logging.getLogger(__name__)
 
 
-class UsageError(Exception):
-    """The command line is wrong; its text says what, what is allowed and what to do."""
+def get_parser() -> Parser:
+    """Return the parser of the launcher's own options; each takes one value."""
+    parser = Parser("espnet_blora", DESCRIPTION, usage=USAGE, epilog=EPILOG)
+    parser.add_argument(
+        "--whisper",
+        metavar="SIZE_OR_FILE",
+        type=_not_empty,
+        help="the Whisper model of this experiment: a published size (tiny ... large-v3-turbo) or "
+        "a checkpoint file (.pt, .safetensors)",
+    )
+    parser.add_argument(
+        "--new_languages",
+        metavar="CODES",
+        type=_not_empty,
+        help="languages to add to those that the Whisper has: stage 5 and training (codes of 2 or "
+        "3 letters, commas between them; decoding knows them)",
+    )
+    parser.add_argument(
+        "--adapter_scale",
+        metavar="F",
+        type=_scale,
+        help="decoding: multiply the adapter's update by F >= 0 (0: the base model)",
+    )
+    parser.add_argument(
+        "--search",
+        type=_search,
+        choices=SEARCHES,
+        help=f"decoding: our batched search or ESPnet's own (default: {SEARCHES[0]})",
+    )
+    return parser
 
 
-def parse(argv: list[str]) -> tuple[dict[str, str], str | None, str | None, list[str]]:
-    """Split the launcher's own options from the program's: (options, module, script, arguments).
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("needs a value; found an empty one")
+    return text
 
-    Everything after `-m MODULE` or after the first word that is no option belongs to the program.
 
-    Raises:
-        UsageError: An unknown or incomplete option, or nothing to run.
+def _scale(text: str) -> str:
+    try:
+        parse_scale(text, "not a scale")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _search(word: str) -> str:
+    if word in FORMER_SEARCHES:
+        log.warning("--search %s is called --search %s now", word, FORMER_SEARCHES[word])
+    return FORMER_SEARCHES.get(word, word)
+
+
+def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Part the launcher's own options from the program, which begins with `-m` or a file's name.
+
+    Exits with status 2 on an unknown or incomplete option, and if there is nothing to run.
     """
-    options: dict[str, str] = {}
-    known = {
-        "--whisper": "whisper",
-        "--new-languages": "new_languages",
-        "--adapter-scale": "adapter_scale",
-        "--search": "search",
-    }
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
-            options["help"] = "yes"
-            return options, None, None, []
-        if name in known:
-            if not equals:
-                if not rest or rest[0] == "-m":
-                    raise UsageError(f"{name} needs a value")
-                value = rest.pop(0)
-            if not value:
-                raise UsageError(f"{name} needs a value; found an empty one")
-            options[known[name]] = value
-        elif word == "-m":
-            if not rest:
-                raise UsageError("-m needs the name of a module, for example espnet2.bin.asr_train")
-            return options, rest[0], None, rest[1:]
-        elif word.startswith("-"):
-            near = difflib.get_close_matches(name, [*known, "--help"], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(
-                f"unknown option {word!r} (allowed before -m: {', '.join(known)}){hint} "
-                "Options of the program itself go after -m MODULE."
-            )
-        else:
-            return options, None, word, rest
-    raise UsageError("nothing to run: -m MODULE is missing")
+    parser = get_parser()
+    count = 0
+    while count < len(words) and words[count].startswith("-") and words[count] != "-m":
+        alone = "=" in words[count] or words[count] in ("-h", "--help")
+        count += 1 if alone else 2
+    options, unknown = parser.parse_known_args(words[:count])
+    program = list(words[count:])
+    if unknown:
+        near = did_you_mean(unknown[0].partition("=")[0], parser._option_string_actions)
+        parser.error(
+            f"unknown option {unknown[0]!r}{near} (options of the program go after -m MODULE)"
+        )
+    if not program or program == ["-m"]:
+        parser.error(
+            "nothing to run: give -m MODULE, for example -m espnet2.bin.asr_train, or SCRIPT.py"
+        )
+    return options, program
 
 
 def find_module(name: str) -> str:
     """Return the file of module `name` without importing it (only its parent packages).
 
     Raises:
-        UsageError: There is no such module; near misses among its siblings are named.
+        ValueError: There is no such module; near misses among its siblings are named.
     """
     parent, _, last = name.rpartition(".")
     try:
@@ -122,13 +140,11 @@ def find_module(name: str) -> str:
         spec = None
     if spec is None or not spec.origin or spec.submodule_search_locations is not None:
         reason = "it is a package" if spec and spec.submodule_search_locations else "there is none"
-        siblings: list[str] = []
-        package = sys.modules.get(parent)
-        if package is not None and hasattr(package, "__path__"):
-            siblings = [module.name for module in pkgutil.iter_modules(package.__path__)]
-        near = difflib.get_close_matches(last, siblings, n=3)
-        hint = f"; near misses: {', '.join(f'{parent}.{n}' for n in near)}" if near else ""
-        raise UsageError(f"cannot run module {name!r}: {reason}{hint}")
+        folders = getattr(sys.modules.get(parent), "__path__", ())
+        siblings = [module.name for module in pkgutil.iter_modules(folders)] if folders else []
+        raise ValueError(
+            f"cannot run module {name!r}: {reason}{did_you_mean(last, siblings, count=3)}"
+        )
     return spec.origin
 
 
@@ -151,22 +167,31 @@ def run_script(path: str, arguments: list[str]) -> None:
     """Run a Python file as `python3 path` would: its folder first on sys.path.
 
     Raises:
-        UsageError: There is no such file.
+        FileNotFoundError: There is no such file.
     """
     if not Path(path).is_file():
-        raise UsageError(
+        raise FileNotFoundError(
             f"no script {path!r}, and no -m MODULE before it: to run an ESPnet program write "
             "-m espnet2.bin.NAME"
         )
+    # The small scripts that asr.sh starts build no model.
+    if "pyscripts" not in Path(path).parts:
+        plug_in(path)
     sys.argv = [path, *arguments]
     sys.path.insert(0, str(Path(path).resolve().parent))
     runpy.run_path(path, run_name="__main__")
 
 
-def decoded_by_us(arguments: list[str]) -> bool:
-    """Decode with our own search if the options allow; False leaves it to ESPnet's program.
+def plug_in(program: str) -> None:
+    """Plug in here and in the workers that the program will spawn."""
+    os.environ[PROGRAM] = program
+    plugin.register()
 
-    ESPnet is not imported for it, which saves seconds a job.
+
+def decoded_in_batches(arguments: list[str]) -> bool:
+    """Decode with our batched search if the options allow; False leaves it to ESPnet's program.
+
+    ESPnet is not imported for it, which saves seconds per job.
     """
     gc.disable()  # what is imported is never garbage: looking through it takes half a second
     from espnet_blora.plugin import batched_inference
@@ -180,49 +205,44 @@ def decoded_by_us(arguments: list[str]) -> bool:
     return True
 
 
-def main(argv: list[str] | None = None) -> None:
+def run_program(program: list[str]) -> None:
+    """Run `-m MODULE ARG ...` or `SCRIPT ARG ...`, plugged in where it needs that.
+
+    Raises:
+        ValueError: There is no such module, or what the program itself raises.
+        FileNotFoundError: There is no such script.
+    """
+    if program[0] != "-m":
+        return run_script(program[0], program[1:])
+    module, arguments = program[1], program[2:]
+    file = find_module(module)
+    if module == INFERENCE and decoded_in_batches(arguments):
+        return None
+    if plugin.needs_plugin(module, arguments):
+        plug_in(module)
+    return run_module(module, file, arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the launcher's options, plug in where the program needs it, and run the program."""
+    options, program = parse(sys.argv[1:] if argv is None else argv)
+    # In the environment, settings reach the processes that the program starts.
+    for variable, value in (
+        (WHISPER, options.whisper),
+        (NEW_LANGUAGES, options.new_languages),
+        (SCALE, options.adapter_scale),
+        (SEARCH, options.search),
+    ):
+        if value is not None:
+            os.environ[variable] = value
     try:
-        options, module, script, arguments = parse(sys.argv[1:] if argv is None else argv)
-        if "help" in options:
-            sys.stdout.write(USAGE)
-            return
-        if "adapter_scale" in options:
-            try:
-                parse_scale(options["adapter_scale"], "--adapter-scale")
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-            os.environ[SCALE] = options["adapter_scale"]
-        if "whisper" in options:
-            os.environ[WHISPER] = options["whisper"]
-        if "new_languages" in options:
-            os.environ[NEW_LANGUAGES] = options["new_languages"]
-        if "search" in options:
-            if options["search"] not in SEARCHES:
-                raise UsageError(
-                    f"--search {options['search']!r}; allowed: {' or '.join(SEARCHES)}"
-                )
-            os.environ[SEARCH] = options["search"]
-        if script is not None:
-            run_script(script, arguments)
-            return
-        file = find_module(module)
-    except UsageError as error:
-        sys.stderr.write(f"espnet_blora.run: error: {error}\n{USAGE.splitlines()[0]}\n")
-        sys.exit(2)
-    try:
-        if module == INFERENCE and decoded_by_us(arguments):
-            return
-        if plugin.needs_plugin(module, arguments):
-            os.environ[PROGRAM] = module
-            plugin.register()
-        run_module(module, file, arguments)
+        run_program(program)
     except (ValueError, OSError) as error:
         message = users_mistake(error)
         if message is None or wants_traceback():
             raise
-        sys.stderr.write(f"espnet_blora: error: {message}\n({DEBUG}=1 shows where it arose)\n")
-        sys.exit(1)
+        sys.stderr.write(f"espnet_blora: error: {message} ({DEBUG}=1 shows where it arose)\n")
+        sys.exit(2)
 
 
 if __name__ == "__mp_main__":

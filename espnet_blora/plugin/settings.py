@@ -10,7 +10,7 @@ SCALE = "ESPNET_BLORA_SCALE"
 NEW_LANGUAGES = "ESPNET_BLORA_NEW_LANGUAGES"
 PROGRAM = "ESPNET_BLORA_PROGRAM"
 SEARCH = "ESPNET_BLORA_SEARCH"
-SEARCHES = ("own", "espnet")
+SEARCHES = ("batched", "espnet")
 """Who decodes: our batched search where it can, or ESPnet's own whatever the options."""
 
 

@@ -78,10 +78,10 @@ def test_the_launcher_ends_in_one_line(program, capsys, monkeypatch):
     monkeypatch.delenv(DEBUG, raising=False)
     with pytest.raises(SystemExit) as caught:
         blora_run.main(program(mistake))
-    assert caught.value.code == 1
+    assert caught.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"espnet_blora: error: {MESSAGE}") and DEBUG in lines[1]
-    assert len(lines) == 2
+    assert lines[0].startswith(f"espnet_blora: error: {MESSAGE}") and DEBUG in lines[0]
+    assert len(lines) == 1
 
 
 def test_the_traceback_is_there_for_who_asks_and_for_the_unknown(program, monkeypatch):
