@@ -1,17 +1,20 @@
-"""The experiment of the unadapted base: config.yaml and a mark, from a recipe's training yaml."""
+"""Experiment of the unadapted base: config.yaml and a marker, from a recipe's training yaml."""
 
+import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from espnet_blora.plugin.settings import Settings
+from espnet_blora.utils import atomic
 
 log = logging.getLogger(__name__)
 
-# Of a training yaml, what speaks of the adapter and so has no place in the base's config.yaml.
 ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf", "save_strategy")
+"""Keys of a training yaml that have no place in the base's config.yaml."""
 
 
 def write_base_model(
@@ -22,7 +25,7 @@ def write_base_model(
     model_file: str = "base.pth",
     options: Sequence[str] = (),
 ) -> Path:
-    """Write `config.yaml` and the mark of the base into `output_dir`; returns the mark's path.
+    """Write `config.yaml` and the marker of the base into `output_dir`.
 
     config.yaml has the form that ESPnet's training dumps: the task's defaults, the yaml, the
     options and what building the model filled in.
@@ -32,13 +35,16 @@ def write_base_model(
         token_list: tokens.txt of the same Whisper.
         output_dir: The base model's asr_exp.
         whisper: Published size or checkpoint file.
-        model_file: Name of the mark.
+        model_file: Name of the marker.
         options: More options of espnet2.bin.asr_train.
+
+    Returns:
+        Path of the marker.
 
     Raises:
         FileNotFoundError: The yaml or the token list is missing.
-        ValueError: The Whisper is not named, does not fit the token list, or the folder holds the
-            training of another model.
+        ValueError: The Whisper is not named or does not fit the token list, or the folder holds
+            the training of another model.
     """
     import torch
 
@@ -46,14 +52,50 @@ def write_base_model(
     from espnet_blora.decoding.checked_load import base_marker
     from espnet_blora.plugin.checkpoints import atomic_save
     from espnet_blora.plugin.vocabulary import layout_of
-    from espnet_blora.utils import atomic
 
-    for path, what in ((asr_config, "--asr_config"), (token_list, "--token_list")):
+    folder = Path(output_dir)
+    _check(asr_config, token_list, folder, whisper, model_file)
+    plugin.register(whisper=whisper, new_languages=layout_of(token_list).new_languages)
+
+    from espnet2 import __version__
+    from espnet2.tasks.asr import ASRTask
+    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
+
+    # The arguments of a training without its adapter.
+    with _without_adapter(Path(asr_config), folder) as config:
+        args: argparse.Namespace = ASRTask.get_parser().parse_args(
+            [
+                *("--config", str(config)),
+                *("--token_list", str(token_list)),
+                *("--output_dir", str(folder)),
+                *options,
+            ]
+        )
+    args.config, args.version, args.distributed = str(asr_config), __version__, False
+    if args.use_adapter:
+        raise ValueError("--use_adapter true has no place here: this makes the unadapted base")
+
+    # Building the model completes the arguments; the marker identifies its weights.
+    with torch.no_grad():
+        marker = base_marker(ASRTask.build_model(args))
+    text = yaml_no_alias_safe_dump(vars(args), indent=4, sort_keys=False)
+    atomic.write(folder / "config.yaml", text)
+    atomic_save(marker, folder / model_file)
+    log.info(
+        "%s: config.yaml and the marker %s of the base %s", folder, model_file, whisper or "model"
+    )
+    return folder / model_file
+
+
+def _check(
+    asr_config: str, token_list: str, folder: Path, whisper: str | None, model_file: str
+) -> None:
+    """Check the arguments of `write_base_model` before ESPnet is imported."""
+    for path, option in ((asr_config, "--asr_config"), (token_list, "--token_list")):
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{what}: no file {path}")
+            raise FileNotFoundError(f"{option}: no file {path}")
     if not whisper and not Settings.current().whisper:
         raise ValueError("which Whisper? Give --whisper SIZE_OR_FILE, as to the launcher")
-    folder = Path(output_dir)
     if (folder / "checkpoint.pth").exists():
         raise ValueError(
             f"{folder} holds a trained model (checkpoint.pth); its config.yaml would be lost. "
@@ -61,53 +103,25 @@ def write_base_model(
         )
     if Path(model_file).name != model_file:
         raise ValueError(f"--model_file: {model_file!r} is a path; give a name inside {folder}")
-    plugin.register(whisper=whisper, new_languages=layout_of(token_list).new_languages)
-
-    from espnet2 import __version__
-    from espnet2.tasks.asr import ASRTask
-    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stripped = folder / ".base_config.yaml"
-    stripped.write_text(
-        yaml.safe_dump(_without_adapter(Path(asr_config)), allow_unicode=True), encoding="utf-8"
-    )
-    try:
-        args = ASRTask.get_parser().parse_args(
-            [
-                *("--config", str(stripped)),
-                *("--token_list", str(token_list)),
-                *("--output_dir", str(folder)),
-                *options,
-            ]
-        )
-    finally:
-        stripped.unlink()
-    args.config, args.version, args.distributed = str(asr_config), __version__, False
-    if args.use_adapter:
-        raise ValueError("--use_adapter true has no place here: this makes the unadapted base")
-    with torch.no_grad():
-        model = ASRTask.build_model(args)
-        marker = base_marker(model)
-    text = yaml_no_alias_safe_dump(vars(args), indent=4, sort_keys=False)
-    atomic.write(folder / "config.yaml", text.encode("utf-8"))
-    atomic_save(marker, folder / model_file)
-    log.info(
-        "%s: config.yaml and the mark %s of the base %s", folder, model_file, whisper or "model"
-    )
-    return folder / model_file
 
 
-def _without_adapter(path: Path) -> dict:
-    """Read a training yaml and leave its adapter options out.
+@contextmanager
+def _without_adapter(path: Path, folder: Path) -> Iterator[Path]:
+    """Yield a copy of a training yaml without its adapter's options, for as long as it is read.
 
     Raises:
-        ValueError: It is no yaml mapping.
+        ValueError: The yaml is not a mapping.
     """
     try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(conf, dict):
-        raise ValueError(f"{path}: expected a yaml mapping, found {type(conf).__name__}")
-    return {key: value for key, value in conf.items() if key not in ADAPTER_KEYS}
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected a yaml mapping, found {type(config).__name__}")
+    stripped = {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
+    copy = folder / ".base_config.yaml"
+    atomic.write(copy, yaml.safe_dump(stripped, allow_unicode=True))
+    try:
+        yield copy
+    finally:
+        copy.unlink()
