@@ -1,8 +1,9 @@
-"""What the demo does around its steps: skip, redo, go on, set aside, explain."""
+"""The demo around its steps: skip, redo, side by side, go on, set aside, explain."""
 
 import importlib.util
 import math
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,12 +149,43 @@ def test_progress_is_read_from_the_logs(demo, tmp_path):
 def test_a_slow_machine_lengthens_the_rest(demo):
     steps = [demo.Step(name, name, [], {"ci": 10}) for name in "abc"]
     display = demo.Display(steps, "ci")
-    assert display.remaining(steps[0], 4.0, 0.0) == 6 + 20
-    assert display.remaining(steps[0], 30.0, 0.0) == 2 + 60
+    assert demo.SLOTS == 2
+    assert display.remaining([]) == 30 / 2
+    assert display.remaining([(steps[0], 4.0, 0.0)]) == (6 + 20) / 2
+    assert display.remaining([(steps[0], 30.0, 0.0)]) == (2 + 60) / 2
     display.spent["a"] = 20.0
     display.todo.discard("a")
-    assert display.remaining(steps[1], 5.0, 0.0) == 15 + 20
-    assert display.remaining(steps[1], 5.0, 0.5) == 5 + 20
+    assert display.remaining([(steps[1], 5.0, 0.0), (steps[2], 0.0, 0.0)]) == 20
+    assert display.remaining([(steps[1], 5.0, 0.5)]) == (5 + 20) / 2
+
+
+def test_steps_that_need_nothing_of_each_other_run_side_by_side(demo, tmp_path, monkeypatch):
+    # each of the two waits for what the other leaves; the third must wait for both
+    def meet(mine, other):
+        wait = f"touch {mine}; for i in $(seq 100); do test -e {other} && exit 0; sleep 0.1; done"
+        return ["bash", "-c", f"{wait}; exit 1"]
+
+    steps = [
+        demo.Step("a", "a", meet("a", "b"), {"ci": 1}),
+        demo.Step("b", "b", meet("b", "a"), {"ci": 1}),
+        demo.Step(
+            "c", "c", ["bash", "-c", "test -e exp_ci/demo/a.done"], {"ci": 1}, [], ["a", "b"]
+        ),
+    ]
+    monkeypatch.setattr(demo, "plan", lambda _scale: steps)
+    assert demo.main() == 0
+
+
+def test_a_failed_step_ends_the_one_beside_it(demo, tmp_path, monkeypatch):
+    steps = [
+        demo.Step("a", "a", ["bash", "-c", "sleep 60; touch late"], {"ci": 1}),
+        demo.Step("b", "b", ["bash", "-c", "exit 3"], {"ci": 1}),
+    ]
+    monkeypatch.setattr(demo, "plan", lambda _scale: steps)
+    began = time.monotonic()
+    assert demo.main() == 1
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "exp_ci" / "demo" / "a.done").exists()
 
 
 def test_the_real_plan_is_whole(monkeypatch):

@@ -4,9 +4,9 @@
     make demo           from the top of the repository; sets up the environment first
     SCALE=ci make demo  a twentieth of the data, 24 steps: shows that all works, not how well
 
-Every step writes its log to exp/demo/<step>.log.  A step that is done leaves a marker with a
-fingerprint of what it was made from; run again, the demo skips it unless a configuration, a script
-or the base model has changed.
+Every step writes its log to exp/demo/<step>.log. Two steps run side by side where neither needs
+the other. A step that is done leaves a marker with a fingerprint of what it was made from; run
+again, the demo skips it unless a configuration, a script or the base model has changed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from demo_steps import BASE, SCALES, Step, plan
 
 RECIPE = Path(__file__).resolve().parents[1]
+SLOTS = 2  # steps that run side by side
 # ESPnet's stages, in a few words
 STAGES = {1: "making the corpus", 3: "audio formats", 4: "lengths", 5: "token list"}
 STAGES |= {10: "statistics", 11: "training", 12: "decoding", 13: "scoring"}
@@ -71,6 +74,28 @@ def progress(step: Step, log: Path) -> tuple[str, float]:
     return what, 0.0
 
 
+@dataclass
+class Run:
+    """A step that is running."""
+
+    number: int
+    step: Step
+    process: subprocess.Popen
+    log: Path
+    began: float
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def stop(self) -> None:
+        """End the step and whatever it has started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+
+
 class Display:
     """One live line on a terminal; elsewhere a line when a step starts or ends, and every 30 s."""
 
@@ -86,31 +111,45 @@ class Display:
         """Print a line that stays."""
         print(f"\r\033[K{text}" if self.live else text, flush=True)
 
-    def remaining(self, step: Step, elapsed: float, share: float) -> float:
-        """Seconds to go, from what the finished steps took against what they were expected to."""
+    def remaining(self, running: Sequence[tuple[Step, float, float]]) -> float:
+        """Return the seconds to go, from what the finished steps took and were expected to take.
+
+        Args:
+            running: Steps with the seconds they have run, and the share that is done (0: unknown).
+        """
         expected = sum(s.seconds[self.scale] for s in self.steps if s.name in self.spent)
         spent = sum(self.spent.values())
         pace = spent / expected if expected else 1.0
-        if elapsed > pace * step.seconds[self.scale]:  # slower than thought, by at least this much
-            pace = (spent + elapsed) / (expected + step.seconds[self.scale])
-        here = max(step.seconds[self.scale] * pace - elapsed, 2.0)
-        if share > 0.05:
-            here = elapsed / share * (1 - share)
-        later = [s for s in self.steps if s.name in self.todo and s is not step]
-        return here + pace * sum(s.seconds[self.scale] for s in later)
+        # steps that are slower than thought, by at least this much
+        slow = [(s, t) for s, t, _ in running if t > pace * s.seconds[self.scale]]
+        if slow:
+            spent += sum(elapsed for _, elapsed in slow)
+            pace = spent / (expected + sum(step.seconds[self.scale] for step, _ in slow))
+        here = [
+            elapsed / share * (1 - share)
+            if share > 0.05
+            else max(step.seconds[self.scale] * pace - elapsed, 2.0)
+            for step, elapsed, share in running
+        ]
+        names = {step.name for step, _, _ in running}
+        later = [s for s in self.steps if s.name in self.todo - names]
+        work = sum(here) + pace * sum(s.seconds[self.scale] for s in later)
+        return max([*here, work / SLOTS])
 
-    def tick(self, number: int, step: Step, elapsed: float, log: Path) -> None:
+    def tick(self, running: Sequence[Run]) -> None:
         """Show what is going on now."""
         now = time.monotonic()
         if now - self.last < (1.0 if self.live else 30.0):
             return
         self.last = now
-        what, share = progress(step, log)
-        text = (
-            f"[{number}/{len(self.steps)}] {step.title}{': ' if what else ''}{what} | "
-            f"{clock(elapsed)} here, {clock(now - self.began)} in all, "
-            f"about {clock(self.remaining(step, elapsed, share))} to go"
-        )
+        parts, states = [], []
+        for run in running:
+            what, share = progress(run.step, run.log)
+            states.append((run.step, run.elapsed, share))
+            head = f"[{run.number}/{len(self.steps)}] {run.step.title}"
+            parts.append(f"{head}{': ' if what else ''}{what} {clock(run.elapsed)}")
+        times = f"{clock(now - self.began)} in all, about {clock(self.remaining(states))} to go"
+        text = " | ".join([times, *parts])
         if self.live:
             width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
             print(f"\r\033[K{text[: width - 1]}", end="", flush=True)
@@ -140,36 +179,39 @@ def explain(step: Step, log: Path, code: int) -> Failed:
     return Failed("\n".join(shown))
 
 
-def execute(number: int, step: Step, log: Path, display: Display) -> None:
-    """Run one step to its end, showing how it goes."""
-    began = time.monotonic()
+def start(number: int, step: Step, logs: Path) -> Run:
+    """Start a step; trainings, which take all cores when alone, share them."""
+    log = logs / f"{step.name}.log"
+    environment = dict(os.environ)
+    if step.name.startswith("train_"):
+        cores = len(os.sched_getaffinity(0)) // SLOTS
+        environment.setdefault("ESPNET_BLORA_THREADS", str(max(1, cores)))
     with log.open("wb") as out:
         process = subprocess.Popen(
             step.command,
             cwd=RECIPE,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            while process.poll() is None:
-                display.tick(number, step, time.monotonic() - began, log)
-                try:
-                    process.wait(0.5)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-    if process.returncode != 0:
-        raise explain(step, log, process.returncode)
-    missing = [name for name in step.leaves if not (RECIPE / name).exists()]
+    return Run(number, step, process, log, time.monotonic())
+
+
+def check(run: Run) -> None:
+    """Check that a step that has ended did what it should.
+
+    Raises:
+        Failed: It ended with an error, or did not leave what it should.
+    """
+    if run.process.returncode != 0:
+        raise explain(run.step, run.log, run.process.returncode)
+    missing = [name for name in run.step.leaves if not (RECIPE / name).exists()]
     if missing:
-        with log.open("a") as out:
+        with run.log.open("a") as out:
             out.write(f"\nended well, but did not leave {', '.join(missing)}\n")
-        raise explain(step, log, 0)
+        raise explain(run.step, run.log, 0)
 
 
 def set_aside(step: Step, exp: str, display: Display) -> None:
@@ -189,6 +231,8 @@ def demo(scale: str, logs: Path) -> None:
     exp = SCALES[scale][0]
     steps = plan(scale)
     display = Display(steps, scale)
+
+    # What has to be done: steps without a marker of this fingerprint, and what follows them.
     marks: dict[str, str] = {}
     todo = []
     for step in steps:
@@ -201,29 +245,46 @@ def demo(scale: str, logs: Path) -> None:
             todo.append(step)
     display.todo = {s.name for s in todo}
     if todo:
-        total = sum(s.seconds[scale] for s in todo)
         display.line(
-            f"demo ({scale}): {len(todo)} of {len(steps)} steps to do, about {clock(total)} on two "
-            f"cores; logs in {logs.relative_to(RECIPE)}"
+            f"demo ({scale}): {len(todo)} of {len(steps)} steps to do, about "
+            f"{clock(display.remaining([]))} on two cores; logs in {logs.relative_to(RECIPE)}"
         )
     for number, step in enumerate(steps, 1):
-        head = f"[{number}/{len(steps)}] {step.title}"
         if step not in todo:
-            display.line(f"{head}: done before")
-            continue
-        if not display.live:
-            display.line(f"{head} ...")
-        begun = logs / f"{step.name}.begun"
-        if not (begun.is_file() and begun.read_text() == marks[step.name]):
-            set_aside(step, exp, display)
-        (logs / f"{step.name}.done").unlink(missing_ok=True)
-        begun.write_text(marks[step.name])
-        began = time.monotonic()
-        execute(number, step, logs / f"{step.name}.log", display)
-        display.spent[step.name] = time.monotonic() - began
-        display.todo.discard(step.name)
-        (logs / f"{step.name}.done").write_text(marks[step.name])
-        display.line(f"{head}: {clock(display.spent[step.name])}")
+            display.line(f"[{number}/{len(steps)}] {step.title}: done before")
+
+    # Run them, each as soon as the steps before it are done and a slot is free.
+    waiting, running = list(todo), []
+    try:
+        while waiting or running:
+            ready = [s for s in waiting if not display.todo.intersection(s.after)]
+            for step in ready[: SLOTS - len(running)]:
+                waiting.remove(step)
+                number = steps.index(step) + 1
+                if not display.live:
+                    display.line(f"[{number}/{len(steps)}] {step.title} ...")
+                begun = logs / f"{step.name}.begun"
+                if not (begun.is_file() and begun.read_text() == marks[step.name]):
+                    set_aside(step, exp, display)
+                (logs / f"{step.name}.done").unlink(missing_ok=True)
+                begun.write_text(marks[step.name])
+                running.append(start(number, step, logs))
+            display.tick(running)
+            time.sleep(0.1)
+            for run in [r for r in running if r.process.poll() is not None]:
+                check(run)
+                running.remove(run)
+                name = run.step.name
+                display.spent[name] = run.elapsed
+                display.todo.discard(name)
+                (logs / f"{name}.done").write_text(marks[name])
+                head = f"[{run.number}/{len(steps)}] {run.step.title}"
+                display.line(f"{head}: {clock(display.spent[name])}")
+    finally:
+        for run in running:
+            run.stop()
+
+    # What it was all for: the page's first lines, and where the rest lies.
     display.line(f"demo: finished in {clock(time.monotonic() - display.began)}")
     page = RECIPE / exp / "retention.md"
     display.line(page.read_text(encoding="utf-8").partition("\n![")[0])  # up to the first plot

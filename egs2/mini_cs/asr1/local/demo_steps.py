@@ -1,4 +1,4 @@
-"""The steps of the demo: what each runs, from what, what it leaves, how long it takes."""
+"""The steps of the demo: their commands, inputs, results and times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,18 @@ SCALES = {
 
 @dataclass
 class Step:
-    """One step: what runs, from what, what it must leave, how long it takes on two cores."""
+    """One step of the demo.
+
+    Attributes:
+        name: Of its log and its markers.
+        title: What the user sees.
+        command: What runs, in the recipe's folder.
+        seconds: Scale -> how long it takes on one of two cores.
+        inputs: Files whose change makes it run again.
+        after: Steps that must be done before.
+        leaves: Files that it must leave.
+        folder: Experiment that another configuration must not share.
+    """
 
     name: str
     title: str
@@ -38,10 +49,10 @@ class Step:
     inputs: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
-    folder: str = ""  # experiment that another configuration must not share
+    folder: str = ""
 
     def fingerprint(self, earlier: dict[str, str], folder: Path) -> str:
-        """Digest of the command, the input files (in `folder`) and the steps before."""
+        """Return a digest of the command, the input files (in `folder`) and the steps before."""
         digest = hashlib.sha256(
             json.dumps([self.command, [earlier[n] for n in self.after]]).encode()
         )
@@ -51,12 +62,12 @@ class Step:
 
 
 def in_environment(module: str, *options: str) -> list[str]:
-    """The command that runs one of our programs as asr.sh runs them."""
+    """Return the command that runs one of our programs as asr.sh runs them."""
     return ["bash", "-c", f". ./path.sh && exec {shlex.join(['python3', '-m', module, *options])}"]
 
 
 def plan(scale: str) -> list[Step]:
-    """The steps of the demo."""
+    """Return the steps of the demo."""
     exp, dump, options = SCALES[scale]
     roles = ["--test_sets", TEST_SETS, "--retention_sets", RETENTION_SETS]
     common = ["--expdir", exp, "--dumpdir", dump, "--whisper", BASE, *roles, *options]
@@ -75,7 +86,7 @@ def plan(scale: str) -> list[Step]:
             f"decode_{adapter}",
             f"{adapter}: decode and score",
             run(adapter, 12, 13),
-            {"full": seconds, "ci": 30},
+            {"full": seconds, "ci": 20},
             ["run.sh", "local/score.sh", "conf/decode.yaml"],
             [after],
             scores,
@@ -86,7 +97,7 @@ def plan(scale: str) -> list[Step]:
             "data",
             "make the corpus, the token list and the statistics",
             run("lora", 1, 10),
-            {"full": 90, "ci": 30},
+            {"full": 60, "ci": 30},
             [*scripts, "conf/adapter_lora.yaml", "local/data.sh", "local/make_corpus.py"],
             leaves=[f"{dump}/raw/{s}/text" for s in ["train_cs", *sets.split()]]
             + [f"{exp}/asr_stats/train/speech_shape"],
@@ -101,7 +112,7 @@ def plan(scale: str) -> list[Step]:
             [f"{exp}/asr_none{tag}/config.yaml"],
             f"{exp}/asr_none{tag}",
         ),
-        decode("none", "base", 50),
+        decode("none", "base", 30),
     ]
     for adapter in ADAPTERS:
         folder = f"{exp}/asr_{adapter}{tag}"
@@ -116,7 +127,7 @@ def plan(scale: str) -> list[Step]:
                 [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
                 folder,
             ),
-            decode(adapter, f"train_{adapter}", 50),
+            decode(adapter, f"train_{adapter}", 30),
             Step(
                 f"sweep_{adapter}",
                 f"{adapter}: decode with the adapter turned down (a rival)",
