@@ -176,12 +176,14 @@ def gather(request: Request) -> list[Experiment]:
             given = f"{default}{tag}"
         named += [(word, role) for word in (given or "").split()]
     named += [(word.rstrip("/"), "other") for word in (*request.others, *request.experiments)]
-    found: dict[Path, Experiment] = {}
+    by_folder: dict[Path, Experiment] = {}
     for word, role in named:
         for folder in folders_of(request.exp, word):
-            if folder.resolve() not in found:
-                found[folder.resolve()] = collect(folder, role, request.sets, request.inference_tag)
-    experiments = list(found.values())
+            if folder.resolve() not in by_folder:
+                by_folder[folder.resolve()] = collect(
+                    folder, role, request.sets, request.inference_tag
+                )
+    experiments = list(by_folder.values())
     for role in ("lora", "blora"):
         if not any(e.role == role for e in experiments):
             _take_role(experiments, role)
@@ -207,16 +209,16 @@ def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
     try:
         if "=" in text:
             pairs = dict(word.split("=", 1) for word in text.split())
-            found = {name: float(pairs.pop(name)) / 100 for name in retention_sets}
+            kappa = {name: float(pairs.pop(name)) / 100 for name in retention_sets}
             if pairs:
                 raise ValueError(f"no retention set is called {', '.join(pairs)}")
         else:
-            found = dict.fromkeys(retention_sets, float(text) / 100)
+            kappa = dict.fromkeys(retention_sets, float(text) / 100)
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"--kappa {text!r}: give one number, or name=number for each of "
             f"{', '.join(retention_sets)} ({error})"
         ) from error
-    if not all(0 < value < float("inf") for value in found.values()):
+    if not all(0 < value < float("inf") for value in kappa.values()):
         raise ValueError(f"--kappa {text!r}: the degradation allowed must be > 0 and finite")
-    return found
+    return kappa

@@ -158,7 +158,7 @@ def csv_rows(
 
 
 def _decoded(score: SetScore, adapted: bool) -> dict[str, object]:
-    found = score.interval()
+    interval = score.interval()
     return {
         "decoded": "recipe",
         "scale": int(adapted),
@@ -167,8 +167,8 @@ def _decoded(score: SetScore, adapted: bool) -> dict[str, object]:
         "utterances": len(score.utterances),
         **_counts(score.total),
         "rate": score.rate,
-        "low": found.low if found else None,
-        "high": found.high if found else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
         "cer_han_kana": score.han_kana.rate,
         "wer_rest": score.rest.rate,
         "pier": score.pier.rate,

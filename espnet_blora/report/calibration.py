@@ -81,14 +81,14 @@ def short_title(key: str) -> str:
     return f"{title}, %" if MEASURES[key].unit == SHARE else title
 
 
-def written(key: str, one: Estimate | None, sign: bool = False) -> str:
+def written(key: str, estimate: Estimate | None, sign: bool = False) -> str:
     """Write a figure with its interval: per cent with one digit, other numbers with three."""
-    if one is None or one.value is None:
+    if estimate is None or estimate.value is None:
         return ABSENT
-    text = number(key, one.value, sign)
-    if one.interval is None:
+    text = number(key, estimate.value, sign)
+    if estimate.interval is None:
         return text
-    ends = (number(key, end, sign) for end in (one.interval.low, one.interval.high))
+    ends = (number(key, end, sign) for end in (estimate.interval.low, estimate.interval.high))
     return f"{text} ({' to '.join(ends)})"
 
 
@@ -100,23 +100,25 @@ def number(key: str, value: float, sign: bool = False) -> str:
     return text if text.strip("-0.") else text.replace("-", "+" if sign else "")
 
 
-def full_table(found: Examined) -> Table:
+def full_table(examined: Examined) -> Table:
     """Return every figure that a system has, a column a system."""
     rows: list[list[str]] = [
-        ["utterances", *(str(s.utterances) for s in found.systems)],
-        ["words recognised", *(str(s.words) for s in found.systems)],
-        ["of them wrong", *(str(s.wrong) for s in found.systems)],
-        ["deleted (no confidence)", *(str(s.deletions) for s in found.systems)],
+        ["utterances", *(str(s.utterances) for s in examined.systems)],
+        ["words recognised", *(str(s.words) for s in examined.systems)],
+        ["of them wrong", *(str(s.wrong) for s in examined.systems)],
+        ["deleted (no confidence)", *(str(s.deletions) for s in examined.systems)],
     ]
     for key, measure in MEASURES.items():
-        if not any(key in s.estimates for s in found.systems):
+        if not any(key in s.estimates for s in examined.systems):
             continue
         name = f"{measure.title}, %" if measure.unit == SHARE else measure.title
-        rows.append([name, *(written(key, s.estimates.get(key)) for s in found.systems)])
+        rows.append([name, *(written(key, s.estimates.get(key)) for s in examined.systems)])
         if key == "ece":
-            chance = [ABSENT if s.chance is None else percent(s.chance[1]) for s in found.systems]
+            chance = [
+                ABSENT if s.chance is None else percent(s.chance[1]) for s in examined.systems
+            ]
             rows.append(["ECE by chance, at most, %", *chance])
-    return table(("figure", *(s.name for s in found.systems)), rows)
+    return table(("figure", *(s.name for s in examined.systems)), rows)
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
@@ -129,30 +131,34 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     return table(head, rows, DIFFERENCES)
 
 
-def difference_cell(key: str, one: Estimate | None) -> Cell:
+def difference_cell(key: str, estimate: Estimate | None) -> Cell:
     """Return a difference as a cell, coloured where it is clear which side is better."""
-    if one is None or one.value is None:
+    if estimate is None or estimate.value is None:
         return Cell(ABSENT)
-    return Cell(written(key, one, sign=True), one.value, _tone(one.sign * MEASURES[key].better))
+    return Cell(
+        written(key, estimate, sign=True),
+        estimate.value,
+        _tone(estimate.sign * MEASURES[key].better),
+    )
 
 
-def examined_blocks(found: Examined) -> list[Block]:
+def examined_blocks(examined: Examined) -> list[Block]:
     """Return all that is said of systems on one set."""
-    drawn = "utterances" if found.resampled == "utterance" else "whole speakers"
+    drawn = "utterances" if examined.resampled == "utterance" else "whole speakers"
     blocks: list[Block] = [
         Prose(
-            f"{found.unit.upper()}, normalisation {found.normalisation}. In brackets: 95 % "
-            f"intervals, {found.samples} bootstrap draws of {drawn}."
+            f"{examined.unit.upper()}, normalisation {examined.normalisation}. In brackets: 95 % "
+            f"intervals, {examined.samples} bootstrap draws of {drawn}."
         ),
-        Bullets([sentence(s.name, [s]) for s in found.systems]),
-        full_table(found),
+        Bullets([sentence(s.name, [s]) for s in examined.systems]),
+        full_table(examined),
     ]
-    if found.differences:
-        blocks.append(difference_table(found.differences))
-    notes = [f"{s.name}: {s.note}" for s in found.systems if s.note]
+    if examined.differences:
+        blocks.append(difference_table(examined.differences))
+    notes = [f"{s.name}: {s.note}" for s in examined.systems if s.note]
     notes += [
         f"{s.name}: normalisation left nothing of {s.removed} words; their confidences are not used"
-        for s in found.systems
+        for s in examined.systems
         if s.removed
     ]
     return [*blocks, *([Bullets(notes)] if notes else []), Prose(HOW_TO_READ)]
@@ -201,16 +207,19 @@ def seeds_cell(key: str, runs: Sequence[Calibration]) -> Cell:
 
 def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
     """Return a difference as a cell; of several seeds mean, range and how many are clear."""
-    ones = [d.estimates[key] for d in runs if key in d.estimates]
-    ones = [one for one in ones if one.value is not None]
-    if len(ones) < 2:
-        return difference_cell(key, ones[0] if ones else None)
-    mean = statistics.fmean(one.value for one in ones)
-    ends = [number(key, end(one.value for one in ones), sign=True) for end in (min, max)]
+    estimates = [d.estimates[key] for d in runs if key in d.estimates]
+    estimates = [estimate for estimate in estimates if estimate.value is not None]
+    if len(estimates) < 2:
+        return difference_cell(key, estimates[0] if estimates else None)
+    mean = statistics.fmean(estimate.value for estimate in estimates)
+    ends = [
+        number(key, end(estimate.value for estimate in estimates), sign=True) for end in (min, max)
+    ]
     sign = (mean > 0) - (mean < 0)
-    clear = sum(one.sign == sign for one in ones) if sign else 0
-    text = f"{number(key, mean, sign=True)} ({' to '.join(ends)}; clear in {clear} of {len(ones)})"
-    tone = _tone(sign * MEASURES[key].better) if clear == len(ones) else ""
+    clear = sum(estimate.sign == sign for estimate in estimates) if sign else 0
+    count = f"clear in {clear} of {len(estimates)}"
+    text = f"{number(key, mean, sign=True)} ({' to '.join(ends)}; {count})"
+    tone = _tone(sign * MEASURES[key].better) if clear == len(estimates) else ""
     return Cell(text, mean, tone)
 
 
@@ -218,18 +227,18 @@ def mean_of(
     runs: Sequence[Calibration], value: Callable[[Calibration], float | None]
 ) -> float | None:
     """Return the mean over runs of a function of one; None where a run has none."""
-    found = [value(run) for run in runs]
-    return None if not found or None in found else statistics.fmean(found)
+    values = [value(run) for run in runs]
+    return None if not values or None in values else statistics.fmean(values)
 
 
-def _orders(one: Calibration, kind: str) -> bool:
+def _orders(run: Calibration, kind: str) -> bool:
     """Tell whether an uncertainty tells utterances apart: else its area is the error rate."""
-    area, rate = (one.estimates[key].value for key in (f"area_{kind}", "mer"))
+    area, rate = (run.estimates[key].value for key in (f"area_{kind}", "mer"))
     return area is not None and rate is not None and abs(area - rate) > 1e-12
 
 
-def _stated(one: Calibration) -> tuple[float | None, float | None]:
-    right, gap = one.estimates["accuracy"].value, one.estimates["gap"].value
+def _stated(run: Calibration) -> tuple[float | None, float | None]:
+    right, gap = run.estimates["accuracy"].value, run.estimates["gap"].value
     return (None, None) if right is None or gap is None else (right + gap, right)
 
 
@@ -271,48 +280,50 @@ class Confident:
     differences: dict[tuple[str, str], list[Difference]] = field(default_factory=dict)
 
 
-def collect_confidences(found: Analysis, words: Texts) -> tuple[list[Confident], list[str]]:
+def collect_confidences(analysis: Analysis, texts: Texts) -> tuple[list[Confident], list[str]]:
     """Return what each system and set has, and notes of what could not be used."""
-    made: list[Confident] = []
+    confident: list[Confident] = []
     notes: list[str] = []
-    for name in found.sets:
-        for system in found.systems:
-            one = Confident(system, name)
+    for name in analysis.sets:
+        for system in analysis.systems:
+            entry = Confident(system, name)
             for run in system.runs:
-                for examined in _of_run(run, name, found, words, notes):
-                    _add(one, examined)
-            if one.kinds:
-                made.append(one)
-    return made, notes
+                for examined in _of_run(run, name, analysis, texts, notes):
+                    _add(entry, examined)
+            if entry.kinds:
+                confident.append(entry)
+    return confident, notes
 
 
 def section(
-    made: Sequence[Confident], pictures: Sequence[Block], notes: Sequence[str] = ()
+    confident: Sequence[Confident], pictures: Sequence[Block], notes: Sequence[str] = ()
 ) -> list[Block]:
     """Return the blocks of the section; none where there is nothing to show."""
     blocks: list[Block] = []
-    if made:
-        blocks.append(Bullets([_told(one) for one in made]))
+    if confident:
+        blocks.append(Bullets([_told(entry) for entry in confident]))
         blocks += pictures
-        blocks += _tables(made)
+        blocks += _tables(confident)
         blocks.append(Folded("How to read these figures", [Prose(HOW_TO_READ)]))
     if notes:
         blocks.append(Bullets(notes))
     return blocks
 
 
-def reliability(path: Path, made: Sequence[Confident]) -> Picture | None:
+def reliability(path: Path, confident: Sequence[Confident]) -> Picture | None:
     """Draw the reliability diagrams of the first systems and sets; None without any word."""
     panels = [
-        ReliabilityPanel(_label(one), {k: pooled(runs) for k, runs in one.kinds.items()})
-        for one in made[:_MOST_PANELS]
+        ReliabilityPanel(_label(entry), {k: pooled(runs) for k, runs in entry.kinds.items()})
+        for entry in confident[:_MOST_PANELS]
     ]
     return plot_reliability(path, panels)
 
 
-def risk(path: Path, made: Sequence[Confident]) -> Picture | None:
+def risk(path: Path, confident: Sequence[Confident]) -> Picture | None:
     """Draw the risk-coverage curves of the same; None where no curve is defined."""
-    panels = [RiskPanel(_label(one), *risk_lines(one.kinds)) for one in made[:_MOST_PANELS]]
+    panels = [
+        RiskPanel(_label(entry), *risk_lines(entry.kinds)) for entry in confident[:_MOST_PANELS]
+    ]
     return plot_risk(path, panels)
 
 
@@ -339,24 +350,24 @@ def pooled(runs: Sequence[Calibration]) -> tuple[Bin, ...]:
     """
     edges = [b.high for b in runs[0].bins]
     fitting = [run.bins for run in runs if [b.high for b in run.bins] == edges]
-    found = []
+    merged = []
     for bins in zip(*fitting, strict=True):
         count = sum(b.count for b in bins)
         if not count:
-            found.append(bins[0])
+            merged.append(bins[0])
             continue
         stated = sum(b.count * b.confidence for b in bins if b.count) / count
         right = sum(b.count * b.accuracy for b in bins if b.count)
         interval = wilson(right / len(bins), count / len(bins))
-        found.append(Bin(bins[0].low, bins[0].high, count, stated, right / count, interval))
-    return tuple(found)
+        merged.append(Bin(bins[0].low, bins[0].high, count, stated, right / count, interval))
+    return tuple(merged)
 
 
-def _tables(made: Sequence[Confident]) -> list[Block]:
+def _tables(confident: Sequence[Confident]) -> list[Block]:
     rows, pairs, orders = [], [], []
-    for one in made:
-        label = one.system.label
-        for kind, runs in one.kinds.items():
+    for entry in confident:
+        label = entry.system.label
+        for kind, runs in entry.kinds.items():
             chance = [run.chance[1] for run in runs if run.chance]
             cells = [seeds_cell(key, runs) for key in SHORT]
             by_chance = Cell(percent(float(np.mean(chance)))) if chance else Cell(ABSENT)
@@ -364,7 +375,7 @@ def _tables(made: Sequence[Confident]) -> list[Block]:
             rows.append(
                 [
                     f"{label}, {kind}",
-                    one.set,
+                    entry.set,
                     f"{sum(run.words for run in runs) / len(runs):.0f}",
                     f"{deleted:.0f}",
                     *cells[:2],
@@ -372,63 +383,65 @@ def _tables(made: Sequence[Confident]) -> list[Block]:
                     *cells[2:],
                 ]
             )
-        for (a, b), runs in one.differences.items():
+        for (a, b), runs in entry.differences.items():
             cells = [seeds_difference(key, runs) for key in COMPARED]
-            pairs.append([f"{label}: {a} − {b}", one.set, *cells])
-        orders += [[f"{label}, {row[0]}", one.set, *row[1:]] for row in uncertainty_rows(one.kinds)]
+            pairs.append([f"{label}: {a} − {b}", entry.set, *cells])
+        orders += [
+            [f"{label}, {row[0]}", entry.set, *row[1:]] for row in uncertainty_rows(entry.kinds)
+        ]
     titles = [short_title(key) for key in SHORT]
     head = ("system", "set", "words", "deleted", *titles[:2], "by chance, %", *titles[2:])
-    several = any(len(runs) > 1 for one in made for runs in one.kinds.values())
+    several = any(len(runs) > 1 for entry in confident for runs in entry.kinds.values())
     drawn = "In brackets: 95 % bootstrap intervals over utterances."
     if several:
         drawn += " Of several seeds: means ± standard deviation over seeds."
     blocks: list[Block] = [table(head, rows, drawn)]
     if pairs:
-        told = DIFFERENCES
+        caption = DIFFERENCES
         if several:
-            told += (
+            caption += (
                 " Of several seeds: the mean, the range of the seeds' own differences, and in how "
                 "many of them the interval is clear of zero; coloured where it is in all."
             )
         head = ("system", "set", *(short_title(key) for key in COMPARED))
-        blocks.append(table(head, pairs, told))
+        blocks.append(table(head, pairs, caption))
     if orders:
         head = ("system", "set", "order by", "risk-coverage area, %", "above the oracle's, %")
-        told = (
+        caption = (
             "How well each uncertainty of an utterance puts the wrong ones last: the whole one, "
             "and its parts, what the sound leaves open (data) and where draws of the adapter "
             "disagree (model; nothing to go by where there are no draws)."
         )
-        blocks.append(Folded(told, [table((*head, "rejection ratio, %"), orders)]))
+        blocks.append(Folded(caption, [table((*head, "rejection ratio, %"), orders)]))
     return blocks
 
 
-def _told(one: Confident) -> str:
+def _told(entry: Confident) -> str:
     """Say how far the first way to be confident can be believed, and which one has least NLL."""
-    kind, runs = next(iter(one.kinds.items()))
-    text = sentence(f"{_label(one)}, {kind}", runs)
+    kind, runs = next(iter(entry.kinds.items()))
+    text = sentence(f"{_label(entry)}, {kind}", runs)
     costs = {
         name: cost
-        for name, others in one.kinds.items()
+        for name, others in entry.kinds.items()
         if (cost := mean_of(others, lambda s: s.estimates["nll"].value)) is not None
     }
     best = min(costs, key=costs.__getitem__, default=kind)
     return text if best == kind else f"{text}. Of {len(costs)} ways **{best}** has the least NLL"
 
 
-def _label(one: Confident) -> str:
-    return f"{one.system.label}, {one.set}"
+def _label(entry: Confident) -> str:
+    return f"{entry.system.label}, {entry.set}"
 
 
-def _add(one: Confident, examined: Examined) -> None:
+def _add(entry: Confident, examined: Examined) -> None:
     for calibration in examined.systems:
-        one.kinds.setdefault(calibration.name, []).append(calibration)
+        entry.kinds.setdefault(calibration.name, []).append(calibration)
     for difference in examined.differences:
-        one.differences.setdefault((difference.a, difference.b), []).append(difference)
+        entry.differences.setdefault((difference.a, difference.b), []).append(difference)
 
 
 def _of_run(
-    run: Experiment, name: str, found: Analysis, words: Texts, notes: list[str]
+    run: Experiment, name: str, analysis: Analysis, texts: Texts, notes: list[str]
 ) -> Iterator[Examined]:
     """Yield what one experiment has of a set; no name comes twice."""
     taken: set[str] = set()
@@ -450,7 +463,7 @@ def _of_run(
             yield replace(examined, systems=new, differences=pairs)
     files = {f.parent.name: f / "words.jsonl" for f in folders}
     files = {k: path for k, path in files.items() if path.is_file() and k not in taken}
-    if files and (examined := _scored(run, name, files, found, words, notes)) is not None:
+    if files and (examined := _scored(run, name, files, analysis, texts, notes)) is not None:
         yield examined
 
 
@@ -458,16 +471,16 @@ def _scored(
     run: Experiment,
     name: str,
     files: Mapping[str, Path],
-    found: Analysis,
-    words: Texts,
+    analysis: Analysis,
+    texts: Texts,
     notes: list[str],
 ) -> Examined | None:
     """Score files of confidences against the set's references, treated as the set was."""
-    reference = words.reference(name)
+    reference = texts.reference(name)
     if reference is None:
         notes.append(f"{run.label}, {name}: confidences, but no references to judge them by")
         return None
-    treated = found.treated.get(name)
+    treated = analysis.treated.get(name)
     how = (treated.unit, treated.normalisation) if treated else ()
     try:
         marked = [

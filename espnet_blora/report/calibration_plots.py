@@ -71,7 +71,7 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture 
     kept = [p for p in panels if any(b.count for bins in p.lines.values() for b in bins)]
     look = _looks(kept)
 
-    def one(part: SubFigure, panel: ReliabilityPanel) -> None:
+    def draw_panel(part: SubFigure, panel: ReliabilityPanel) -> None:
         upper, lower = part.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1], "hspace": 0.08}
         )
@@ -91,7 +91,7 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture 
 
     title = "Said to be right, and right"
     grey = Line2D([], [], ls=":", color=MUTED, label="calibrated; below it: overconfident")
-    return _grid(path, title, kept, look, one, grey, 3.6)
+    return _grid(path, title, kept, look, draw_panel, grey, 3.6)
 
 
 def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
@@ -100,11 +100,11 @@ def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
     Returns: None, and no file, where no curve is defined.
     """
     look = _looks(panels)  # before any is left out: colours are those of the other plot
-    kept = [one for p in panels if (one := replace(p, lines=_distinct(p.lines))).lines]
+    kept = [panel for p in panels if (panel := replace(p, lines=_distinct(p.lines))).lines]
     names = {name for p in kept for name in p.lines}
     look = {name: (colour, "") for name, (colour, _) in look.items() if name in names}
 
-    def one(part: SubFigure, panel: RiskPanel) -> None:
+    def draw_panel(part: SubFigure, panel: RiskPanel) -> None:
         axes = part.subplots()
         for name, risks in panel.lines.items():
             _curve(axes, risks, color=look[name][0], lw=1.5)
@@ -118,16 +118,16 @@ def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
 
     title = "What errors remain when the least certain utterances are set aside"
     grey = Line2D([], [], ls=":", color=MUTED, label="oracle: sorted by their own errors")
-    return _grid(path, title, kept, look, one, grey, 3.0)
+    return _grid(path, title, kept, look, draw_panel, grey, 3.0)
 
 
 def _distinct(lines: dict[str, Sequence[float | None]]) -> dict[str, Sequence[float]]:
     """Return the curves that are defined, and of equal ones the first."""
-    found: dict[str, Sequence[float]] = {}
+    distinct: dict[str, Sequence[float]] = {}
     for name, risks in lines.items():
-        if None not in risks and risks not in found.values():
-            found[name] = risks
-    return found
+        if None not in risks and risks not in distinct.values():
+            distinct[name] = risks
+    return distinct
 
 
 def _looks(panels: Sequence[ReliabilityPanel | RiskPanel]) -> dict[str, tuple[str, str]]:
@@ -174,7 +174,7 @@ def _grid(
     title: str,
     panels: Sequence[ReliabilityPanel | RiskPanel],
     look: dict[str, tuple[str, str]],
-    one: Callable[[SubFigure, ReliabilityPanel | RiskPanel], None],
+    draw_panel: Callable[[SubFigure, ReliabilityPanel | RiskPanel], None],
     grey: Line2D,
     height: float,
 ) -> Picture | None:
@@ -219,7 +219,7 @@ def _grid(
             # not strict: the last row may have places without a panel
             for place, panel in zip(places, panels[row * columns :], strict=False):
                 place.subplots_adjust(left=0.2, right=0.97, top=0.88, bottom=0.18)
-                one(place, panel)
+                draw_panel(place, panel)
         return canvas
 
     return draw(path, title, build)

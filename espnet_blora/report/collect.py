@@ -24,7 +24,6 @@ CHECKPOINTS = ("valid.acc.best.pth", "valid.loss.best.pth")  # what decoding use
 _TRAINABLE = re.compile(r"trainable parameters ([\d,]+) of ([\d,]+)")
 _ESPNET_TRAINABLE = re.compile(r"Number of trainable parameters: ([\d.]+ ?[KMBT]?) \(([\d.]+)%\)")
 _EPOCH = re.compile(r"\b(\d+)epoch results: \[train\].*?\btrain_time=([\d.e+-]+)")
-_STEPS = re.compile(r"\b\d+epoch:train:\d+-(\d+)batch")
 GROUPS = ("by_language", "by_speaker")
 
 
@@ -34,48 +33,48 @@ def collect(
     """Read one experiment. Never raises for what is missing: see `notes`."""
     folder = Path(folder)
     label = LABELS.get(role, folder.name.removeprefix("asr_"))
-    found = Experiment(folder.name, folder, role, label)
-    if not found.exists:
-        found.notes.append(f"{folder} does not exist: run the recipe with this adapter")
-        return found
-    found.config = _config(folder / "config.yaml", found.notes)
+    experiment = Experiment(folder.name, folder, role, label)
+    if not experiment.exists:
+        experiment.notes.append(f"{folder} does not exist: run the recipe with this adapter")
+        return experiment
+    experiment.config = _config(folder / "config.yaml", experiment.notes)
     absent = []
     for name in sets:
         where = folder / inference_tag / name
         if not where.is_dir() and (folder / inference_tag / "org" / name).is_dir():
-            found.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
+            experiment.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
             where = folder / inference_tag / "org" / name
-        found.decoded[name] = where
+        experiment.decoded[name] = where
         path = where / "score_blora" / "score.json"
         try:
-            found.scores[name] = SetScore.load(path)
+            experiment.scores[name] = SetScore.load(path)
         except (FileNotFoundError, ValueError) as error:
-            found.notes.append(f"no score of {name}: {error}")
+            experiment.notes.append(f"no score of {name}: {error}")
         else:
             document = json.loads(path.read_text("utf-8"))
-            found.compared[name] = document.get("sclite") or {}
+            experiment.compared[name] = document.get("sclite") or {}
             if document.get("resampled") == "speaker":
-                found.notes.append(
+                experiment.notes.append(
                     f"{name}: the interval of score.json draws whole speakers, those here draw "
                     "utterances and are narrower"
                 )
-            found.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
+            experiment.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
         for kind in ("wer", "cer"):
             result = where / f"score_{kind}" / "result.txt"
             if result.is_file():
                 cells = parse_percentages(result.read_text("utf-8", "replace"))
-                found.sclite[name, kind] = cells or ["not", "scored", *"------"]
+                experiment.sclite[name, kind] = cells or ["not", "scored", *"------"]
                 if not cells or cells[0] == "not":
                     first = result.read_text("utf-8", "replace").strip().split("\n")[0]
-                    found.notes.append(f"sclite did not score {name} ({kind}): {first}")
+                    experiment.notes.append(f"sclite did not score {name} ({kind}): {first}")
             else:
                 absent.append(f"{name} ({kind})")
     if absent:
-        found.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
-    if found.adapted:
-        _adapter(found)
-        found.sweep = _sweep(folder / "scale_sweep.json", found.notes)
-    return found
+        experiment.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
+    if experiment.adapted:
+        _adapter(experiment)
+        experiment.sweep = _sweep(folder / "scale_sweep.json", experiment.notes)
+    return experiment
 
 
 def read_training_log(text: str) -> Training:
@@ -119,29 +118,29 @@ def _config(path: Path, notes: list[str]) -> dict:
     return config if isinstance(config, dict) else {}
 
 
-def _adapter(found: Experiment) -> None:
-    log = found.folder / "train.log"
+def _adapter(experiment: Experiment) -> None:
+    log = experiment.folder / "train.log"
     if log.is_file():
-        found.training = read_training_log(log.read_text("utf-8", "replace"))
-        if found.training.seconds_per_step is None:
-            found.notes.append("train.log holds no finished epoch: seconds a step are unknown")
+        experiment.training = read_training_log(log.read_text("utf-8", "replace"))
+        if experiment.training.seconds_per_step is None:
+            experiment.notes.append("train.log holds no finished epoch: seconds a step are unknown")
     else:
-        found.notes.append("no train.log: trainable share and seconds a step are unknown")
-    names = [*CHECKPOINTS, *sorted(p.name for p in found.folder.glob("valid.*.best.pth"))]
-    found.checkpoint = next((p for n in names if (p := found.folder / n).is_file()), None)
-    if found.checkpoint is None:
-        found.notes.append("no valid.*.best.pth: file size and sparsity are unknown")
+        experiment.notes.append("no train.log: trainable share and seconds a step are unknown")
+    names = [*CHECKPOINTS, *sorted(p.name for p in experiment.folder.glob("valid.*.best.pth"))]
+    experiment.checkpoint = next((p for n in names if (p := experiment.folder / n).is_file()), None)
+    if experiment.checkpoint is None:
+        experiment.notes.append("no valid.*.best.pth: file size and sparsity are unknown")
         return
-    found.checkpoint_bytes = found.checkpoint.stat().st_size
-    method = str(found.config.get("adapter", found.role))
-    conf = found.config.get("adapter_conf") or {}
-    if found.full:
+    experiment.checkpoint_bytes = experiment.checkpoint.stat().st_size
+    method = str(experiment.config.get("adapter", experiment.role))
+    conf = experiment.config.get("adapter_conf") or {}
+    if experiment.full:
         return  # no factors to look at
     try:
-        found.adapter_bytes, found.means_bytes = sparsity.sizes(found.checkpoint)
-        found.sparsity = sparsity.of_checkpoint(found.checkpoint, method, conf)
+        experiment.adapter_bytes, experiment.means_bytes = sparsity.sizes(experiment.checkpoint)
+        experiment.sparsity = sparsity.of_checkpoint(experiment.checkpoint, method, conf)
     except ValueError as error:
-        found.notes.append(f"no sparsity: {error}")
+        experiment.notes.append(f"no sparsity: {error}")
 
 
 def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
@@ -157,11 +156,11 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
     try:
         for entry in json.loads(path.read_text("utf-8")):
             counts = entry.get("counts", entry)
-            told = None
+            row_counts = None
             if "hits" in counts:
                 keys = ("hits", "substitutions", "deletions", "insertions")
-                told = Counts(*(int(counts[k]) for k in keys))
-                rate = told.rate
+                row_counts = Counts(*(int(counts[k]) for k in keys))
+                rate = row_counts.rate
             else:
                 rate = int(counts["errors"]) / int(counts["tokens"])
             if rate is not None:
@@ -171,7 +170,7 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
                         str(entry["set"]),
                         rate,
                         int(entry.get("num_utterances", 0)),
-                        told,
+                        row_counts,
                         str(entry.get("unit", "")),
                         str(entry.get("normalisation", "")),
                     )

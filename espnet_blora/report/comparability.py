@@ -30,38 +30,43 @@ class Treatment:
 
 def of_sets(systems: Sequence[System], sets: Sequence[str]) -> dict[str, Treatment]:
     """Return the treatment that counts for each set: that of the base, else of the first scored."""
-    found = {}
+    treated = {}
     for system in sorted(systems, key=lambda s: s.adapted):
         for run in system.runs:
             for name in sets:
                 if name in run.scores:
                     score = run.scores[name]
-                    found.setdefault(name, Treatment(score.unit, score.normalisation))
-    return found
+                    treated.setdefault(name, Treatment(score.unit, score.normalisation))
+    return treated
 
 
 def set_aside(systems: Sequence[System], treated: dict[str, Treatment]) -> list[str]:
     """Take scores and sweeps with another treatment out of the systems; return the warnings."""
     warnings = []
     for run in (run for system in systems for run in system.runs):
-        for name, wanted in treated.items():
+        for name, treatment in treated.items():
             score = run.scores.get(name)
-            if score is not None and (has := Treatment(score.unit, score.normalisation)) != wanted:
+            if (
+                score is not None
+                and (has := Treatment(score.unit, score.normalisation)) != treatment
+            ):
                 del run.scores[name]
-                warnings.append(_warning(run.label, name, "its decoding", has, wanted))
+                warnings.append(_warning(run.label, name, "its decoding", has, treatment))
             rows = [row for row in run.sweep if row.set == name and row.unit]
-            odd = {t for row in rows if (t := Treatment(row.unit, row.normalisation)) != wanted}
+            odd = {t for row in rows if (t := Treatment(row.unit, row.normalisation)) != treatment}
             if odd:
                 run.sweep = [row for row in run.sweep if row.set != name]
-                warnings.append(_warning(run.label, name, "its sweep", min(odd, key=str), wanted))
+                warnings.append(
+                    _warning(run.label, name, "its sweep", min(odd, key=str), treatment)
+                )
     return warnings
 
 
-def _warning(label: str, name: str, what: str, has: Treatment, wanted: Treatment) -> str:
+def _warning(label: str, name: str, what: str, has: Treatment, others: Treatment) -> str:
     return (
-        f"{label}, {name}: {what} was scored as {has}, the others as {wanted}. Different "
+        f"{label}, {name}: {what} was scored as {has}, the others as {others}. Different "
         "treatments cannot be compared, so it is left out here; score it again like the others "
-        f"(--unit {wanted.unit} --normalisation {wanted.normalisation})."
+        f"(--unit {others.unit} --normalisation {others.normalisation})."
     )
 
 
@@ -69,10 +74,10 @@ def unlike(treated: dict[str, Treatment]) -> list[str]:
     """Return a warning where the sets differ in treatment."""
     if len(set(treated.values())) < 2:
         return []
-    said = "; ".join(f"{name}: {treatment}" for name, treatment in treated.items())
+    treatments = "; ".join(f"{name}: {treatment}" for name, treatment in treated.items())
     return [
-        f"The sets are not treated alike ({said}). Compare systems within a set, not one set with "
-        "another; a mean over sets that differ mixes their treatments."
+        f"The sets are not treated alike ({treatments}). Compare systems within a set, not one set "
+        "with another; a mean over sets that differ mixes their treatments."
     ]
 
 

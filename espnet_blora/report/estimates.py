@@ -45,8 +45,8 @@ class Estimate:
         """1 or -1 where the whole interval and every seed lie on one side of 0, else 0."""
         if self.value is None or self.interval is None:
             return 0
-        found = (self.interval.low > 0) - (self.interval.high < 0)
-        return found if all(one * found > 0 for one in self.seeds) else 0
+        sign = (self.interval.low > 0) - (self.interval.high < 0)
+        return sign if all(seed * sign > 0 for seed in self.seeds) else 0
 
     @property
     def spread(self) -> float | None:
@@ -108,13 +108,13 @@ def _nan(value: float | None) -> float:
 def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
     """Return the mean over sets for each combination of runs that have all sets."""
     whole = [[e for e in s.runs if all(e in s.with_score(n) for n in sets)] for s in systems]
-    found = []
+    values = []
     for runs in product(*whole):
         rates = [[run.scores[name].rate for run in runs] for name in sets]
         value = r.mean([formula(*row) for row in rates])
         if value is not None:
-            found.append(value)
-    return tuple(found)
+            values.append(value)
+    return tuple(values)
 
 
 def better(a: System, b: System, name: str) -> float | None:
@@ -122,45 +122,46 @@ def better(a: System, b: System, name: str) -> float | None:
     seeds; None unless they were scored on the same references."""
     if not comparable([a, b], name):
         return None
-    (mine, n), (theirs, m) = a.errors(name), b.errors(name)
-    return probability_better((mine * m).tolist(), (theirs * n).tolist())
+    (a_errors, n), (b_errors, m) = a.errors(name), b.errors(name)
+    return probability_better((a_errors * m).tolist(), (b_errors * n).tolist())
 
 
-def estimate_text(one: Estimate | None) -> str:
+def estimate_text(estimate: Estimate | None) -> str:
     """Write a signed figure in per cent with its interval and its seeds' range; "undefined" where
     its divisor is not > 0."""
-    if one is None:
+    if estimate is None:
         return ABSENT
-    if one.value is None:
+    if estimate.value is None:
         return "undefined"
-    text = with_interval(one.value, one.interval, sign=True)
-    if len(one.seeds) > 1:
-        ends = f"seeds {percent(min(one.seeds), sign=True)} to {percent(max(one.seeds), sign=True)}"
+    text = with_interval(estimate.value, estimate.interval, sign=True)
+    if len(estimate.seeds) > 1:
+        low, high = (percent(end(estimate.seeds), sign=True) for end in (min, max))
+        ends = f"seeds {low} to {high}"
         text = f"{text[:-1]}; {ends})" if text.endswith(")") else f"{text} ({ends})"
     return text
 
 
-def signed(one: Estimate | None, good: int) -> Cell:
+def signed(estimate: Estimate | None, good: int) -> Cell:
     """Return a figure as a cell that is `good` or `bad` where its sign is clear.
 
     `good` is 1 where more is better, -1 where less is.
     """
     tone = ""
-    if one is not None and one.value is not None and one.interval is not None:
-        tone = {good: "good", -good: "bad"}.get(one.sign, "unclear")
-    return Cell(estimate_text(one), None if one is None else one.value, tone)
+    if estimate is not None and estimate.value is not None and estimate.interval is not None:
+        tone = {good: "good", -good: "bad"}.get(estimate.sign, "unclear")
+    return Cell(estimate_text(estimate), None if estimate is None else estimate.value, tone)
 
 
-def level_text(one: Estimate | None) -> str:
+def level_text(estimate: Estimate | None) -> str:
     """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`, ± over seeds, the interval over
     utterances."""
-    if one is None or one.value is None:
+    if estimate is None or estimate.value is None:
         return ABSENT
-    text = with_interval(one.value, one.interval)
-    if one.spread is None:
+    text = with_interval(estimate.value, estimate.interval)
+    if estimate.spread is None:
         return text
     value, _, rest = text.partition(" ")
-    return f"{value} ± {percent(one.spread)} {rest}".rstrip()
+    return f"{value} ± {percent(estimate.spread)} {rest}".rstrip()
 
 
 DEFAULT_KAPPA = 0.02
@@ -265,26 +266,26 @@ def analyse(
     Raises: ValueError for a pair that names no two systems.
     """
     allowed = kappa if isinstance(kappa, dict) else dict.fromkeys(retention_sets, kappa)
-    found = Analysis(list(systems), list(test_sets), list(retention_sets), allowed)
-    found.treated = comparability.of_sets(found.systems, found.sets)
-    found.warnings += comparability.set_aside(found.systems, found.treated)
-    found.warnings += comparability.unlike(found.treated)
-    draws = Draws(found.sets)
-    for system in found.systems:
-        _levels(found, draws, system)
-        if system.adapted and found.base is not None:
-            _against_base(found, draws, found.base, system)
-        _place(found, system)
-    for a, b in pairs(found, compare):
-        found.comparisons.append(_compared(found, draws, a, b))
-    return found
+    analysis = Analysis(list(systems), list(test_sets), list(retention_sets), allowed)
+    analysis.treated = comparability.of_sets(analysis.systems, analysis.sets)
+    analysis.warnings += comparability.set_aside(analysis.systems, analysis.treated)
+    analysis.warnings += comparability.unlike(analysis.treated)
+    draws = Draws(analysis.sets)
+    for system in analysis.systems:
+        _levels(analysis, draws, system)
+        if system.adapted and analysis.base is not None:
+            _against_base(analysis, draws, analysis.base, system)
+        _place(analysis, system)
+    for a, b in pairs(analysis, compare):
+        analysis.comparisons.append(_compared(analysis, draws, a, b))
+    return analysis
 
 
-def pairs(found: Analysis, compare: Sequence[str]) -> list[tuple[System, System]]:
+def pairs(analysis: Analysis, compare: Sequence[str]) -> list[tuple[System, System]]:
     """Return the pairs of systems to compare (see `analyse`)."""
     if compare:
-        return [_pair(found.systems, text) for text in compare]
-    scored = [s for s in found.adapted if any(s.rates(name) for name in found.sets)]
+        return [_pair(analysis.systems, text) for text in compare]
+    scored = [s for s in analysis.adapted if any(s.rates(name) for name in analysis.sets)]
     roles = {s.role: s for s in reversed(scored)}
     if {"lora", "blora"} <= roles.keys():
         return [(roles["blora"], roles["lora"])]
@@ -304,77 +305,82 @@ def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
     return a, b
 
 
-def _levels(found: Analysis, draws: Draws, system: System) -> None:
+def _levels(analysis: Analysis, draws: Draws, system: System) -> None:
     def itself(rate: float) -> float:
         return rate
 
-    for name in found.sets:
-        if (one := mean_estimate(draws, itself, [system], [name])) is not None:
-            found.rates[system.name, name] = one
+    for name in analysis.sets:
+        if (estimate := mean_estimate(draws, itself, [system], [name])) is not None:
+            analysis.rates[system.name, name] = estimate
         missing = [r.name for r in system.runs if r.exists and name not in r.scores]
         if missing and len(missing) < len(system.runs):
-            found.notes.append(
+            analysis.notes.append(
                 f"{system.label}, {name}: {len(missing)} of {len(system.runs)} seeds have no "
                 f"score ({', '.join(missing)}); the mean is over the others"
             )
         if system.rates(name) and system.shape(name) is None:
-            found.notes.append(
+            analysis.notes.append(
                 f"{system.label}, {name}: its seeds were scored on different references; their "
                 "mean has no interval"
             )
-    for target, sets in ((found.new, found.test_sets), (found.kept, found.retention_sets)):
-        if (one := mean_estimate(draws, itself, [system], sets)) is not None:
-            target[system.name] = one
+    for target, sets in (
+        (analysis.new, analysis.test_sets),
+        (analysis.kept, analysis.retention_sets),
+    ):
+        if (estimate := mean_estimate(draws, itself, [system], sets)) is not None:
+            target[system.name] = estimate
 
 
-def _against_base(found: Analysis, draws: Draws, base: System, adapted: System) -> None:
+def _against_base(analysis: Analysis, draws: Draws, base: System, adapted: System) -> None:
     pair = [base, adapted]
-    for name in found.sets:
+    for name in analysis.sets:
         if base.rates(name) and adapted.rates(name) and not comparable(pair, name):
-            found.notes.append(
+            analysis.notes.append(
                 f"{name}: {base.label} and {adapted.label} were scored on different references; "
                 "their differences have no interval"
             )
     degradation = r.backward_degradation
-    for name in found.retention_sets:
-        if (one := mean_estimate(draws, degradation, pair, [name])) is not None:
-            found.degradation[adapted.name, name] = one
-    if (mean := mean_estimate(draws, degradation, pair, found.retention_sets)) is not None:
-        found.mean_degradation[adapted.name] = mean
-        rates = [[s.rate(n) for n in found.retention_sets] for s in pair]
-        found.gate[adapted.name] = r.gate(*rates, [found.kappa[n] for n in found.retention_sets])
-    if (gain := mean_estimate(draws, r.new_domain_gain, pair, found.test_sets)) is not None:
-        found.new_gain[adapted.name] = gain
+    for name in analysis.retention_sets:
+        if (estimate := mean_estimate(draws, degradation, pair, [name])) is not None:
+            analysis.degradation[adapted.name, name] = estimate
+    if (mean := mean_estimate(draws, degradation, pair, analysis.retention_sets)) is not None:
+        analysis.mean_degradation[adapted.name] = mean
+        rates = [[s.rate(n) for n in analysis.retention_sets] for s in pair]
+        analysis.gate[adapted.name] = r.gate(
+            *rates, [analysis.kappa[n] for n in analysis.retention_sets]
+        )
+    if (gain := mean_estimate(draws, r.new_domain_gain, pair, analysis.test_sets)) is not None:
+        analysis.new_gain[adapted.name] = gain
 
 
-def _compared(found: Analysis, draws: Draws, a: System, b: System) -> Comparison:
-    made = Comparison(a, b)
+def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Comparison:
+    pair = Comparison(a, b)
     rows = [
-        ("backward gain", r.backward_gain, [b, a], found.retention_sets),
-        ("new-domain change", r.new_domain_change, [b, a], found.test_sets),
+        ("backward gain", r.backward_gain, [b, a], analysis.retention_sets),
+        ("new-domain change", r.new_domain_change, [b, a], analysis.test_sets),
     ]
-    if found.base is not None:
+    if analysis.base is not None:
         on_degradations = ("backward gain on degradations", r.backward_gain_on_degradations)
-        rows.insert(1, (*on_degradations, [found.base, b, a], found.retention_sets))
+        rows.insert(1, (*on_degradations, [analysis.base, b, a], analysis.retention_sets))
     for title, formula, systems, sets in rows:
         figures = {name: mean_estimate(draws, formula, systems, [name]) for name in sets}
         figures[ALL_SETS] = mean_estimate(draws, formula, systems, sets)
-        made.figures[title] = {k: v for k, v in figures.items() if v is not None}
-    for name in found.sets:
+        pair.figures[title] = {k: v for k, v in figures.items() if v is not None}
+    for name in analysis.sets:
         if (share := better(a, b, name)) is not None:
-            made.better[name] = share
-    return made
+            pair.better[name] = share
+    return pair
 
 
-def _mean_rates(found: Analysis, rates: dict[str, float | None]) -> tuple[float, float] | None:
-    new = r.mean([rates.get(name) for name in found.test_sets])
-    kept = r.mean([rates.get(name) for name in found.retention_sets])
+def _mean_rates(analysis: Analysis, rates: dict[str, float | None]) -> tuple[float, float] | None:
+    new = r.mean([rates.get(name) for name in analysis.test_sets])
+    kept = r.mean([rates.get(name) for name in analysis.retention_sets])
     return None if new is None or kept is None else (new, kept)
 
 
-def _place(found: Analysis, system: System) -> None:
+def _place(analysis: Analysis, system: System) -> None:
     """Put a system, its seeds, and its scale turned down, into the plane."""
-    runs = [_run_points(found, system, run) for run in system.runs]
+    runs = [_run_points(analysis, system, run) for run in system.runs]
     runs = [points for points in runs if points]
     if not runs:
         return
@@ -382,28 +388,28 @@ def _place(found: Analysis, system: System) -> None:
     if shared:
         means = {s: [sum(p[s][k] for p in runs) / len(runs) for k in (0, 1)] for s in shared}
         full = "1" if system.adapted else "base"
-        found.points[system.name] = [
+        analysis.points[system.name] = [
             r.Point(full if scale == 1 else f"{scale:g}", *means[scale]) for scale in sorted(means)
         ]
     if len(runs) > 1:
-        found.seed_points[system.name] = [r.Point("1", *p[1.0]) for p in runs if 1.0 in p]
+        analysis.seed_points[system.name] = [r.Point("1", *p[1.0]) for p in runs if 1.0 in p]
 
 
 def _run_points(
-    found: Analysis, system: System, run: Experiment
+    analysis: Analysis, system: System, run: Experiment
 ) -> dict[float, tuple[float, float]]:
     points = {}
     for scale in {row.scale for row in run.sweep}:
         rates = {row.set: row.rate for row in run.sweep if row.scale == scale}
-        if (place := _mean_rates(found, rates)) is not None:
+        if (place := _mean_rates(analysis, rates)) is not None:
             points[scale] = place
     swept = bool(points)
     # One curve, one way of decoding: the recipe's own decoding fills in only what the sweep lacks.
-    full = _mean_rates(found, {n: s.rate for n, s in run.scores.items()})
+    full = _mean_rates(analysis, {n: s.rate for n, s in run.scores.items()})
     if full is not None:
         points.setdefault(1.0, full)
-    if system.adapted and swept and found.base is not None:
-        start = _mean_rates(found, {n: found.base.rate(n) for n in found.sets})
+    if system.adapted and swept and analysis.base is not None:
+        start = _mean_rates(analysis, {n: analysis.base.rate(n) for n in analysis.sets})
         if start is not None:
             points.setdefault(0.0, start)  # scale 0 is the base, by construction
     return points

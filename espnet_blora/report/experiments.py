@@ -224,23 +224,23 @@ def make_systems(
     for e in experiments:
         name = homes.get(e.name) or _stem(e.name, names)
         systems.setdefault(name, System(name, e.label, e.role, [])).runs.append(e)
-    found = list(systems.values())
-    for system in found:
+    result = list(systems.values())
+    for system in result:
         if len(system.runs) == 1 and system.runs[0].name not in homes:
             system.name = system.runs[0].name
         elif system.label not in LABELS.values():
             system.label = system.name.removeprefix("asr_")
-    _relabel(found, labels)
-    for label in {s.label for s in found}:
-        if len(same := [s for s in found if s.label == label]) > 1:
+    _relabel(result, labels)
+    for label in {s.label for s in result}:
+        if len(same := [s for s in result if s.label == label]) > 1:
             for system in same:
                 system.label = f"{label} ({system.name})"
-    for system in found:
+    for system in result:
         for run in system.runs:
             run.label = system.label
             if len(system.runs) > 1:
                 run.label += f" ({run.name.removeprefix(system.name).strip('_') or run.name})"
-    return found
+    return result
 
 
 def _stem(name: str, names: Container[str]) -> str:
@@ -289,5 +289,5 @@ def find_system(systems: Sequence[System], word: str) -> System:
 
 
 def _known(unknown: Sequence[str], names: Iterable[str]) -> str:
-    found = f"{', '.join(unknown)}: no such experiment here; " if unknown else ""
-    return f"{found}there are: {', '.join(sorted(names))}"
+    text = f"{', '.join(unknown)}: no such experiment here; " if unknown else ""
+    return f"{text}there are: {', '.join(sorted(names))}"

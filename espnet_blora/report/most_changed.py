@@ -58,41 +58,45 @@ def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse
             (after[at] / m - before[at] / n, before[at] / n, after[at] / m, uid, tokens, at)
         )
     side = 1 if worse else -1
-    hit = sorted((r for r in rows if side * r[0] > 0), key=lambda r: (-side * r[0], -r[2], r[3]))
+    ranked = sorted((r for r in rows if side * r[0] > 0), key=lambda r: (-side * r[0], -r[2], r[3]))
     pick = max if worse else min
-    told = [
+    shown = [
         Changed(
             *(uid, float(old), float(new), tokens),
             pick(runs, key=lambda run, at=at: run.scores[name].utterances[at].errors),
         )
-        for _, old, new, uid, tokens, at in hit[:most]
+        for _, old, new, uid, tokens, at in ranked[:most]
     ]
     up, down = sum(r[0] > 0 for r in rows), sum(r[0] < 0 for r in rows)
-    return Change(up, down, len(rows) - up - down, tuple(told))
+    return Change(up, down, len(rows) - up - down, tuple(shown))
 
 
-def change_table(found: Analysis, system: System, name: str, change: Change, words: Texts) -> Table:
+def change_table(
+    analysis: Analysis, system: System, name: str, change: Change, texts: Texts
+) -> Table:
     """Return the most changed utterances with what was said and heard."""
-    base, treatment = found.base.with_score(name)[0], found.treated[name]
-    reference, before = words.reference(name), words.heard(base, name)
+    base, treatment = analysis.base.with_score(name)[0], analysis.treated[name]
+    reference, before = texts.reference(name), texts.heard(base, name)
     several = len(system.runs) > 1
     rows = []
-    for one in change.most:
-        said = _of(reference, one.id)
-        after = _of(words.heard(one.run, name), one.id)
-        run = one.run.scores[name].utterances
-        shown = next(u.errors for u in run if u.id == one.id)
-        seed = f" [{one.run.name.removeprefix(system.name).strip('_')}: {shown}]" if several else ""
+    for changed in change.most:
+        text = _of(reference, changed.id)
+        after = _of(texts.heard(changed.run, name), changed.id)
+        run = changed.run.scores[name].utterances
+        shown = next(u.errors for u in run if u.id == changed.id)
+        seed = (
+            f" [{changed.run.name.removeprefix(system.name).strip('_')}: {shown}]"
+            if several
+            else ""
+        )
+        errors = f"{_number(changed.before)} → {_number(changed.after)}"
         rows.append(
             [
-                Cell(one.id),
-                Cell(said, foreign=True),
-                _cell(said, _of(before, one.id), treatment),
-                _cell(said, after, treatment),
-                Cell(
-                    f"{_number(one.before)} → {_number(one.after)} of {one.tokens}{seed}",
-                    one.after - one.before,
-                ),
+                Cell(changed.id),
+                Cell(text, foreign=True),
+                _cell(text, _of(before, changed.id), treatment),
+                _cell(text, after, treatment),
+                Cell(f"{errors} of {changed.tokens}{seed}", changed.after - changed.before),
             ]
         )
     head = ("utterance", "reference", f"{base.label} heard", f"{system.label} heard", "errors")
@@ -107,12 +111,14 @@ def _of(texts: Mapping[str, str] | None, uid: str) -> str:
     return ABSENT if texts is None else texts.get(uid, ABSENT)
 
 
-def _cell(said: str, heard: str, treatment: Treatment) -> Cell:
+def _cell(reference: str, heard: str, treatment: Treatment) -> Cell:
     """Return recognised words, the wrong ones marked (as they were treated, if that is known)."""
-    if ABSENT in (said, heard):
+    if ABSENT in (reference, heard):
         return Cell(heard, foreign=True)
     try:
-        sides = tokens_of({"said": said, "heard": heard}, treatment.unit, treatment.normalisation)
+        sides = tokens_of(
+            {"said": reference, "heard": heard}, treatment.unit, treatment.normalisation
+        )
     except (ValueError, KeyError):  # a treatment of an old file that there is no more
         return Cell(heard, foreign=True)
     return Cell(
@@ -120,9 +126,9 @@ def _cell(said: str, heard: str, treatment: Treatment) -> Cell:
     )
 
 
-def wrong_tokens(said: Sequence[str], heard: Sequence[str]) -> list[tuple[str, bool]]:
+def wrong_tokens(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[str, bool]]:
     """Return the tokens heard, each with whether it is wrong in one optimal alignment."""
-    rows = align(list(said), list(heard))
+    rows = align(list(reference), list(heard))
     return [(token, operation != "hit") for operation, _, token in rows if token is not None]
 
 
@@ -148,12 +154,12 @@ TITLES = {"by_language": "language", "by_speaker": "speaker"}
 
 def group_rates(system: System, name: str, kind: str) -> dict[str, float]:
     """Return group -> mean rate over the seeds that have it."""
-    found: dict[str, list[float]] = {}
+    by_group: dict[str, list[float]] = {}
     for run in system.with_score(name):
         for group, row in run.groups.get(name, {}).get(kind, {}).items():
             if row.get("rate") is not None:
-                found.setdefault(group, []).append(row["rate"])
-    return {group: statistics.fmean(values) for group, values in found.items()}
+                by_group.setdefault(group, []).append(row["rate"])
+    return {group: statistics.fmean(values) for group, values in by_group.items()}
 
 
 def group_tokens(system: System, name: str, kind: str) -> dict[str, int]:
@@ -165,20 +171,20 @@ def group_tokens(system: System, name: str, kind: str) -> dict[str, int]:
     return {}
 
 
-def heat(found: Analysis, kind: str) -> Table | None:
+def heat(analysis: Analysis, kind: str) -> Table | None:
     """Return rates by set and group, a column a system; None where no set has two groups.
 
     Of more than `MOST_GROUPS` groups of a set, those whose rate differs most from the base's are
     kept, and the caption says how many were left out.
     """
-    shown = [s for s in found.systems if any(s.rates(n) for n in found.sets)]
+    shown = [s for s in analysis.systems if any(s.rates(n) for n in analysis.sets)]
     body, left_out = [], 0
-    for name in found.sets:
+    for name in analysis.sets:
         by_system = {s.name: group_rates(s, name, kind) for s in shown}
         sizes = {g: n for s in reversed(shown) for g, n in group_tokens(s, name, kind).items()}
         if len(sizes) < 2:
             continue
-        base = by_system.get(found.base.name, {}) if found.base else {}
+        base = by_system.get(analysis.base.name, {}) if analysis.base else {}
         moved = {
             g: max(
                 (abs(r[g] - base[g]) for r in by_system.values() if g in r and g in base), default=0
@@ -213,36 +219,36 @@ def _heat_cell(rate: float | None, base: float | None, adapted: bool) -> Cell:
     return Cell(percent(rate) + arrow, rate, heat=max(-1.0, min(1.0, change / FULL)))
 
 
-def utterances(found: Analysis, words: Texts) -> list[Block]:
+def utterances(analysis: Analysis, texts: Texts) -> list[Block]:
     """Return the section of the utterances that changed most."""
     blocks: list[Block] = []
-    base = found.base
-    for s in found.adapted:
-        for name in found.sets:
+    base = analysis.base
+    for s in analysis.adapted:
+        for name in analysis.sets:
             if base is None or not (base.rates(name) and s.rates(name)):
                 continue
             if not comparable([base, s], name):
                 continue
-            forgetting = name in found.retention_sets
+            forgetting = name in analysis.retention_sets
             change = changed(base, s, name, worse=forgetting)
             what = "most worse" if forgetting else "most better"
-            told = f"{change.worse} worse, {change.better} better, {change.same} as before"
+            caption = f"{change.worse} worse, {change.better} better, {change.same} as before"
             inside: list[Block] = [Prose(f"None got {what.split()[1]}.")]
             if change.most:
-                inside = [change_table(found, s, name, change, words)]
-            blocks.append(Folded(f"{s.label}, {name}: {told}; {what}", inside))
+                inside = [change_table(analysis, s, name, change, texts)]
+            blocks.append(Folded(f"{s.label}, {name}: {caption}; {what}", inside))
     if not blocks:
         return []
-    told = (
+    caption = (
         "Utterances by their errors before and after: on the retention sets those that got most "
         f"worse, on the new domain those that got most better (at most {MOST} each). Of "
         "several seeds: the mean of their errors; the words, and the errors in brackets, are those "
         "of the seed with most errors there (new domain: with fewest)."
     )
-    return [Prose(told), *blocks]
+    return [Prose(caption), *blocks]
 
 
-def groups(found: Analysis) -> list[Block]:
+def groups(analysis: Analysis) -> list[Block]:
     """Return the section of error rates by language and by speaker."""
-    made = [heat(found, kind) for kind in TITLES]
-    return [one for one in made if one is not None]
+    tables = [heat(analysis, kind) for kind in TITLES]
+    return [table for table in tables if table is not None]

@@ -170,12 +170,12 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
-def with_interval(value: float | None, found: Interval | None, sign: bool = False) -> str:
+def with_interval(value: float | None, interval: Interval | None, sign: bool = False) -> str:
     """Write a rate with its 95 % interval: `12.3 (11.0 to 13.7)`."""
     text = percent(value, sign=sign)
-    if value is None or found is None:
+    if value is None or interval is None:
         return text
-    return f"{text} ({percent(found.low, sign=sign)} to {percent(found.high, sign=sign)})"
+    return f"{text} ({percent(interval.low, sign=sign)} to {percent(interval.high, sign=sign)})"
 
 
 def rate(score: SetScore | None) -> str:
@@ -195,21 +195,21 @@ def counts_rate(counts: Counts) -> str:
     return f"{percent(counts.rate)} of {counts.tokens}" if counts.tokens else ABSENT
 
 
-def page_markdown(made: Page) -> str:
+def page_markdown(page: Page) -> str:
     """Return the text of a page."""
-    parts = [f"# {made.title}"]
-    parts += [f"> **Warning**: {_prose(text)}" for text in made.warnings]
-    if made.headline:
-        parts.append("\n".join(f"- {_prose(text)}" for text in made.headline))
-    for section in made.sections:
+    parts = [f"# {page.title}"]
+    parts += [f"> **Warning**: {_prose(text)}" for text in page.warnings]
+    if page.headline:
+        parts.append("\n".join(f"- {_prose(text)}" for text in page.headline))
+    for section in page.sections:
         parts.append(f"## {literal(section.title)}")
         parts += blocks_markdown(section.blocks)
     return "\n\n".join(parts) + "\n"
 
 
-def blocks_markdown(made: Iterable[Block]) -> Iterator[str]:
+def blocks_markdown(blocks: Iterable[Block]) -> Iterator[str]:
     """Yield the text of blocks, to be parted by empty lines."""
-    for block in made:
+    for block in blocks:
         if isinstance(block, Prose):
             yield _prose(block.text)
         elif isinstance(block, Bullets):
@@ -238,9 +238,9 @@ def _prose(text: str) -> str:
     )
 
 
-def _of_cards(made: Cards) -> Table:
-    names = [fact.name for fact in made.cards[0].facts] if made.cards else []
-    rows = [[c.title, *(f.value for f in c.facts), c.verdict] for c in made.cards]
+def _of_cards(cards: Cards) -> Table:
+    names = [fact.name for fact in cards.cards[0].facts] if cards.cards else []
+    rows = [[c.title, *(f.value for f in c.facts), c.verdict] for c in cards.cards]
     return table(["system", *names, "gate"], rows)
 
 
@@ -249,9 +249,9 @@ def table_markdown(head: Sequence[str], rows: Iterable[Sequence[str | Cell]]) ->
 
     Raises: ValueError for a row of another length than the head.
     """
-    made = table(head, rows)
-    lines = [_row(made.head), "|" + "---|" * len(made.head)]
-    return "\n".join([*lines, *(_row([cell.text for cell in row]) for row in made.rows)])
+    whole = table(head, rows)
+    lines = [_row(whole.head), "|" + "---|" * len(whole.head)]
+    return "\n".join([*lines, *(_row([cell.text for cell in row]) for row in whole.rows)])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -264,7 +264,7 @@ def literal(text: str) -> str:
     return _SPECIAL.sub(lambda m: _ENTITIES.get(m[0], f"\\{m[0]}"), flat)
 
 
-def page_html(made: Page) -> str:
+def page_html(page: Page) -> str:
     """Return the page as HTML."""
     style, script = ((HERE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     environment = jinja2.Environment(
@@ -276,7 +276,7 @@ def page_html(made: Page) -> str:
     )
     environment.filters |= {"prose": prose, "plain": plain, "sort": sort_key, "ground": ground}
     return environment.get_template("page.html.jinja").render(
-        page=made,
+        page=page,
         style=Markup(style),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

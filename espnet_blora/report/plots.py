@@ -22,25 +22,27 @@ from espnet_blora.scoring.retention import Point, frontier
 _MOST_LABELLED = 3  # curves whose scales are written beside their points
 
 
-def scatter(path: Path, found: Analysis) -> Picture | None:
+def scatter(path: Path, analysis: Analysis) -> Picture | None:
     """Draw new-domain error against retention error: every seed and mean, with each adapter's
     scale turned down (or weights interpolated), and the frontier of all points.
 
     Returns: None, and no file, if fewer than two systems have a place.
     """
-    placed = [s for s in found.systems if found.points.get(s.name)]
+    placed = [s for s in analysis.systems if analysis.points.get(s.name)]
     if len(placed) < 2:
         return None
-    look = styles(found.systems)
+    look = styles(analysis.systems)
 
     def build(width: float) -> Figure:
         narrow = width <= NARROW
         canvas, axes = plt.subplots(figsize=(width, 4.6 if narrow else 5.6))
-        _frontier(axes, found)
+        _frontier(axes, analysis)
         for system in placed:
-            _curve(axes, found, system, *look[system.name])
-        axes.set_xlabel(_axis("error on the new domain, %", found.test_sets, narrow))
-        axes.set_ylabel(_axis("error on what it could do before, %", found.retention_sets, narrow))
+            _curve(axes, analysis, system, *look[system.name])
+        axes.set_xlabel(_axis("error on the new domain, %", analysis.test_sets, narrow))
+        axes.set_ylabel(
+            _axis("error on what it could do before, %", analysis.retention_sets, narrow)
+        )
         axes.set_title("Gained against forgotten", loc="left", weight="bold")
         axes.margins(0.09)
         if axes.get_ylim()[0] < 0:
@@ -49,11 +51,11 @@ def scatter(path: Path, found: Analysis) -> Picture | None:
         at = {"xy": (1, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
         axes.annotate("better: down and left", **at, xytext=(0, -12 if narrow else 6),
                       ha="right", color=MUTED, fontsize=9)  # fmt: skip
-        curves = [(s, found.points[s.name], look[s.name][0]) for s in placed]
+        curves = [(s, analysis.points[s.name], look[s.name][0]) for s in placed]
         swept = [c for c in curves if len(c[1]) > 1]
         if len(swept) <= _MOST_LABELLED:
             _label_scales(axes, curves)
-        handles = _legend(found, placed, look, 30 if narrow else 24)
+        handles = _legend(analysis, placed, look, 30 if narrow else 24)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
         if narrow:
             place = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.2)}
@@ -71,17 +73,17 @@ def _axis(what: str, sets: Sequence[str], narrow: bool) -> str:
     return f"{what}\n({names})"
 
 
-def _frontier(axes: Axes, found: Analysis) -> None:
+def _frontier(axes: Axes, analysis: Analysis) -> None:
     """Draw the line through the points that no other one beats on both axes."""
-    best = frontier([p for points in found.points.values() for p in points])
+    best = frontier([p for points in analysis.points.values() for p in points])
     if len(best) > 1:
         x, y = [[100 * getattr(p, axis) for p in best] for axis in ("new", "kept")]
         axes.plot(x, y, color=INK, lw=6, alpha=0.13, solid_capstyle="round", zorder=1)
 
 
-def _curve(axes: Axes, found: Analysis, system: System, colour: str, marker: str) -> None:
+def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: str) -> None:
     """One system: the line of its scales, its seeds, and its mean with intervals."""
-    points = found.points[system.name]
+    points = analysis.points[system.name]
     full = next((p for p in points if p.name in ("1", "base")), points[-1])
     rest = [p for p in points if p is not full and p.name != "0"]
     if len(points) > 1:
@@ -89,9 +91,9 @@ def _curve(axes: Axes, found: Analysis, system: System, colour: str, marker: str
         x, y = _places(points)
         axes.plot(x, y, dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
         axes.plot(*_places(rest), marker, ms=5, mfc=PAPER, mec=colour, zorder=3)
-    seeds = found.seed_points.get(system.name, [])
+    seeds = analysis.seed_points.get(system.name, [])
     axes.plot(*_places(seeds), marker, ms=5, mfc=colour, mec="none", alpha=0.45, zorder=3)
-    new, kept = found.new.get(system.name), found.kept.get(system.name)
+    new, kept = analysis.new.get(system.name), analysis.kept.get(system.name)
     if new and kept and abs(new.value - full.new) + abs(kept.value - full.kept) < 2e-3:
         spans = [_span(new), _span(kept)]
         if None not in spans:  # lines, not caps: they must not hide a point
@@ -114,11 +116,15 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [100 * p.new for p in points], [100 * p.kept for p in points]
 
 
-def _span(one: Estimate) -> list[float] | None:
-    return None if one.interval is None else [100 * one.interval.low, 100 * one.interval.high]
+def _span(estimate: Estimate) -> list[float] | None:
+    return (
+        None
+        if estimate.interval is None
+        else [100 * estimate.interval.low, 100 * estimate.interval.high]
+    )
 
 
-def _legend(found: Analysis, placed: Sequence[System], look: dict, width: int) -> list[Line2D]:
+def _legend(analysis: Analysis, placed: Sequence[System], look: dict, width: int) -> list[Line2D]:
     handles = []
     for s in placed:
         colour, marker = look[s.name]
@@ -128,13 +134,13 @@ def _legend(found: Analysis, placed: Sequence[System], look: dict, width: int) -
             label += f"\n(mean of {len(s.runs)} seeds)"
         handles.append(Line2D([], [], color=colour, marker=marker, ls="", ms=size, label=label))
     grey = {"color": MUTED, "marker": "o", "ms": 5}
-    swept = [s for s in placed if len(found.points[s.name]) > 1]
+    swept = [s for s in placed if len(analysis.points[s.name]) > 1]
     if any(not s.full for s in swept):
         handles.append(Line2D([], [], mfc=PAPER, **grey, label="scale turned down (×)"))
     if any(s.full for s in swept):
         label = "weights interpolated\nbase–adapted (×)"
         handles.append(Line2D([], [], ls="--", mfc=PAPER, **grey, label=label))
-    if any(found.seed_points.values()):
+    if any(analysis.seed_points.values()):
         handles.append(Line2D([], [], ls="", mec="none", alpha=0.5, **grey, label="one seed"))
     handles.append(
         Line2D([], [], color=INK, lw=6, alpha=0.13, label="frontier: none is\nbetter on both")
@@ -181,28 +187,32 @@ class Panel:
     line: float | None = None
 
 
-def bars(path: Path, found: Analysis) -> Picture | None:
+def bars(path: Path, analysis: Analysis) -> Picture | None:
     """Draw the error rate of every system on every set with its 95 % interval.
 
     Returns: None, and no file, if there is no score at all.
     """
     panels = []
-    for name in found.sets:
-        figures = {s.name: one for s in found.systems if (one := found.rates.get((s.name, name)))}
+    for name in analysis.sets:
+        figures = {
+            s.name: estimate
+            for s in analysis.systems
+            if (estimate := analysis.rates.get((s.name, name)))
+        }
         if figures:
-            role = "new domain" if name in found.test_sets else "retention"
-            base = found.rates.get((found.base.name, name)) if found.base else None
-            title = f"{name} ({role})\n{found.treated[name].unit.upper()}, %"
+            role = "new domain" if name in analysis.test_sets else "retention"
+            base = analysis.rates.get((analysis.base.name, name)) if analysis.base else None
+            title = f"{name} ({role})\n{analysis.treated[name].unit.upper()}, %"
             panels.append(Panel(title, figures, base.value if base else None))
     return _panels(
         path,
         "errors by set, with 95 % intervals over utterances (dotted: base; circles: seeds)",
-        found.systems,
+        analysis.systems,
         panels,
     )
 
 
-def sparsity(path: Path, found: Analysis) -> Picture | None:
+def sparsity(path: Path, analysis: Analysis) -> Picture | None:
     """Draw how concentrated each adapter's delta W is.
 
     Returns: None, and no file, if no system has factors.
@@ -212,7 +222,7 @@ def sparsity(path: Path, found: Analysis) -> Picture | None:
         ("top_energy", "energy in the\nlargest 1 %, %"),
         ("hoyer", "Hoyer index\n(times 100)"),
     )
-    systems = found.systems
+    systems = analysis.systems
     means = {s.name: mean_over(run.sparsity for run in s.runs).get("delta W") for s in systems}
     panels = []
     for key, title in measures:
@@ -263,20 +273,20 @@ def _bars(
 ) -> None:
     ends = []
     for place, system in enumerate(shown):
-        one = panel.figures.get(system.name)
-        if one is None:
+        estimate = panel.figures.get(system.name)
+        if estimate is None:
             axes.annotate("not there", (0, place), color=MUTED, va="center", fontsize=9)
             continue
-        length, end = 100 * one.value, 100 * one.value
+        length, end = 100 * estimate.value, 100 * estimate.value
         axes.barh(place, length, 0.62, color=look[system.name][0], alpha=0.85)
-        if one.interval:
-            low, end = 100 * one.interval.low, 100 * one.interval.high
+        if estimate.interval:
+            low, end = 100 * estimate.interval.low, 100 * estimate.interval.high
             spread = [[max(0, length - low)], [max(0, end - length)]]
             axes.errorbar(length, place, xerr=spread, color=INK, capsize=3, lw=1)
-        if len(one.seeds) > 1:
+        if len(estimate.seeds) > 1:
             axes.plot(
-                [100 * x for x in one.seeds],
-                [place] * len(one.seeds),
+                [100 * x for x in estimate.seeds],
+                [place] * len(estimate.seeds),
                 *("o",),
                 ms=3.5,
                 mfc=PAPER,
@@ -284,7 +294,7 @@ def _bars(
                 mew=0.7,
                 zorder=5,
             )
-        end = max([end, *(100 * x for x in one.seeds)])
+        end = max([end, *(100 * x for x in estimate.seeds)])
         ends.append(end)
         axes.annotate(
             f"{length:.1f}",

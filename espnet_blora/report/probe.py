@@ -37,8 +37,8 @@ class Depth:
 
     def row(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        found = {"side": self.side, "layer": self.layer, "accuracy": list(self.accuracy)}
-        return {**found, "mean": self.mean, "standard_deviation": self.spread}
+        values = {"side": self.side, "layer": self.layer, "accuracy": list(self.accuracy)}
+        return {**values, "mean": self.mean, "standard_deviation": self.spread}
 
 
 def table(depths: Sequence[Depth], chance: float) -> str:

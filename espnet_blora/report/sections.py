@@ -28,52 +28,60 @@ from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.retention import frontier
 
 
-def cards(found: Analysis) -> list[Block]:
+def cards(analysis: Analysis) -> list[Block]:
     """Return a card per system: what it gained, what it forgot, its gate."""
-    look = styles(found.systems)
+    look = styles(analysis.systems)
     cards = []
-    for s in found.systems:
-        if not any(s.rates(n) for n in found.sets):
+    for s in analysis.systems:
+        if not any(s.rates(n) for n in analysis.sets):
             continue
-        gain, mean = found.new_gain.get(s.name), found.mean_degradation.get(s.name)
-        tones = [signed(one, good).tone for one, good in ((gain, 1), (mean, -1))]
+        gain, mean = analysis.new_gain.get(s.name), analysis.mean_degradation.get(s.name)
+        tones = [signed(estimate, good).tone for estimate, good in ((gain, 1), (mean, -1))]
         facts = [
-            Fact("error, new domain, %", level_text(found.new.get(s.name))),
+            Fact("error, new domain, %", level_text(analysis.new.get(s.name))),
             Fact("new-domain gain, %", estimate_text(gain), tones[0]),
-            Fact("error, retention, %", level_text(found.kept.get(s.name))),
+            Fact("error, retention, %", level_text(analysis.kept.get(s.name))),
             Fact("mean degradation, %", estimate_text(mean), tones[1]),
         ]
-        tone = _tone(found, s)
-        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(found, s), tone))
+        tone = _tone(analysis, s)
+        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(analysis, s), tone))
     return [Cards(cards)] if cards else []
 
 
-def _tone(found: Analysis, system: System) -> str:
-    gate = found.gate.get(system.name)
+def _tone(analysis: Analysis, system: System) -> str:
+    gate = analysis.gate.get(system.name)
     if gate is None:
         return ""
-    return "bad" if gate <= 0 else "unclear" if found.beyond(system) else "good"
+    return "bad" if gate <= 0 else "unclear" if analysis.beyond(system) else "good"
 
 
-def _gate(found: Analysis, system: System) -> str:
+def _gate(analysis: Analysis, system: System) -> str:
     """Write the gate, and the sets beyond kappa."""
-    gate = found.gate.get(system.name)
+    gate = analysis.gate.get(system.name)
     if gate is None:
         return ABSENT
-    over = found.beyond(system)
+    over = analysis.beyond(system)
     sets = f"{', but' if gate > 0 else ':'} beyond kappa on {', '.join(over)}" if over else ""
     return f"{gate:.2f} ({'passed' if gate > 0 else 'failed'}{sets})"
 
 
-def errors(found: Analysis) -> list[Block]:
+def errors(analysis: Analysis) -> list[Block]:
     """Return every error rate, the sides of the new domain, and how the sets were scored."""
-    head = ["system", *(f"{n} (new)" for n in found.test_sets)]
-    head += [f"{n} (kept?)" for n in found.retention_sets]
+    head = ["system", *(f"{n} (new)" for n in analysis.test_sets)]
+    head += [f"{n} (kept?)" for n in analysis.retention_sets]
     rows = []
-    for s in found.systems:
-        ones = [found.rates.get((s.name, n)) for n in found.sets]
-        rows.append([s.label, *(Cell(level_text(one), one.value if one else None) for one in ones)])
-    several = any(len(s.runs) > 1 for s in found.systems)
+    for s in analysis.systems:
+        estimates = [analysis.rates.get((s.name, n)) for n in analysis.sets]
+        rows.append(
+            [
+                s.label,
+                *(
+                    Cell(level_text(estimate), estimate.value if estimate else None)
+                    for estimate in estimates
+                ),
+            ]
+        )
+    several = any(len(s.runs) > 1 for s in analysis.systems)
     seeds = (
         " Of several training seeds: mean ± standard deviation over seeds; the interval is that of "
         "the mean over utterances, for these seeds."
@@ -83,81 +91,86 @@ def errors(found: Analysis) -> list[Block]:
         "character or one word of another script: on Mandarin alone the rate is a CER, on English "
         f"alone a WER.{seeds if several else ''}"
     )
-    made: list[Block] = [table(head, rows, caption)]
+    blocks: list[Block] = [table(head, rows, caption)]
     sides = []
-    for s in found.systems:
-        for name in found.test_sets:
+    for s in analysis.systems:
+        for name in analysis.test_sets:
             if scores := [run.scores[name] for run in s.with_score(name)]:
                 parts = [[getattr(x, k).rate for x in scores] for k in ("han_kana", "rest", "pier")]
                 sides.append([s.label, name, *(percent(r.mean(part)) for part in parts)])
     if sides:
         head = ("system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words")
-        made.append(table(head, sides, "Inside the new domain, per cent:"))
+        blocks.append(table(head, sides, "Inside the new domain, per cent:"))
     sets = []
-    for name in found.sets:
-        score = next((run.scores[name] for s in found.systems for run in s.with_score(name)), None)
+    for name in analysis.sets:
+        score = next(
+            (run.scores[name] for s in analysis.systems for run in s.with_score(name)), None
+        )
         if score is not None:
             numbers = (str(len(score.utterances)), str(score.total.tokens))
-            sets.append([name, found.kind(name), *numbers, found.treated[name].describe()])
+            sets.append([name, analysis.kind(name), *numbers, analysis.treated[name].describe()])
     if sets:
         head = ("set", "kind", "utterances", "reference tokens", "unit and treatment of both sides")
-        made.append(table(head, sets, "The sets, and how they were scored:"))
-    return made
+        blocks.append(table(head, sets, "The sets, and how they were scored:"))
+    return blocks
 
 
-def retention(found: Analysis) -> list[Block]:
+def retention(analysis: Analysis) -> list[Block]:
     """Return the formulas of forgetting, and their figures."""
     formulas = [f"**{name}** = {formula}" for name, formula in r.FORMULAS]
-    kappa = ", ".join(f"{n} {percent(k)}" for n, k in found.kappa.items())
+    kappa = ", ".join(f"{n} {percent(k)}" for n, k in analysis.kappa.items())
     formulas.append(f"kappa, the degradation allowed, in points: {kappa or ABSENT}")
-    head = ["system", *(f"degradation {n}, %" for n in found.retention_sets)]
+    head = ["system", *(f"degradation {n}, %" for n in analysis.retention_sets)]
     head += ["mean degradation, %", "gate", "new-domain gain, %"]
     rows, gates = [], []
-    for s in found.adapted:
+    for s in analysis.adapted:
         rows.append(
             [
                 s.label,
-                *(signed(found.degradation.get((s.name, n)), -1) for n in found.retention_sets),
-                signed(found.mean_degradation.get(s.name), -1),
-                Cell(_gate(found, s), found.gate.get(s.name), _tone(found, s)),
-                signed(found.new_gain.get(s.name), 1),
+                *(
+                    signed(analysis.degradation.get((s.name, n)), -1)
+                    for n in analysis.retention_sets
+                ),
+                signed(analysis.mean_degradation.get(s.name), -1),
+                Cell(_gate(analysis, s), analysis.gate.get(s.name), _tone(analysis, s)),
+                signed(analysis.new_gain.get(s.name), 1),
             ]
         )
-        gates.append([s.label, *(_allowed(found, s, name) for name in found.retention_sets)])
+        gates.append([s.label, *(_allowed(analysis, s, name) for name in analysis.retention_sets)])
     if not rows:
         return [Prose("No adapted experiment.")]
     caption = "E is an error rate. "
-    if any(len(s.runs) > 1 for s in found.systems):
+    if any(len(s.runs) > 1 for s in analysis.systems):
         caption += (
             "Of several seeds: the formula of the mean rates; its interval over utterances; the "
             "range of the seeds' own figures. Coloured where all of these have one sign."
         )
-    head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in found.kappa.items())]
+    head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in analysis.kappa.items())]
     told = "The gate, set by set: how much worse than the base, of what kappa allows, in points."
     return [Bullets(formulas), table(head, rows, caption), table(head_gate, gates, told)]
 
 
-def _allowed(found: Analysis, system: System, name: str) -> Cell:
-    rise = found.rise(system, name)
+def _allowed(analysis: Analysis, system: System, name: str) -> Cell:
+    rise = analysis.rise(system, name)
     if rise is None:
         return Cell(ABSENT)
-    passed = rise < found.kappa[name]
+    passed = rise < analysis.kappa[name]
     text = f"{percent(rise, sign=True)} {'pass' if passed else 'FAIL'}"
     return Cell(text, rise, "good" if passed else "bad")
 
 
-def rivals(found: Analysis) -> list[Block]:
+def rivals(analysis: Analysis) -> list[Block]:
     """Return the points of every scale sweep, and which no other point beats."""
-    told = (
+    text = (
         "The adapter's scale turned down at decoding, and interpolation between base and adapted "
         "weights. For an adapter on linear layers they are the same thing: "
         "W0 + s dW = (1 - s) W0 + s (W0 + dW); scale 0 is the base. A method earns its keep only "
         "below and left of the other's curve. The points are those of the sweep's own search."
     )
-    best = frontier([p for points in found.points.values() for p in points])
+    best = frontier([p for points in analysis.points.values() for p in points])
     rows = []
-    for s in found.adapted:
-        points = found.points.get(s.name, [])
+    for s in analysis.adapted:
+        points = analysis.points.get(s.name, [])
         if len(points) < 2:
             continue
         own = frontier(points)
@@ -174,15 +187,15 @@ def rivals(found: Analysis) -> list[Block]:
             for p in points
         ]
     if not rows:
-        return [Prose(told), Prose("No scale sweep was found, so the rivals are **not shown**.")]
+        return [Prose(text), Prose("No scale sweep was found, so the rivals are **not shown**.")]
     head = ("system", "what is scaled", "scale", "new domain, mean %", "retention, mean %")
-    return [Prose(told), table((*head, "on its frontier", "on that of all"), rows)]
+    return [Prose(text), table((*head, "on its frontier", "on that of all"), rows)]
 
 
-def cost(found: Analysis) -> list[Block]:
+def cost(analysis: Analysis) -> list[Block]:
     """Return what was trained, how long a step took, how large the files are."""
     rows = []
-    for s in found.adapted:
+    for s in analysis.adapted:
         t = next((run.training for run in s.runs if run.training), None)
         share = trained = ABSENT
         if t is not None and t.trainable is not None and t.total:
@@ -191,8 +204,8 @@ def cost(found: Analysis) -> list[Block]:
         took = s.seconds_per_step
         first = s.runs[0]
         sizes = (first.adapter_bytes, first.means_bytes, first.checkpoint_bytes)
-        told = ABSENT if took is None else f"{took:.3f}"
-        rows.append([s.label, trained, share, told, *map(size, sizes)])
+        text = ABSENT if took is None else f"{took:.3f}"
+        rows.append([s.label, trained, share, text, *map(size, sizes)])
     if not rows:
         return [Prose("No adapted experiment.")]
     head = ("system", "trainable", "share", "seconds a step")
@@ -206,24 +219,29 @@ def cost(found: Analysis) -> list[Block]:
             "trainings, data loading included; whatever else the machine did is in them."
         ),
     ]
-    steps = {s.role: s.seconds_per_step for s in reversed(found.systems)}
+    steps = {s.role: s.seconds_per_step for s in reversed(analysis.systems)}
     lora, blora = steps.get("lora"), steps.get("blora")
     if lora and blora:
-        told = f"BLoRA's step takes {blora / lora:.2f} times LoRA's (median over epochs)."
-        blocks.append(Prose(told))
+        text = f"BLoRA's step takes {blora / lora:.2f} times LoRA's (median over epochs)."
+        blocks.append(Prose(text))
     return blocks
 
 
-def sparsity(found: Analysis) -> list[Block]:
+def sparsity(analysis: Analysis) -> list[Block]:
     """Return how concentrated the updates are."""
     rows = []
-    for s in found.systems:
+    for s in analysis.systems:
         means = mean_over(run.sparsity for run in s.runs)
         for part in PARTS:
             if part in means:
-                one = means[part]
-                shares = (one.below, one.adaptive_mean, one.adaptive_std, one.top_energy)
-                rows.append([s.label, part, *(percent(x) for x in shares), f"{one.hoyer:.3f}"])
+                update = means[part]
+                shares = (
+                    update.below,
+                    update.adaptive_mean,
+                    update.adaptive_std,
+                    update.top_energy,
+                )
+                rows.append([s.label, part, *(percent(x) for x in shares), f"{update.hoyer:.3f}"])
     if not rows:
         return [Prose("Unknown: no adapter's factors were found.")]
     caption = (
@@ -236,17 +254,17 @@ def sparsity(found: Analysis) -> list[Block]:
     return [table((*head, "energy in top 1 %, %", "Hoyer"), rows, caption)]
 
 
-def missing(found: Analysis, undrawn: Sequence[str], words: Texts) -> list[Block]:
+def missing(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> list[Block]:
     """Return the section of what could not be shown."""
-    notes = missing_notes(found, undrawn, words)
+    notes = missing_notes(analysis, undrawn, texts)
     return [Bullets(notes) if notes else Prose("Nothing.")]
 
 
-def missing_notes(found: Analysis, undrawn: Sequence[str], words: Texts) -> list[str]:
+def missing_notes(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> list[str]:
     """Return everything that could not be shown, and why."""
-    runs = [run for s in found.systems for run in s.runs]
+    runs = [run for s in analysis.systems for run in s.runs]
     notes = [f"{e.label} (`{e.name}`): {note}" for e in runs for note in e.notes]
-    notes += [*found.notes, *words.notes]
+    notes += [*analysis.notes, *texts.notes]
     notes += [f"{n} was not drawn: there was nothing to draw" for n in undrawn]
     for e in runs:
         if e.adapted:
@@ -274,16 +292,16 @@ def _scale_one(e: Experiment) -> list[str]:
     ]
 
 
-def conditions(found: Analysis, exp: Path, command: str) -> list[Block]:
+def conditions(analysis: Analysis, exp: Path, command: str) -> list[Block]:
     """Return machine, versions, what intervals cover, how each experiment was trained."""
     items = [f"{what}: {value}" for what, value in made_under(exp)]
     items.append(
         "intervals: 1,000 bootstrap draws over utterances, seed 0; systems are compared on the "
         "same draws; nothing in them of other speakers or recordings"
     )
-    items.append(_seeds(found.adapted))
+    items.append(_seeds(analysis.adapted))
     items.append(f"this page: `{command.replace('`', chr(39))}`")
-    runs = [run for s in found.systems for run in s.runs if run.exists]
+    runs = [run for s in analysis.systems for run in s.runs if run.exists]
     items += [f"{e.label} (`{e.folder}`): {_settings(e)}" for e in runs]
     return [Bullets(items)]
 
@@ -292,10 +310,10 @@ def _seeds(adapted: list[System]) -> str:
     several = [s for s in adapted if len(s.runs) > 1]
     if not several:
         return "one training seed a system: what another seed would change is not in the intervals"
-    told = ", ".join(f"{s.label} {len(s.runs)}" for s in several)
+    counts = ", ".join(f"{s.label} {len(s.runs)}" for s in several)
     rest = "" if len(several) == len(adapted) else "; the others have one"
     return (
-        f"training seeds: {told}{rest}. Rates are means over seeds; a draw "
+        f"training seeds: {counts}{rest}. Rates are means over seeds; a draw "
         "takes the same utterances for all seeds, so seeds never count as further utterances, and "
         "the intervals hold for these seeds; the spread over seeds is given beside them"
     )
@@ -307,12 +325,12 @@ def _settings(e: Experiment) -> str:
         return "not trained"
     by_size = str(e.config.get("batch_type", "sorted")) in ("sorted", "unsorted", "folded")
     keys = ["seed", "max_epoch", "batch_size" if by_size else "batch_bins", "accum_grad"]
-    told = [f"{k} {e.config[k]}" for k in keys if k in e.config]
+    settings = [f"{k} {e.config[k]}" for k in keys if k in e.config]
     rate = (e.config.get("optim_conf") or {}).get("lr")
-    told += [f"lr {rate}"] if rate is not None else []
+    settings += [f"lr {rate}"] if rate is not None else []
     if e.config.get("use_adapter"):
-        told.append(f"adapter {e.config.get('adapter')}")
-        told += [f"{k} {v}" for k, v in (e.config.get("adapter_conf") or {}).items()]
+        settings.append(f"adapter {e.config.get('adapter')}")
+        settings += [f"{k} {v}" for k, v in (e.config.get("adapter_conf") or {}).items()]
     logged = e.training is not None and e.training.command
-    told += ["command: first line of its train.log"] if logged else []
-    return ", ".join(told) or "settings unknown"
+    settings += ["command: first line of its train.log"] if logged else []
+    return ", ".join(settings) or "settings unknown"

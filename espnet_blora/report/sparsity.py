@@ -156,12 +156,12 @@ def sizes(path: str | Path) -> tuple[int, int]:
 
 def mean_over(runs: Iterable[Mapping[str, Sparsity]]) -> dict[str, Sparsity]:
     """Return part -> the mean of each measure over the runs that have it."""
-    found: dict[str, list[Sparsity]] = {}
+    by_part: dict[str, list[Sparsity]] = {}
     for run in runs:
-        for part, one in run.items():
-            found.setdefault(part, []).append(one)
+        for part, sparsity in run.items():
+            by_part.setdefault(part, []).append(sparsity)
     names = [f.name for f in fields(Sparsity)]
     return {
-        part: Sparsity(**{n: statistics.fmean(getattr(s, n) for s in those) for n in names})
-        for part, those in found.items()
+        part: Sparsity(**{n: statistics.fmean(getattr(s, n) for s in runs_of_part) for n in names})
+        for part, runs_of_part in by_part.items()
     }
