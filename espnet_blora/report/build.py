@@ -1,4 +1,8 @@
-"""From what was asked for to files: collect, analyse, draw, write."""
+"""Building the report: collect, analyse, draw, write.
+
+A new plot is a function and its line in `PLOTS`; a new section is a function and its line in
+`page_sections`.
+"""
 
 from __future__ import annotations
 
@@ -204,7 +208,8 @@ def _take_role(experiments: Sequence[Experiment], role: str) -> None:
 def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
     """Read `2` or `ret_en=1 ret_zh=3` (points) as {set: rate}.
 
-    Raises: ValueError for anything else, a set that is left out, or a kappa that is not > 0.
+    Raises:
+        ValueError: Anything else, a set that is left out, or a kappa that is not > 0.
     """
     try:
         if "=" in text:

@@ -1,8 +1,10 @@
-"""`retention.csv`: every figure in long form, one row an experiment, set and scale.
+"""The figures of each experiment: `RESULTS.md` and `retention.csv`.
 
-Columns, which stay as they are (new ones are added at the end):
+`RESULTS.md` has the form of ESPnet's recipes: sclite's figures, and ours beside them.
+`retention.csv` has every figure in long form, one row per experiment, set and scale. Its
+columns stay as they are (new ones are added at the end):
 
-* `system`: the label; `experiment`: its folder (one a seed); `role`: base, lora, blora or
+* `system`: the label; `experiment`: its folder (one per seed); `role`: base, lora, blora or
   other;
 * `set`; `kind`: `new` (domain) or `retention`;
 * `decoded`: `recipe` (ESPnet's stages 12 and 13) or `sweep` (the scale sweep's own search);

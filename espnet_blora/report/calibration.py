@@ -1,4 +1,9 @@
-"""Does it know when it is wrong? Tables and sentences about calibration."""
+"""The section on calibration: does a system know when it is wrong?
+
+`<experiment>/confidence/<any>/<set>/calibration.json` (what `bin.calibrate` writes) is taken as it
+is. A `confidence/<name>/<set>/words.jsonl` whose name is in none of them is scored here, as the set
+was, all such files of an experiment and set together.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class RiskPanel:
     """Curves of one set: a name of a line -> risk at evenly spaced coverages from 0 to 1.
 
     Attributes:
-        oracle: the curve below which no order comes.
+        oracle: The curve below which no order comes.
     """
 
     title: str
@@ -63,10 +63,10 @@ class RiskPanel:
 
 
 def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture | None:
-    """Draw how many of the words are right that are said to be right with some confidence; below,
-    how many words there are.
+    """Draw the share of right words over their confidence, and below how many words there are.
 
-    Returns: None, and no file, without any word.
+    Returns:
+        None, and no file, without any word.
     """
     kept = [p for p in panels if any(b.count for bins in p.lines.values() for b in bins)]
     look = _looks(kept)
@@ -97,7 +97,8 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture 
 def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
     """Draw the error rate of what is kept against how much is kept; of equal curves the first.
 
-    Returns: None, and no file, where no curve is defined.
+    Returns:
+        None, and no file, where no curve is defined.
     """
     look = _looks(panels)  # before any is left out: colours are those of the other plot
     kept = [panel for p in panels if (panel := replace(p, lines=_distinct(p.lines))).lines]

@@ -1,6 +1,6 @@
-"""Collect what experiments left behind: scores, training logs, checkpoints, sweeps.
+"""Reading of experiments: scores, training logs, checkpoints, sweeps, texts.
 
-Whatever is not there, or cannot be read, becomes a note, and the note is printed in the report.
+Whatever is missing or cannot be read becomes a note, and the report prints the notes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GROUPS = ("by_language", "by_speaker")
 def collect(
     folder: str | Path, role: str, sets: Sequence[str], inference_tag: str = "decode"
 ) -> Experiment:
-    """Read one experiment. Never raises for what is missing: see `notes`."""
+    """Read one experiment; what is missing is said in its `notes`."""
     folder = Path(folder)
     label = LABELS.get(role, folder.name.removeprefix("asr_"))
     experiment = Experiment(folder.name, folder, role, label)
@@ -144,8 +144,10 @@ def _adapter(experiment: Experiment) -> None:
 
 
 def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
-    """Read `[{"scale": 0.7, "set": "test_cs", "errors" and "tokens" or the four counts},
-    ...]`."""
+    """Read the rows of a sweep.
+
+    A row is `{"scale": 0.7, "set": "test_cs", ...}` with `errors` and `tokens`, or the four counts.
+    """
     if not path.is_file():
         notes.append(
             f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "
@@ -182,7 +184,7 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
 
 
 class Texts:
-    """Texts of references and hypotheses, read once a file; what is not there is noted."""
+    """Texts of references and hypotheses, each file read once; missing ones are noted."""
 
     def __init__(self, dump: Path):
         self.dump = dump

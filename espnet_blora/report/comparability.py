@@ -1,4 +1,4 @@
-"""Figures are only put side by side where both sides of all of them were treated alike.
+"""Comparability of scores: the same treatment of the text, and the same references.
 
 What was scored in another unit or with another normalisation than the base (the first system that
 has the set) is set aside, with a warning at the head of the page; it is not compared.

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: any formula of rates, over sets, utterances and seeds.
+"""Estimates: formulas of rates over sets, utterances and seeds, with their uncertainty.
 
 Utterances: every system is recomputed on the same 1,000 draws of a set's utterances (the draws of
 different sets are independent), the formula is applied in each draw, and the 2.5 % and 97.5 %
@@ -62,8 +62,13 @@ class Draws:
     _kept: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict)
 
     def rates(self, system: System, name: str, seed: int | None = None) -> np.ndarray:
-        """Return the rates (1000,) of a system on a set; `seed` is that of the draws, by default
-        one for each set."""
+        """Return the rates (1000,) of a system on a set.
+
+        Args:
+            system: The system.
+            name: The set.
+            seed: Of the draws; by default each set has its own.
+        """
         seed = list(self.sets).index(name) if seed is None else seed
         key = (system.name, name, seed)
         if key not in self._kept:
@@ -118,8 +123,10 @@ def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> 
 
 
 def better(a: System, b: System, name: str) -> float | None:
-    """Return the share of draws of utterances in which A makes fewer errors than B, means over
-    seeds; None unless they were scored on the same references."""
+    """Return the share of draws of utterances in which A makes fewer errors than B.
+
+    The errors are means over seeds. None unless both were scored on the same references.
+    """
     if not comparable([a, b], name):
         return None
     (a_errors, n), (b_errors, m) = a.errors(name), b.errors(name)
@@ -127,8 +134,10 @@ def better(a: System, b: System, name: str) -> float | None:
 
 
 def estimate_text(estimate: Estimate | None) -> str:
-    """Write a signed figure in per cent with its interval and its seeds' range; "undefined" where
-    its divisor is not > 0."""
+    """Write a signed figure in per cent with its interval and the range of its seeds.
+
+    It is "undefined" where its divisor is not > 0.
+    """
     if estimate is None:
         return ABSENT
     if estimate.value is None:
@@ -153,8 +162,10 @@ def signed(estimate: Estimate | None, good: int) -> Cell:
 
 
 def level_text(estimate: Estimate | None) -> str:
-    """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`, ± over seeds, the interval over
-    utterances."""
+    """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`.
+
+    The number after ± is the spread over seeds, the interval is over utterances.
+    """
     if estimate is None or estimate.value is None:
         return ABSENT
     text = with_interval(estimate.value, estimate.interval)
@@ -260,10 +271,15 @@ def analyse(
     Scores of a set that were not treated alike are not compared: see `treatments`.
 
     Args:
-        compare: pairs `"A:B"`; by default BLoRA against LoRA where both exist, else every adapted
+        systems: All systems; scores that cannot be compared are taken out of them.
+        test_sets: Sets of the new domain.
+        retention_sets: Sets of what the base could do before.
+        kappa: Degradation allowed by the gate, one or per retention set.
+        compare: Pairs `"A:B"`; by default BLoRA against LoRA where both exist, else every adapted
             system against the first.
 
-    Raises: ValueError for a pair that names no two systems.
+    Raises:
+        ValueError: A pair that names no two systems.
     """
     allowed = kappa if isinstance(kappa, dict) else dict.fromkeys(retention_sets, kappa)
     analysis = Analysis(list(systems), list(test_sets), list(retention_sets), allowed)

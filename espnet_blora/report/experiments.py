@@ -53,10 +53,11 @@ class Training:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One set decoded with the adapter's update multiplied by `scale`, or with the weights of a
-    fully fine-tuned model interpolated with the base's.
+    """One set decoded at one scale.
 
-    `counts`, `unit` and `normalisation` are None and "" where an old file has none.
+    The adapter's update is multiplied by `scale`, or the weights of a fully fine-tuned model are
+    interpolated with the base's. `counts`, `unit` and `normalisation` are None and "" where an old
+    file has none.
     """
 
     scale: float
@@ -146,7 +147,7 @@ class System:
         name: the experiment's name, without `_seedN` if there are several.
         label: what figures and tables call it.
         role: `base`, `lora`, `blora` or `other`.
-        runs: its experiments, one a seed.
+        runs: Its experiments, one per seed.
     """
 
     name: str
@@ -192,7 +193,8 @@ class System:
     def errors(self, name: str) -> tuple[np.ndarray, int]:
         """Return errors by utterance, summed over seeds, and the number of seeds.
 
-        Raises: ValueError where `shape` is None.
+        Raises:
+            ValueError: `shape` is None.
         """
         if self.shape(name) is None:
             raise ValueError(f"{self.label}: its seeds do not share the references of {name}")
@@ -216,7 +218,8 @@ def make_systems(
         groups: `"NAME=asr_a asr_b"`: these experiments are the seeds of NAME.
         labels: `"NAME=what to call it"`, NAME a system or an experiment.
 
-    Raises: ValueError for a group or label that names nothing, or an experiment in two groups.
+    Raises:
+        ValueError: A group or label that names nothing, or an experiment in two groups.
     """
     experiments = list(experiments)
     homes, names = _homes(experiments, groups), {e.name for e in experiments}
@@ -280,7 +283,8 @@ def _relabel(systems: Sequence[System], labels: Sequence[str]) -> None:
 def find_system(systems: Sequence[System], word: str) -> System:
     """Return the system that a name, a label or one of its experiments' names means.
 
-    Raises: ValueError naming those there are.
+    Raises:
+        ValueError: There is none; names those there are.
     """
     for system in systems:
         if word in (system.name, system.label, *(run.name for run in system.runs)):

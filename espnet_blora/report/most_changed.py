@@ -1,4 +1,6 @@
-"""Utterances that got most worse on the retention sets, and most better on the new domain.
+"""The utterances and groups whose errors changed most.
+
+Utterances are shown that got most worse on the retention sets, and most better on the new domain.
 
 Utterances are ranked by the change of their errors from the base to the adapted system (the mean
 over its seeds; more errors first at equal changes, then by id). The words shown of a system with
@@ -46,7 +48,8 @@ class Change:
 def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse: bool) -> Change:
     """Compare a system with the base utterance by utterance.
 
-    Raises: ValueError unless both were scored on the same references of the set.
+    Raises:
+        ValueError: They were scored on different references of the set.
     """
     if not comparable([base, adapted], name):
         raise ValueError(f"{name}: {base.label} and {adapted.label} differ in references")

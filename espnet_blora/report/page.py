@@ -1,4 +1,4 @@
-"""What a page is made of; `markdown` and `html` render the same blocks.
+"""The building blocks of a page, and their rendering as Markdown and as HTML.
 
 Prose is ours, in plain text with `**bold**` and ` `code` `; cells of tables and titles are
 plain text, whoever wrote it.
@@ -50,7 +50,8 @@ class Cell:
 class Table:
     """A head and rows of as many cells.
 
-    Raises: ValueError for a row of another length than the head.
+    Raises:
+        ValueError: A row of another length than the head.
     """
 
     head: Sequence[str]
@@ -247,7 +248,8 @@ def _of_cards(cards: Cards) -> Table:
 def table_markdown(head: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
     """Return a Markdown table; whatever a cell holds is shown as it is, on one line.
 
-    Raises: ValueError for a row of another length than the head.
+    Raises:
+        ValueError: A row of another length than the head.
     """
     whole = table(head, rows)
     lines = [_row(whole.head), "|" + "---|" * len(whole.head)]

@@ -23,10 +23,13 @@ _MOST_LABELLED = 3  # curves whose scales are written beside their points
 
 
 def scatter(path: Path, analysis: Analysis) -> Picture | None:
-    """Draw new-domain error against retention error: every seed and mean, with each adapter's
-    scale turned down (or weights interpolated), and the frontier of all points.
+    """Draw new-domain error against retention error.
 
-    Returns: None, and no file, if fewer than two systems have a place.
+    Drawn are every seed and mean, each adapter's scale turned down (or weights interpolated), and
+    the frontier of all points.
+
+    Returns:
+        None, and no file, if fewer than two systems have a place.
     """
     placed = [s for s in analysis.systems if analysis.points.get(s.name)]
     if len(placed) < 2:
@@ -190,7 +193,8 @@ class Panel:
 def bars(path: Path, analysis: Analysis) -> Picture | None:
     """Draw the error rate of every system on every set with its 95 % interval.
 
-    Returns: None, and no file, if there is no score at all.
+    Returns:
+        None, and no file, if there is no score at all.
     """
     panels = []
     for name in analysis.sets:
@@ -215,7 +219,8 @@ def bars(path: Path, analysis: Analysis) -> Picture | None:
 def sparsity(path: Path, analysis: Analysis) -> Picture | None:
     """Draw how concentrated each adapter's delta W is.
 
-    Returns: None, and no file, if no system has factors.
+    Returns:
+        None, and no file, if no system has factors.
     """
     measures = (
         ("below", "share of\n|w| < 0.001, %"),

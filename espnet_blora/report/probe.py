@@ -1,4 +1,4 @@
-"""What probes found at each depth: a table, a plot, and the figures as JSON."""
+"""Results of linear probes by depth: a table, a plot, and the figures as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The later sections of the page: rivals, cost, sparsity, what is missing, conditions."""
+"""Sections of the page: cards, errors, forgetting, rivals, cost, sparsity, missing, conditions."""
 
 from __future__ import annotations
 

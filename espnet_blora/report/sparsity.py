@@ -40,7 +40,8 @@ def of_matrix(w: Tensor) -> tuple[float, float, float, float, float]:
 
     Of an all-zero tensor every share "below" is 1, its energy and Hoyer index are 0.
 
-    Raises: ValueError for an empty tensor, NaN or infinity.
+    Raises:
+        ValueError: An empty tensor, NaN or infinity.
     """
     w = w.detach().flatten().double().abs()
     n = w.numel()
@@ -66,7 +67,8 @@ def of_matrix(w: Tensor) -> tuple[float, float, float, float, float]:
 def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
     """Return the measures over many matrices, which may come one by one (memory of one).
 
-    Raises: ValueError if there is none.
+    Raises:
+        ValueError: There is none.
     """
     rows, sizes = [], []
     for matrix in matrices:
@@ -82,7 +84,9 @@ def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
 def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
     """Read `{layer: (lora_A (r, d_in), lora_B (d_out, r))}` from a checkpoint or adapter file.
 
-    Raises: FileNotFoundError; ValueError for a file that cannot be read or holds no such pair.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read or holds no such pair.
     """
     return _pairs(_read_state(Path(path)), Path(path))
 
@@ -116,10 +120,10 @@ def _pairs(state: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, T
 
 
 def scaling_of(method: str, conf: Mapping, rank: int) -> float:
-    """Return what B A of a layer of this rank is multiplied by, by the experiment's
-    `adapter_conf`.
+    """Return what B A of a layer of this rank is multiplied by, as the experiment's settings say.
 
-    Raises: ValueError for a method whose update is not a multiple of B A.
+    Raises:
+        ValueError: A method whose update is not a multiple of B A.
     """
     if method not in METHODS:
         return float(conf.get("alpha", rank)) / float(conf.get("rank", rank))
@@ -129,8 +133,7 @@ def scaling_of(method: str, conf: Mapping, rank: int) -> float:
 
 
 def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Sparsity]:
-    """Return the measures of delta W = alpha / rank * B A and of both factors: `PARTS` as
-    keys."""
+    """Return the measures of delta W = alpha / rank * B A and of both factors, by `PARTS`."""
     pairs = read_factors(path)
     scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs.values()}
     return {
@@ -145,7 +148,9 @@ def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Spa
 def sizes(path: str | Path) -> tuple[int, int]:
     """Return the bytes of all factors (means and scales), and of the means alone.
 
-    Raises: as `read_factors`.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read or holds no such pair.
     """
     state = _read_state(Path(path))
     layers = _pairs(state, Path(path))
