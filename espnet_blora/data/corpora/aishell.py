@@ -1,4 +1,4 @@
-"""AISHELL-1: read Mandarin, 16 kHz; here to see what was forgotten of Mandarin.
+"""AISHELL-1: read Mandarin, 16 kHz; a retention set of Mandarin.
 
 Layout: `data_aishell/transcript/aishell_transcript_v0.8.txt` with the lines of all sets, and
 `data_aishell/wav/{train,dev,test}/S<speaker>/BAC009S<speaker>W<number>.wav`, the speakers'
@@ -17,11 +17,11 @@ from pathlib import Path
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
+    existing,
     find_root,
     half_width,
     inspect_sets,
     keep,
-    present,
     single_blanks,
     utterance_id,
 )
@@ -53,7 +53,7 @@ def read(
     """Read sets sorted by speaker and wave.
 
     Left out and listed: a wave without transcript, and an empty transcript. A transcript belongs to
-    the set that has its speaker's folder, also where its wave is not there.
+    the set that has its speaker's folder, even if its wave is not there.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -68,9 +68,9 @@ def read(
 
 
 def _speaker(key: str) -> str:
-    """Speaker `S0002` of `BAC009S0002W0122`, or "" for an id of another form."""
-    head, found, rest = key.partition("S")
-    return found + rest.partition("W")[0] if head == "BAC009" else ""
+    """Return speaker `S0002` of `BAC009S0002W0122`, or "" for an id of another form."""
+    head, letter, rest = key.partition("S")
+    return letter + rest.partition("W")[0] if head == "BAC009" else ""
 
 
 def _read_set(
@@ -81,7 +81,7 @@ def _read_set(
 ) -> list[Utterance]:
     utterances = []
     remedy = "unpack every archive: for a in wav/*.tar.gz; do tar -xzf $a -C wav; done"
-    speakers = sorted(p for p in present(folder, remedy).iterdir() if p.is_dir())
+    speakers = sorted(p for p in existing(folder, remedy).iterdir() if p.is_dir())
     if not speakers:
         raise FileNotFoundError(f"{folder}: holds no folders of speakers")
     for speaker in speakers:

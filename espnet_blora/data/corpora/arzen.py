@@ -1,14 +1,13 @@
 """ArzEn (`ArzEn_SpeechCorpus_1.0`): Egyptian Arabic-English interviews, in a Kaldi-like layout.
 
 `ASR_files` holds `segments`, `text`, `utt2spk` and a `wav.scp` with paths of the authors'
-machine; the audio is in `recordings`, the lists of recordings per set in `splits`. How a
-recording is spelt is taken from `segments` and never assembled from parts of an id.
+machine; the audio is in `recordings`, the lists of recordings per set in `splits`. The name of a
+recording is taken from `segments` and never assembled from parts of an id.
 
-ArzEn's transcription marks, and the text without them.
-
-The order is what matters: whole marks go first (`[HES]`, `(LAUGHTER)`, `%word`), then the
-signs that marks are made of (`// = # @ $ + *`), then, if asked for, punctuation. The other way
-round `[HES]` becomes a word. `c++`, `c#` and `f#` are words and survive every step.
+Marks of the transcription are removed in an order that matters: first complete marks (`[HES]`,
+`(LAUGHTER)`, `%word`), then the signs that marks consist of (`// = # @ $ + *`), then, as an option,
+punctuation. In another order `[HES]` would become a word. `c++`, `c#` and `f#` are words and
+survive every step.
 """
 
 from __future__ import annotations
@@ -19,7 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.data.corpora.common import by_stem, check_sets, choice, found_of, single_blanks
+from espnet_blora.data.corpora.common import (
+    by_stem,
+    check_sets,
+    choice,
+    compare_counts,
+    single_blanks,
+)
 from espnet_blora.data.corpora.tables import lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text import Normalisation
@@ -34,8 +39,10 @@ _UNKNOWN = re.compile(r"\[[^\[\]]*\]")
 _FILLER = re.compile(r"%#?(\w*)")
 _SIGNS = re.compile(r"//+|\(\(|\)\)|[=#@$+*%\u2026\[\]]")
 _WORDS_WITH_SIGNS = re.compile(r"(?<![A-Za-z])(?:c\+\+|[cf]#(?!\w))", re.IGNORECASE)
-_KEPT = {"+": "\ue000", "#": "\ue001"}  # private use characters: no step below touches them
-_BACK = str.maketrans({v: k for k, v in _KEPT.items()})
+# Private use characters stand for the signs that stay: no step of `clean` touches them.
+_STAYING, _PRIVATE = "+#", "\ue000\ue001"
+_HIDE, _SHOW = str.maketrans(_STAYING, _PRIVATE), str.maketrans(_PRIVATE, _STAYING)
+_NO_PRIVATE = str.maketrans("", "", _PRIVATE)
 # Short vowels, shadda, sukun, tanween, dagger alef: what CAMeL's dediac_ar deletes; and tatweel,
 # which some of its releases count among them.
 _DIACRITICS = re.compile("[\u064b-\u0652\u0670\u0640]")
@@ -44,7 +51,7 @@ _STRAY_BLANK = re.compile(r"\s+([.,?!:;\u060c\u061b\u061f])(?=\s|$)")
 
 
 def unknown_marks(text: str) -> list[str]:
-    """Marks in square brackets that are none of the known ones; `clean` deletes them too."""
+    """Return unknown marks in square brackets; `clean` deletes them like the known ones."""
     return _UNKNOWN.findall(_NOISE.sub(" ", text))
 
 
@@ -53,28 +60,29 @@ def clean(
 ) -> str:
     """Return what was said, without the marks of the transcription.
 
-    Args:
-        punctuation: keep Arabic and Latin punctuation; else all punctuation and symbols go, but for
-            an apostrophe between two letters and for `c++`, `c#`, `f#`.
-        diacritics: keep short vowels and tatweel; else they go, as the corpus's own systems and
-            those of BLoRA's authors were trained ("الـ project" becomes "ال project").
-        fillers: keep the word of `%word` and `%#word`; else it goes, as `[HES]` does.
+    Words in `(( ))` stay; the text comes back in NFC with single blanks. Scoring can still remove
+    punctuation and diacritics that are kept here, but not bring back fillers that are left out.
 
-    Words in `(( ))` stay; the text comes back in NFC with single blanks. Scoring can undo
-    punctuation and diacritics kept, not noise or fillers left out.
+    Args:
+        text: The transcript.
+        punctuation: Keep Arabic and Latin punctuation; else all punctuation and symbols are
+            removed, except an apostrophe between two letters and `c++`, `c#`, `f#`.
+        diacritics: Keep short vowels and tatweel; else they are removed, as the corpus's own
+            systems and those of BLoRA's authors were trained ("الـ project" becomes "ال project").
+        fillers: Keep the word of `%word` and `%#word`; else it is removed, as `[HES]` is.
     """
-    text = text.translate({ord(v): None for v in _KEPT.values()})
+    text = text.translate(_NO_PRIVATE)
     text = single_blanks(unicodedata.normalize("NFC", text))
     if not diacritics:
         text = _DIACRITICS.sub("", text)
     text = _NOISE.sub(" ", text)
     text = _UNKNOWN.sub(" ", text)
     text = _FILLER.sub(r" \1 " if fillers else " ", text)
-    text = _WORDS_WITH_SIGNS.sub(lambda word: word[0].translate(str.maketrans(_KEPT)), text)
+    text = _WORDS_WITH_SIGNS.sub(lambda word: word[0].translate(_HIDE), text)
     text = _SIGNS.sub(" ", text)
     if not punctuation:
         text = _NO_PUNCTUATION(text)
-    text = " ".join(text.translate(_BACK).split())
+    text = " ".join(text.translate(_SHOW).split())
     # what stood before a full stop may just have gone
     text = _STRAY_BLANK.sub(r"\1", text)
     return text if any(char.isalnum() for char in text) else ""
@@ -92,7 +100,7 @@ SETS = {
 
 
 def find(root: Path) -> Path:
-    """The folder with `recordings`, `ASR_files` and `splits`: the user's or one in it.
+    """Return the folder with `recordings`, `ASR_files` and `splits`: the user's or one in it.
 
     Raises:
         FileNotFoundError: There is no such folder; names what each place lacks.
@@ -120,15 +128,18 @@ def read(
             id.
     """
     check_sets("arzen", names, SETS)
+    # Options of the user.
     keep_punctuation = choice(options, "punctuation", ("keep", "remove")) == "keep"
     keep_diacritics = choice(options, "diacritics", ("remove", "keep")) == "keep"
     keep_fillers = choice(options, "fillers", ("remove", "keep")) == "keep"
+    # The tables, and the set and audio of every recording.
     tables = root / "ASR_files"
     texts, speakers = KeyedText(tables / "text"), read_keyed(tables / "utt2spk")
     segments = _segments(tables / "segments")
     recordings = list(dict.fromkeys(segment.recording for segment in segments.values()))
     owner = _owners(root, recordings, ledger)
     audio = _audio(root, recordings)
+    # The segments whose recording belongs to a set that is wanted.
     result: dict[str, list[Utterance]] = {name: [] for name in names}
     for key in texts:
         if key not in segments:
@@ -154,13 +165,14 @@ def read(
             continue
         if marks := unknown_marks(raw):
             ledger.note(where, key, "unknown mark left out", " ".join(marks))
+        # An id begins with its speaker.
         speaker = speakers.get(key)
         if not speaker:
             speaker = key.partition("-")[0]
             ledger.note(where, key, "speaker taken from the id", speaker)
-        whole = key if key.startswith(f"{speaker}-") else f"{speaker}-{key}"
+        id = key if key.startswith(f"{speaker}-") else f"{speaker}-{key}"
         path = audio.get(recording, root / "recordings" / f"{recording}.WAV")
-        result[name].append(Utterance(whole, speaker, "ar", text, path, start, end, where=where))
+        result[name].append(Utterance(id, speaker, "ar", text, path, start, end, where=where))
     if "st_dir" in options:
         for item in _compare_st(Path(options["st_dir"]), segments, owner):
             if not item.ok:
@@ -178,6 +190,7 @@ class Segment(NamedTuple):
 
 
 def _segments(path: Path) -> dict[str, Segment]:
+    """Read `segments`: utterance -> recording and times."""
     table = KeyedText(path)
     segments: dict[str, Segment] = {}
     for key in table:
@@ -193,7 +206,7 @@ def _segments(path: Path) -> dict[str, Segment]:
 
 
 def _core(recording: str) -> str:
-    """`C09-R90` of `S90-C09-R90`: by this a list and `segments` that differ still meet."""
+    """Return `C09-R90` of `S90-C09-R90`: the part of a name that all spellings share."""
     match = re.search(r"C\d+-R\d+", recording)
     return match[0] if match else recording
 
@@ -203,7 +216,8 @@ def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, 
     cores: dict[str, list[str]] = {}
     for recording in recordings:
         cores.setdefault(_core(recording), []).append(recording)
-    known, owner = set(recordings), {}
+    known = set(recordings)
+    owner: dict[str, str] = {}
     for name in SETS:
         path = root / "splits" / name
         for number, line in lines(path):
@@ -211,7 +225,7 @@ def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, 
             if not listed:
                 continue
             if len(listed.split()) > 1:
-                raise ValueError(f"{path}:{number}: {line!r}; expected one recording id a line")
+                raise ValueError(f"{path}:{number}: {line!r}; expected one recording id per line")
             meant = [listed] if listed in known else cores.get(_core(listed), [])
             if not meant:
                 ledger.note(f"{path}:{number}", listed, "recording without utterances")
@@ -228,7 +242,7 @@ def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, 
 
 
 def _audio(root: Path, recordings: Sequence[str]) -> dict[str, Path]:
-    """Recording -> file in `recordings`, by the last path in `wav.scp` or by its own name."""
+    """Return recording -> file, by the last path in `wav.scp` or by the recording's name."""
     files = by_stem([root / "recordings"], (".wav", ".flac", ".sph"))
     listed = root / "ASR_files" / "wav.scp"
     wav_scp = read_keyed(listed) if listed.is_file() else {}
@@ -245,7 +259,7 @@ def _audio(root: Path, recordings: Sequence[str]) -> dict[str, Path]:
 def _compare_st(
     folder: Path, segments: Mapping[str, Segment], owner: Mapping[str, str]
 ) -> list[Item]:
-    """One line a set: how many of ArzEn-ST's ids are in the set of that name here."""
+    """Return one item per set: how many of ArzEn-ST's ids are in the set of that name here."""
     items = []
     for name in SETS:
         path = folder / "data" / "transcriptions" / f"{name}.src"
@@ -255,15 +269,16 @@ def _compare_st(
             if not tab or not key.strip():
                 raise ValueError(f"{path}:{number}: {line!r}; expected '<id> TAB <text>'")
             ids.add(key.strip())
-        here = {key for key, found in segments.items() if owner.get(found.recording) == name}
+        here = {key for key, s in segments.items() if owner.get(s.recording) == name}
         only = len(ids - here), len(here - ids)
-        found = f"{len(ids & here):,} ids in both, {only[0]:,} only there, {only[1]:,} only here"
-        items.append(Item(f"{name} against ArzEn-ST", found, f"{len(ids):,} in both", ids == here))
+        text = f"{len(ids & here):,} ids in both, {only[0]:,} only there, {only[1]:,} only here"
+        items.append(Item(f"{name} against ArzEn-ST", text, f"{len(ids):,} in both", ids == here))
     return items
 
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
-    """Recordings, tables and the size of each set; names dev's and test's usual mix-up."""
+    """Count recordings and the size of each set; name the usual mix-up of dev and test."""
+    # Recordings, and the utterances per set.
     segments = _segments(root / "ASR_files" / "segments")
     recordings = list(dict.fromkeys(segment.recording for segment in segments.values()))
     owner = _owners(root, recordings, Ledger())
@@ -275,10 +290,11 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
         if segment.recording in owner:
             counts[owner[segment.recording]] += 1
     items += [
-        Item(f"{name} utterances", *found_of(counts[name], expected.utterances, sure=False))
+        Item(f"{name} utterances", *compare_counts(counts[name], expected.utterances, sure=False))
         for name, expected in SETS.items()
     ]
-    items.append(Item("all utterances", *found_of(len(segments), 6216)))
+    items.append(Item("all utterances", *compare_counts(len(segments), 6216)))
+    # What papers disagree about.
     items.append(
         Item(
             "dev / test",

@@ -3,8 +3,8 @@
 Layout: `{train,validation,test}_metadata.csv` and `waves/`. Every utterance is a wave of its
 own; `language` says whether it is `zh`, `en` or `mixed`.
 
-Whisper's prompt is `zh` for all of them, as at a real code-switching test nobody says beforehand
-which utterances are English; `prompt=utterance` gives the English ones `en`, for analysis.
+Whisper's prompt is `zh` for all of them, as in a real code-switching test nobody says beforehand
+which utterances are English. `prompt=utterance` gives `en` to the English ones, for analysis.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data import audio
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
     choice,
+    existing,
     find_root,
+    header_seconds,
     inspect_sets,
     keep,
-    present,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -72,7 +72,7 @@ def read(
 
 def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Utterance]:
     utterances = []
-    table = present(root / file, "fetch it from where the waves come from")
+    table = existing(root / file, "fetch it from where the waves come from")
     for where, row in tables.csv_rows(table, _NEEDED):
         wave = root / row["file_name"]
         speaker = speaker_name(f"spk{row['original_speaker_id'].strip()}")
@@ -90,16 +90,16 @@ def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Uttera
     return utterances
 
 
-def _compare_durations(where: str, id: str, told: str, wave: Path, ledger: Ledger) -> None:
+def _compare_durations(where: str, id: str, duration: str, wave: Path, ledger: Ledger) -> None:
+    """Note a wave whose length is not that of the table."""
     try:
-        expected = float(told)
+        expected = float(duration)
     except ValueError as error:
-        raise ValueError(f"{where}: duration {told!r}; expected seconds, such as 1.25") from error
-    try:
-        seconds = audio.duration(wave)
-    except (FileNotFoundError, ValueError):
-        return  # whoever cuts the audio will say what is wrong with it
-    if abs(seconds - expected) > _TOLERANCE:
+        raise ValueError(
+            f"{where}: duration {duration!r}; expected seconds, such as 1.25"
+        ) from error
+    seconds = header_seconds(wave)
+    if seconds is not None and abs(seconds - expected) > _TOLERANCE:
         ledger.note(where, id, "other duration than told", f"{seconds:.3f} s, told {expected} s")
 
 

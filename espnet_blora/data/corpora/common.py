@@ -1,4 +1,4 @@
-"""What several corpora need: folders, options, sizes, letters, lengths, and checks of a copy."""
+"""Functions of several corpora: folders, options, sizes, letters, lengths, and checks of a copy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ def find_root(
 ) -> Path:
     """Return the first of `path/variant` that holds one of `marks`.
 
-    Marks and variants are relative paths or patterns, as for `Path.glob`; a pattern's matches are
-    tried sorted. A path that is itself named like a mark stands for its parent.
+    A path that is itself named like a mark stands for its parent.
+
+    Args:
+        path: The user's.
+        marks: Relative paths or patterns, as for `Path.glob`.
+        variants: The same; the matches of a pattern are tried in order of name.
+        hint: End of the error message.
 
     Raises:
         FileNotFoundError: No such folder; says what was looked for, and `hint`.
@@ -26,6 +31,7 @@ def find_root(
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory{hint and f'; {hint}'}")
+    # Where it may lie, best first.
     candidates: list[Path] = []
     for variant in variants:
         candidates += sorted(path.glob(variant)) if "*" in variant else [path / variant]
@@ -43,11 +49,16 @@ def find_root(
 
 
 def _holds(folder: Path, mark: str) -> bool:
+    """Tell whether a folder holds a path or pattern."""
     return any(folder.glob(mark)) if "*" in mark else (folder / mark).exists()
 
 
 def check_sets(corpus: str, names: Sequence[str], known: Collection[str]) -> None:
-    """Raise ValueError for a set that the corpus does not have."""
+    """Refuse sets that the corpus does not have.
+
+    Raises:
+        ValueError: There is such a set; names those that the corpus has.
+    """
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
             f"{corpus} has no set {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
@@ -55,11 +66,11 @@ def check_sets(corpus: str, names: Sequence[str], known: Collection[str]) -> Non
 
 
 class SetAbsentError(FileNotFoundError):
-    """A set that this copy of a corpus lacks altogether, which may be no fault."""
+    """A set that this copy of a corpus lacks altogether, which may be intended."""
 
 
-def present(place: Path, remedy: str) -> Path:
-    """Return the file or folder that a set begins with.
+def existing(place: Path, remedy: str) -> Path:
+    """Return the file or folder with which a set begins.
 
     Raises:
         SetAbsentError: It is not there; says the remedy.
@@ -88,9 +99,9 @@ def language_folder(root: Path, option: str, options: Mapping[str, str]) -> Path
 
 
 def keep(utterance: Utterance, ledger: Ledger) -> list[Utterance]:
-    """Return the utterance alone, or nothing if it has no text or no time, which is listed.
+    """Return the utterance alone, or nothing and a line of the ledger if it has no text or no time.
 
-    Whether its audio is there and can be read is found out, and reported, when it is cut.
+    Whether its audio is there and can be read turns out, and is reported, when it is cut.
     """
     start, end = utterance.start or 0.0, utterance.end
     if not utterance.text:
@@ -105,8 +116,14 @@ def keep(utterance: Utterance, ledger: Ledger) -> list[Utterance]:
 def part_size(value: str, total: int, option: str) -> int:
     """Return how many of `total` an option asks for.
 
-    `value`: a count (`"300"`), a percentage (`"5%"`) or a share (`"0.05"`). A share is
-    rounded down, but a share above 0 of a set that is not empty gives at least 1.
+    >>> part_size("5%", 2000, "valid"), part_size("0.001", 50, "valid"), part_size("7", 50, "valid")
+    (100, 1, 7)
+
+    Args:
+        value: A count (`"300"`), a percentage (`"5%"`) or a share (`"0.05"`). A share is rounded
+            down, but a share above 0 of a set that is not empty gives at least 1.
+        total: Size of the set.
+        option: Its name, for the message.
 
     Raises:
         ValueError: It is none of these, or nothing of `total` would be left; names the option.
@@ -131,7 +148,7 @@ def part_size(value: str, total: int, option: str) -> int:
 
 # Zero-width space: a blank, as scoring has it. Joiners (200C, 200D) belong to words and stay.
 _BLANKS = re.compile("[\\s\u200b]+")
-# Marks that are seen in no script: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
+# Marks that no script shows: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
 _UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\x00-\x08\x0e-\x1b\x7f]")
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._\-]+")
 _NOT_IN_SPEAKER = re.compile(r"[^A-Za-z0-9._]+")
@@ -146,8 +163,8 @@ _FULL_WIDTH = {
 def single_blanks(text: str) -> str:
     """Make each stretch of white space (no-break, zero-width, ideographic, ...) one blank.
 
-    Direction marks, byte order marks and control characters go; the joiners that Persian and Indic
-    words are written with stay. Kaldi's tools refuse text that holds other blanks.
+    Direction marks, byte order marks and control characters are removed; the joiners within Persian
+    and Indic words stay. Kaldi's tools refuse text that holds other blanks.
     """
     return _BLANKS.sub(" ", _UNSEEN.sub("", text)).strip()
 
@@ -160,8 +177,11 @@ def half_width(text: str) -> str:
 def speaker_name(*parts: str) -> str:
     """Join a speaker's name from ASCII letters, digits and `._`; anything else becomes `_`.
 
-    A name without `-` is what makes ids sort as speakers do, for `-` sorts before all of these:
-    `a-9` before `a_b-1`, as `a` before `a_b`.
+    Without `-` in the names, ids sort as speakers do, because `-` sorts before all of these
+    characters: `a-9` before `a_b-1`, as `a` before `a_b`.
+
+    >>> speaker_name("cmn-eng", "spk 7")
+    'cmn_eng_spk_7'
     """
     return "_".join(_NOT_IN_SPEAKER.sub("_", part) for part in parts)
 
@@ -172,11 +192,11 @@ def utterance_id(speaker: str, rest: str) -> str:
 
 
 def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]:
-    """Recordings by name without suffix, whatever the case of the suffix.
+    """Return recordings by name without suffix, whatever the case of the suffix.
 
     Of several with one name, the suffix named first wins, then the folder named first.
     """
-    found: dict[str, Path] = {}
+    recordings: dict[str, Path] = {}
     ranks: dict[str, tuple[int, int, str]] = {}
     for place, folder in enumerate(folders):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -184,13 +204,13 @@ def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]
             if suffix not in suffixes:
                 continue
             rank = (suffixes.index(suffix), place, path.name)
-            if path.stem not in found or rank < ranks[path.stem]:
-                found[path.stem], ranks[path.stem] = path, rank
-    return found
+            if path.stem not in recordings or rank < ranks[path.stem]:
+                recordings[path.stem], ranks[path.stem] = path, rank
+    return recordings
 
 
 def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
-    """The value of an option, the first of `allowed` unless the user gave one.
+    """Return the value of an option: the user's, or by default the first of `allowed`.
 
     Raises:
         ValueError: The value is not allowed; names those that are.
@@ -201,25 +221,25 @@ def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str
     return value
 
 
-def found_of(
-    found: int, expected: int | None, *, sure: bool = True
+def compare_counts(
+    count: int, expected: int | None, *, sure: bool = True
 ) -> tuple[str, str, bool | None]:
-    """Found and expected counts as `check_corpus` shows them, and whether they agree.
+    """Return found and expected counts as `check_corpus` shows them, and whether they agree.
 
     Where the expectation is not `sure` (second-hand, or made with other tools), another count is
-    no fault: None instead of False, unless there is nothing at all.
+    not a fault: None instead of False, unless there is nothing at all.
     """
     if expected is None:
-        return f"{found:,}", "-", None
-    agrees = found == expected
-    return f"{found:,}", f"{expected:,}", agrees if agrees or sure or not found else None
+        return f"{count:,}", "-", None
+    agrees = count == expected
+    return f"{count:,}", f"{expected:,}", agrees if agrees or sure or not count else None
 
 
 log = logging.getLogger(__name__)
 
 
 def positive_number(options: Mapping[str, str], name: str) -> float | None:
-    """The value of an option that is a number above 0, None where it was not given.
+    """Return the value of an option that is a number above 0, or None if it was not given.
 
     Raises:
         ValueError: The value is not a number above 0.
@@ -236,16 +256,16 @@ def positive_number(options: Mapping[str, str], name: str) -> float | None:
 
 
 def hash_order(name: str) -> bytes:
-    """A place in a fixed order that looks random, by the SHA-256 of a file's name."""
+    """Return the place of a name in a fixed order that looks random: its SHA-256."""
     return hashlib.sha256(name.encode()).digest()
 
 
 def header_seconds(path: Path) -> float | None:
-    """How long a recording lasts by its header, None where that cannot be read."""
+    """Return how long a recording lasts by its header, or None if that cannot be read."""
     try:
         return audio.duration(path)
     except (FileNotFoundError, ValueError):
-        return None  # whoever cuts the audio will say what is wrong with it
+        return None  # the cutting of the audio will say what is wrong with it
 
 
 def drop_long(
@@ -254,9 +274,9 @@ def drop_long(
     ledger: Ledger,
     seconds_of: Callable[[Path], float | None] = header_seconds,
 ) -> list[Utterance]:
-    """Return the utterances that last at most `longest` seconds; the others are listed.
+    """Return the utterances that last at most `longest` seconds; the ledger lists the others.
 
-    Those whose length nobody can tell are kept.
+    Those of unknown length are kept.
     """
     if longest is None:
         return list(utterances)
@@ -277,8 +297,8 @@ def draw_hours(
     """Return utterances of about `hours` hours, in the order of `hash_order` of their files.
 
     The first one that exceeds the limit is still taken; a smaller part is the beginning of a larger
-    one. All are returned, as they are, where there are no more. Those not drawn are counted
-    in one note: they are not lost but not asked for.
+    one. If there are not more, all are returned as they are. The ledger counts those that are not
+    drawn in one note, as they are not lost.
     """
     if hours is None:
         return list(utterances)
@@ -296,19 +316,16 @@ def draw_hours(
     return drawn
 
 
-Read = Callable[
-    [Path, list[str], Ledger, Mapping[str, str]],
-    dict[str, list[Utterance]],
-]
-
-
 def inspect_sets(
-    read: Read, sets: Mapping[str, Expected], root: Path, options: Mapping[str, str]
+    read: Callable[[Path, list[str], Ledger, Mapping[str, str]], dict[str, list[Utterance]]],
+    sets: Mapping[str, Expected],
+    root: Path,
+    options: Mapping[str, str],
 ) -> list[Item]:
-    """Read each set by itself and give a line for each; a set that is not there is no fault.
+    """Read each set by itself and return one item per set; an absent set is not a fault.
 
-    `ok` tells whether as many utterances can be used as were published, and is None where
-    nothing was; it is False for a set that cannot be read, and for a copy without any set.
+    `ok` tells whether as many utterances can be used as were published, and is None where nothing
+    was published; it is False for a set that cannot be read, and for a copy without any set.
     """
     items, there = [], 0
     for name, size in sets.items():
@@ -334,13 +351,14 @@ def inspect_sets(
 def _item(
     name: str, utterances: list[Utterance], ledger: Ledger, published: int | None, expected: str
 ) -> Item:
+    """Return the item of a set that could be read."""
     for utterance in utterances:
         if not utterance.audio.is_file():
             ledger.skip(utterance.where, utterance.id, "no audio", str(utterance.audio))
-    kept = len(utterances) - ledger.counts().get("no audio", 0)
-    found = f"{kept:,} utterances"
+    usable = len(utterances) - ledger.counts().get("no audio", 0)
+    text = f"{usable:,} utterances"
     for what, counts in (("left out", ledger.counts()), ("noted", ledger.note_counts())):
         if counts:
-            found += f"; {what}: " + ", ".join(f"{reason} {n}" for reason, n in counts.items())
-    ok = None if published is None else kept == published
-    return Item(name, found, expected, ok if kept else False)
+            text += f"; {what}: " + ", ".join(f"{reason} {n}" for reason, n in counts.items())
+    ok = None if published is None else usable == published
+    return Item(name, text, expected, ok if usable else False)

@@ -2,28 +2,26 @@
 
 Layout: `cv-corpus-<version>-<date>/<locale>/{train,dev,test,validated}.tsv` and `clips/`.
 Columns are found by the header's names, because releases 13 and 17 inserted some; fields are never
-quoted, for sentences hold single quotation marks. The splits change with every release: name the
+quoted, as sentences hold single quotation marks. The splits change with every release: name the
 release beside every figure.
 
-One locale is read at a time (option `locale`); its name belongs into that of the data directory,
+One locale is read at a time (option `locale`); its name is part of the data directory's,
 `commonvoice_zh-CN_test`. Sentences are kept as they are: case, punctuation, diacritics.
 
-`train` is `train.tsv`; with `train=validated` it is all of `validated.tsv` that is neither
-in `dev.tsv` nor in `test.tsv`, as in ESPnet's recipe. `subset=cl_masr` takes CL-MASR's part
-of each set (`espnet_blora.data.corpora.commonvoice_subset`). `max_seconds` leaves out what
-lasts longer, of every set, after CL-MASR's part was drawn, as its programs do (10 s).
+`train` is `train.tsv`; with `train=validated` it is all of `validated.tsv` that is neither in
+`dev.tsv` nor in `test.tsv`, as in ESPnet's recipe. `max_seconds` leaves out longer clips of every
+set, after CL-MASR's part was drawn, as its programs do (10 s).
 
-CL-MASR's part of a Common Voice set: 10 h to train on, 1 h each to validate and test.
-
+`subset=cl_masr` takes CL-MASR's part of each set: 10 h to train on, 1 h each to validate and test.
 CL-MASR (speechbrain/benchmarks; Common Voice 13) walks through a fixed list of row numbers, which
-it fetches as `random_idxes.txt`, one number (from 0) a line, and takes rows while their total is
-no longer than 36,000, 3,600 and 3,600 s for train, dev and test; numbers beyond the table are
+it fetches as `random_idxes.txt`, one number (from 0) per line, and takes rows while their total is
+no longer than 36,000, 3,600 and 3,600 s for train, dev and test. Numbers beyond the table are
 passed over, and the row that exceeds the limit still counts. Sentences then lose commas, quotation
 marks and apostrophes, `$` becomes `S`, and those that are empty or longer than 200 characters
 are dropped.
 
 Give the list as option `random_idxes=FILE`. Without it rows are ordered by the SHA-256 of their
-clips' names: as fixed and as random, but **not the rows of CL-MASR**; every set is noted as such.
+clips' names: as fixed and as random, but **not the rows of CL-MASR**; a note says so for every set.
 
 CL-MASR's text lacks apostrophes, which scoring cannot bring back: `text=corpus` keeps the
 sentences of the same rows as they are.
@@ -42,6 +40,7 @@ from espnet_blora.data.corpora.common import (
     check_sets,
     choice,
     drop_long,
+    existing,
     find_root,
     hash_order,
     header_seconds,
@@ -49,7 +48,6 @@ from espnet_blora.data.corpora.common import (
     keep,
     language_folder,
     positive_number,
-    present,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -69,7 +67,7 @@ _CL_MASR_OPTIONS = {
 _SECONDS = {"train": 36000.0, "dev": 3600.0, "test": 3600.0}
 _LONGEST = 200  # characters
 _CLEANING = str.maketrans({**dict.fromkeys(",'’`", " "), '"': "", "$": "S"})
-NOT_THEIRS = "not CL-MASR's rows: random_idxes=FILE was not given"
+OTHER_ROWS = "not CL-MASR's rows: random_idxes=FILE was not given"
 
 
 def draw_cl_masr(
@@ -79,25 +77,25 @@ def draw_cl_masr(
     options: Mapping[str, str],
     ledger: Ledger,
 ) -> list[tables.Row]:
-    """Return the rows of a set that belong to the part, in the order they are drawn in.
+    """Return the rows of a set that belong to CL-MASR's part, in the order of the draw.
 
-    Rows whose cleaned sentence is empty or too long are listed in the ledger, as are clips whose
-    length nobody tells (these count as 0 s).
+    Rows whose cleaned sentence is empty or too long are listed in the ledger, as are clips of
+    unknown length (these count as 0 s).
 
     Raises:
         FileNotFoundError: A file is not there.
         ValueError: The list or an option is malformed.
     """
     limit = _limit(name, options)
-    as_theirs = choice(options, "text", ("cl_masr", "corpus")) == "cl_masr"
-    told = told_durations(folder)
+    cleaning = choice(options, "text", ("cl_masr", "corpus")) == "cl_masr"
+    durations = listed_durations(folder)
     kept, total = [], 0.0
     for row in _in_order(rows, folder / f"{name}.tsv", options.get("random_idxes"), ledger):
         if total > limit:
             break
         where, fields = row
         clip = fields["path"]
-        seconds = told.get(clip)
+        seconds = durations.get(clip)
         if seconds is None:
             seconds = _look(where, folder / "clips" / clip, ledger)
         total += seconds
@@ -107,12 +105,12 @@ def draw_cl_masr(
         elif len(cleaned) > _LONGEST:
             ledger.skip(where, Path(clip).stem, f"longer than {_LONGEST} characters")
         else:
-            kept.append(tables.Row(where, fields | {"sentence": cleaned}) if as_theirs else row)
+            kept.append(tables.Row(where, fields | {"sentence": cleaned}) if cleaning else row)
     return kept
 
 
 def _limit(name: str, options: Mapping[str, str]) -> float:
-    """Seconds of a set."""
+    """Return the seconds of a set."""
     hours = positive_number(options, "hours") if name == "train" else None
     return _SECONDS[name] if hours is None else hours * 3600
 
@@ -120,15 +118,21 @@ def _limit(name: str, options: Mapping[str, str]) -> float:
 def _in_order(
     rows: Sequence[tables.Row], table: Path, indices: str | None, ledger: Ledger
 ) -> Iterator[tables.Row]:
+    """Yield the rows in the order of the draw: the list's, or one by hash."""
     if indices:
         yield from _listed(rows, table, Path(indices))
         return
-    log.warning(f"{table}: {NOT_THEIRS}; figures do not compare with the published ones")
-    ledger.note(str(table), "", NOT_THEIRS)
+    log.warning(f"{table}: {OTHER_ROWS}; figures do not compare with the published ones")
+    ledger.note(str(table), "", OTHER_ROWS)
     yield from sorted(rows, key=lambda row: hash_order(row.fields["path"]))
 
 
 def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[tables.Row]:
+    """Yield rows by the list of their numbers, as long as it has some and rows are left.
+
+    Raises:
+        ValueError: The list is malformed, holds a number twice, or ends too early.
+    """
     taken = set()
     for number, line in tables.lines(indices):
         if not line.strip().isdecimal():
@@ -147,8 +151,8 @@ def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[
     )
 
 
-def told_durations(folder: Path) -> dict[str, float]:
-    """Seconds of every clip by `clip_durations.tsv`, which releases from 16.1 on have."""
+def listed_durations(folder: Path) -> dict[str, float]:
+    """Return the seconds of every clip by `clip_durations.tsv`; releases from 16.1 on have it."""
     table = folder / "clip_durations.tsv"
     if not table.is_file():
         return {}
@@ -156,14 +160,16 @@ def told_durations(folder: Path) -> dict[str, float]:
 
 
 def _durations(rows: Iterable[tables.Row]) -> Iterator[tuple[str, float]]:
+    """Yield clip and seconds of the rows of `clip_durations.tsv`."""
     for where, row in rows:
-        told = row["duration[ms]"]
-        if not told.strip().isdecimal():
-            raise ValueError(f"{where}: duration {told!r}; expected milliseconds")
-        yield row["clip"], int(told) / 1000
+        duration = row["duration[ms]"]
+        if not duration.strip().isdecimal():
+            raise ValueError(f"{where}: duration {duration!r}; expected milliseconds")
+        yield row["clip"], int(duration) / 1000
 
 
 def _look(where: str, clip: Path, ledger: Ledger) -> float:
+    """Return the seconds of a clip by its header; 0 and a note if that cannot be read."""
     try:
         return audio.duration(clip)
     except (FileNotFoundError, ValueError) as error:
@@ -217,7 +223,7 @@ def read(
     validated = choice(options, "train", ("train", "validated")) == "validated"
     subset = choice(options, "subset", ("all", "cl_masr")) == "cl_masr"
     longest = positive_number(options, "max_seconds")
-    told = told_durations(folder) if longest else {}
+    durations = listed_durations(folder) if longest else {}
     read_sets = {}
     for name in names:
         rows = list(_rows(folder, name, validated))
@@ -225,17 +231,18 @@ def read(
             rows = draw_cl_masr(rows, name, folder, options, ledger)
         utterances = _utterances(rows, folder / "clips", language, ledger)
         read_sets[name] = drop_long(
-            utterances, longest, ledger, lambda p: told.get(p.name) or header_seconds(p)
+            utterances, longest, ledger, lambda p: durations.get(p.name) or header_seconds(p)
         )
     return read_sets
 
 
 def _table(folder: Path, name: str) -> Iterable[tables.Row]:
-    table = present(folder / f"{name}.tsv", "fetch the whole archive of the locale")
+    table = existing(folder / f"{name}.tsv", "fetch the whole archive of the locale")
     return tables.tsv(table, _NEEDED)
 
 
 def _rows(folder: Path, name: str, validated: bool) -> Iterator[tables.Row]:
+    """Yield the rows of a set; `train` may be all of `validated` that is in no other set."""
     if name != "train" or not validated:
         yield from _table(folder, name)
         return

@@ -1,22 +1,21 @@
 """CS-FLEURS: code-switched sentences in 113 language pairs, read or synthesised.
 
 Layout: folders with a `metadata.jsonl` and an `audio` folder, `read/test`, `xtts/train` and
-others; a set is named after its folder, `read_test`. Folders are found by walking, so those that
-a copy has and this module does not know can be read too.
+others; a set is named after its folder, `read_test`. All folders of a copy are searched, so sets
+that this module does not know can be read too.
 
 A pair (`ara-eng`) names the language of the sentence, then the one that is switched to; Whisper's
 prompt is the first. Utterances whose first language Whisper lacks are left out and listed. Option
-`pair` takes one pair; its name then belongs into that of the data directory,
+`pair` takes one pair; its name is then part of the data directory's,
 `cs_fleurs_ara-eng_read_test`.
 
-`train` and `valid` are `xtts_train`, the only set to train on, divided by the utterances'
-`id` (option `valid`: how many ids, by default 5 %; which ones is settled by their SHA-256), so
-that what is read in several pairs under one id is on one side. `test` is `read_test`.
+`train` and `valid` are `xtts_train`, the only set to train on, divided by the utterances' `id`
+(option `valid`: how many ids, by default 5 %; their SHA-256 decides which ones), so that a sentence
+that is read in several pairs under one id is on one side. `test` is `read_test`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from espnet_blora.data.corpora.common import (
     SetAbsentError,
     check_sets,
     find_root,
+    hash_order,
     inspect_sets,
     keep,
     part_size,
@@ -60,12 +60,12 @@ def find(path: Path) -> Path:
 
 def folders(root: Path) -> dict[str, Path]:
     """Return the folder of every set below `root`, sorted: `read/test` is `read_test`."""
-    found = {}
+    places = {}
     for folder, below, files in root.walk():
         below[:] = [name for name in below if name != "audio" and not name.startswith(".")]
         if _TABLE in files:
-            found["_".join(folder.relative_to(root).parts) or "all"] = folder
-    return dict(sorted(found.items()))
+            places["_".join(folder.relative_to(root).parts) or "all"] = folder
+    return dict(sorted(places.items()))
 
 
 def read(
@@ -88,6 +88,7 @@ def read(
 def _read_named(
     root: Path, places: Mapping[str, Path], name: str, ledger: Ledger, options: Mapping[str, str]
 ) -> list[Utterance]:
+    """Read one set; `train` and `valid` are parts of another."""
     source = _OWN.get(name, name)
     if source not in places:
         raise SetAbsentError(
@@ -96,13 +97,16 @@ def _read_named(
     keyed = _read_set(places[source], options.get("pair"), ledger)
     if name not in ("train", "valid"):
         return [utterance for _, utterance in keyed]
-    ids = sorted({key for key, _ in keyed}, key=lambda k: hashlib.sha256(k.encode()).digest())
+    ids = sorted({key for key, _ in keyed}, key=hash_order)
     held_out = set(ids[: part_size(options.get("valid", "5%"), len(ids), "option valid")])
     return [utterance for key, utterance in keyed if (key in held_out) == (name == "valid")]
 
 
-def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[tuple[str, Utterance]]:
-    """Read a folder's utterances with their ids in the table, which pairs may share."""
+def _read_set(folder: Path, only: str | None, ledger: Ledger) -> list[tuple[str, Utterance]]:
+    """Read a folder's utterances, of `only` one pair, with their ids in the table.
+
+    Several pairs may share an id.
+    """
     utterances = []
     pairs = set()
     for where, entry in tables.json_lines(folder / _TABLE, _NEEDED):
@@ -111,7 +115,7 @@ def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[tuple[st
         if not (first and dash and second):
             raise ValueError(f"{where}: language {pair!r}; expected a pair such as ara-eng")
         pairs.add(pair)
-        if wanted and pair != wanted:
+        if only and pair != only:
             continue
         wave = folder / entry["file_name"]
         speaker = speaker_name(pair, entry["speaker"])
@@ -123,15 +127,15 @@ def _read_set(folder: Path, wanted: str | None, ledger: Ledger) -> list[tuple[st
             continue
         utterance = Utterance(id, speaker, language, text, wave, where=where)
         utterances += [(entry["id"], kept) for kept in keep(utterance, ledger)]
-    if wanted and wanted not in pairs:
+    if only and only not in pairs:
         raise ValueError(
-            f"{folder}: no pair {wanted!r}; there are: {', '.join(sorted(pairs)) or 'none'}"
+            f"{folder}: no pair {only!r}; there are: {', '.join(sorted(pairs)) or 'none'}"
         )
     return utterances
 
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
-    """Count what can be used of each set that is known or there."""
+    """Count the usable utterances of each set that is known or there."""
     return inspect_sets(
         read,
         {**_SETS, **{name: Expected() for name in folders(root) if name not in _SETS}},

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_blora.data.corpora import fisher_split, fisher_text
-from espnet_blora.data.corpora.common import by_stem, check_sets, found_of, speaker_name
+from espnet_blora.data.corpora.common import by_stem, check_sets, compare_counts, speaker_name
 from espnet_blora.data.corpora.fisher_split import EVALUATION, PARTS, Draw, Entry, Line
 from espnet_blora.data.corpora.tables import lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
@@ -374,9 +374,9 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     calls = Calls(root, ledger)
     both = calls.transcripts.keys() & calls.speech.keys()
     items = [
-        Item("transcripts (.tdf)", *found_of(len(calls.transcripts), _CALLS)),
-        Item("recordings (.sph)", *found_of(len(calls.speech), _CALLS)),
-        Item("calls with both", *found_of(len(both), _CALLS)),
+        Item("transcripts (.tdf)", *compare_counts(len(calls.transcripts), _CALLS)),
+        Item("recordings (.sph)", *compare_counts(len(calls.speech), _CALLS)),
+        Item("calls with both", *compare_counts(len(both), _CALLS)),
     ]
     try:
         _, places = _select(root, list(SETS), calls, ledger, options)
@@ -384,7 +384,7 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
         return [*items, Item("sets", f"cannot be made: {error}", "mapping files", False)]
     for name, size in SETS.items():
         sure = name in PARTS  # the others depend on reading tags as somebody else's tools did
-        found = found_of(len(places[name]), size.utterances, sure=sure)
+        found = compare_counts(len(places[name]), size.utterances, sure=sure)
         items.append(Item(f"{name} lines", *found))
     for what, count in ledger.note_counts().items():
         items.append(Item(what, f"{count:,}", "-", None))

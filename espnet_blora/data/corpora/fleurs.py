@@ -5,22 +5,21 @@ Layout: `data/<lang>/{train,dev,test}.tsv` without header, and the waves in
 unpacked (option `unpack=DIR` where the copy cannot be written to).
 
 The first field is the number of a *sentence*, shared by up to three recordings; the wave's name is
-the unique key. Nobody says who speaks: every recording is a speaker of its own, and its id is
-`<wave>-<sentence>`. Some recordings break off within a second although the text is whole:
-`train` goes without them, `dev` and `test` keep and note them, as they count in everybody's
-figures (option `truncated=skip|keep` for all sets).
+the unique key. Speakers are not named: every recording counts as a speaker of its own, and its id
+is `<wave>-<sentence>`. Some recordings break off within a second although the text is complete.
+`train` leaves them out; `dev` and `test` keep and note them, as they count in everybody's figures
+(option `truncated=skip|keep` for all sets).
 
 Text is the raw transcription, with case and punctuation as Whisper writes them;
-`text=normalised` takes the other. Odd blanks become plain ones.
+`text=normalised` takes the normalised one. Odd blanks become plain ones.
 
-`max_seconds` leaves out what lasts longer, `hours` and `test_hours` take a part of `train`
-and of `dev` and `test`: DAMA (arXiv 2602.01008) has 30 s, 10 h and 1 h. Which recordings it
-took is not known; here their order is fixed by their names.
+`max_seconds` leaves out longer recordings, `hours` and `test_hours` take a part of `train`, and of
+`dev` and `test`: DAMA (arXiv 2602.01008) has 30 s, 10 h and 1 h. Which recordings it took is not
+known; here their order is fixed by their names.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tarfile
 import zlib
@@ -28,19 +27,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from espnet_blora.data import audio
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
     choice,
     draw_hours,
     drop_long,
+    existing,
     find_root,
+    header_seconds,
     inspect_sets,
     keep,
     language_folder,
     positive_number,
-    present,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -48,6 +47,7 @@ from espnet_blora.data.corpora.common import (
 from espnet_blora.data.corpora.languages import prompt_code
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.text.tokens import mixed_tokens, unspaced
+from espnet_blora.utils import atomic
 
 _SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
 _COLUMNS = (
@@ -60,7 +60,7 @@ _COLUMNS = (
     "gender",
 )
 _TEXTS = {"raw": "raw transcription", "normalised": "transcription"}
-_SHORT, _WORDS = 1.0, 5  # more words (or Han characters) than this in less than so many seconds
+_SHORT, _WORDS = 1.0, 5  # a recording below so many seconds with more words (or Han) breaks off
 
 
 def find(path: Path) -> Path:
@@ -77,8 +77,9 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read sets of one language (option `lang`) in the order of their tables.
 
-    Left out and listed: rows without text, a wave that is listed again, (`train`) truncated
-    recordings, and those longer than option `max_seconds`.
+    Waves that are still packed are unpacked first. Left out and listed: rows without text, a wave
+    that is listed again, (`train`) truncated recordings, and those longer than option
+    `max_seconds`.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -99,13 +100,14 @@ def _read(
     folder = language_folder(root, "lang", options)
     language = prompt_code(folder.name, options.get("language"))
     column = _TEXTS[choice(options, "text", tuple(_TEXTS))]
+    # Options of the user.
     truncated = choice(options, "truncated", ("by set", "skip", "keep"))
     longest = positive_number(options, "max_seconds")
     hours = {name: positive_number(options, "test_hours") for name in _SETS}
     hours["train"] = positive_number(options, "hours")
     read_sets = {}
     for name in names:
-        table = present(folder / f"{name}.tsv", "fetch it beside the others")
+        table = existing(folder / f"{name}.tsv", "fetch it beside the others")
         waves = _waves(folder, name, options, unpack)
         skip = truncated == "skip" or (truncated == "by set" and name == "train")
         utterances = _utterances(table, waves, language, column, skip, ledger)
@@ -136,12 +138,10 @@ def _utterances(
 
 
 def _truncated(utterance: Utterance, skip: bool, ledger: Ledger) -> bool:
+    """Tell whether a recording breaks off, and list it as skipped or noted."""
     text = utterance.text
-    try:
-        seconds = audio.duration(utterance.audio)
-    except (FileNotFoundError, ValueError):
-        return False  # whoever cuts the audio will say what is wrong with it
-    if seconds >= _SHORT or len(mixed_tokens(text)) <= _WORDS:
+    seconds = header_seconds(utterance.audio)
+    if seconds is None or seconds >= _SHORT or len(mixed_tokens(text)) <= _WORDS:
         return False
     record = ledger.skip if skip else ledger.note
     record(utterance.where, utterance.id, "truncated recording", f"{seconds:.2f} s for {text!r}")
@@ -149,7 +149,7 @@ def _truncated(utterance: Utterance, skip: bool, ledger: Ledger) -> bool:
 
 
 def _waves(folder: Path, name: str, options: Mapping[str, str], unpack: bool) -> Path:
-    """Return the folder of a set's waves, unpacking them first where need be."""
+    """Return the folder of a set's waves; packed ones are unpacked first."""
     beside = folder / "audio" / name
     if beside.is_dir():
         return beside
@@ -170,17 +170,14 @@ def _unpack(archive: Path, target: Path) -> None:
     Only plain files are taken, by the last part of their names, so that nothing in an archive can
     write elsewhere.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
-        with tarfile.open(archive, "r|gz") as packed:
+        with atomic.new_folder(target) as part, tarfile.open(archive, "r|gz") as packed:
             for member in packed:
                 content = packed.extractfile(member) if member.isreg() else None
                 name = Path(member.name).name
                 if content is not None and name.lower().endswith(".wav"):
                     with (part / name).open("wb") as wave:
                         shutil.copyfileobj(content, wave)
-        os.replace(part, target)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive}: damaged archive ({error}); fetch it again") from error
     except OSError as error:
@@ -188,8 +185,6 @@ def _unpack(archive: Path, target: Path) -> None:
             f"{archive}: could not be unpacked into {target}: {error}; give a folder that can be "
             "written to, with room for the waves, as option unpack=DIR"
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 CORPUS = Corpus(

@@ -29,18 +29,21 @@ WHISPER_CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES.values()))
 
 
 def whisper_code(tag: str) -> str | None:
-    """Return Whisper's code for a language tag, or None where Whisper has no such language.
+    """Return Whisper's code for a language tag, or None if Whisper has no such language.
+
+    >>> [whisper_code(tag) for tag in ("ara", "zh-CN", "cmn_hans_cn", "zh-HK", "rw")]
+    ['ar', 'zh', 'zh', 'yue', None]
 
     Takes ISO 639-1 and 639-3 (`ar`, `ara`), Common Voice's locales (`zh-CN`) and FLEURS's
-    (`cmn_hans_cn`): what follows the language is looked at for Hong Kong's Chinese only.
-    `yue` is known to large-v3 and large-v3-turbo alone.
+    (`cmn_hans_cn`). The region matters for Hong Kong's Chinese alone. Only large-v3 and
+    large-v3-turbo know `yue`.
     """
     tag = tag.strip().lower().replace("_", "-")
     return _REGIONAL.get(tag) or _CODES.get(tag.partition("-")[0])
 
 
 def prompt_code(tag: str, given: str | None = None) -> str:
-    """Return the code a corpus of that tag is prompted with: `given` by the user, or Whisper's.
+    """Return the code of the prompt for a corpus of that tag: the user's `given`, or Whisper's.
 
     Raises:
         ValueError: Whisper lacks the language and none is given, or the code is malformed.

@@ -1,11 +1,11 @@
-"""LibriSpeech: read English books, 16 kHz; here to see what was forgotten of English.
+"""LibriSpeech: read English books, 16 kHz; a retention set of English.
 
 Layout: `LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt` with the FLAC
 files beside it. The set `test_clean` is the subset `test-clean`. Ids are the corpus's own;
 the speaker is the reader (ESPnet's recipe takes reader and chapter).
 
-Transcripts are in capitals without punctuation, which Whisper never writes; they are made lower
-case. Scoring does not tell case apart, so figures stay comparable.
+Transcripts are in capitals without punctuation, as Whisper never writes; they become lower case.
+Scoring ignores case, so figures stay comparable.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
+    existing,
     find_root,
     inspect_sets,
     keep,
-    present,
     single_blanks,
 )
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
@@ -64,7 +64,7 @@ def read(
 
 def _read_set(folder: Path, ledger: Ledger) -> list[Utterance]:
     utterances = []
-    chapters = sorted(present(folder, f"unpack {folder.name}.tar.gz").glob("*/*/"))
+    chapters = sorted(existing(folder, f"unpack {folder.name}.tar.gz").glob("*/*/"))
     if not chapters:
         raise FileNotFoundError(f"{folder}: holds no <speaker>/<chapter> folders")
     for chapter in chapters:

@@ -1,14 +1,13 @@
-"""MGB-2: Arabic broadcasts of Al Jazeera, 1,200 h; here to see what was forgotten of Arabic.
+"""MGB-2: Arabic broadcasts of Al Jazeera, 1,200 h; a retention set of Arabic.
 
 Layout: `{dev,test}/` with `wav.scp` (paths relative to it), `segments.non_overlap_speech` and
 `text.non_overlap_speech` in Buckwalter's transliteration; `train/wav` and
 `train/xml/utf8/*.xml` with segments that an aligner matched to the captions. Segments whose word
 matching error rate is above `wmer` (80) are not trained on, as in Kaldi's recipe.
 
-Text is in Arabic letters, diacritics and all (scoring may take them off); a word of the evaluation
-sets with letters that Buckwalter's table lacks is left as it is and noted.
-
-Buckwalter's transliteration of Arabic, in which MGB-2's evaluation sets are written."""
+Text is in Arabic letters with diacritics (scoring can remove them); a word of the evaluation sets
+with letters that Buckwalter's table lacks is left as it is and noted.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +20,10 @@ from pathlib import Path
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
+    existing,
     find_root,
     inspect_sets,
     keep,
-    present,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -92,7 +91,7 @@ def to_arabic(text: str) -> tuple[str, list[str]]:
     """Return the text in Arabic letters, and the words that were left as they are.
 
     A word with a Latin letter that the table lacks (`facebook`: c and e) cannot be Arabic and is
-    left; what the table lacks otherwise (digits, punctuation) stays where it is.
+    left as it is; other characters that the table lacks (digits, punctuation) stay.
     """
     words, left = [], []
     for word in text.split(" "):
@@ -136,7 +135,7 @@ def read(
     most = _number(options.get("wmer", str(_WMER)), "option wmer")
     read_sets = {}
     for name in names:
-        folder = present(root / name, "unpack the whole of MGB-2")
+        folder = existing(root / name, "unpack the whole of MGB-2")
         if name == "train":
             read_sets[name] = list(_train(folder, most, ledger))
         else:
@@ -145,6 +144,7 @@ def read(
 
 
 def _number(value: str, where: str) -> float:
+    """Return a finite number from 0 on, or raise ValueError with `where`."""
     try:
         number = float(value)
     except ValueError:
@@ -155,6 +155,8 @@ def _number(value: str, where: str) -> float:
 
 
 def _evaluation(folder: Path, ledger: Ledger) -> Iterator[Utterance]:
+    """Yield the utterances of `dev` or `test`."""
+    # Recordings, and the stretches of them that were transcribed.
     recordings = {
         recording: _recording(folder, place)
         for _, recording, place in tables.keyed(folder / "wav.scp")
@@ -166,7 +168,8 @@ def _evaluation(folder: Path, ledger: Ledger) -> Iterator[Utterance]:
             raise ValueError(
                 f"{where}: {value!r}; expected '<recording of wav.scp> <start s> <end s>'"
             )
-        segments[key] = (fields[0], *(_number(f, where) for f in fields[1:]))
+        segments[key] = (fields[0], _number(fields[1], where), _number(fields[2], where))
+    # Texts of these stretches.
     for where, key, raw in tables.keyed(folder / "text.non_overlap_speech"):
         speaker, id = _names(key)
         text, left = to_arabic(single_blanks(raw))
@@ -187,7 +190,7 @@ def _recording(folder: Path, place: str) -> Path:
 
 
 def _names(key: str) -> tuple[str, str]:
-    """Speaker and utterance id: of `<recording>_<speaker>_<rest>` the first two fields speak."""
+    """Return speaker and utterance id; the speaker is `<recording>_<speaker>` of `key`."""
     fields = key.split("_")
     speaker, rest = fields[:2], fields[2:]
     if not rest:
@@ -197,9 +200,11 @@ def _names(key: str) -> tuple[str, str]:
 
 
 def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
+    """Yield the utterances of `train` whose word matching error rate is at most `most`."""
     files = sorted((folder / "xml" / "utf8").glob("*.xml"))
     if not files:
         raise FileNotFoundError(f"{folder / 'xml' / 'utf8'}: holds no *.xml; unpack train again")
+    # The same stretch may be listed twice in a file.
     for file in files:
         ids: Counter[str] = Counter()
         for segment in _segments(file):
@@ -226,6 +231,7 @@ def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
 
 
 def _segments(file: Path) -> Iterator[ET.Element]:
+    """Yield the segments of an XML file."""
     try:
         yield from ET.parse(file).getroot().iter("segment")
     except ET.ParseError as error:
@@ -234,7 +240,7 @@ def _segments(file: Path) -> Iterator[ET.Element]:
 
 
 def _train_names(who: str, recording: str, start: float, end: float) -> tuple[str, str]:
-    """Speaker `<recording>_speaker4` of `..._speaker4_align`, and the id with times in cs."""
+    """Return `<recording>_speaker4` of `..._speaker4_align`, and an id with times in cs."""
     number = who.partition("speaker")[2].partition("_")[0]
     speaker = speaker_name(recording, f"speaker{number or 'unknown'}")
     return speaker, utterance_id(speaker, f"{round(start * 100):07d}-{round(end * 100):07d}")

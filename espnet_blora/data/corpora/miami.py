@@ -37,8 +37,8 @@ from typing import NamedTuple
 from espnet_blora.data.corpora.common import (
     by_stem,
     check_sets,
+    compare_counts,
     find_root,
-    found_of,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -411,8 +411,8 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     transcripts, recordings = _transcripts(root), _recordings(root)
     both = len(transcripts.keys() & recordings.keys())
     items = [
-        Item("conversations (.cha)", *found_of(len(transcripts), _CONVERSATIONS)),
-        Item("recordings of them", *found_of(both, len(transcripts))),
+        Item("conversations (.cha)", *compare_counts(len(transcripts), _CONVERSATIONS)),
+        Item("recordings of them", *compare_counts(both, len(transcripts))),
     ]
     ledger = Ledger()
     places = _places(root, ledger, options)
@@ -425,7 +425,7 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     for name, size in SETS.items():
         sure = "miami_mapping" in options  # without it, close to the published sets, but not they
         items.append(
-            Item(f"{name} utterances", *found_of(counts[name], size.utterances, sure=sure))
+            Item(f"{name} utterances", *compare_counts(counts[name], size.utterances, sure=sure))
         )
     for reason, count in ledger.counts().items():
         items.append(Item(f"in no set: {reason}", f"{count:,}", "-", None))

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from espnet_blora.data import audio
 from espnet_blora.data.corpora import seame_split as official
 from espnet_blora.data.corpora import tables
-from espnet_blora.data.corpora.common import check_sets, choice, found_of
+from espnet_blora.data.corpora.common import check_sets, choice, compare_counts
 from espnet_blora.data.corpora.seame_text import NOISE_STYLES, clean
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 
@@ -382,7 +382,7 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     for name, test in split.tests.items():
         found, _ = official.match(test, spans)
         size, hours = _SIZES[name].utterances, _SIZES[name].hours
-        got, expected, ok = found_of(len(found), size)
+        got, expected, ok = compare_counts(len(found), size)
         items.append(Item(f"{name}: utterances found", got, expected, ok))
         seconds = sum(spans[r][i][1] - spans[r][i][0] for r, i in found.values()) / 100
         close = abs(seconds / 3600 - hours) < 0.02

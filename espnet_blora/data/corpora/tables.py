@@ -1,8 +1,8 @@
-"""Tables of a corpus, row by row, each with the place it stands at (`file:line`).
+"""Tables of a corpus, row by row, each row with its place (`file:line`).
 
 All are UTF-8. A byte order mark at the beginning and a carriage return at a line's end, which
-editors leave behind, are taken off; a line of blanks alone is passed over. Whatever else is wrong
-with a row is an error that names the line, for a shifted column would train on the wrong text.
+editors leave behind, are taken off; a line of blanks alone is passed over. Anything else that is
+wrong with a row is an error that names the line, as a shifted column would train on wrong text.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """One row: where it stands, and its fields by the column's name."""
+    """One row: its place, and its fields by the column's name."""
 
     where: str
     fields: dict[str, str]
 
 
 class Keyed(NamedTuple):
-    """One line `<key> <value>`: where it stands, its key, and the rest of the line."""
+    """One line `<key> <value>`: its place, its key, and the rest of the line."""
 
     where: str
     key: str
@@ -79,8 +79,10 @@ def tsv(
 ) -> Iterator[Row]:
     """Yield the rows of a table whose fields are separated by TABs and never quoted.
 
-    `columns` names the fields of a table without a header; otherwise the first line does, in
-    any order, and must hold those `needed`.
+    Args:
+        path: The table.
+        needed: Columns that the header must have, in any order.
+        columns: Names of the fields of a table without a header.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -99,7 +101,7 @@ def tsv(
 def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a table of comma-separated values with a header line (RFC 4180 quotes).
 
-    A quoted field may hold commas and line breaks; `where` is the line its row begins on.
+    A quoted field may hold commas and line breaks; the place of a row is its first line.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -122,7 +124,7 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where and what of each line, one JSON object a line; `needed` keys hold strings.
+    """Yield place and content of each line, one JSON object per line; `needed` keys hold strings.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -148,6 +150,7 @@ def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, d
 
 
 def _header(where: str, columns: list[str], needed: Sequence[str]) -> list[str]:
+    """Return the names of the columns; ValueError if one is absent or there twice."""
     columns = [column.strip() for column in columns]
     if absent := [name for name in needed if name not in columns]:
         raise ValueError(
@@ -159,6 +162,7 @@ def _header(where: str, columns: list[str], needed: Sequence[str]) -> list[str]:
 
 
 def _named(where: str, columns: Sequence[str], fields: list[str]) -> dict[str, str]:
+    """Return the fields of a row by column; ValueError for another number of fields."""
     if len(fields) != len(columns):
         raise ValueError(
             f"{where}: {len(fields)} fields, expected {len(columns)} ({', '.join(columns)}); is "

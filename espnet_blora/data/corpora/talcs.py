@@ -1,12 +1,12 @@
 """TALCS: Mandarin-English lessons of online teaching, 587 h at 16 kHz.
 
 Layout: `TALCS_corpus/{train_set,dev_set,test_set}/label.txt` with lines `<stem> <text>`, and
-`wav/<stem>.wav` beside it. Nobody says who speaks: every recording is a speaker of its own, so no
-figure by speaker means anything here.
+`wav/<stem>.wav` beside it. Speakers are not named: every recording counts as a speaker of its own,
+so figures per speaker mean nothing here.
 
-English is in capitals throughout, which is no information and nothing that Whisper writes; it is
-made lower case (`THIS ONE` -> `this one`; `PPT` too). Full-width letters become ASCII ones.
-Scoring does not tell case or width apart, so figures stay comparable; `case=corpus` keeps both.
+English is in capitals throughout. This carries no information, and Whisper does not write so; it
+becomes lower case (`THIS ONE` -> `this one`; `PPT` too). Full-width letters become ASCII ones.
+Scoring ignores case and width, so figures stay comparable; `case=corpus` keeps both.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     check_sets,
     choice,
+    existing,
     find_root,
     half_width,
     inspect_sets,
     keep,
-    present,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -41,7 +41,7 @@ def find(path: Path) -> Path:
 
 
 def clean(text: str, case: str = "lower") -> str:
-    """Bring a transcript to what Whisper writes; `case`: `"lower"` or `"corpus"`."""
+    """Return a transcript as Whisper writes text; `case` is `"lower"` or `"corpus"`."""
     if case == "lower":
         text = half_width(text).lower()
     return unspaced(single_blanks(text))
@@ -63,7 +63,7 @@ def read(
 
 def _read_set(folder: Path, ledger: Ledger, case: str) -> list[Utterance]:
     utterances = []
-    present(folder, "unpack the whole TALCS_corpus")
+    existing(folder, "unpack the whole TALCS_corpus")
     for where, stem, raw in tables.keyed(folder / "label.txt"):
         wave = folder / "wav" / f"{stem}.wav"
         text, speaker = clean(raw, case), speaker_name(stem)

@@ -144,7 +144,7 @@ def test_cl_masr_damaged_lists(tmp_path, content, says):
 def test_cl_masr_without_the_list_says_that_the_rows_are_others(tmp_path, caplog):
     make_rows(tmp_path / "cv-corpus-13/es", 9)
     sets, ledger = read(tmp_path, ("test",), subset="cl_masr")
-    assert ledger.note_counts() == {commonvoice.NOT_THEIRS: 1}
+    assert ledger.note_counts() == {commonvoice.OTHER_ROWS: 1}
     assert "do not compare with the published ones" in caplog.text
     assert names(sets["test"]) == ["clip2", "clip1", "clip7", "clip0"]  # by SHA-256, for ever
     assert read(tmp_path, ("test",), subset="cl_masr")[0] == sets
