@@ -74,11 +74,10 @@ class Decoder:
         return files
 
     def _decode(self, name: str, samples: int, files: dict[float, Path]) -> None:
-        from espnet_blora.bin.sweep import read_set
-        from espnet_blora.decoding.beam import SearchOptions
-        from espnet_blora.decoding.posterior import decode_posterior
+        from espnet_blora.decoding.batch import decode_posterior
+        from espnet_blora.decoding.dumped_set import read_set
+        from espnet_blora.decoding.options import DecodingOptions
         from espnet_blora.decoding.recogniser import open_experiment
-        from espnet_blora.text import mixed_tokens
         from espnet_blora.utils import atomic
 
         if self._model is None:
@@ -91,12 +90,15 @@ class Decoder:
             self._model,
             waves,
             prompts,
-            mixed_tokens,
-            SearchOptions(maxlenratio=self.args.maxlenratio),
-            samples,
+            DecodingOptions(
+                rule="espnet",
+                beam_size=1,
+                maxlenratio=self.args.maxlenratio,
+                samples=samples,
+                spread=self.args.spread,
+                batch_size=self.args.batch_size,
+            ),
             temperatures=tuple(files),
-            batch_size=self.args.batch_size,
-            spread=self.args.spread,
         )
         for t, path in files.items():
             with atomic.writing(path, "w") as file:

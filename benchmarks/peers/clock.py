@@ -73,7 +73,7 @@ def profile(recogniser, work: Callable[[], object]) -> dict:
         {"parts": {name: seconds}, "wall": seconds}.
     """
     from espnet_blora.decoding import batch, search
-    from espnet_blora.whisper import cache, encoder
+    from espnet_blora.whisper import decoder, encoder
 
     cuda = recogniser.device.type == "cuda"
     clock = Clock(torch.cuda.synchronize if cuda else lambda: None)
@@ -85,13 +85,13 @@ def profile(recogniser, work: Callable[[], object]) -> dict:
     places = [
         (encoder, "log_mel", PARTS[0]),
         (encoder, "encode_features", PARTS[1]),
-        (cache.KVCache, "__init__", PARTS[2]),
-        (cache, "attend", which),
-        (cache.KVCache, "step", PARTS[6]),
-        (cache, "logits_of", PARTS[7]),
+        (decoder.KVCache, "__init__", PARTS[2]),
+        (decoder, "attend", which),
+        (decoder.KVCache, "step", PARTS[6]),
+        (decoder, "logits_of", PARTS[7]),
         (search, "top", PARTS[8]),
-        (cache.KVCache, "select", PARTS[9]),
-        (cache.KVCache, "keep", PARTS[9]),
+        (decoder.KVCache, "select", PARTS[9]),
+        (decoder.KVCache, "keep", PARTS[9]),
         (batch, "search", PARTS[10]),
     ]
     with ExitStack() as stack:

@@ -124,7 +124,7 @@ class Ours(System):
 
         from espnet_blora.decoding.batch import decode
         from espnet_blora.decoding.filters import Suppress, SuppressBlank
-        from espnet_blora.decoding.search import SearchOptions
+        from espnet_blora.decoding.options import DecodingOptions
 
         rule = {"rule": "whisper", "max_tokens": task.tokens}
         filters = [SuppressBlank(self.recogniser.layout)]
@@ -136,9 +136,8 @@ class Ours(System):
             self.recogniser,
             {str(n): torch.from_numpy(one.wave) for n, one in enumerate(speech)},
             {str(n): one.prompt for n, one in enumerate(speech)},
-            SearchOptions(beam_size=task.beam, **rule),
+            DecodingOptions(beam_size=task.beam, batch_size=task.batch, **rule),
             filters,
-            task.batch,
         )
         return [texts[0].ids for texts in found.values()]
 

@@ -7,14 +7,12 @@ import os
 import sys
 from pathlib import Path
 
-import whisper
-
-from espnet_blora.whisper.checkpoint import is_published
+from espnet_blora.utils.program import Parser, run_program
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser("fetch_whisper", __doc__)
     parser.add_argument("size", help="such as small, large-v3 or large-v3-turbo")
     return parser
 
@@ -22,26 +20,33 @@ def get_parser() -> argparse.ArgumentParser:
 def fetch(size: str) -> Path:
     """Return the file of a published size, fetched unless it is there with the right SHA-256.
 
-    Raises: ValueError for an unknown size; RuntimeError or OSError when it cannot be fetched.
+    Raises:
+        ValueError: An unknown size, or one that cannot be fetched.
     """
+    import whisper
+
+    from espnet_blora.whisper.checkpoint import is_published
+
     if not is_published(size):
         sizes = ", ".join(whisper.available_models())
         raise ValueError(f"Whisper {size!r}: no such file and no published size; sizes: {sizes}")
-    cache = os.getenv("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # load_model fetches by this too; alone it does without building the model (6 GB for large)
-    return Path(whisper._download(whisper._MODELS[size], os.path.join(cache, "whisper"), False))
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Fetch; a failure is one line and status 1."""
-    args = get_parser().parse_args(argv)
+    cache = Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache", "whisper")
     try:
-        sys.stdout.write(f"Whisper {args.size}: {fetch(args.size)}\n")
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(
-            f"fetch_whisper: error: {error}; fetch it where there is a network, or give a file"
-        )
+        # load_model fetches by this too; alone it does without building the model (6 GB for large)
+        return Path(whisper._download(whisper._MODELS[size], str(cache), False))
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{error}; fetch it where there is a network, or give a file") from error
+
+
+def work(args: argparse.Namespace) -> None:
+    """Fetch, and print where the file is."""
+    sys.stdout.write(f"Whisper {args.size}: {fetch(args.size)}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch; return the exit status."""
+    return run_program(get_parser(), work, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,22 +11,19 @@ not the ones that are reported), and the base's own experiment, such as exp/asr_
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from pathlib import Path
 
-from espnet_blora.bin.sweep import add_experiment, read_set, run
+from espnet_blora.bin._common import add_experiment, open_recogniser
+from espnet_blora.utils.program import Parser, run_program
 
 TARGETS = "query key value out mlp.0 mlp.2"
-log = logging.getLogger("fisher")
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """Return the options, each with its default."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser("fisher", __doc__)
     add_experiment(parser)
     parser.add_argument("--sets", required=True, help="names of sets in --dump, blanks between")
     parser.add_argument(
@@ -38,13 +35,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", default="float32", choices=("float32", "bfloat16"), help="of the file"
     )
-    parser.add_argument("--out", type=Path, help="file (default: ASR_EXP/fisher.safetensors)")
+    parser.add_argument("--output", type=Path, help="file (default: ASR_EXP/fisher.safetensors)")
+    parser.renamed("--out", "--output")
     return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Estimate and write; a user's mistake is one line and status 1."""
-    run("fisher", get_parser(), argv, estimate)
 
 
 def estimate(args: argparse.Namespace) -> None:
@@ -56,30 +49,24 @@ def estimate(args: argparse.Namespace) -> None:
     """
     import torch
 
-    from espnet_blora import plugin
-    from espnet_blora.adapters import get_adapter
     from espnet_blora.adapters.fingerprint import base_names
     from espnet_blora.adapters.fisher import diagonal_fisher, save_fisher
     from espnet_blora.adapters.targets import find_targets
-    from espnet_blora.decoding.likelihood import text_nll
-    from espnet_blora.whisper.vocabulary import Vocabulary
+    from espnet_blora.decoding.confidence import text_nll
+    from espnet_blora.decoding.dumped_set import read_set
 
-    torch.set_num_threads(args.threads)
-    plugin.register(whisper=args.whisper)
-    from espnet_blora.plugin.experiment import open_experiment
-
-    model = open_experiment(args.asr_exp, args.model_file, args.device)
-    present = get_adapter(model)
-    if present is not None:
+    recogniser = open_recogniser(args, merge=False, packed=False)
+    if recogniser.adapter is not None:
         raise ValueError(
-            f"{args.asr_exp} is adapted ('{present.method}'); Fisher information is that of the "
-            "base: give the experiment of --adapter none"
+            f"{args.asr_exp} is adapted ('{recogniser.adapter.method}'); Fisher information is "
+            "that of the base: give the experiment of --adapter none"
         )
+    model = recogniser.as_trained()
     weights = {
         f"{name}.weight": linear.weight
         for name, linear in find_targets(model, args.target_modules.split()).items()
     }
-    layout = Vocabulary.of_tokens(model.token_list)
+    layout = recogniser.layout
     sets = [read_set(args.dump / name, layout, args.utterances) for name in args.sets.split()]
     utterances = [
         (waves[uid], prompts[uid], layout.encode(texts[uid]))
@@ -90,13 +77,13 @@ def estimate(args: argparse.Namespace) -> None:
 
     def nll(utterance):
         wave, prompt, text = utterance
-        halves = model.encoder.encoders, model.decoder.decoders
-        return text_nll(*halves, wave, prompt, text, layout.eot, model.encoder.pad_to, sampler)
+        halves = recogniser.encoder, recogniser.decoder
+        return text_nll(*halves, wave, prompt, text, layout.eot, recogniser.pad_to, sampler)
 
     started = time.monotonic()
     found = diagonal_fisher(weights, utterances, nll)
     seconds = time.monotonic() - started
-    out = args.out or args.asr_exp / "fisher.safetensors"
+    out = args.output or args.asr_exp / "fisher.safetensors"
     names = base_names(model, [name.removesuffix(".weight") for name in weights])
     about = {"sets": args.sets.split(), "labels": args.labels, "seed": args.seed}
     base = {name: model.get_parameter(name) for name in names}
@@ -117,5 +104,10 @@ def report(found, size: int, seconds: float, out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Estimate and write; return the exit status."""
+    return run_program(get_parser(), estimate, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,40 +18,34 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from espnet_blora.bin.sweep import add_experiment, read_waves, run
+from espnet_blora.bin._common import add_experiment, open_recogniser
+from espnet_blora.decoding.options import add_options
+from espnet_blora.utils.program import Parser, run_program
 
 ENOUGH = 100  # steps of a probe
-log = logging.getLogger("probe_depth")
+log = logging.getLogger(__name__)
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """Return the options, each with its default."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser("probe_depth", __doc__)
     add_experiment(parser)
-    parser.add_argument("--train_sets", required=True, help="names of sets, blanks between")
-    parser.add_argument("--test_sets", required=True, help="other sets, of the same languages")
-    parser.add_argument(
-        "--utterances", type=int, help="at most so many of each set, spread evenly (default: all)"
-    )
-    parser.add_argument("--side", default="decoder", choices=("decoder", "encoder", "both"))
-    parser.add_argument("--reads", default="text", choices=("text", "start"), help="see above")
-    parser.add_argument("--seeds", type=int, default=5, help="probes a layer")
-    parser.add_argument("--lr", type=float, default=1e-3, help="of the probes")
-    parser.add_argument("--probe_batch_size", type=int, default=256, help="utterances a step")
-    parser.add_argument("--epochs", type=int, default=5, help="of the probes")
-    parser.add_argument("--held_out", type=float, default=0.2, help="share of the train sets")
-    parser.add_argument("--batch_size", type=int, default=16, help="utterances computed together")
-    parser.add_argument(
-        "--out", type=Path, help="figures; the plot lies beside (default: ASR_EXP/probe_depth.json)"
-    )
+    add = parser.add_argument
+    add("--train_sets", required=True, help="names of sets, blanks between")
+    add("--test_sets", required=True, help="other sets, of the same languages")
+    add("--utterances", type=int, help="at most so many per set, spread evenly (default: all)")
+    add("--side", default="decoder", choices=("decoder", "encoder", "both"))
+    add("--reads", default="text", choices=("text", "start"), help="see above")
+    add("--seeds", type=int, default=5, help="probes per layer")
+    add("--lr", type=float, default=1e-3, help="of the probes")
+    add("--probe_batch_size", type=int, default=256, help="utterances per step")
+    add("--epochs", type=int, default=5, help="of the probes")
+    add("--held_out", type=float, default=0.2, help="share of the train sets")
+    add("--output", type=Path,
+        help="figures; the plot lies beside (default: ASR_EXP/probe_depth.json)")  # fmt: skip
+    add_options(parser, ["batch_size"])
+    parser.renamed("--out", "--output")
     return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Probe every layer; a user's mistake is one line and status 1."""
-    run("probe_depth", get_parser(), argv, probe)
 
 
 def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dict]:
@@ -62,6 +56,7 @@ def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dic
         ValueError: an utterance without a language, or in two sets.
     """
     from espnet_blora.data.kaldi import read_utt2lang
+    from espnet_blora.decoding.dumped_set import read_waves
 
     waves, texts, languages = {}, {}, {}
     for name in names.split():
@@ -86,24 +81,15 @@ def probe(args: argparse.Namespace) -> None:
         FileNotFoundError: the experiment or a set is not there.
         ValueError: a checkpoint, a set or an option that does not fit.
     """
-    import torch
-
-    from espnet_blora import plugin
-    from espnet_blora.adapters import get_adapter
     from espnet_blora.decoding.probe import SIDES, Probe, accuracies, layer_means
     from espnet_blora.report.probe import Depth, plot, table
     from espnet_blora.utils import atomic
-    from espnet_blora.whisper.vocabulary import Vocabulary
 
-    torch.set_num_threads(args.threads)
     how = Probe(args.lr, args.probe_batch_size, args.epochs, args.held_out)
     if args.seeds < 1:
         raise ValueError(f"--seeds {args.seeds}: 1 or more are needed")
-    plugin.register(whisper=args.whisper)
-    from espnet_blora.plugin.experiment import open_experiment
-
-    model = open_experiment(args.asr_exp, args.model_file, args.device)
-    layout = Vocabulary.of_tokens(model.token_list)
+    recogniser = open_recogniser(args, merge=False, packed=False)
+    layout = recogniser.layout
     sides = SIDES if args.side == "both" else (args.side,)
     prefix = [layout.sot, layout.transcribe, layout.notimestamps]
     started = time.monotonic()
@@ -115,8 +101,7 @@ def probe(args: argparse.Namespace) -> None:
             uid: [layout.sot] if args.reads == "start" else prefix + layout.encode(text)
             for uid, text in texts.items()
         }
-        halves = model.encoder.encoders, model.decoder.decoders
-        means = layer_means(*halves, waves, read, sides, args.batch_size, model.encoder.pad_to)
+        means = layer_means(recogniser, waves, read, sides, args.batch_size)
         vectors.append({s: dict(zip(waves, m, strict=True)) for s, m in means.items()})
         log.info("%s: %s", names, dict(sorted(Counter(spoken.values()).items())))
     computed = time.monotonic() - started
@@ -138,7 +123,7 @@ def probe(args: argparse.Namespace) -> None:
     ]
     tested = Counter(languages[uid] for uid in test[sides[0]])
     chance = max(tested.values()) / sum(tested.values())
-    adapter = get_adapter(model)
+    adapter = recogniser.adapter
     conditions = {
         "asr_exp": str(args.asr_exp),
         "adapter": None if adapter is None else adapter.method,
@@ -153,7 +138,7 @@ def probe(args: argparse.Namespace) -> None:
         "chance": chance,
         "seconds": {"states": computed, "probes": time.monotonic() - started - computed},
     }
-    out = args.out or args.asr_exp / "probe_depth.json"
+    out = args.output or args.asr_exp / "probe_depth.json"
     result = {"conditions": conditions, "layers": [depth.row() for depth in depths]}
     atomic.write(out, (json.dumps(result, indent=1) + "\n").encode())
     spoken = ", ".join(sorted(tested)) if len(tested) <= 6 else f"{len(tested)} languages"
@@ -162,5 +147,10 @@ def probe(args: argparse.Namespace) -> None:
     log.info("wrote %s and %s", out, out.with_suffix(".png").name)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Probe every layer; return the exit status."""
+    return run_program(get_parser(), probe, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,61 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from espnet_blora.decoding.options import DecodingOptions
+
 END_DISTANCE = -10.0
 """ESPnet's end detection: hypotheses that much below the best one no longer count (in nats)."""
-
-RULES = ("espnet", "whisper")
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How to search.
-
-    beam_size: hypotheses kept an utterance; 1 is greedy. nbest: hypotheses returned.
-    rule: `espnet`, what ESPnet's `BatchBeamSearch` finds, or `whisper`, what openai-whisper's
-        `decode` finds.
-
-    For `espnet`, as in `asr_inference`:
-    maxlenratio: tokens a memory position at most; 0: one each, and ESPnet's end detection; below 0:
-        that many tokens. minlenratio: tokens a position at least; below 0: that many.
-    penalty: added to the score for each token. normalize_length: rank by score a token.
-
-    For `whisper`:
-    max_tokens: at most; None is half of the decoder's positions. length_penalty: alpha of Google's
-        NMT, ((5 + length) / 6)^alpha; None divides the score by the length. patience: the search
-        ends when beam_size * patience hypotheses have.
-    """
-
-    beam_size: int = 1
-    nbest: int = 1
-    rule: str = "espnet"
-    maxlenratio: float = 0.0
-    minlenratio: float = 0.0
-    penalty: float = 0.0
-    normalize_length: bool = False
-    max_tokens: int | None = None
-    length_penalty: float | None = None
-    patience: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for what cannot be."""
-        for name, good, allowed in (
-            ("beam_size", self.beam_size >= 1, "1 or more"),
-            ("nbest", self.nbest >= 1, "1 or more"),
-            ("rule", self.rule in RULES, " or ".join(RULES)),
-            ("maxlenratio", math.isfinite(self.maxlenratio), "a number"),
-            ("minlenratio", math.isfinite(self.minlenratio), "a number"),
-            ("penalty", math.isfinite(self.penalty), "a number"),
-            ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "1 or more"),
-            ("patience", round(self.beam_size * self.patience) >= 1, "1 / beam_size or more"),
-            (
-                "length_penalty",
-                self.length_penalty is None or 0 <= self.length_penalty <= 1,
-                "0 to 1, or None",
-            ),
-        ):
-            if not good:
-                raise ValueError(f"search: {name} is {getattr(self, name)!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +48,7 @@ class BeamState(ABC):
     `options`, the id `eot`, the length of the prompt, and the length of the memory are given.
     """
 
-    options: SearchOptions
+    options: DecodingOptions
     eot: int
     n_prompt: int
     n_memory: int
@@ -157,9 +106,13 @@ class EspnetState(BeamState):
         self.least = -int(ratio) if ratio < 0 else int(ratio * self.n_memory)
 
     @property
+    def _maxlenratio(self) -> float:
+        return -(self.options.max_tokens or 0) or self.options.maxlenratio
+
+    @property
     def limit(self) -> int:
         """Tokens by `maxlenratio`; ESPnet asks for end of text when the positions are used up."""
-        ratio = self.options.maxlenratio
+        ratio = self._maxlenratio
         if ratio == 0:
             return self.n_memory
         return -int(ratio) if ratio < 0 else max(1, int(ratio * self.n_memory))
@@ -197,7 +150,7 @@ class EspnetState(BeamState):
                 self._end(step, candidate, texts[candidate.slot], appended=last)
             else:
                 running.append(candidate)
-        if self.options.maxlenratio == 0 and self._end_detected(step):
+        if self._maxlenratio == 0 and self._end_detected(step):
             return []
         return running if running and not self._settled(step, running[0].score) else []
 

@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espnet_blora.decoding.options import WORD_CONFIDENCES
 from espnet_blora.decoding.words import Split, word_spans
-from espnet_blora.whisper.decoder import logits_of, states
+from espnet_blora.whisper.decoder import forward, logits_of, states
+from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
-
-RULES = ("product", "min", "mean")
-"""Of a word's tokens: joint probability, the smallest, or their geometric mean."""
 
 CHUNK = 2**23
 """Logits computed at once, samples x positions x vocabulary."""
@@ -129,7 +128,7 @@ def token_scores(
 
 
 def word_confidences(
-    layout: Vocabulary, scores: TokenScores, split: Split, rule: str = "product"
+    layout: Vocabulary, scores: TokenScores, split: Split, word_confidence: str = "product"
 ) -> list[WordConfidence]:
     """Return the words of a scored text with their confidences.
 
@@ -139,18 +138,59 @@ def word_confidences(
         layout: the vocabulary.
         scores: of a text.
         split: text to words, `espnet_blora.text.tokens.mixed_tokens` for example.
-        rule: one of `RULES`.
+        word_confidence: one of `WORD_CONFIDENCES`: the tokens' joint probability, the smallest,
+            or their geometric mean.
 
     Raises:
-        ValueError: an unknown rule, or a split that changes the words.
+        ValueError: an unknown name, or a split that changes the words.
     """
-    if rule not in RULES:
-        raise ValueError(f"word confidence by {rule!r}; allowed: {', '.join(RULES)}")
-    combine = {"product": np.sum, "min": np.min, "mean": np.mean}[rule]
+    if word_confidence not in WORD_CONFIDENCES:
+        raise ValueError(
+            f"word_confidence is {word_confidence!r}; allowed: {', '.join(WORD_CONFIDENCES)}"
+        )
+    combine = {"product": np.sum, "min": np.min, "mean": np.mean}[word_confidence]
     return [
         WordConfidence(word, math.exp(combine(scores.log_prob[first:last])))
         for word, first, last in word_spans(layout, scores.ids, split)
     ]
+
+
+def text_nll(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    wave: Tensor,
+    prompt: Sequence[int],
+    text: Sequence[int],
+    eot: int,
+    pad_to: str = "batch",
+    sampler: torch.Generator | None = None,
+) -> tuple[Tensor, int]:
+    """Return -log p(text and end of text | wave, prompt) in nats, 0-dim, and how many tokens.
+
+    Args:
+        encoder: a `whisper.model.AudioEncoder`.
+        decoder: a `whisper.model.TextDecoder`.
+        wave: (S,) samples at 16 kHz.
+        prompt: ids that are given, not predicted.
+        text: text ids.
+        eot: id of end of text, which is predicted too.
+        pad_to: `batch` or `30s`.
+        sampler: if given, the log likelihood is of tokens drawn from the model, each after the
+            text so far, instead of the text's own.
+
+    Raises:
+        ValueError: a wave longer than 30 s, or more ids than the decoder has positions.
+    """
+    device = decoder.token_embedding.weight.device
+    lengths = torch.tensor([len(wave)], device=device)
+    memory, memory_lengths = encode(encoder, wave.to(device).unsqueeze(0), lengths, pad_to)
+    read = torch.tensor([[*prompt, *text]], device=device)
+    logits = forward(decoder, read, memory, memory_lengths)[0, len(prompt) - 1 :]
+    wanted = torch.tensor([*text, eot], device=device)
+    if sampler is not None:
+        chances = logits.detach().softmax(-1).to(sampler.device)
+        wanted = torch.multinomial(chances, 1, generator=sampler).squeeze(1).to(device)
+    return nn.functional.cross_entropy(logits, wanted, reduction="sum"), len(wanted)
 
 
 def _score(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.search import Filter
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -171,46 +172,38 @@ def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) 
 
 
 def build_filters(
-    layout: Vocabulary,
-    suppress_tokens: str | Iterable[int] | None = "-1",
-    suppress_blank: bool = True,
+    vocabulary: Vocabulary,
+    options: DecodingOptions,
     without_timestamps: bool = True,
     max_initial_timestamp: float | None = 1.0,
-    no_repeat_ngram_size: int = 0,
-    min_tokens: int = 0,
 ) -> list[Filter]:
-    """The filters of a user's options; names and defaults are openai-whisper's, except where noted.
+    """Return the filters of a user's options.
 
     Args:
-        layout: the vocabulary.
-        suppress_tokens: see `suppressed`; `"-1"` is openai-whisper's default.
-        suppress_blank: a text does not begin with a blank, nor is it empty.
-        without_timestamps: True (not openai-whisper's default) where the prompt ends in the token
-            for no timestamps; else the timestamp rules hold.
-        max_initial_timestamp: seconds at which the first segment begins at the latest; None or 0
+        vocabulary: Of the model.
+        options: `suppress_tokens`, `suppress_blank`, `min_tokens` and `no_repeat_ngram_size` count;
+            the first two are openai-whisper's under rule `whisper` unless they are given.
+        without_timestamps: True where the prompt ends in the token for no timestamps; else the
+            timestamp rules hold.
+        max_initial_timestamp: Seconds at which the first segment begins at the latest; None or 0
             for no limit.
-        no_repeat_ngram_size: tokens of an n-gram that may not come twice; 0: any may.
-        min_tokens: tokens of a text at least.
 
     Raises:
-        ValueError: an option out of its range, with what is allowed.
+        ValueError: An option out of its range; the message says what is allowed.
     """
-    for name, value in {
-        "no_repeat_ngram_size": no_repeat_ngram_size,
-        "min_tokens": min_tokens,
-        "max_initial_timestamp": max_initial_timestamp or 0,
-    }.items():
-        if value < 0:
-            raise ValueError(f"{name} {value}: 0 or more is allowed")
+    if (max_initial_timestamp or 0) < 0:
+        raise ValueError(f"max_initial_timestamp is {max_initial_timestamp}; allowed: 0 or more")
+    as_whisper = options.rule == "whisper"
+    blank, tokens = options.suppress_blank, options.suppress_tokens
     filters: list[Filter] = []
-    if suppress_blank:
-        filters.append(SuppressBlank(layout))
-    if ids := suppressed(layout, suppress_tokens):
+    if as_whisper if blank is None else blank:
+        filters.append(SuppressBlank(vocabulary))
+    if ids := suppressed(vocabulary, ("-1" if as_whisper else "") if tokens is None else tokens):
         filters.append(Suppress(ids))
-    if min_tokens:
-        filters.append(MinTokens(min_tokens, layout.eot))
-    if no_repeat_ngram_size:
-        filters.append(NoRepeatNgram(no_repeat_ngram_size))
+    if options.min_tokens:
+        filters.append(MinTokens(options.min_tokens, vocabulary.eot))
+    if options.no_repeat_ngram_size:
+        filters.append(NoRepeatNgram(options.no_repeat_ngram_size))
     if not without_timestamps:  # last: it compares the probabilities that are left
-        filters.append(TimestampRules(layout, max_initial_timestamp))
+        filters.append(TimestampRules(vocabulary, max_initial_timestamp))
     return filters

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.decoding.batch import pad
+from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode
@@ -55,36 +56,35 @@ def mean_over(layers: Sequence[Tensor], lengths: Tensor) -> Tensor:
 
 @torch.no_grad()
 def layer_means(
-    encoder: nn.Module,
-    decoder: nn.Module,
+    recogniser: Recogniser,
     waves: Mapping[str, Tensor],
     read: Mapping[str, Sequence[int]],
     sides: Sequence[str] = SIDES,
     batch_size: int = 16,
-    pad_to: str = "batch",
 ) -> dict[str, Tensor]:
     """Return {side: (utterances, layers, n_state)} fp32 on the CPU, in order of `waves`.
 
     Args:
-        encoder: a `whisper.model.AudioEncoder`; its positions are frames of 20 ms.
-        decoder: a `whisper.model.TextDecoder`; its positions are the tokens that it reads.
+        recogniser: the opened model; the encoder's positions are frames of 20 ms, the decoder's
+            the tokens that it reads. Where it pads to 30 s, the mean is over the whole window.
         waves: utterance id -> (S,) samples at 16 kHz.
         read: utterance id -> ids that the decoder reads, one or more.
         sides: which halves.
         batch_size: utterances computed together.
-        pad_to: `batch` or `30s`; with the latter the mean is over the whole window.
 
     Raises:
         ValueError: a wave longer than 30 s, more ids than the decoder has positions.
     """
-    device = decoder.token_embedding.weight.device
+    encoder, decoder, device = recogniser.encoder, recogniser.decoder, recogniser.device
     order = sorted(waves, key=lambda uid: (len(waves[uid]), uid))
     found: dict[str, dict[str, Tensor]] = {side: {} for side in sides}
     for first in range(0, len(order), batch_size):
         ids = order[first : first + batch_size]
         wave, lengths = pad([waves[uid] for uid in ids])
         with watched(encoder, encoder.ln_post) as layers:
-            memory, memory_lengths = encode(encoder, wave.to(device), lengths.to(device), pad_to)
+            memory, memory_lengths = encode(
+                encoder, wave.to(device), lengths.to(device), recogniser.pad_to
+            )
         means = {"encoder": mean_over(layers, memory_lengths)}
         if "decoder" in sides:
             tokens, counts = pad([torch.tensor(list(read[uid])) for uid in ids])

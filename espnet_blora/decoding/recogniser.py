@@ -76,6 +76,10 @@ class Recogniser:
         """What is computed in; norms, positions and logits are fp32 whatever it is."""
         return self.decoder.token_embedding.weight.dtype
 
+    def as_trained(self) -> nn.Module:
+        """Return the same modules as one model, under the names of an experiment's checkpoint."""
+        return _Model(self.encoder, self.decoder)
+
 
 class _Half(nn.Module):
     """One half under the name that it has in ESPnet's model."""
@@ -90,10 +94,10 @@ class _Model(nn.Module):
 
     is_encoder_whisper = True  # a checkpoint's unexpected keys are an error
 
-    def __init__(self, whisper: Whisper):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
-        self.encoder = _Half("encoders", whisper.encoder)
-        self.decoder = _Half("decoders", whisper.decoder)
+        self.encoder = _Half("encoders", encoder)
+        self.decoder = _Half("decoders", decoder)
 
 
 def open_experiment(
@@ -128,13 +132,42 @@ def open_experiment(
         ValueError: a model that is no Whisper or has an adapter of ESPnet's own, a damaged
             checkpoint, or one that does not fit (base, method, rank, keys).
     """
-    path = Path(asr_exp)
-    config = read_training_config(
-        path if path.suffix in (".yaml", ".yml") else path / "config.yaml"
-    )
+    config = _config_of(asr_exp)
     place = _place(device, dtype, config.pad_to)
     file = find_checkpoint(config.path.parent, model_file)
     method = _adapter_of(config)
+    base = _base_of(config, whisper)
+    model = check_loads(_Model(base.encoder, base.decoder))
+    if method is not None:
+        add_adapter(model, method[0], **method[1])
+    _load(model, file)
+    return _ready(
+        base, model, config.layout, config.pad_to, config.language, os.fspath(asr_exp), place,
+        adapter_scale, merge, packed,
+    )  # fmt: skip
+
+
+def base_state(
+    asr_exp: str | os.PathLike, whisper: str | os.PathLike | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the weights of an experiment's model before training, by its checkpoint's names.
+
+    Args:
+        asr_exp: as of `open_experiment`.
+        whisper: as of `open_experiment`.
+    """
+    base = _base_of(_config_of(asr_exp), whisper)
+    return _Model(base.encoder, base.decoder).state_dict()
+
+
+def _config_of(asr_exp: str | os.PathLike) -> TrainingConfig:
+    """Read the config.yaml of an experiment, given by its folder or by that file."""
+    path = Path(asr_exp)
+    return read_training_config(path if path.suffix in (".yaml", ".yml") else path / "config.yaml")
+
+
+def _base_of(config: TrainingConfig, whisper: str | os.PathLike | None) -> Whisper:
+    """Build the Whisper that an experiment starts from, with its new languages."""
     spec = _whisper_of(config, whisper)
     base = load_whisper(spec, start=False)
     if base.dims.n_vocab != config.layout.n_vocab:
@@ -145,14 +178,7 @@ def open_experiment(
         )
     start = config.part("decoder").get("new_language_init", new_tokens.MEAN)
     new_tokens.extend(base.decoder, config.layout.new_languages, start)
-    model = check_loads(_Model(base))
-    if method is not None:
-        add_adapter(model, method[0], **method[1])
-    _load(model, file)
-    return _ready(
-        base, model, config.layout, config.pad_to, config.language, str(path), place,
-        adapter_scale, merge, packed,
-    )  # fmt: skip
+    return base
 
 
 def open_whisper(
@@ -189,7 +215,7 @@ def open_whisper(
     if adapter_file is not None:
         layers = read_adapter_file(adapter_file).description["layers"]
         if all(name.startswith(("encoder.encoders.", "decoder.decoders.")) for name in layers):
-            model = _Model(base)
+            model = _Model(base.encoder, base.decoder)
         load_adapter(model, adapter_file)
     return _ready(
         base, model, layout, pad_to, None, os.fspath(adapter_file or spec), place,

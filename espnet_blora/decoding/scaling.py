@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.adapters import get_adapter
+from espnet_blora.decoding.recogniser import Recogniser
 
 
 @contextmanager
@@ -42,22 +42,23 @@ def interpolated(model: nn.Module, base: Mapping[str, Tensor], factor: float) ->
 
 
 def moved(
-    model: nn.Module, factor: float, base: Mapping[str, Tensor] | None = None
+    recogniser: Recogniser, factor: float, base: Mapping[str, Tensor] | None = None
 ) -> AbstractContextManager:
-    """The model with its change turned to `factor`: an adapter's scale, or interpolated weights.
+    """Return a context in which the model's change is multiplied by `factor`.
+
+    An adapter is scaled, the weights of a fully fine-tuned model are interpolated.
 
     For a low-rank adapter the two are the same thing, W0 + factor * delta W.
 
     Raises:
         ValueError: neither an adapter nor a base to interpolate from.
     """
-    adapter = get_adapter(model)
-    if adapter is not None:
-        return adapter.scaled(factor)
+    if recogniser.adapter is not None:
+        return recogniser.adapter.scaled(factor)
     if base is None:
         if factor == 1.0:
             return nullcontext()
         raise ValueError(
             f"scale {factor}: this model has no adapter; interpolation needs the base model"
         )
-    return interpolated(model, base, factor)
+    return interpolated(recogniser.as_trained(), base, factor)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.beam import STATES, BeamState, Candidate, Hypothesis, SearchOptions
-from espnet_blora.whisper.cache import KVCache
+from espnet_blora.decoding.beam import STATES, BeamState, Candidate, Hypothesis
+from espnet_blora.decoding.options import DecodingOptions
+from espnet_blora.whisper.decoder import KVCache
 
 CHUNK = 128
 """Tokens whose maximum is taken at once by `top`."""
@@ -61,7 +62,7 @@ class _Search:
         lengths: Tensor,
         prompts: Sequence[Sequence[int]],
         eot: int,
-        options: SearchOptions,
+        options: DecodingOptions,
         filters: Sequence[Filter],
         n_samples: int,
     ):
@@ -201,7 +202,7 @@ def search(
     memory_lengths: Tensor,
     prompts: Sequence[Sequence[int]],
     eot: int,
-    options: SearchOptions | None = None,
+    options: DecodingOptions | None = None,
     filters: Sequence[Filter] = (),
     n_samples: int = 1,
 ) -> list[list[Hypothesis]]:
@@ -216,7 +217,7 @@ def search(
         memory_lengths: real positions of each, (S * B,).
         prompts: B prompts of one length.
         eot: id of end of text.
-        options: see `SearchOptions`.
+        options: see `DecodingOptions`.
         filters: applied in this order to the logits of every step.
         n_samples: S, the posterior samples that the rows of `memory` (and the adapter's context)
             hold.
@@ -229,7 +230,7 @@ def search(
         ValueError: prompts of unequal length, not one an utterance, or too long; logits that are
             not numbers.
     """
-    options = options or SearchOptions()
+    options = options or DecodingOptions()
     _check(decoder, memory, prompts, n_samples)
     if not prompts:
         return []

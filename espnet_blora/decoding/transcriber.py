@@ -1,6 +1,8 @@
 """Transcribe files or waves of any length: many together in one batch, each done when it is done.
 
-    transcriber = Transcriber(open_experiment("exp/asr_blora"), reader=AudioFile.open)
+    from espnet_blora.decoding import Transcriber, open_experiment
+
+    transcriber = Transcriber(open_experiment("exp/asr_blora"))
     for transcript in transcriber.transcribe(["a.wav", "b.flac"]):
         print(transcript.name, transcript.error or transcript.text)
 
@@ -14,7 +16,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,59 +24,25 @@ import torch
 from torch import Tensor
 from whisper.audio import N_SAMPLES, N_SAMPLES_PER_TOKEN, SAMPLE_RATE
 
-from espnet_blora.decoding.batch import encode_batch
-from espnet_blora.decoding.beam import Hypothesis, SearchOptions
-from espnet_blora.decoding.chunking import cut_stream, n_pieces
+from espnet_blora.data.audio_files import AudioFile
+from espnet_blora.data.kaldi import read_utt2lang
+from espnet_blora.decoding.batch import best_texts, drawing, encode_batch
+from espnet_blora.decoding.beam import Hypothesis
+from espnet_blora.decoding.chunking import Source, Wave, cut_stream, n_pieces
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
 from espnet_blora.decoding.filters import build_filters
-from espnet_blora.decoding.language import detect_language
-from espnet_blora.decoding.prompts import build_prompt
+from espnet_blora.decoding.options import DecodingOptions
+from espnet_blora.decoding.prompts import build_prompt, detect_language
 from espnet_blora.decoding.recogniser import Recogniser
-from espnet_blora.decoding.search import search
 from espnet_blora.decoding.segmentation import divided, spoken_words, with_punctuation
 from espnet_blora.decoding.silence import quiet_positions
-from espnet_blora.decoding.sources import Source, Wave
 from espnet_blora.decoding.timing import WordTime, word_times
 from espnet_blora.decoding.transcript import Segment, Transcript
-from espnet_blora.decoding.words import Split
+from espnet_blora.text.tokens import mixed_tokens
 
 AUTO = "auto"
 _POOL = 2
 """Full batches of 30 s that are held at a time, from which batches of one length are made."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to transcribe.
-
-    language: a code or name for all; a code for each, by name or by its stem; "auto": what the
-        model hears in the first 30 s of each; None: the training's language, else "auto".
-    task: "transcribe", or "translate" into English.
-    initial_prompt: text that stands before each piece: names, spelling, style.
-    search: how to search. suppress_tokens, suppress_blank, no_repeat_ngram_size: what may not be
-        said, see `espnet_blora.decoding.filters.build_filters`.
-    word_timestamps: when each word is said; segments then follow pauses and sentences.
-    confidence: how sure the model is of each word and of each piece, at a `temperature`; with
-        `samples` draws of a Bayesian adapter's posterior (0: its mean), made from `seed`, which
-        the search then averages over.
-    batch_size: pieces at once. chunk_length: seconds of a piece at most; less than Whisper's 30
-        for a model that was trained on short utterances alone.
-    """
-
-    language: str | Mapping[str, str] | None = None
-    task: str = "transcribe"
-    initial_prompt: str | None = None
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(5, rule="whisper"))
-    suppress_tokens: str = "-1"
-    suppress_blank: bool = True
-    no_repeat_ngram_size: int = 0
-    word_timestamps: bool = False
-    confidence: bool = False
-    samples: int = 0
-    temperature: float = 1.0
-    seed: int = 0
-    batch_size: int = 16
-    chunk_length: float = N_SAMPLES / SAMPLE_RATE
 
 
 @dataclass(eq=False)
@@ -123,57 +90,35 @@ class _Piece:
 class Transcriber:
     """A recogniser with options; `transcribe` may be called again and again."""
 
+    split = staticmethod(with_punctuation(mixed_tokens))
+
     def __init__(
         self,
         recogniser: Recogniser,
-        options: Options | None = None,
-        reader: Callable[[str | Path], Source] | None = None,
-        split: Split = str.split,
+        options: DecodingOptions | None = None,
         progress: Callable[[float], None] | None = None,
     ):
         """Take what stays the same for all files.
 
         Args:
-            recogniser: the opened model.
-            options: how to transcribe.
-            reader: opens a path, `espnet_blora.data.audio_files.AudioFile.open` for example; needed
-                for paths. Its ValueError or OSError becomes the file's error.
-            split: text to words, where words are asked for; `mixed_tokens` of
-                `espnet_blora.text.tokens` knows Han and Kana. Punctuation stays at its word.
-            progress: called with the seconds of audio of every batch that is done.
+            recogniser: The opened model.
+            options: How to transcribe.
+            progress: Called with the seconds of audio of every batch that is done.
 
         Raises:
-            ValueError: an option that this model cannot follow.
+            ValueError: An option that this model cannot follow, or a language that is neither a
+                code nor a file.
         """
-        self.recogniser, self.reader, self.split = recogniser, reader, with_punctuation(split)
-        self.options = options = options or Options()
+        self.recogniser = recogniser
+        self.options = options = options or DecodingOptions()
         self.progress = progress or (lambda seconds: None)
-        if options.batch_size < 1:
-            raise ValueError(f"batch_size is {options.batch_size}; allowed: 1 or more")
-        if not 1 <= options.chunk_length <= N_SAMPLES / SAMPLE_RATE:
-            raise ValueError(f"chunk_length is {options.chunk_length}; allowed: 1 to 30 seconds")
-        if options.samples < 0 or not 0 < options.temperature < float("inf"):
-            raise ValueError(
-                f"samples is {options.samples}, temperature {options.temperature}; allowed: 0 or "
-                "more, and above 0"
-            )
-        adapter = recogniser.adapter
-        if options.samples and (adapter is None or not adapter.bayesian):
-            raise ValueError(
-                f"{recogniser.name}: {options.samples} samples of a posterior, but this model has "
-                "none: open one of a Bayesian method (blora) with merge=False"
-            )
-        self.filters = build_filters(
-            recogniser.layout,
-            suppress_tokens=options.suppress_tokens,
-            suppress_blank=options.suppress_blank,
-            no_repeat_ngram_size=options.no_repeat_ngram_size,
-        )
+        drawing(recogniser, options)
+        self.filters = build_filters(recogniser.layout, options)
         self.prompts: dict[str, list[int]] = {}
-        given = options.language
-        for code in [given] if isinstance(given, str) else set((given or {}).values()):
-            if code != AUTO:
-                self._prompt(code)
+        self.languages = _languages(options.language, recogniser)
+        codes = [self.languages] if isinstance(self.languages, str) else self.languages.values()
+        for code in set(codes) - {AUTO}:
+            self._prompt(code)
 
     def transcribe(
         self, audio: Mapping[str, Tensor | np.ndarray] | Iterable[str | Path]
@@ -185,12 +130,7 @@ class Transcriber:
 
         Yields:
             one `Transcript` for each; with `error` where there is none.
-
-        Raises:
-            ValueError: paths without a reader.
         """
-        if not isinstance(audio, Mapping) and self.reader is None:
-            raise ValueError("paths need a reader: reader=AudioFile.open")
         most = _POOL * self.options.batch_size * N_SAMPLES
         pool: list[_Piece] = []
         for given in audio:
@@ -207,7 +147,7 @@ class Transcriber:
 
     def _pieces(self, file: _File, given: Tensor | np.ndarray | str | Path) -> Iterator[_Piece]:
         is_wave = isinstance(given, Tensor | np.ndarray)
-        file.source = Wave.of(given) if is_wave else self.reader(given)
+        file.source = Wave.of(given) if is_wave else AudioFile.open(given)
         file.language = self._language(file.name)
         samples, limit = file.source.samples, int(self.options.chunk_length * SAMPLE_RATE)
         file.n_pieces = n_pieces(samples, limit)
@@ -224,9 +164,9 @@ class Transcriber:
             return None
 
     def _language(self, name: str) -> str | None:
-        """The code that was asked for; None where it is to be heard."""
-        given = self.options.language or self.recogniser.language or AUTO
-        if isinstance(given, Mapping):
+        """Return the code of a file's language; None where it is to be detected."""
+        given = self.languages
+        if not isinstance(given, str):
             stem = Path(name).stem
             if name not in given and stem not in given:
                 raise ValueError(f"{name}: no language is given for it; add the line '{stem} CODE'")
@@ -278,33 +218,23 @@ class Transcriber:
             if not file.error.startswith((f"{file.name}:", f"utterance {file.name}:")):
                 file.error = f"{file.name}: {file.error}"
 
-    def _drawing(self) -> AbstractContextManager:
-        """Where the adapter computes with draws, if any were asked for."""
-        options = self.options
-        if not options.samples:
-            return nullcontext()
-        return self.recogniser.adapter.sampling_batch(options.samples, options.seed)
-
     @torch.inference_mode()
     def _recognise(self, batch: list[_Piece]) -> None:
-        """Encode, hear the language where none is given, search, and look at what was found."""
+        """Encode, detect languages that are not given, search, and find what was asked for."""
         options, decoder, layout = self.options, self.recogniser.decoder, self.recogniser.layout
         waves = [piece.wave for piece in batch]
         names = [piece.file.name for piece in batch]
-        n = max(options.samples, 1)
+        n = options.samples or 1
+        # the posterior's mean finds languages and times, the draws (if any) find the texts
         mean = encode_batch(self.recogniser, waves, names)
         self._hear(batch, *mean)
         prompts = [self._prompt(piece.file.language) for piece in batch]
-        with self._drawing():
-            heard = encode_batch(self.recogniser, waves * n, names * n) if options.samples else mean
-            found = search(
-                decoder, *heard, prompts, layout.eot, options.search, self.filters, n
-            )  # fmt: skip
-            best = [row[0] if row else Hypothesis((), 0.0, True) for row in found]
+        with drawing(self.recogniser, options):
+            drawn = encode_batch(self.recogniser, waves * n, names * n) if options.samples else mean
+            best, tokens = best_texts(self.recogniser, *drawn, prompts, options, self.filters)
             scores: list[TokenScores | None] = [None] * len(batch)
             if options.confidence:
-                said = [(*h.ids, layout.eot) if h.ended or not h.ids else h.ids for h in best]
-                scores = token_scores(decoder, *heard, prompts, said, n, options.temperature)
+                scores = token_scores(decoder, *drawn, prompts, tokens, n, options.temperature)
         times: list[list[WordTime] | None] = [None] * len(batch)
         if options.word_timestamps:
             times = word_times(
@@ -353,7 +283,7 @@ class Transcriber:
         )
         confidences = None
         if scores is not None:
-            confidences = word_confidences(layout, scores, self.split)
+            confidences = word_confidences(layout, scores, self.split, self.options.word_confidence)
             parts = {f"uncertainty_{k}": v for k, v in scores.mean_uncertainty().items()}
             whole = replace(whole, extra={"confidence": scores.confidence, **parts})
         if times is None and confidences is None:
@@ -366,3 +296,22 @@ class Transcriber:
             replace(w, start=min(w.start, whole.end), end=min(w.end, whole.end)) for w in words
         ]
         return divided(whole, words, layout, self.split)
+
+
+def _languages(
+    given: str | Mapping[str, str] | None, recogniser: Recogniser
+) -> str | Mapping[str, str]:
+    """Return a code for all files, `AUTO`, or codes by name, from what a user gave.
+
+    Raises:
+        ValueError: Neither a language of this model nor a file of languages.
+    """
+    given = given or recogniser.language or AUTO
+    if given == AUTO or not isinstance(given, str):
+        return given
+    if Path(given).is_file():
+        return read_utt2lang(given, recogniser.layout.languages)
+    try:
+        return recogniser.layout.language_code(given)
+    except ValueError as error:
+        raise ValueError(f"language: there is no file {given!r}, and {error}") from error

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from espnet_blora.data.audio import blocks, open_audio
 from espnet_blora.decoding.batch import decode
-from espnet_blora.decoding.beam import Hypothesis, SearchOptions
+from espnet_blora.decoding.beam import Hypothesis
 from espnet_blora.decoding.chunking import cut, joined
-from espnet_blora.decoding.filters import build_filters
+from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser, open_experiment
 from espnet_blora.plugin.data_checks import Languages
 from espnet_blora.plugin.inference_options import extras, parse, why_espnet
@@ -40,8 +40,9 @@ GROUP = 30 * 60 * RATE
 Result = tuple[list[int], str, float]
 """Token ids, text and score."""
 
+NO_HYPOTHESIS = "utterance %s: the search ended without a hypothesis; empty text"
 _FORMAT = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def takes(arguments: Sequence[str]) -> argparse.Namespace | None:
@@ -64,7 +65,7 @@ def takes(arguments: Sequence[str]) -> argparse.Namespace | None:
             f"{', '.join(ours)}: only our own search knows that, but ESPnet's has to run: {reason}"
         )
     logging.basicConfig(level=options.log_level, format=_FORMAT)
-    logger.info("decoding with ESPnet's own search: %s", reason)
+    log.info("decoding with ESPnet's own search: %s", reason)
     return None
 
 
@@ -101,10 +102,29 @@ def read_wave(uid: str, place: str) -> Tensor:
         raise ValueError(f"utterance {uid!r}: {place}: {error}") from error
     wave = torch.cat(parts) if parts else torch.zeros(0)
     if not len(wave):
-        logger.warning("utterance %s: %s holds no samples; decoded as silence", uid, place)
+        log.warning("utterance %s: %s holds no samples; decoded as silence", uid, place)
     if not bool(torch.isfinite(wave).all()):
         raise ValueError(f"utterance {uid!r}: {place}: NaN or infinite samples; replace it")
     return wave
+
+
+def cut_long(uid: str, wave: Tensor) -> list[Tensor]:
+    """Cut a wave into pieces that fit Whisper's window; the log says so if there are several."""
+    pieces = cut(wave)
+    if len(pieces) > 1:
+        log.warning(
+            "utterance %s lasts %.1f s: decoded in %d pieces of at most 30 s",
+            uid, len(wave) / RATE, len(pieces),
+        )  # fmt: skip
+    return pieces
+
+
+def side_by_side[Item](nbest: Sequence[Sequence[Item]]) -> Iterator[tuple[Item, ...]]:
+    """Yield what belongs together in the n-best lists of an utterance's pieces: best with best.
+
+    There are as many as the piece with the fewest hypotheses has.
+    """
+    return zip(*nbest, strict=False)
 
 
 class _Job:
@@ -115,24 +135,7 @@ class _Job:
         self.languages = Languages.beside(
             [options.data_path_and_name_and_type[0][0]], recogniser.layout
         )
-        self.search = SearchOptions(
-            beam_size=options.beam_size,
-            nbest=options.nbest,
-            rule=options.rule,
-            maxlenratio=options.maxlenratio,
-            minlenratio=options.minlenratio,
-            penalty=options.penalty,
-            normalize_length=options.normalize_length,
-            max_tokens=options.max_tokens,
-            length_penalty=options.length_penalty,
-            patience=options.patience,
-        )
-        self.filters = build_filters(
-            recogniser.layout,
-            suppress_tokens=options.suppress_tokens,
-            suppress_blank=options.rule == "whisper",
-            no_repeat_ngram_size=options.no_repeat_ngram_size,
-        )
+        self.search = DecodingOptions.from_namespace(options)
         self.problems: list[str] = []
 
     def groups(self) -> Iterator[dict[str, Tensor]]:
@@ -155,12 +158,7 @@ class _Job:
         waves: dict[str, Tensor] = {}
         pieces: dict[str, list[str]] = {}
         for uid, wave in group.items():
-            parts = cut(wave)
-            if len(parts) > 1:
-                logger.warning(
-                    "utterance %s lasts %.1f s: decoded in %d pieces of at most 30 s",
-                    uid, len(wave) / RATE, len(parts),
-                )  # fmt: skip
+            parts = cut_long(uid, wave)
             pieces[uid] = [f"{uid} {number}" for number in range(len(parts))]
             waves.update(zip(pieces[uid], parts, strict=True))
         prompts = {
@@ -169,18 +167,16 @@ class _Job:
             for piece in names
         }
         begin = time.time()
-        found = decode(
-            self.recogniser, waves, prompts, self.search, self.filters, self.options.batch_size
-        )
-        self._log(group, found, pieces, begin, time.time())
+        nbest = decode(self.recogniser, waves, prompts, self.search)
+        self._log(group, nbest, pieces, begin, time.time())
         return {
-            uid: self._joined([found[piece] for piece in names]) for uid, names in pieces.items()
+            uid: self._joined([nbest[piece] for piece in names]) for uid, names in pieces.items()
         }
 
     def _log(
         self,
         group: dict[str, Tensor],
-        found: dict[str, list[Hypothesis]],
+        nbest: dict[str, list[Hypothesis]],
         pieces: dict[str, list[str]],
         begin: float,
         end: float,
@@ -193,34 +189,31 @@ class _Job:
         for uid, wave in group.items():
             self._line(begin, f"speech length: {len(wave)}")
             begin += share * len(wave)
-            best = [self._text(one.ids) for piece in pieces[uid] for one in found[piece][:1]]
+            line = self.recogniser.layout.line
+            best = [line(h.ids) for piece in pieces[uid] for h in nbest[piece][:1]]
             self._line(begin, f"best hypo: {uid} {joined(best)}")
 
     def _line(self, when: float, message: str) -> None:
-        record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None)
+        record = log.makeRecord(log.name, logging.INFO, __file__, 0, message, (), None)
         record.created = when
         record.msecs = datetime.datetime.fromtimestamp(when).microsecond // 1000
-        logger.handle(record)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        # one line of a Kaldi text file: blanks of any kind, line breaks too, become one space
-        return " ".join(self.recogniser.layout.decode(ids).split())
+        log.handle(record)
 
     def _joined(self, parts: list[list[Hypothesis]]) -> list[Result]:
-        """The n-best lists of an utterance's pieces as one list, best with best."""
+        line = self.recogniser.layout.line
         return [
             (
-                [i for one in row for i in one.ids],
-                joined(self._text(one.ids) for one in row),
-                sum(one.score for one in row),
+                [i for hypothesis in row for i in hypothesis.ids],
+                joined([line(hypothesis.ids) for hypothesis in row]),
+                sum(hypothesis.score for hypothesis in row),
             )
-            for row in zip(*parts, strict=False)  # as many as the piece with the fewest has
+            for row in side_by_side(parts)
         ]
 
     def write(self, writer: DatadirWriter, uid: str, found: Sequence[Result]) -> None:
         """Write the n-best list of one utterance as ESPnet does."""
         if not found:
-            logger.warning("utterance %s: the search ended without a hypothesis; empty text", uid)
+            log.warning(NO_HYPOTHESIS, uid)
         for number, (ids, text, score) in enumerate(found or [([], "", 0.0)], 1):
             folder = writer[f"{number}best_recog"]
             folder["token"][uid] = " ".join(self.recogniser.layout.tokens(ids))

@@ -21,10 +21,15 @@ from espnet2.bin import asr_inference
 from espnet2.legacy.nets.beam_search import Hypothesis
 from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_accelerator_memory
 from torch import Tensor
-from whisper.audio import SAMPLE_RATE
 
-from espnet_blora.decoding.chunking import cut, joined
-from espnet_blora.plugin.batched_inference import asked_keys
+from espnet_blora.decoding.batch import check_finite, too_large
+from espnet_blora.decoding.chunking import joined
+from espnet_blora.plugin.batched_inference import (
+    NO_HYPOTHESIS,
+    asked_keys,
+    cut_long,
+    side_by_side,
+)
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
@@ -33,7 +38,7 @@ from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
 
 BaseSpeech2Text = asr_inference.Speech2Text
 base_inference = asr_inference.inference
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Result = tuple[str, list[str], list[int], Hypothesis]
 
@@ -154,14 +159,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         """Decode waves of any length; those over 30 s in pieces, whose texts are joined."""
         pieces, owners = [], []
         for row, wave in enumerate(waves):
-            parts = cut(wave)
-            if len(parts) > 1:
-                logger.warning(
-                    "utterance %s lasts %.1f s: decoded in %d pieces of at most 30 s",
-                    names[row],
-                    len(wave) / SAMPLE_RATE,
-                    len(parts),
-                )
+            parts = cut_long(names[row], wave)
             pieces += parts
             owners += [row] * len(parts)
         results: list[list[Result]] = []
@@ -183,7 +181,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
     ) -> list[list[Result]]:
         """One search over waves of at most 30 s; halves the batch when memory runs out."""
         for wave in waves:
-            logger.info("speech length: " + str(len(wave)))
+            log.info("speech length: " + str(len(wave)))
         try:
             found = self._search(waves, prompts, names)
         except Exception as error:
@@ -192,18 +190,15 @@ class WhisperSpeech2Text(BaseSpeech2Text):
                 raise
             release_accelerator_memory()
             if len(waves) == 1:
-                raise RuntimeError(
-                    f"utterance {names[0]} ({len(waves[0])} samples) does not fit the memory of "
-                    f"{self.device} even alone; lower beam_size or decode on the CPU"
-                ) from error
+                raise too_large(names[0], waves[0], self.device) from error
         else:
             return [
                 self._results(hypotheses, prompt, name)
                 for hypotheses, prompt, name in zip(found, prompts, names, strict=True)
             ]
-        logger.warning("out of memory with %d utterances; trying again in two halves", len(waves))
+        log.warning("out of memory with %d utterances; trying again in two halves", len(waves))
         for name in names:
-            logger.info(f"best hypo: (out of memory, {name} is decoded again)")
+            log.info(f"best hypo: (out of memory, {name} is decoded again)")
         half = len(waves) // 2
         return self._decode_pieces(
             waves[:half], prompts[:half], names[:half]
@@ -216,13 +211,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         speech = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
         speech = speech.to(device=self.device, dtype=getattr(torch, self.dtype))
         memory, memory_lengths = self.asr_model.encode(speech, lengths.to(self.device))
-        finite = torch.isfinite(memory).flatten(1).all(1).tolist()
-        for name, good in zip(names, finite, strict=True):
-            if not good:
-                raise ValueError(
-                    f"utterance {name}: the encoder's output is not finite; check the audio and "
-                    "the checkpoint, and use --dtype float32"
-                )
+        check_finite(memory, names)
         ratios = {"maxlenratio": self.maxlenratio, "minlenratio": self.minlenratio}
         try:
             if type(self.beam_search) is asr_inference.BatchBeamSearch:
@@ -240,8 +229,8 @@ class WhisperSpeech2Text(BaseSpeech2Text):
 
     def _results(self, found: list[Hypothesis], prompt: list[int], name: str) -> list[Result]:
         if not found:
-            logger.warning("utterance %s: the search ended without a hypothesis; empty text", name)
-            logger.info(f"best hypo: ({name})")
+            log.warning(NO_HYPOTHESIS, name)
+            log.info(f"best hypo: ({name})")
             yseq = torch.tensor([*prompt, self.layout.eot])
             found = [Hypothesis(yseq=yseq, score=0.0)]
         results = []
@@ -254,9 +243,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             ids = [int(i) for i in hypothesis.yseq[len(prompt) :]]
             if self.layout.eot in ids:
                 ids = ids[: ids.index(self.layout.eot)]
-            # one line of a Kaldi text file: blanks of any kind, line breaks too, become one space
-            text = " ".join(self.layout.decode(ids).split())
-            results.append((text, self.layout.tokens(ids), ids, hypothesis))
+            results.append((self.layout.line(ids), self.layout.tokens(ids), ids, hypothesis))
         return results
 
 
@@ -265,11 +252,11 @@ def _joined(parts: list[list[Result]]) -> list[Result]:
     if len(parts) == 1:
         return parts[0]
     results = []
-    for row in zip(*parts, strict=False):  # as many as the piece with the fewest hypotheses has
+    for row in side_by_side(parts):
         hypothesis = Hypothesis(
             yseq=torch.cat([r[3].yseq for r in row]), score=sum(float(r[3].score) for r in row)
         )
-        text = joined(r[0] for r in row)
+        text = joined([r[0] for r in row])
         tokens, ids = [t for r in row for t in r[1]], [i for r in row for i in r[2]]
         results.append((text, tokens, ids, hypothesis))
     return results

@@ -15,14 +15,7 @@ from typing import Any
 
 import yaml
 
-
-def _flag(text: str) -> bool:
-    value = text.strip().lower()
-    if value in ("true", "t", "1", "yes", "y", "on"):
-        return True
-    if value in ("false", "f", "0", "no", "n", "off"):
-        return False
-    raise ValueError(f"{text!r} is no truth value")
+from espnet_blora.decoding.options import FIELDS, flag, option_names, parser_of
 
 
 def _text(text: str) -> str | None:
@@ -58,7 +51,7 @@ READ: dict[str, tuple[Any, Any]] = {
     "penalty": (float, 0.0),
     "maxlenratio": (float, 0.0),
     "minlenratio": (float, 0.0),
-    "normalize_length": (_flag, False),
+    "normalize_length": (flag, False),
     "ctc_weight": (float, 0.5),
     "lm_weight": (float, 1.0),
     "ngram_weight": (float, 0.9),
@@ -72,40 +65,43 @@ READ: dict[str, tuple[Any, Any]] = {
 """What a decoding of ours reads, or what has no effect on it: name -> (type, default)."""
 
 REFUSED: dict[str, tuple[Any, Any]] = {
-    "allow_variable_data_keys": (_flag, False),
+    "allow_variable_data_keys": (flag, False),
     "lm_train_config": (str, None),
     "lm_file": (str, None),
     "word_lm_train_config": (str, None),
     "word_lm_file": (str, None),
     "ngram_file": (str, None),
     "model_tag": (str, None),
-    "enh_s2t_task": (_flag, False),
-    "multi_asr": (_flag, False),
-    "quantize_asr_model": (_flag, False),
-    "quantize_lm": (_flag, False),
-    "streaming": (_flag, False),
-    "hugging_face_decoder": (_flag, False),
+    "enh_s2t_task": (flag, False),
+    "multi_asr": (flag, False),
+    "quantize_asr_model": (flag, False),
+    "quantize_lm": (flag, False),
+    "streaming": (flag, False),
+    "hugging_face_decoder": (flag, False),
     "hugging_face_decoder_conf": (str, {}),
     "transducer_conf": (str, None),
     "token_type": (_text, None),
     "bpemodel": (_text, None),
-    "time_sync": (_flag, False),
+    "time_sync": (flag, False),
     "lang_prompt_token": (str, None),
     "nlp_prompt_token": (str, None),
     "prompt_token_file": (str, None),
-    "partial_ar": (_flag, False),
+    "partial_ar": (flag, False),
 }
 """What only ESPnet's search does: any other value than the default goes there."""
 
+OURS = {"rule": "espnet", "suppress_tokens": ""}
+"""Defaults of stage 12 that are not those of `DecodingOptions`."""
+
 EXTRA: dict[str, tuple[Any, Any]] = {
-    "rule": (str, "espnet"),
-    "patience": (float, 1.0),
-    "length_penalty": (float, None),
-    "max_tokens": (int, None),
-    "no_repeat_ngram_size": (int, 0),
-    "suppress_tokens": (str, ""),
+    name: (parser_of(name), OURS.get(name, FIELDS[name].default))
+    for name in option_names("search", "filters")
+    if name not in READ
 }
-"""What ESPnet's program lacks: `SearchOptions` and `build_filters` say what they are."""
+"""What ESPnet's program lacks: `DecodingOptions` says what they are."""
+
+TABLE = READ | REFUSED | EXTRA
+"""Every option of stage 12: name -> (type, default)."""
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -122,8 +118,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str]) -> argparse.Namespace | str:
     """Read the command line and its `--config`; a text when ESPnet's parser must have its say."""
     parser = _Parser(add_help=False, allow_abbrev=False)
-    table = READ | REFUSED | EXTRA
-    for name, (kind, default) in table.items():
+    for name, (kind, default) in TABLE.items():
         more: dict[str, Any] = {}
         if name == "data_path_and_name_and_type":
             more = {"action": "append"}
@@ -135,10 +130,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace | str:
         if config is not None:
             with open(config, encoding="utf-8") as file:
                 values = yaml.safe_load(file)
-            if not isinstance(values, dict) or set(values) - set(table):
+            if not isinstance(values, dict) or set(values) - set(TABLE):
                 raise _Unknown(f"{config} holds options that are not known here")
             for name, value in values.items():
-                kind = table[name][0]
+                kind = TABLE[name][0]
                 if kind in (int, float) and isinstance(value, (int, float)):
                     values[name] = kind(value)
             parser.set_defaults(**values)

@@ -19,8 +19,8 @@ from espnet_blora.plugin.vocabulary import check_vocabulary
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
 from espnet_blora.whisper.attention import padding_mask
-from espnet_blora.whisper.cache import KVCache
 from espnet_blora.whisper.checkpoint import load_whisper
+from espnet_blora.whisper.decoder import KVCache
 from espnet_blora.whisper.encoder import PAD_TO, encode_features, log_mel
 from espnet_blora.whisper.sizes import dims_of, empty_modules, in_use, same_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary

@@ -180,6 +180,10 @@ class Vocabulary:
         """Ids -> text; control tokens and timestamps are left out, broken UTF-8 becomes U+FFFD."""
         return self.tokenizer.encoding.decode([i for i in ids if 0 <= i < self.eot])
 
+    def line(self, ids: Iterable[int]) -> str:
+        """Ids -> text as one line of a Kaldi file: blanks of any kind become one space."""
+        return " ".join(self.decode(ids).split())
+
     def token_list(self) -> list[str]:
         """One printable, blank-free, unique string per id: what `tokens.txt` holds."""
         return list(_token_list(self.n_vocab, self.new_languages))

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from espnet_blora.bin import confidence
+from espnet_blora.bin._common import read_options
 from espnet_blora.decoding import recogniser as opening
 from espnet_blora.scoring.calibration.words import label_tokens, read_confidences
 from tests.decoding.small import recogniser, utterances
@@ -36,8 +37,8 @@ def program(tmp_path, dump, monkeypatch):
 
     def call(*options):
         always = ["--asr_exp", str(tmp_path / "exp"), "--dump", str(dump), "--sets", "some"]
-        confidence.main([*always, "--threads", "1", "--batch_size", "3", *options])
-        return asked[-1]
+        status = confidence.main([*always, "--threads", "1", "--batch_size", "3", *options])
+        return status or asked[-1]
 
     return call
 
@@ -46,7 +47,7 @@ def test_files_that_calibrate_reads(program, tmp_path, dump):
     conf = tmp_path / "decode.yaml"
     conf.write_text("beam_size: 2\nmaxlenratio: -6\nctc_weight: 0.0\n")
     assert program("--inference_config", str(conf)) is True
-    more = ("--samples", "2", "--spread", "2", "--temperature", "1 2.5", "--word", "min")
+    more = ("--samples", "2", "--spread", "2", "--temperature", "1 2.5", "--word_confidence", "min")
     assert program("--inference_config", str(conf), *more) is False
     root = tmp_path / "exp" / "confidence"
     names = ["mean", "samples2_spread2_min", "samples2_spread2_min_temperature2.5"]
@@ -68,8 +69,8 @@ def test_files_that_calibrate_reads(program, tmp_path, dump):
     [
         (["--temperature", "warm"], "--temperature 'warm': numbers above 0"),
         (["--temperature", "1 -2"], "temperature is -2.0; allowed: a number above 0"),
-        (["--beam_size", "0"], "search: beam_size is 0"),
-        (["--samples", "-1"], "allowed: a whole number >= 1"),
+        (["--beam_size", "0"], "beam_size is 0"),
+        (["--samples", "-1"], "samples is -1"),
         (["--sets", "none"], "none"),
         (["--inference_config", "nowhere.yaml"], "nowhere.yaml: no such configuration"),
     ],
@@ -84,9 +85,10 @@ def test_a_yaml_with_words_for_numbers_and_with_a_language_model(
     conf = tmp_path / "decode.yaml"
     conf.write_text("beam_size: many\n")
     said = mistake("confidence", program, "--inference_config", str(conf))
-    assert "decode.yaml: {'beam_size': 'many'}; numbers are needed" in said
+    assert "decode.yaml: beam_size is 'many'" in said
     conf.write_text("lm_weight: 0.3\nbeam_size: 4\n")
-    options = confidence.search_options(conf, 2)
+    more = ["--asr_exp", "x", "--sets", "y", "--inference_config", str(conf), "--beam_size", "2"]
+    options = read_options(confidence.get_parser().parse_args(more))
     assert options.beam_size == 2 and "lm_weight: this search has none" in caplog.text
 
 

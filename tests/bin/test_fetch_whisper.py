@@ -20,19 +20,16 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_what_is_there_is_not_fetched_again(cache, capsys):
-    fetch_whisper.main(["tiny"])
+    assert fetch_whisper.main(["tiny"]) == 0
     assert str(cache / "tiny.pt") in capsys.readouterr().out
 
 
-def test_a_damaged_file_is_fetched_and_without_a_network_that_is_said(cache):
+def test_a_damaged_file_is_fetched_and_without_a_network_that_is_said(cache, mistake):
     (cache / "tiny.pt").write_bytes(b"half")
-    with (
-        pytest.warns(UserWarning, match="checksum"),
-        pytest.raises(SystemExit, match="fetch_whisper: error: .*network"),
-    ):
-        fetch_whisper.main(["tiny"])
+    with pytest.warns(UserWarning, match="checksum"):
+        assert "network" in mistake("fetch_whisper", fetch_whisper.main, ["tiny"])
 
 
-def test_an_unknown_size_names_those_there_are(cache):
-    with pytest.raises(SystemExit, match="'hugee': no such file.*large-v3-turbo"):
-        fetch_whisper.main(["hugee"])
+def test_an_unknown_size_names_those_there_are(cache, mistake):
+    message = mistake("fetch_whisper", fetch_whisper.main, ["hugee"])
+    assert "'hugee'" in message and "large-v3-turbo" in message

@@ -30,20 +30,22 @@ def base(tmp_path_factory):
 
 def run(base, *extra):
     experiment, exp = base
-    fisher.main(["--asr_exp", str(exp), "--dump", str(experiment.folder), "--threads", "1", *extra])
-    return exp / "fisher.safetensors"
+    return fisher.main(
+        ["--asr_exp", str(exp), "--dump", str(experiment.folder), "--threads", "1", *extra]
+    )
 
 
 def test_a_file_for_lora_ewc(base, capsys, tmp_path):
     from espnet_blora import add_adapter
-    from espnet_blora.plugin.experiment import open_experiment
+    from espnet_blora.decoding import open_experiment
 
-    path = run(base, "--sets", "train valid", "--target_modules", "query mlp.0")
+    assert run(base, "--sets", "train valid", "--target_modules", "query mlp.0") == 0
+    path = base[1] / "fisher.safetensors"
     said = capsys.readouterr().out
     # encoder: 1 query, 1 mlp.0; decoder: 2 queries (cross-attention) and 1 mlp.0
     assert f"{path}: 5 matrices, {3 * 16 * 16 + 2 * 16 * 64:,} weights, 0.0 MB" in said
     assert "11 utterances, " in said and said.count("decoder.decoders.blocks.0.") == 3
-    model = open_experiment(base[1])
+    model = open_experiment(base[1], packed=False).as_trained()
     conf = {"rank": 2, "target_modules": ["query"], "fisher_file": str(path)}
     adapter = add_adapter(model, "lora_ewc", **conf)
     with torch.no_grad():
@@ -53,7 +55,7 @@ def test_a_file_for_lora_ewc(base, capsys, tmp_path):
 
     some = tmp_path / "some"
     for labels in ("text", "sampled"):
-        run(base, "--sets", "train", "--utterances", "3", "--labels", labels, "--out", str(some))
+        run(base, "--sets", "train", "--utterances", "3", "--labels", labels, "--output", str(some))
         with safe_open(some, framework="pt") as file:
             description = json.loads(file.metadata()["espnet_blora_fisher"])
         assert description["utterances"] == 3

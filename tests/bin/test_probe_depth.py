@@ -16,18 +16,18 @@ def adapted(tmp_path_factory):
 
 def run(adapted, *extra):
     experiment, exp = adapted
-    probe_depth.main(
+    return probe_depth.main(
         [
             *("--asr_exp", str(exp), "--dump", str(experiment.folder), "--threads", "1"),
             *("--train_sets", "train", "--test_sets", "valid", "--seeds", "2", *extra),
         ]
     )
-    return exp / "probe_depth.json"
 
 
 @pytest.mark.parametrize("reads", ["text", "start"])
 def test_figures_of_an_adapted_model(adapted, capsys, caplog, reads):
-    path = run(adapted, "--side", "both", "--reads", reads)
+    assert run(adapted, "--side", "both", "--reads", reads) == 0
+    path = adapted[1] / "probe_depth.json"
     found = json.loads(path.read_text())
     assert [(row["side"], row["layer"]) for row in found["layers"]] == [
         ("encoder", 1), ("decoder", 1),

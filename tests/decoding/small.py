@@ -5,10 +5,33 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
+from espnet_blora.adapters import get_adapter
+from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 LAYOUT = Vocabulary.of(51865)
+
+
+def search_options(
+    beam_size: int = 1, nbest: int = 1, rule: str = "espnet", **more
+) -> DecodingOptions:
+    """Options of a search, by default ESPnet's, greedy."""
+    return DecodingOptions(beam_size=beam_size, nbest=nbest, rule=rule, **more)
+
+
+def opened(whisper: Whisper, name: str = "small") -> Recogniser:
+    """A Whisper, with its adapter if it has one, as a recogniser."""
+    return Recogniser(
+        whisper.encoder,
+        whisper.decoder,
+        LAYOUT,
+        "batch",
+        get_adapter(whisper),
+        [(0, 0)],
+        None,
+        name,
+    )
 
 
 def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:
@@ -17,16 +40,13 @@ def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:
     whisper = Whisper(ModelDimensions(80, 1500, 16, 2, 1, 51865, 24, 16, 2, 1)).eval()
     torch.nn.init.normal_(whisper.decoder.positional_embedding)
     whisper.decoder.token_embedding.weight.data[LAYOUT.eot] *= 4  # so that beams end
-    adapter = None
     if method is not None:
         own = {"rho_init_A": rho} if method == "blora" else {}
         adapter = add_adapter(whisper, method, rank=4, **own)
         for layer in adapter.layers.values():
             torch.nn.init.normal_(layer.lora_B, std=0.3)
     whisper.requires_grad_(False)
-    return Recogniser(
-        whisper.encoder, whisper.decoder, LAYOUT, "batch", adapter, [(0, 0)], None, "small"
-    )
+    return opened(whisper)
 
 
 def utterances() -> tuple[dict[str, Tensor], dict[str, list[int]]]:

@@ -19,10 +19,11 @@ from whisper.model import Whisper
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.prompts import build_prompt
-from espnet_blora.decoding.search import SearchOptions, search
+from espnet_blora.decoding.search import search
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.decoding.small import search_options
 
 # of openai-whisper's ranking, in numpy
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
@@ -113,13 +114,7 @@ def theirs(setting: Setting, languages, **options) -> list[whisper.DecodingResul
 
 
 def ours(setting: Setting, languages, **options):
-    names = ("suppress_tokens", "suppress_blank", "max_initial_timestamp")
     without = options.get("without_timestamps", False)
-    filters = build_filters(
-        setting.layout,
-        without_timestamps=without,
-        **{name: options[name] for name in names if name in options},
-    )
     prompts = [
         build_prompt(
             setting.layout,
@@ -133,12 +128,17 @@ def ours(setting: Setting, languages, **options):
         )
         for language in languages
     ]
-    chosen = SearchOptions(
+    chosen = search_options(
         beam_size=options.get("beam_size", 1),
         rule="whisper",
         max_tokens=options.get("sample_len"),
         length_penalty=options.get("length_penalty"),
         patience=options.get("patience", 1.0),
+        suppress_tokens=options.get("suppress_tokens"),
+        suppress_blank=options.get("suppress_blank"),
+    )
+    filters = build_filters(
+        setting.layout, chosen, without, options.get("max_initial_timestamp", 1.0)
     )
     return search(
         setting.decoder,

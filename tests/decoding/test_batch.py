@@ -1,15 +1,16 @@
 """Sets in batches: whatever the batch size and the order, the same texts; halves that fit."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from espnet_blora.decoding import batch
-from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.recogniser import Recogniser
-from tests.decoding.small import LAYOUT, utterances
+from tests.decoding.small import LAYOUT, search_options, utterances
 from tests.lively import ending, lively
 
-OPTIONS = SearchOptions(3, 3, maxlenratio=-6)
+OPTIONS = search_options(3, 3, maxlenratio=-6)
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +19,20 @@ def opened():
     return Recogniser(model.encoder, model.decoder, LAYOUT, "batch", None, [], None, "lively")
 
 
+def of_size(batch_size):
+    return dataclasses.replace(OPTIONS, batch_size=batch_size)
+
+
 def ids(found):
     return {uid: [h.ids for h in nbest] for uid, nbest in found.items()}
 
 
 def test_batch_size_changes_nothing_and_the_order_is_kept(opened):
     waves, prompts = utterances()
-    one = batch.decode(opened, waves, prompts, OPTIONS, batch_size=1)
+    one = batch.decode(opened, waves, prompts, of_size(1))
     assert list(one) == list(waves)
     for size in (2, 3, 16):
-        assert ids(batch.decode(opened, waves, prompts, OPTIONS, batch_size=size)) == ids(one)
+        assert ids(batch.decode(opened, waves, prompts, of_size(size))) == ids(one)
     assert len({h.ids for nbest in one.values() for h in nbest}) >= 3  # the model does listen
 
 
@@ -42,19 +47,8 @@ def test_prompts_of_other_lengths_are_batched_apart(opened):
     assert order == ["c", "d", "b", "a"]  # the longest first
 
 
-def test_each_is_told_as_soon_as_it_is_done(opened):
-    waves, prompts = utterances()
-    told = []
-    batch.decode(
-        opened, waves, prompts, OPTIONS, batch_size=2, on_done=lambda uid, found: told.append(uid)
-    )
-    assert told == ["c", "d", "b", "a"]
-
-
 def test_what_cannot_be_decoded(opened):
     waves, prompts = utterances()
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        batch.decode(opened, waves, prompts, OPTIONS, batch_size=0)
     lacking = {uid: prompt for uid, prompt in prompts.items() if uid != "a"}
     with pytest.raises(ValueError, match="no prompt .* for 1 utterances, first a"):
         batch.decode(opened, waves, lacking, OPTIONS)

@@ -12,12 +12,12 @@ from whisper.model import ModelDimensions, Whisper
 from espnet_blora import add_adapter
 from espnet_blora.adapters.context import sample_seeds
 from espnet_blora.decoding import confidence
-from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
 from espnet_blora.decoding.search import search
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.decoding.small import search_options
 
 LAYOUT = Vocabulary.of(51865)
 EOT = LAYOUT.eot
@@ -114,7 +114,7 @@ def test_draws_come_from_the_seed(adapted):
 def test_log_probabilities_sum_to_the_score_of_a_search(adapted, samples):
     decoder, adapter, memory, lengths = adapted
     memory, lengths = memory.repeat(samples, 1, 1), lengths.repeat(samples)
-    options = SearchOptions(beam_size=4, nbest=4, maxlenratio=-12)
+    options = search_options(beam_size=4, nbest=4, maxlenratio=-12)
     kinds = set()
     with adapter.sampling_batch(samples, 3):
         found = search(decoder, memory, lengths, PROMPTS, EOT, options, (), samples)

@@ -13,6 +13,7 @@ from espnet_blora.decoding.filters import (
     build_filters,
     suppressed,
 )
+from espnet_blora.decoding.options import DecodingOptions as Options
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 LAYOUT = Vocabulary.of(51865)
@@ -111,7 +112,7 @@ def test_each_filter_bans_what_it_says():
     assert banned(MinTokens(2, LAYOUT.eot), logits, one) == [{LAYOUT.eot}] * 2
     two = torch.tensor([[7, 7], [8, 8]])
     assert banned(MinTokens(2, LAYOUT.eot), logits, two) == [set()] * 2
-    blank = build_filters(LAYOUT, suppress_tokens="")
+    blank = build_filters(LAYOUT, Options(suppress_tokens=""))
     assert len(blank) == 1
     assert banned(blank[0], logits, none) == [{*LAYOUT.encode(" "), LAYOUT.eot}] * 2
     assert banned(blank[0], logits, one) == [set()] * 2
@@ -119,18 +120,19 @@ def test_each_filter_bans_what_it_says():
 
 
 def test_options_choose_the_filters_and_their_order():
-    def names(**options):
-        return [type(one).__name__ for one in build_filters(LAYOUT, **options)]
+    def names(without_timestamps=True, **options):
+        filters = build_filters(LAYOUT, Options(**options), without_timestamps)
+        return [type(one).__name__ for one in filters]
 
     assert names() == ["SuppressBlank", "Suppress"]
-    assert names(suppress_tokens="", suppress_blank=False) == []
+    assert names(suppress_tokens="", suppress_blank=False) == names(rule="espnet") == []
+    assert names(rule="espnet", suppress_tokens="-1", suppress_blank=True) == names()
     everything = names(without_timestamps=False, no_repeat_ngram_size=3, min_tokens=2)
     assert everything == [
         "SuppressBlank", "Suppress", "MinTokens", "NoRepeatNgram", "TimestampRules",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("option", ["no_repeat_ngram_size", "min_tokens", "max_initial_timestamp"])
-def test_negative_options_are_refused(option):
-    with pytest.raises(ValueError, match=f"{option} -1: 0 or more"):
-        build_filters(LAYOUT, **{option: -1})
+def test_a_negative_first_timestamp_is_refused():
+    with pytest.raises(ValueError, match="max_initial_timestamp is -1"):
+        build_filters(LAYOUT, Options(), max_initial_timestamp=-1)

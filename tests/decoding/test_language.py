@@ -5,7 +5,7 @@ import torch
 import whisper
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_blora.decoding.language import detect_language
+from espnet_blora.decoding.prompts import detect_language
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_blora.decoding.likelihood import text_nll
+from espnet_blora.decoding.confidence import text_nll
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 LAYOUT = Vocabulary.of(51865)

@@ -1,5 +1,6 @@
 """Recognition with draws from a posterior: averaged, scored, and the same in any company."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,14 +8,13 @@ import pytest
 import torch
 
 from espnet_blora.adapters.context import sample_seeds
-from espnet_blora.decoding.beam import SearchOptions
-from espnet_blora.decoding.posterior import decode_posterior
+from espnet_blora.decoding.batch import decode_posterior
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
-from tests.decoding.small import LAYOUT, recogniser, utterances
+from tests.decoding.small import LAYOUT, recogniser, search_options, utterances
 
-OPTIONS = SearchOptions(beam_size=3, maxlenratio=-8)
+OPTIONS = search_options(beam_size=3, maxlenratio=-8)
 WAVES, PROMPTS = utterances()
 
 
@@ -24,8 +24,9 @@ def small():
 
 
 def found(small, samples=0, waves=WAVES, options=OPTIONS, **more):
-    given = {"options": options, "samples": samples, **more}
-    return decode_posterior(small, waves, PROMPTS, mixed_tokens, **given)
+    named = {name: more.pop(name) for name in ("temperatures", "filters") if name in more}
+    changed = dataclasses.replace(options, samples=samples, **more)
+    return decode_posterior(small, waves, PROMPTS, changed, **named)
 
 
 def assert_same(one, other, atol=1e-4):
@@ -50,7 +51,7 @@ def test_neither_order_nor_batches_change_anything(small, samples):
 def test_each_step_takes_the_mean_of_the_draws(small):
     """Greedy search over averaged probabilities by its definition, one utterance, one draw."""
     samples, wave, prompt = 3, WAVES["d"], PROMPTS["d"]
-    options = SearchOptions(maxlenratio=-8)
+    options = search_options(maxlenratio=-8)
     (recognised,) = found(small, samples, {"d": wave}, options, seed=7).values()
     memories = []
     for seed in sample_seeds(7, samples):
@@ -114,9 +115,9 @@ def test_models_without_draws(small):
     assert list(whole) == list(WAVES)
     with pytest.raises(ValueError, match="small: 2 samples of a posterior, but this model has no"):
         found(plain, 2)
-    with pytest.raises(ValueError, match="'lora' has no posterior"):
+    with pytest.raises(ValueError, match="2 samples of a posterior"):
         found(recogniser("lora"), 2)
-    with pytest.raises(ValueError, match="allowed: a whole number >= 1"):
+    with pytest.raises(ValueError, match="samples is -1"):
         found(small, -1)
     small.adapter.merge()
     try:

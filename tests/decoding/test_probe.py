@@ -9,6 +9,7 @@ from espnet_blora import add_adapter
 from espnet_blora.decoding.probe import Probe, accuracies, divide, fit, layer_means, watched
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode
+from tests.decoding.small import opened
 
 
 def whisper(encoder_layers):
@@ -50,13 +51,13 @@ def test_states_are_those_behind_each_block(model, data):
 
 def test_means_ignore_padding_and_keep_the_order(model, data):
     waves, read = data
-    together = layer_means(model.encoder, model.decoder, waves, read, batch_size=3)
+    together = layer_means(opened(model), waves, read, batch_size=3)
     assert {side: tuple(m.shape) for side, m in together.items()} == {
         "encoder": (4, 3, 16), "decoder": (4, 2, 16),
     }  # fmt: skip
     for row, uid in enumerate(waves):
         one = {uid: waves[uid]}
-        alone = layer_means(model.encoder, model.decoder, one, read, sides=["decoder"])
+        alone = layer_means(opened(model), one, read, sides=["decoder"])
         assert list(alone) == ["decoder"]
         torch.testing.assert_close(together["decoder"][row], alone["decoder"][0])
         with watched(model.encoder, model.encoder.ln_post) as layers:
@@ -69,11 +70,11 @@ def test_means_ignore_padding_and_keep_the_order(model, data):
 def test_an_adapted_model_is_probed_with_its_adapter(data):
     model = whisper(encoder_layers=1)
     waves, read = data
-    base = layer_means(model.encoder, model.decoder, waves, read)
+    base = layer_means(opened(model), waves, read)
     adapter = add_adapter(model, "lora", rank=2, target_modules=["decoder.blocks.1.mlp.0"])
     for layer in adapter.layers.values():
         nn.init.normal_(layer.lora_B)
-    moved = layer_means(model.encoder, model.decoder, waves, read)
+    moved = layer_means(opened(model), waves, read)
     assert torch.equal(base["encoder"], moved["encoder"])
     assert torch.equal(base["decoder"][:, 0], moved["decoder"][:, 0])
     assert (base["decoder"][:, 1] - moved["decoder"][:, 1]).abs().max() > 1e-3

@@ -2,7 +2,7 @@
 
 import io
 
-from espnet_blora.decoding.progress import Progress
+from espnet_blora.decoding.output import Progress
 from espnet_blora.decoding.transcript import Segment, Transcript
 
 

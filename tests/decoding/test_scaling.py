@@ -7,8 +7,9 @@ import torch
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
-from espnet_blora.bin.sweep import numbers
+from espnet_blora.bin.sweep import parse_scales
 from espnet_blora.decoding.scaling import interpolated, moved
+from tests.decoding.small import opened
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_interpolation_moves_every_weight_and_restores_it(model):
         with interpolated(model, base, factor):
             torch.testing.assert_close(flat(model), start + factor * (trained - start))
         assert torch.equal(flat(model), trained)
-    with pytest.raises(RuntimeError, match="stop"), moved(model, 0.5, base):
+    named = opened(model).as_trained().state_dict()
+    with pytest.raises(RuntimeError, match="stop"), moved(opened(model), 0.5, named):
         raise RuntimeError("stop")
     assert torch.equal(flat(model), trained)
 
@@ -49,24 +51,24 @@ def test_an_adapters_scale_is_interpolation_of_its_weights(model):
     x = torch.randn(3, 32)
     with torch.no_grad():
         base, full = layer.weight @ x.T, layer(x)
-        with moved(model, 0.5):
+        with moved(opened(model), 0.5):
             half = layer(x)
         torch.testing.assert_close(layer(x), full)
         torch.testing.assert_close(half, (base.T + layer.bias + full) / 2)
 
 
 def test_without_adapter_and_base_only_the_model_itself(model):
-    with moved(model, 1.0):
+    with moved(opened(model), 1.0):
         pass
     with pytest.raises(ValueError, match="interpolation needs the base model"):
-        moved(model, 0.5)
+        moved(opened(model), 0.5)
     lacking = pytest.raises(ValueError, match="lacks .* parameters of this one")
     with lacking, interpolated(model, {}, 0.5):
         pass
 
 
 def test_scales_of_the_command_line():
-    assert numbers("1 0 0.5 1") == [0.0, 0.5, 1.0]
+    assert parse_scales("1 0 0.5 1") == [0.0, 0.5, 1.0]
     for text in ("", "a", "-1", "nan", "inf"):
         with pytest.raises(ValueError, match="--scales"):
-            numbers(text)
+            parse_scales(text)

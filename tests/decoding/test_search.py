@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_blora.decoding.batch import pad
-from espnet_blora.decoding.beam import Hypothesis, SearchOptions
+from espnet_blora.decoding.beam import Hypothesis
 from espnet_blora.decoding.search import search, top
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.decoding.small import search_options
 from tests.lively import ending, lively
 
 LAYOUT = Vocabulary.of(51865)
@@ -48,7 +49,7 @@ def log_probabilities(setting, row, ids):
 @pytest.mark.parametrize("rule", ["espnet", "whisper"])
 def test_greedy_takes_the_most_probable_token_again_and_again(setting, rule):
     model, memory, lengths, prompts = setting
-    options = SearchOptions(rule=rule, max_tokens=20, maxlenratio=-20)
+    options = search_options(rule=rule, max_tokens=20, maxlenratio=-20)
     found = search(model.decoder, memory, lengths, prompts, LAYOUT.eot, options)
     for row, nbest in enumerate(found):
         assert len(nbest) == 1
@@ -67,7 +68,7 @@ def test_greedy_takes_the_most_probable_token_again_and_again(setting, rule):
 @pytest.mark.parametrize("rule", ["espnet", "whisper"])
 def test_company_and_order_change_nothing(setting, rule):
     model, memory, lengths, prompts = setting
-    options = SearchOptions(4, 3, rule, maxlenratio=0.6, max_tokens=18)
+    options = search_options(4, 3, rule, maxlenratio=0.6, max_tokens=18)
     together = search(model.decoder, memory, lengths, prompts, LAYOUT.eot, options)
     for row, nbest in enumerate(together):
         one = alone(setting, row, options)
@@ -90,7 +91,7 @@ def test_a_wider_beam_finds_nothing_less_probable(setting):
     scores = [
         [nbest[0].score for nbest in search(
             model.decoder, memory, lengths, prompts, LAYOUT.eot,
-            SearchOptions(beam, maxlenratio=-12),
+            search_options(beam, maxlenratio=-12),
         )]
         for beam in (1, 6)
     ]  # fmt: skip
@@ -99,7 +100,7 @@ def test_a_wider_beam_finds_nothing_less_probable(setting):
 
 def test_samples_are_averaged_at_every_step(setting):
     model, memory, lengths, prompts = setting
-    options = SearchOptions(3, 2, maxlenratio=-8)
+    options = search_options(3, 2, maxlenratio=-8)
     once = search(model.decoder, memory, lengths, prompts, LAYOUT.eot, options)
     same = search(
         model.decoder, memory.repeat(2, 1, 1), lengths.repeat(2), prompts, LAYOUT.eot, options,
@@ -131,7 +132,7 @@ def test_filters_see_the_text_so_far_of_their_row(setting):
         for row, ids in enumerate(texts.tolist()):
             logits[row, ids] = -torch.inf
 
-    options = SearchOptions(3, rule="whisper", max_tokens=10)
+    options = search_options(3, rule="whisper", max_tokens=10)
     found = search(
         model.decoder, memory, lengths, prompts, LAYOUT.eot, options, filters=[no_repeats]
     )
@@ -150,8 +151,8 @@ def test_the_end_of_the_positions(setting):
 
     filters = [never_ends]
     for options, longest in (
-        (SearchOptions(2, maxlenratio=-500), 60),
-        (SearchOptions(2, rule="whisper", max_tokens=500), 61),
+        (search_options(2, maxlenratio=-500), 60),
+        (search_options(2, rule="whisper", max_tokens=500), 61),
     ):
         found = search(
             model.decoder, memory[:2], lengths[:2], prompts[:2], LAYOUT.eot, options, filters
@@ -170,24 +171,6 @@ def test_what_cannot_be_searched(setting):
         search(model.decoder, memory[:1], lengths[:1], [[LAYOUT.sot] * 65], LAYOUT.eot)
     with pytest.raises(ValueError, match="no token has a probability"):
         search(model.decoder, memory * torch.nan, lengths, prompts, LAYOUT.eot)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"beam_size": 0}, "beam_size is 0"),
-        ({"nbest": 0}, "nbest is 0"),
-        ({"rule": "kaldi"}, "allowed: espnet or whisper"),
-        ({"maxlenratio": float("nan")}, "maxlenratio is nan"),
-        ({"penalty": float("inf")}, "penalty is inf"),
-        ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"patience": 0.1}, "patience is 0.1"),
-        ({"length_penalty": 2.0}, "length_penalty is 2.0"),
-    ],
-)
-def test_options_that_cannot_be(wrong, said):
-    with pytest.raises(ValueError, match=said):
-        SearchOptions(**wrong)
 
 
 @settings(max_examples=60, deadline=None)

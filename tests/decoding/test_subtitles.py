@@ -5,7 +5,7 @@ import json
 import pytest
 from whisper.utils import get_writer
 
-from espnet_blora.decoding.subtitles import (
+from espnet_blora.decoding.output import (
     FORMATS,
     existing,
     file_of,

@@ -9,11 +9,11 @@ import re
 import pytest
 import torch
 
-from espnet_blora.adapters import METHODS, get_adapter
+from espnet_blora.adapters import METHODS
 from espnet_blora.adapters.fisher import Fisher, save_fisher
 from espnet_blora.adapters.targets import find_targets
 from espnet_blora.bin import make_config, report
-from espnet_blora.plugin.experiment import open_experiment
+from espnet_blora.decoding import open_experiment
 from espnet_blora.scoring import score
 from espnet_blora.whisper.checkpoint import load_whisper
 from tests.integration.conftest import EGS2, TINY
@@ -65,7 +65,7 @@ def test_it_trains(experiment, method):
     assert [k for k in moved if ".blocks." in k], "no factor has moved"
     assert all(torch.isfinite(v).all() for v in second.values() if v.is_floating_point())
     # what stage 12 does: the checkpoint goes into a fresh model, checked
-    adapter = get_adapter(open_experiment(folder))
+    adapter = open_experiment(folder, merge=False).adapter
     assert adapter.method == method
     with torch.no_grad():
         shift = max(layer.delta_weight().abs().max() for layer in adapter.layers.values())

@@ -5,11 +5,11 @@ import torch
 from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
 from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
 
-from espnet_blora.decoding.beam import SearchOptions
 from espnet_blora.decoding.search import search
 from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.decoding.small import search_options
 from tests.lively import ending
 
 LAYOUT = Vocabulary.of(51865)
@@ -58,18 +58,18 @@ def espnet(decoder, memory, prompt, options):
 @pytest.mark.parametrize(
     "options",
     [
-        SearchOptions(),
-        SearchOptions(maxlenratio=0.2),
-        SearchOptions(maxlenratio=-7),
-        SearchOptions(beam_size=4, nbest=3),
-        SearchOptions(beam_size=4, nbest=4, maxlenratio=0.3),
-        SearchOptions(beam_size=3, nbest=2, maxlenratio=-60),
-        SearchOptions(beam_size=3, nbest=2, penalty=4.0, maxlenratio=-12),
-        SearchOptions(beam_size=3, nbest=2, penalty=-2.0),
-        SearchOptions(beam_size=3, nbest=3, normalize_length=True, maxlenratio=-9),
-        SearchOptions(beam_size=3, nbest=3, normalize_length=True, penalty=3.0, maxlenratio=-9),
-        SearchOptions(beam_size=3, nbest=2, minlenratio=-4, maxlenratio=-9),
-        SearchOptions(beam_size=3, nbest=2, minlenratio=0.4, maxlenratio=0.3),
+        search_options(),
+        search_options(maxlenratio=0.2),
+        search_options(maxlenratio=-7),
+        search_options(beam_size=4, nbest=3),
+        search_options(beam_size=4, nbest=4, maxlenratio=0.3),
+        search_options(beam_size=3, nbest=2, maxlenratio=-60),
+        search_options(beam_size=3, nbest=2, penalty=4.0, maxlenratio=-12),
+        search_options(beam_size=3, nbest=2, penalty=-2.0),
+        search_options(beam_size=3, nbest=3, normalize_length=True, maxlenratio=-9),
+        search_options(beam_size=3, nbest=3, normalize_length=True, penalty=3.0, maxlenratio=-9),
+        search_options(beam_size=3, nbest=2, minlenratio=-4, maxlenratio=-9),
+        search_options(beam_size=3, nbest=2, minlenratio=0.4, maxlenratio=0.3),
     ],
     ids=lambda o: f"beam{o.beam_size}-{o.maxlenratio}-{o.minlenratio}-{o.penalty}",
 )
@@ -90,7 +90,7 @@ def test_the_same_texts_and_scores(halves, memory, options):
 def test_the_texts_compared_end_in_all_ways(halves, memory):
     hs, hlens = memory
     prompts = [LAYOUT.prompt(code) for code in CODES]
-    options = SearchOptions(beam_size=4, nbest=4, maxlenratio=0.5)
+    options = search_options(beam_size=4, nbest=4, maxlenratio=0.5)
     found = search(halves[1].decoders, hs, hlens, prompts, LAYOUT.eot, options)
     ends = {(one.ended, len(one.ids) == 20) for nbest in found for one in nbest}
     assert ends >= {(True, False), (True, True), (False, False)}  # itself, positions, limit

@@ -4,8 +4,7 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_blora.whisper.cache import KVCache
-from espnet_blora.whisper.decoder import forward
+from espnet_blora.whisper.decoder import KVCache, forward
 from espnet_blora.whisper.encoder import encode
 
 LENGTHS = torch.tensor([48000, 21234, 30000, 50])

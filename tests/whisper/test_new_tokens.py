@@ -6,7 +6,7 @@ from whisper.model import TextDecoder
 
 from espnet_blora.whisper import decoder as whisper_decoder
 from espnet_blora.whisper import new_tokens
-from espnet_blora.whisper.cache import KVCache
+from espnet_blora.whisper.decoder import KVCache
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 N, WIDTH = 51865, 16

@@ -7,8 +7,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.whisper import packed
-from espnet_blora.whisper.cache import KVCache
-from espnet_blora.whisper.decoder import forward
+from espnet_blora.whisper.decoder import KVCache, forward
 from espnet_blora.whisper.encoder import encode
 
 needed = pytest.mark.skipif(not packed.available(), reason="this torch lacks oneDNN's operators")

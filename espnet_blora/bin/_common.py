@@ -1,0 +1,82 @@
+"""Options and openings that programs over an experiment and its dumped sets share."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espnet_blora.decoding.options import FIELDS, DecodingOptions, option_names
+
+if TYPE_CHECKING:
+    from espnet_blora.decoding.recogniser import Recogniser
+
+log = logging.getLogger(__name__)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the options of programs that open an experiment and read sets."""
+    add = parser.add_argument
+    add("--asr_exp", type=Path, required=True, help="experiment folder of stage 11")
+    add("--model_file", help="checkpoint in it (default: best epoch, else the base)")
+    add("--whisper", help="published size or checkpoint file of the base")
+    add("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
+    add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    add("--device", default="cpu", help="torch device")
+
+
+def open_recogniser(args: argparse.Namespace, **how: Any) -> Recogniser:
+    """Open the experiment of `add_experiment`'s options.
+
+    Args:
+        args: Those options.
+        how: More arguments of `espnet_blora.decoding.recogniser.open_experiment`.
+    """
+    from espnet_blora.decoding.recogniser import open_experiment
+
+    set_threads(args.threads)
+    return open_experiment(args.asr_exp, args.model_file, args.whisper, args.device, **how)
+
+
+def set_threads(threads: int | None) -> None:
+    """Set torch's number of CPU threads, if one is given.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"--threads {threads}: 1 or more is needed")
+        torch.set_num_threads(threads)
+
+
+def read_options(args: argparse.Namespace) -> DecodingOptions:
+    """Read decoding options: `--inference_config`'s, and before them those of the command line.
+
+    Without both, the search is greedy and ESPnet's, as in a recipe.
+
+    Raises:
+        FileNotFoundError: The yaml is not there.
+        ValueError: A name that stage 12 does not know, or a value that is not allowed.
+    """
+    from espnet_blora.bin import make_config
+    from espnet_blora.plugin.inference_options import OURS, TABLE
+    from espnet_blora.utils.mistakes import did_you_mean
+
+    path = args.inference_config
+    config = {} if path is None else make_config.load(path)
+    for name in config:
+        if name not in TABLE:
+            raise ValueError(f"{path}: {name!r} is not an option{did_you_mean(name, TABLE)}")
+    ignored = [name for name in ("ctc_weight", "lm_weight", "ngram_weight") if config.get(name)]
+    if ignored:
+        log.warning("%s: %s: this search has none; ignored", path, ", ".join(ignored))
+    # the yaml's seed and batch size are stage 12's own
+    search = option_names("search", "filters")
+    values = {"beam_size": 1} | OURS | {n: v for n, v in config.items() if n in search}
+    given = {n: v for n, v in vars(args).items() if n in FIELDS and v is not None}
+    return DecodingOptions.from_mapping(values | given, str(path or "options"))
