@@ -173,10 +173,22 @@ def facts(name: str, method: Any) -> str:
 
 
 def decoding_page() -> str:
-    """Return every decoding option."""
-    from espnet_blora.decoding.beam import SearchOptions
+    """Return every decoding option, group by group."""
+    from espnet_blora.decoding.options import GROUPS, describe_options
 
-    return option_table(SearchOptions, [field.name for field in dataclasses.fields(SearchOptions)])
+    parts = []
+    for group, title in GROUPS.items():
+        rows = (
+            [f"`{o.name}`", o.type, f"`{yaml_value(o.default)}`", o.allowed, o.help]
+            for o in describe_options()
+            if o.group == group
+        )
+        heading = title[0].upper() + title[1:]
+        parts += [
+            f"## {heading}\n",
+            table(("option", "type", "default", "allowed", "meaning"), rows),
+        ]
+    return "\n".join(parts)
 
 
 # ---- the floor plan ----
