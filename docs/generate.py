@@ -107,7 +107,8 @@ def summary(cls: type) -> str:
 
 def adapter_page() -> str:
     """Return every method of `METHODS` with every option of its configuration."""
-    from espnet_blora.adapters.config import PRESETS, AdapterConfig
+    from espnet_blora.adapters.config import AdapterConfig
+    from espnet_blora.adapters.methods.blora import PRESETS
     from espnet_blora.adapters.registry import METHODS
 
     home = {method.config: name for name, method in reversed(METHODS.items())}

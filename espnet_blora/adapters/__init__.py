@@ -1,12 +1,14 @@
 """Low-rank adapters on torch models: layers, ELBO, injection, checked loads, adapter files.
 
-Pure torch: nothing here knows ESPnet or Whisper.
+Pure torch: nothing here knows ESPnet or Whisper. From the bottom up: the machinery (`layer`,
+`config`, `elbo`, ...), the methods (`methods`), the registry of them (`registry`), the handle on an
+adapted model (`adapter`), and what puts an adapter on a model (`inject`).
 """
 
 from espnet_blora.adapters.adapter import Adapter, get_adapter
 from espnet_blora.adapters.averaging import average_states
-from espnet_blora.adapters.files import load_adapter, read_adapter_file
-from espnet_blora.adapters.inject import add_adapter
+from espnet_blora.adapters.files import read_adapter_file
+from espnet_blora.adapters.inject import add_adapter, load_adapter
 from espnet_blora.adapters.registry import METHODS, parse_config
 
 __all__ = [

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +12,23 @@ from torch import Tensor, nn
 from espnet_blora.adapters.checks import integer, number
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Draws, sample_seeds
-from espnet_blora.adapters.elbo import beta_at, kl_terms
+from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms
+from espnet_blora.adapters.files import write_adapter_file
 from espnet_blora.adapters.layer import AdapterLayer, prepare_layers
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
 from espnet_blora.adapters.registry import METHODS, Method
 from espnet_blora.adapters.report import SMALL, Report, report, statistics
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Adapter:
-    """A view of the adapter on `model`. It holds no state of its own: make as many as you like."""
+    """A view of the adapter on `model`. It holds no state of its own: make as many as you like.
+
+    Args:
+        model: The adapted model.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -65,6 +71,14 @@ class Adapter:
         """Return the parameters to train, in model order."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    def factors(self) -> dict[str, Tensor]:
+        """Return {layer.factor: tensor} of all factors, trained or frozen, as they are."""
+        return {
+            f"{name}.{factor}": tensor
+            for name, layer in self.layers.items()
+            for factor, tensor in layer.factors().items()
+        }
+
     def report(self) -> Report:
         """Return the counts of trainable parameters; its str() is fit to print."""
         return report(self.model, self.method, self.layers, self.config.target_modules)
@@ -73,10 +87,11 @@ class Adapter:
         """Compute the bases that come from the base weights, unless they are there already.
 
         Every rank of torch.distributed calls it, with the model on its device and the base loaded:
-        rank 0 computes, the others take its values. The first training forward of the model does
-        all of this by itself.
+        rank 0 computes, the other ranks take its values. The first training forward of the model
+        does all of this by itself.
 
-        Raises ValueError, naming the layer, when a weight holds NaN or inf.
+        Raises:
+            ValueError: A weight holds NaN or inf; names the layer.
         """
         prepare_layers(self.layers)
         self.state.bases_agreed = True
@@ -93,33 +108,45 @@ class Adapter:
 
         The method's own term, or the KL of the ELBO.
         """
-        own = self._registered.loss_term
-        return self.elbo_terms() if own is None else own(self)
+        own_term = self._registered.loss_term
+        if own_term is None:
+            return self.elbo_terms()
+        return own_term(self.model, self.layers, self.config, self.step)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Let every step of `optimizer` run the method's `after_step`, where it has one."""
-        if self._registered.after_step is not None:
-            optimizer.register_step_post_hook(self._after_step)
+        after_step = self._registered.after_step
+        if after_step is None:
+            return
 
-    def _after_step(self, *_) -> None:
-        self.state.context.updates += 1
-        self._registered.after_step(self, self.state.context.updates)
+        def run(*_: Any) -> None:
+            self.state.context.updates += 1
+            after_step(self.layers, self.config, self.state.context.updates)
+
+        optimizer.register_step_post_hook(run)
 
     # ---- the ELBO ----
+
+    def _elbo_config(self, quantity: str) -> ElboConfig:
+        if not isinstance(self.config, ElboConfig):
+            raise ValueError(
+                f"adapter '{self.method}' has no posterior and so no {quantity}; use blora"
+            )
+        return self.config
 
     def kl_terms(self, constants: bool = False) -> dict[str, Tensor]:
         """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.elbo.kl_terms` does.
 
-        Raises ValueError when the method has no posterior.
+        Raises:
+            ValueError: The method has no posterior.
         """
-        if not self.bayesian:
-            raise ValueError(f"adapter '{self.method}' has no posterior and so no KL; use blora")
-        return kl_terms(list(self.layers.values()), self.config, constants)
+        return kl_terms(list(self.layers.values()), self._elbo_config("KL"), constants)
 
     def kl(self) -> Tensor:
         """Return KL_A + KL_B: 0-dim, nats, reduced by kl_reduction, differentiable.
 
-        Raises ValueError when the method has no posterior.
+        Raises:
+            ValueError: The method has no posterior.
         """
         terms = self.kl_terms()
         return terms["kl_A"] + terms["kl_B"]
@@ -127,11 +154,10 @@ class Adapter:
     def beta(self) -> float:
         """Return the scheduled weight of the KL at the current step.
 
-        Raises ValueError when the method has no posterior.
+        Raises:
+            ValueError: The method has no posterior.
         """
-        if not self.bayesian:
-            raise ValueError(f"adapter '{self.method}' has no posterior and so no beta; use blora")
-        return beta_at(self.config, self.step)
+        return beta_at(self._elbo_config("beta"), self.step)
 
     def elbo_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return beta_t * KL, to add to a per-token loss, and detached 0-dim tensors to log.
@@ -139,6 +165,9 @@ class Adapter:
         Always kl_A, kl_B, beta, kl_term; at steps 1, 1 + log_every, ... also what
         `report.statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
         still.
+
+        Raises:
+            ValueError: The method has no posterior.
         """
         terms = self.kl_terms()
         beta = self.beta()
@@ -148,7 +177,7 @@ class Adapter:
         logs["kl_term"] = term.detach()
         if self.model.training:
             self._check_step_moves()
-        if (self.step - 1) % self.config.log_every == 0:
+        if (self.step - 1) % self._elbo_config("ELBO").log_every == 0:
             logs.update(self.statistics())
         return term, logs
 
@@ -156,7 +185,7 @@ class Adapter:
         """Return `report.statistics` of all layers; warns, once, when every mean is near zero."""
         values = statistics(list(self.layers.values()))
         if float(values.get("largest_mean", SMALL)) < SMALL and self.state.warn_once("collapse"):
-            logger.warning(
+            log.warning(
                 "adapter '%s' has collapsed: every mean of lora_A and lora_B is below %g at step "
                 "%d, so the model is its base and gets no gradient back. Lower beta, raise "
                 "prior_std, or warm the KL up (schedule: linear)",
@@ -168,7 +197,7 @@ class Adapter:
 
     def _check_step_moves(self) -> None:
         if self.state.elbo_step == self.step and self.state.warn_once("step"):
-            logger.warning(
+            log.warning(
                 "the adapter's step stands still at %d, so every forward draws the same noise: "
                 "call the adapted model itself, once per micro-batch, or adapter.advance()",
                 self.step,
@@ -181,14 +210,18 @@ class Adapter:
     def sampling(self, seed: int | None = None, spread: float = 1.0) -> Iterator["Adapter"]:
         """Use one draw from the posterior, in eval(), for as long as this context lasts.
 
-        The same seed gives the same draw; without one it comes from torch's global generator. The
-        draw is a constant: it follows no change of the parameters, and passes no gradient to them.
-        spread: factor on every sigma; 1 is the posterior, 0 its mean.
+        The draw is a constant: it follows no change of the parameters, and passes no gradient to
+        them. The forward raises ValueError when the adapter is merged or the model in train().
 
-        Raises ValueError when the method has no posterior, or spread is not a number >= 0; in the
-        forward when the adapter is merged or the model in train().
+        Args:
+            seed: The same seed gives the same draw; without one it comes from torch's global
+                generator.
+            spread: Factor on every sigma; 1 is the posterior, 0 its mean.
+
+        Raises:
+            ValueError: The method has no posterior, or spread is not a number >= 0.
         """
-        with self._drawing(lambda one: (one,), seed, spread):
+        with self._drawing(lambda first: (first,), seed, spread):
             yield self
 
     @contextmanager
@@ -200,13 +233,19 @@ class Adapter:
         Rows s * M to (s + 1) * M - 1 of the leading axis see draw s, the one of
         `sampling(mix(seed, s))`: y = base(x) + scaling * (x A_s^T) B_s^T, the base forward once for
         all rows and one batched product for each factor. The first draws of more are the draws of
-        fewer. What is kept for each layer: S * r * (d_in + d_out) numbers.
+        fewer. What is kept for each layer: S * r * (d_in + d_out) numbers. The forward raises
+        ValueError as in `sampling`, and when the rows cannot be cut into S equal parts.
 
-        Raises ValueError as `sampling` does, when samples is below 1, and in the forward when the
-        rows cannot be cut into S equal parts.
+        Args:
+            samples: S.
+            seed: As of `sampling`.
+            spread: As of `sampling`.
+
+        Raises:
+            ValueError: As of `sampling`, or samples is below 1.
         """
         count = integer("sampling_batch", "samples", samples, low=1)
-        with self._drawing(lambda one: sample_seeds(one, count), seed, spread):
+        with self._drawing(lambda first: sample_seeds(first, count), seed, spread):
             yield self
 
     @contextmanager
@@ -215,8 +254,8 @@ class Adapter:
     ) -> Iterator[None]:
         if not self.bayesian:
             raise ValueError(f"adapter '{self.method}' has no posterior to sample; use blora")
-        one = int(torch.randint(2**62, ())) if seed is None else int(seed)
-        draws = Draws(seeds(one), number("sampling", "spread", spread, low=0.0))
+        first = int(torch.randint(2**62, ())) if seed is None else int(seed)
+        draws = Draws(seeds(first), number("sampling", "spread", spread, low=0.0))
         context = self.state.context
         before = context.draws
         context.draws = draws
@@ -268,11 +307,12 @@ class Adapter:
     def merge(self) -> None:
         """Let forward read W0 + delta; idempotent.
 
-        Raises ValueError on NaN or inf, naming the layer, and when the method cannot be merged.
+        Raises:
+            ValueError: A sum holds NaN or inf (names the layer), or the method cannot be merged.
         """
         if not self._registered.merges:
             raise ValueError(
-                f"adapter '{self.method}' cannot be merged: its forward is no single weight; "
+                f"adapter '{self.method}' cannot be merged: its forward is not a single weight; "
                 "run it factored"
             )
         merge_layers(self.layers)
@@ -284,19 +324,36 @@ class Adapter:
     # ---- files ----
 
     def save(self, path: str | Path) -> None:
-        """Write the adapter to one safetensors file, atomically.
+        """Write the adapter to one safetensors file: after a failure the old file is still there.
 
-        Raises ValueError on the meta device or for NaN or inf, OSError when it cannot be written.
+        Raises:
+            ValueError: The model is on the meta device, or a factor holds NaN or inf.
+            OSError: The file cannot be written.
         """
-        from espnet_blora.adapters.files import save_adapter
-
-        save_adapter(self, path)
+        rows = self.state.current_fingerprint(self.model)
+        if rows is None or any(tensor.is_meta for tensor in self.factors().values()):
+            raise ValueError(
+                f"cannot save the adapter to {path}: the model is on the meta device and has no "
+                "values; build it on a real device"
+            )
+        self.prepare()
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.factors().items()}
+        for name, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"cannot save the adapter to {path}: {name} holds NaN or inf")
+        description = {
+            "method": self.method,
+            "config": self.config.as_dict(),
+            "step": self.step,
+            "layers": list(self.layers),
+            "base": dict(zip(self.state.base_names, rows.tolist(), strict=True)),
+        }
+        write_adapter_file(path, tensors, description)
 
 
 def get_adapter(model: nn.Module) -> Adapter | None:
     """Return the adapter on `model` (or on the model inside a DDP wrapper), None without one."""
-    inner = getattr(model, "module", None)
-    for candidate in (model, inner):
-        if isinstance(getattr(candidate, STATE_NAME, None), AdapterState):
+    for candidate in (model, getattr(model, "module", None)):
+        if candidate is not None and isinstance(getattr(candidate, STATE_NAME, None), AdapterState):
             return Adapter(candidate)
     return None

@@ -19,15 +19,21 @@ def average_states(
     to no posterior, and integers and frozen weights are not to be averaged. What is the same in
     all states, such as a basis, stays as it is, bit for bit.
 
-    Raises ValueError when there is no state, no mean to average, or keys or shapes differ.
+    Args:
+        states: State dicts of one run.
+        best: The state dict of its best checkpoint.
+
+    Raises:
+        ValueError: There is no state, no mean to average, or keys or shapes differ.
     """
+    # Which keys are averaged, and whether all states have them.
     if not states:
         raise ValueError("no state to average; give at least one")
     names = _mean_names(best)
     means = [key for key in best if not names.isdisjoint(key.split("."))]
     if not means:
         raise ValueError(
-            f"the best state holds no {' / '.join(sorted(names))}: it is of no adapter we average"
+            f"the best state holds no {' / '.join(sorted(names))}: it is not of an adapter of ours"
         )
     for number, state in enumerate(states):
         if state.keys() != best.keys():
@@ -42,6 +48,8 @@ def average_states(
                     f"state {number}: {key} has shape {tuple(state[key].shape)}, "
                     f"{tuple(best[key].shape)} in the best state; average one run only"
                 )
+
+    # The averages, formed in fp64.
     result = dict(best)
     for key in means:
         if all(torch.equal(state[key], best[key]) for state in states):

@@ -1,31 +1,32 @@
-"""Checks of user-given values: each error names the key, the value found and what is allowed."""
+"""Checks of values that a user gives: each error names the key, the value and what is allowed."""
 
-import difflib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from espnet_blora.utils.mistakes import did_you_mean
 
 _YAML_HINT = " (this is text; YAML reads 1e-2 as text, write 0.01 or 1.0e-2)"
 
 
-def near_misses(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return the `count` known words most like `word`, best first."""
-    return difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=0.5)
+def reject_unknown(where: str, conf: Mapping, known: Collection[str]) -> None:
+    """Refuse keys that do not exist.
 
-
-def reject_unknown(what: str, conf: Mapping, known: Collection[str]) -> None:
-    """Raise ValueError when `conf` has a key outside `known`, naming near misses."""
+    Raises:
+        ValueError: `conf` has a key outside `known`; names near misses.
+    """
     unknown = [str(key) for key in conf if key not in known]
-    if not unknown:
-        return
-    parts = []
-    for key in unknown:
-        near = near_misses(key, known)
-        parts.append(f"'{key}'" + (f" (did you mean {' or '.join(near)}?)" if near else ""))
-    raise ValueError(f"{what}: unknown key {', '.join(parts)}; allowed: {', '.join(sorted(known))}")
+    if unknown:
+        keys = ", ".join(f"{key!r}{did_you_mean(key, known)}" for key in unknown)
+        raise ValueError(f"{where}: unknown key {keys}; allowed: {', '.join(sorted(known))}")
 
 
-def one_of(where: str, key: str, value, allowed: Collection[str]) -> str:
-    """Return `value` if it is one of `allowed`, else raise ValueError."""
+def one_of(where: str, key: str, value: Any, allowed: Collection[str]) -> str:
+    """Return `value` if it is one of `allowed`.
+
+    Raises:
+        ValueError: It is not.
+    """
     if isinstance(value, str) and value in allowed:
         return value
     raise ValueError(f"{where}: {key} is {value!r}; allowed: {', '.join(sorted(allowed))}")
@@ -34,13 +35,26 @@ def one_of(where: str, key: str, value, allowed: Collection[str]) -> str:
 def number(
     where: str,
     key: str,
-    value,
+    value: Any,
     low: float = -math.inf,
     high: float = math.inf,
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """Return `value` as a finite float inside the given range, else raise ValueError."""
+    """Return `value` as a float.
+
+    Args:
+        where: What the key belongs to, for the message.
+        key: Name of the value.
+        value: What the user has given.
+        low: The smallest value that is allowed.
+        high: The largest value that is allowed.
+        open_low: Whether `low` itself is not allowed.
+        open_high: Whether `high` itself is not allowed.
+
+    Raises:
+        ValueError: `value` is not a finite number in this range.
+    """
     allowed = f"a number {'>' if open_low else '>='} {low:g}" if low > -math.inf else "a number"
     if high < math.inf:
         allowed += f" and {'<' if open_high else '<='} {high:g}"
@@ -54,23 +68,35 @@ def number(
     return float(value)
 
 
-def integer(where: str, key: str, value, low: int) -> int:
-    """Return `value` as an int >= `low`, else raise ValueError."""
+def integer(where: str, key: str, value: Any, low: int) -> int:
+    """Return `value` if it is an int of at least `low`.
+
+    Raises:
+        ValueError: It is not.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         hint = _YAML_HINT if isinstance(value, str) else ""
         raise ValueError(f"{where}: {key} is {value!r}{hint}; allowed: a whole number >= {low}")
     return value
 
 
-def flag(where: str, key: str, value) -> bool:
-    """Return `value` if it is a bool, else raise ValueError."""
+def flag(where: str, key: str, value: Any) -> bool:
+    """Return `value` if it is a bool.
+
+    Raises:
+        ValueError: It is not.
+    """
     if isinstance(value, bool):
         return value
     raise ValueError(f"{where}: {key} is {value!r}; allowed: true or false")
 
 
-def names(where: str, key: str, value) -> tuple[str, ...]:
-    """Return `value` as a non-empty tuple of distinct non-empty strings, else raise ValueError."""
+def names(where: str, key: str, value: Any) -> tuple[str, ...]:
+    """Return the list of module names `value` as a tuple.
+
+    Raises:
+        ValueError: It is not a non-empty list of different module names.
+    """
     allowed = 'a non-empty list of module names, such as ["query", "value"]'
     if isinstance(value, str) or not isinstance(value, (list, tuple)) or not value:
         raise ValueError(f"{where}: {key} is {value!r}; allowed: {allowed}")

@@ -1,4 +1,4 @@
-"""What all adapter layers of one model share: the step, the seed and the switches.
+"""The step, the seed and the switches that all adapter layers of one model share.
 
 Noise is a function of (seed, step, rank, layer index) and of nothing else, so that a resumed run
 draws what the uninterrupted one would have drawn, and a recomputed forward (gradient
@@ -16,8 +16,10 @@ import torch
 class Draws:
     """Draws from the posterior that last as long as a `sampling()` context.
 
-    seeds: one a draw. spread: factor on every sigma, 1 for the posterior itself. kept: what layers
-    have drawn, so that no forward draws it again.
+    Attributes:
+        seeds: One per draw.
+        spread: Factor on every sigma, 1 for the posterior itself.
+        kept: What layers have drawn, so that no forward draws it again.
     """
 
     seeds: tuple[int, ...]
@@ -27,11 +29,15 @@ class Draws:
 
 @dataclass
 class Context:
-    """Shared by the layers of one adapter; plain values, so that reading them never syncs a GPU.
+    """What the layers of one adapter share: plain values, so that reading them never syncs a GPU.
 
-    seed: of the training noise. step: micro-batches trained on. updates: steps of the optimiser,
-    for methods that work after each. factor: scale put on the update at decoding. disabled: the
-    update is left out. draws: set inside `sampling()` and `sampling_batch()`.
+    Attributes:
+        seed: Of the training noise.
+        step: Micro-batches trained on.
+        updates: Steps of the optimiser, for methods that work after each.
+        factor: Scale put on the update at decoding.
+        disabled: Whether the update is left out.
+        draws: Set inside `sampling()` and `sampling_batch()`.
     """
 
     seed: int = 0

@@ -1,23 +1,104 @@
-"""KL divergence, in nats, of mean-field Gaussian posteriors from N(0, prior_std^2).
+"""The ELBO: its options, the KL divergence of the posterior, and its weight over training.
 
-Per element, with sigma = softplus(rho):
+The KL is that of mean-field Gaussian posteriors from the prior N(0, p^2), in nats. Per element,
+with sigma = softplus(rho):
+
     KL = mean^2 / (2 p^2)  +  [log p - log sigma + sigma^2 / (2 p^2) - 1/2]
+
 The first part depends on the mean only, the second on the scale only. A frozen sigma makes the
-second a constant (+45 nats an element at rho = -50, p = 0.01), which trains nothing and would
-drown the rest in every plot: it is left out unless asked for.
+second part a constant (+45 nats per element at rho = -50, p = 0.01), which trains nothing and would
+hide the rest in every plot: it is left out unless asked for.
 
 Matrices of one size are computed together: a few kernels for the whole model, not per layer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from espnet_blora.adapters.config import BloraConfig
-from espnet_blora.adapters.methods.blora import BloraLayer
+from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.layer import AdapterLayer
+
+REDUCTIONS = ("per_matrix_mean", "global_mean", "sum_over_tokens")
+SCHEDULES = ("constant", "linear", "cyclic")
+
+
+@dataclass(frozen=True)
+class ElboConfig(AdapterConfig):
+    """Options of the ELBO, which every method with a posterior has.
+
+    Attributes:
+        prior_std: Standard deviation p of the prior N(0, p^2) of every element.
+        prior_std_A: The same for lora_A alone; by default `prior_std`.
+        prior_std_B: The same for lora_B alone; by default `prior_std`.
+        beta: Weight of the KL in the loss. What is right depends on `kl_reduction`, and so on rank
+            and widths.
+        kl_reduction: `per_matrix_mean` (mean over each factor matrix, summed over matrices: the
+            BLoRA paper's), `global_mean` (mean over all elements) or `sum_over_tokens` (sum /
+            `num_tokens`: with beta 1 a true ELBO per token).
+        num_tokens: Number of target tokens in the training set, for `sum_over_tokens`.
+        kl_dtype: `float64` or `float32`, in which the KL is computed.
+        schedule: Of beta: `constant`; `linear` (0 to beta over `warmup_steps`); `cyclic` (in every
+            `cycle_steps`, 0 to beta over the first part `cycle_ramp`). Steps are micro-batches.
+        warmup_steps: Length of the warm-up, for `linear`.
+        cycle_steps: Length of a cycle, for `cyclic`.
+        cycle_ramp: Share of a cycle in which beta rises.
+        log_every: Steps between two records of the statistics of the posterior.
+    """
+
+    prior_std: float = 0.01
+    prior_std_A: float | None = None
+    prior_std_B: float | None = None
+    beta: float = 0.5
+    kl_reduction: str = "per_matrix_mean"
+    num_tokens: int | None = None
+    kl_dtype: str = "float64"
+    schedule: str = "constant"
+    warmup_steps: int | None = None
+    cycle_steps: int | None = None
+    cycle_ramp: float = 0.5
+    log_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(checks.one_of, "kl_reduction", allowed=REDUCTIONS)
+        self._check(checks.one_of, "kl_dtype", allowed=("float32", "float64"))
+        self._check(checks.one_of, "schedule", allowed=SCHEDULES)
+        for key in ("prior_std_A", "prior_std_B"):
+            if getattr(self, key) is None:
+                self._set(key, self.prior_std)
+        self._check(
+            checks.number, "prior_std", "prior_std_A", "prior_std_B", low=0.0, open_low=True
+        )
+        self._check(checks.number, "beta", low=0.0)
+        self._check(checks.number, "cycle_ramp", low=0.0, high=1.0, open_low=True)
+        self._check(checks.integer, "log_every", low=1)
+        self._check_length("kl_reduction", "sum_over_tokens", "num_tokens")
+        self._check_length("schedule", "linear", "warmup_steps")
+        self._check_length("schedule", "cyclic", "cycle_steps")
+
+    def _check_length(self, key: str, choice: str, length: str) -> None:
+        """Check that `length` is given with `key: choice`, and only then."""
+        value = getattr(self, length)
+        if getattr(self, key) == choice:
+            if value is None:
+                raise ValueError(
+                    f"{self.where}: {key}: {choice} needs {length} (a whole number >= 1)"
+                )
+            self._check(checks.integer, length, low=1)
+        elif value is not None:
+            raise ValueError(
+                f"{self.where}: {length} is {value!r}, but {key} is {getattr(self, key)!r}; "
+                f"{length} is used with {key}: {choice} only: remove it"
+            )
+
+
+# ---- the KL ----
 
 
 def log_softplus(rho: Tensor) -> Tensor:
@@ -44,62 +125,85 @@ def scale_part(rho: Tensor, prior_std: float) -> Tensor:
 
 
 def kl_terms(
-    layers: Sequence[BloraLayer], config: BloraConfig, constants: bool = False
+    layers: Sequence[AdapterLayer], config: ElboConfig, constants: bool = False
 ) -> dict[str, Tensor]:
     """Return {"kl_A", "kl_B"}: 0-dim, nats, reduced as configured, differentiable.
 
-    constants: also count what no parameter can change, the scale part of a frozen sigma_B
-    (infinite in the limit of a point; here log p + 50 an element at the default rho). A factor
-    without a scale (lora_B with `bayesian_factors: A`, a frozen basis) is no part of the posterior.
+    Args:
+        layers: All layers of the adapter. A factor without a scale (lora_B with
+            `bayesian_factors: A`, a frozen basis) is not part of the posterior.
+        config: The options of the ELBO.
+        constants: Also count what no parameter can change, the scale part of a frozen sigma_B
+            (infinite in the limit of a point; here log p + 50 per element at the default rho).
     """
+    # The matrices that count, by factor: means (the scale exists), scales (it is trained).
     dtype = torch.float64 if config.kl_dtype == "float64" else torch.float32
     means, scales = {}, {}
     for letter in ("A", "B"):
-        bayesian = [layer for layer in layers if getattr(layer, f"rho_{letter}") is not None]
+        rho = f"rho_{letter}"
+        bayesian = [layer for layer in layers if getattr(layer, rho) is not None]
+        counted = [layer for layer in bayesian if constants or rho in layer._parameters]
         means[letter] = [getattr(layer, f"lora_{letter}") for layer in bayesian]
-        counted = [la for la in bayesian if constants or f"rho_{letter}" in la._parameters]
-        scales[letter] = [getattr(layer, f"rho_{letter}") for layer in counted]
+        scales[letter] = [getattr(layer, rho) for layer in counted]
     total = sum(mean.numel() for group in means.values() for mean in group)
+
+    # Each part of each factor, reduced and added up.
     terms = {}
-    for letter, prior_std in (("A", config.prior_std_A), ("B", config.prior_std_B)):
+    for letter in ("A", "B"):
+        prior_std = getattr(config, f"prior_std_{letter}")
         term = torch.zeros((), dtype=dtype, device=layers[0].weight.device)
         for matrices, part in ((means[letter], mean_part), (scales[letter], scale_part)):
-            if matrices:
-                term = term + _reduced(matrices, part, prior_std, config, total, dtype)
+            term = term + _reduced(matrices, part, prior_std, config, total, dtype)
         terms[f"kl_{letter}"] = term
     return terms
 
 
-def _reduced(matrices, part, prior_std: float, config: BloraConfig, total: int, dtype) -> Tensor:
+def _reduced(
+    matrices: Sequence[Tensor],
+    part: Callable[[Tensor, float], Tensor],
+    prior_std: float,
+    config: ElboConfig,
+    total: int,
+    dtype: torch.dtype,
+) -> Tensor | float:
     """Return the sum over matrices of weight(matrix) * sum over elements of `part`."""
     by_size: dict[int, list[Tensor]] = {}
     for matrix in matrices:
         by_size.setdefault(matrix.numel(), []).append(matrix.flatten())
-    result = None
+    result: Tensor | float = 0.0
     for size, group in by_size.items():
-        value = part(torch.cat(group).to(dtype), prior_std).sum() * _weight(config, size, total)
-        result = value if result is None else result + value
+        values = part(torch.cat(group).to(dtype), prior_std)  # (matrices of this size * size,)
+        result = result + values.sum() * _weight(config, size, total)
     return result
 
 
-def _weight(config: BloraConfig, size: int, total: int) -> float:
+def _weight(config: ElboConfig, size: int, total: int) -> float:
+    """Return the weight of one element of a matrix of `size` elements, of `total` in the model."""
     if config.kl_reduction == "per_matrix_mean":
         return 1.0 / size
     if config.kl_reduction == "global_mean":
         return 1.0 / total
+    assert config.num_tokens is not None  # checked with kl_reduction
     return 1.0 / config.num_tokens
 
 
-def beta_at(config: BloraConfig, step: int) -> float:
+# ---- its weight ----
+
+
+def beta_at(config: ElboConfig, step: int) -> float:
     """Return beta_t at micro-batch `step` (the first one trained on is 1).
 
     constant: beta. linear: beta * min(1, step / warmup_steps). cyclic (Fu et al. 2019,
     arXiv 1903.10145): with p = (step - 1) mod cycle_steps + 1,
     beta * min(1, p / (cycle_ramp * cycle_steps)).
+
+    >>> config = ElboConfig(beta=0.4, schedule="linear", warmup_steps=4)
+    >>> [beta_at(config, step) for step in (0, 1, 2, 4, 5)]
+    [0.0, 0.1, 0.2, 0.4, 0.4]
     """
-    if config.schedule == "linear":
+    if config.warmup_steps is not None:  # given with the linear schedule only
         return config.beta * min(1.0, step / config.warmup_steps)
-    if config.schedule == "cyclic":
+    if config.cycle_steps is not None:  # given with the cyclic schedule only
         place = (step - 1) % config.cycle_steps + 1 if step > 0 else 0
         return config.beta * min(1.0, place / (config.cycle_ramp * config.cycle_steps))
     return config.beta

@@ -7,7 +7,7 @@ for the same bits on any device. Two bases that differ by less than the toleranc
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,22 +23,24 @@ _STRIDE = 2654435761  # prime: visits distinct elements of any tensor
 
 def sketch(weight: Tensor) -> Tensor:
     """Return (17,) float64 on the weight's device: 16 bucket sums and the norm of the sample."""
+    # Fixed elements with fixed signs.
     flat = weight.detach().reshape(-1)
     size = flat.numel()
     index = torch.arange(min(size, SAMPLES), device=flat.device)
     if size > SAMPLES:
         index = (index * _STRIDE) % size
     signs = 1 - 2 * ((index * _STRIDE >> 16) & 1)
-    values = flat[index].to(torch.float64)
+    values = flat[index].to(torch.float64)  # (at most SAMPLES,)
     padding = -values.numel() % BUCKETS
     sums = nn.functional.pad(values * signs, (0, padding)).view(BUCKETS, -1).sum(1)
     return torch.cat([sums, values.norm().view(1)])
 
 
 def base_names(model: nn.Module, layer_names: Iterable[str]) -> list[str]:
-    """Return the names of the weights to look at: all targets, and up to 16 others, evenly spread.
+    """Return the names of the weights to look at: all targets, and up to 16 other weights.
 
-    The others are frozen matrices, so that a base whose targets alone agree is still told apart.
+    The other ones are frozen matrices, evenly spread, so that a base whose targets alone agree is
+    still told apart.
     """
     targets = [f"{name}.weight" for name in layer_names]
     taken = set(targets)
@@ -76,7 +78,8 @@ def worst_difference(
 ) -> tuple[float, str]:
     """Return the largest relative distance over the weights both know, and that weight's name.
 
-    Infinite where a weight holds NaN or inf."""
+    Infinite where a weight holds NaN or inf.
+    """
     worst, where = 0.0, ""
     for name, row in stored.items():
         if name not in current:
@@ -90,3 +93,23 @@ def worst_difference(
         if distance > worst:
             worst, where = distance, name
     return worst, where
+
+
+def difference(
+    stored: Mapping[str, Sequence[float]], weights: Mapping[str, Tensor]
+) -> tuple[float, str] | None:
+    """Return the `worst_difference` of a model's weights from a fingerprint that a file holds.
+
+    Args:
+        stored: {name: its row}.
+        weights: {name: weight} of the whole model.
+
+    Returns:
+        None when a weight is on the meta device.
+    """
+    known = [name for name in stored if name in weights]
+    current = fingerprint(weights[name] for name in known)
+    if current is None:
+        return None
+    rows = {name: torch.tensor(stored[name], dtype=torch.float64) for name in known}
+    return worst_difference(rows, dict(zip(known, current, strict=True)))

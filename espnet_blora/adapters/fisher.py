@@ -1,12 +1,12 @@
-"""How much a model's data depends on each of its weights: the diagonal of the Fisher information.
+"""The diagonal of the Fisher information: how much the data depend on each weight of a model.
 
 F_ij = sum over utterances u of (d log p(y_u | x_u) / d W_ij)^2 / (number of tokens in all)
 
-with one gradient an utterance (of the sum over its tokens), squared entry by entry: the diagonal of
-the Fisher information per token, in nats. With y_u drawn from the model, cross terms of different
-tokens vanish in expectation (the score of an autoregressive model is a martingale), so that this is
-the mean over tokens of their squared gradients; with y_u from the transcripts it is the empirical
-Fisher, which is common, but not the same (Kunstner et al. 2019, arXiv 1905.12558).
+with one gradient per utterance (of the sum over its tokens), squared entry by entry: the diagonal
+of the Fisher information per token, in nats. With y_u drawn from the model, cross terms of
+different tokens vanish in expectation (the score of an autoregressive model is a martingale), so
+that this is the mean over tokens of their squared gradients; with y_u from the transcripts it is
+the empirical Fisher, which is common, but not the same (Kunstner et al. 2019, arXiv 1905.12558).
 Source of its use: Kirkpatrick et al. 2017, arXiv 1612.00796.
 """
 
@@ -25,15 +25,21 @@ from torch import Tensor
 from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.utils import atomic
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 METADATA_KEY = "espnet_blora_fisher"
 FORMAT = 1
-REMEDY = "make it with python -m espnet_blora.bin.fisher"
+REMEDY = "make it with espnet-blora fisher"
 
 
 class Fisher(NamedTuple):
-    """values: {weight name: F, of its shape, fp32}; utterances, tokens: what it was taken from."""
+    """Fisher information.
+
+    Attributes:
+        values: {weight name: F, of its shape, fp32}.
+        utterances: How many it was taken from.
+        tokens: How many it was taken from.
+    """
 
     values: dict[str, Tensor]
     utterances: int
@@ -47,11 +53,16 @@ def diagonal_fisher[Utterance](
 ) -> Fisher:
     """Return the diagonal Fisher information per token of `weights`.
 
-    weights: {name: parameter}; memory is two more copies of them. nll: utterance -> (negative log
-    likelihood of its tokens, a sum in nats, 0-dim; how many they are).
+    Args:
+        weights: {name: parameter}; memory is two more copies of them.
+        utterances: The data, in whatever form `nll` takes.
+        nll: utterance -> (negative log likelihood of its tokens, a sum in nats, 0-dim; how many
+            tokens they are).
 
-    Raises ValueError when there is no utterance, a gradient is NaN or inf, or a weight has none.
+    Raises:
+        ValueError: There is no utterance, a gradient is NaN or inf, or a weight has none.
     """
+    # Sum the squared gradients, with only these weights requiring one.
     parameters = list(weights.values())
     before = [p.requires_grad for p in parameters]
     sums = [torch.zeros_like(p, dtype=torch.float32, requires_grad=False) for p in parameters]
@@ -72,10 +83,12 @@ def diagonal_fisher[Utterance](
                     touched[index] = True
             count, tokens = count + 1, tokens + length
             if count % 100 == 0:
-                logger.info("%d utterances, %d tokens", count, tokens)
+                log.info("%d utterances, %d tokens", count, tokens)
     finally:
         for parameter, flag in zip(parameters, before, strict=True):
             parameter.requires_grad_(flag)
+
+    # Divide by the tokens, and check that every weight was used.
     if not count or not tokens:
         raise ValueError(f"{count} utterances with {tokens} tokens: there is nothing to learn from")
     values = {name: total / tokens for name, total in zip(weights, sums, strict=True)}
@@ -93,13 +106,22 @@ def save_fisher(
     about: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> int:
-    """Write a safetensors file, atomically; return its size in bytes.
+    """Write a safetensors file, whole or not at all; return its size in bytes.
 
-    base: {name: weight} to know the base by again (`fingerprint.base_names`). about: plain values
-    kept beside, such as the sets. dtype: float32, or bfloat16 for half the size at 3 digits.
+    Args:
+        path: The file.
+        fisher: What is written.
+        base: {name: weight} to know the base by again (`fingerprint.base_names`).
+        about: Plain values kept beside, such as the sets.
+        dtype: float32, or bfloat16 for half the size at 3 digits.
+
+    Raises:
+        ValueError: A weight of the base is on the meta device.
+        OSError: The file cannot be written.
     """
-
     rows = fp.fingerprint(base.values())
+    if rows is None:
+        raise ValueError(f"{path}: the base is on the meta device and has no values")
     description = {
         "format": FORMAT,
         "utterances": fisher.utterances,
@@ -110,7 +132,7 @@ def save_fisher(
     tensors = {name: value.to(dtype).cpu().contiguous() for name, value in fisher.values.items()}
     metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
     data = to_bytes(tensors, metadata=metadata)
-    atomic.write(Path(path), data)
+    atomic.write(path, data)
     return len(data)
 
 
@@ -119,11 +141,17 @@ def read_fisher(
 ) -> dict[str, Tensor]:
     """Return {name: F} for every one of `targets`, in their order, each on its weight's device.
 
-    weights: {name: parameter} of the whole model, to compare the base with the file's.
+    Args:
+        path: A file of `save_fisher`.
+        weights: {name: parameter} of the whole model, to compare the base with the file's.
+        targets: {name: weight} of those that are wanted.
 
-    Raises FileNotFoundError, and ValueError when the file is damaged or none of ours, was made
-    from another base, or lacks a target.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file is damaged or not one of `save_fisher`, was made from another base, or
+            lacks a target.
     """
+    # Read, with checks of base, names, shapes and values.
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"fisher_file {path} does not exist; {REMEDY}")
@@ -143,10 +171,12 @@ def read_fisher(
                 values[name] = _checked(path, name, file.get_tensor(name), weight)
     except (SafetensorError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is truncated, damaged or no safetensors file ({error}); {REMEDY}"
+            f"{path} is truncated, damaged or not a safetensors file ({error}); {REMEDY}"
         ) from error
+
+    # Say what is in memory now.
     size = sum(v.numel() * v.element_size() for v in values.values())
-    logger.info(
+    log.info(
         "Fisher information of %d matrices from %s: %d utterances, %d tokens; %.1f MB in memory; "
         "mean %.3g per weight",
         len(values), path, description["utterances"], description["tokens"], size / 1e6,
@@ -156,9 +186,10 @@ def read_fisher(
     return values
 
 
-def _description(path: Path, metadata: Mapping[str, str]) -> dict:
+def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON beside the tensors, checked."""
     if METADATA_KEY not in metadata:
-        raise ValueError(f"{path} holds no Fisher information of espnet_blora; {REMEDY}")
+        raise ValueError(f"{path} does not hold Fisher information of espnet_blora; {REMEDY}")
     description = json.loads(metadata[METADATA_KEY])
     if description.get("format") != FORMAT:
         raise ValueError(
@@ -169,15 +200,16 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict:
 
 
 def _check_base(path: Path, base: Mapping[str, list], weights: Mapping[str, Tensor]) -> None:
-    rows = {name: torch.tensor(row, dtype=torch.float64) for name, row in base.items()}
-    known = [name for name in rows if name in weights]
-    if not known:
+    """Compare the base in the file's fingerprint with the model's weights."""
+    if base.keys().isdisjoint(weights):
         raise ValueError(
-            f"{path} is of a model with weights such as {next(iter(rows), '(none)')}, which this "
-            f"one lacks; {REMEDY}, from this model's base"
+            f"{path} is of a model with weights such as {next(iter(base), '(none)')}, which this "
+            f"model lacks; {REMEDY}, from this model's base"
         )
-    current = fp.fingerprint(weights[name] for name in known)
-    distance, where = fp.worst_difference(rows, dict(zip(known, current, strict=True)))
+    difference = fp.difference(base, weights)
+    if difference is None:
+        raise ValueError(f"{path}: the model is on the meta device and has no values")
+    distance, where = difference
     if not distance <= fp.TOLERANCE:
         raise ValueError(
             f"{path}: wrong base: {where} differs by {distance:.2g} (relative; allowed: "
@@ -186,6 +218,7 @@ def _check_base(path: Path, base: Mapping[str, list], weights: Mapping[str, Tens
 
 
 def _checked(path: Path, name: str, value: Tensor, weight: Tensor) -> Tensor:
+    """Return F of one weight on its device, with shape and values checked."""
     if value.shape != weight.shape:
         raise ValueError(
             f"{path}: {name} has shape {tuple(value.shape)}, the weight {tuple(weight.shape)}; "

@@ -1,48 +1,66 @@
-"""Put an adapter on a model: freeze it, extend its target Linears, register the state and hooks."""
+"""Put an adapter on a model, fresh or from a file.
+
+The model is frozen, its target Linears are extended, the adapter's state and hooks registered.
+"""
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
+from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.adapters.adapter import Adapter, get_adapter
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.fingerprint import base_names
+from espnet_blora.adapters.files import AdapterFile, read_adapter_file
 from espnet_blora.adapters.layer import AdapterLayer, extend
-from espnet_blora.adapters.load_hooks import advance_step, check_load, refresh_state
+from espnet_blora.adapters.load_hooks import advance_step, check_load, refresh_state, wrong_base
 from espnet_blora.adapters.registry import METHODS, parse_config
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 from espnet_blora.adapters.targets import find_targets
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+Plan = Mapping[str, tuple[nn.Linear, AdapterConfig]]
+"""{name: (target Linear, its own options)} in model order."""
 
 
-def add_adapter(model: nn.Module, method: str, **conf) -> Adapter:
+# ---- a fresh adapter ----
+
+
+def add_adapter(model: nn.Module, method: str, **conf: Any) -> Adapter:
     """Put a fresh adapter on `model`, in place, and freeze everything else.
 
-    The model computes what it computed before, bit for bit, until the adapter is trained. `conf`
-    takes the keys of the yaml's adapter_conf: for `lora` rank, alpha, dropout_rate and
-    target_modules; of any method, the fields of its `METHODS[method].config`.
+    The model computes what it computed before, bit for bit, until the adapter is trained (but for
+    `vblora`, which starts near its base).
 
-    Call the wrapped model itself in training (`model(...)`), once per micro-batch: that is what
+    Call the adapted model itself in training (`model(...)`), once per micro-batch: that is what
     moves the noise and the schedule on. A loop that calls parts of the model instead calls
     `adapter.advance()` once per micro-batch.
 
-    Raises ValueError for an unknown method, key, value or target, a target that is not a Linear,
-    and a model that already carries an adapter; the model is then unchanged.
+    Args:
+        model: Any torch model.
+        method: Name of the method, a key of `METHODS`.
+        conf: The options, as in the yaml's `adapter_conf`: for `lora` rank, alpha, dropout_rate and
+            target_modules; of any method, the fields of its `METHODS[method].config`.
+
+    Raises:
+        ValueError: A method, key, value or target is unknown, a target is not a Linear, or the
+            model already carries an adapter; the model is then unchanged.
     """
     config = parse_config(method, conf)
     check_fresh(model)
     return inject(model, method, config, plan_layers(model, method, config))
 
 
-def plan_layers(
-    model: nn.Module, method: str, config: AdapterConfig
-) -> dict[str, tuple[nn.Linear, AdapterConfig]]:
-    """Return {name: (target Linear, its own options)} in model order.
+def plan_layers(model: nn.Module, method: str, config: AdapterConfig) -> Plan:
+    """Return which Linears get the adapter, with which options.
 
-    Raises ValueError when a target names nothing, or the method finds no place for the layers.
+    Raises:
+        ValueError: A target names nothing, or the method finds no place for the layers.
     """
     linears = find_targets(model, config.target_modules)
     configs = METHODS[method].plan(model, linears, config)
@@ -50,7 +68,11 @@ def plan_layers(
 
 
 def check_fresh(model: nn.Module) -> None:
-    """Raise ValueError when `model` already carries an adapter."""
+    """Check that `model` carries no adapter.
+
+    Raises:
+        ValueError: It carries one, or a part of it does.
+    """
     present = get_adapter(model)
     if present is not None:
         raise ValueError(
@@ -66,34 +88,34 @@ def check_fresh(model: nn.Module) -> None:
         )
 
 
-def inject(
-    model: nn.Module,
-    method: str,
-    config: AdapterConfig,
-    plan: Mapping[str, tuple[nn.Linear, AdapterConfig]],
-) -> Adapter:
+def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> Adapter:
     """Extend the Linears of `plan_layers`; all checks are done by the caller."""
+    # Freeze the model, then add what trains.
     context = Context(seed=getattr(config, "seed", 0))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    layer_class = METHODS[method].layer
     layers = {
-        name: extend(linear, layer_class, own, context, index)
-        for index, (name, (linear, own)) in enumerate(plan.items())
+        name: extend(linear, METHODS[method].layer, layer_config, context, index)
+        for index, (name, (linear, layer_config)) in enumerate(plan.items())
     }
-    state = AdapterState(method, config, context, layers)
-    first = next(iter(layers.values())).weight.device
-    if first.type != "meta":
-        state.to(first)
-    state.base_names = base_names(model, layers)
+
+    # The state beside the layers, on their device.
+    counts_updates = METHODS[method].after_step is not None
+    state = AdapterState(method, config, context, layers, counts_updates)
+    device = next(iter(layers.values())).weight.device
+    if device.type != "meta":
+        state.to(device)
+    state.base_names = fp.base_names(model, layers)
     model.add_module(STATE_NAME, state)
     state.refresh(model)
+
+    # Hooks for what torch and the training loop do with the model.
     model.register_state_dict_pre_hook(refresh_state)
     model.register_load_state_dict_pre_hook(check_load)
     model.register_forward_pre_hook(advance_step)
     _ignore_in_ddp(model, layers)
     adapter = Adapter(model)
-    logger.info("%s", adapter.report())
+    log.info("%s", adapter.report())
     return adapter
 
 
@@ -102,12 +124,116 @@ def _ignore_in_ddp(model: nn.Module, layers: Mapping[str, AdapterLayer]) -> None
 
     DDP then leaves them alone when it starts, too: `prepare_layers` makes ranks agree on bases.
     """
-    own = [f"{STATE_NAME}.{name}" for name, _ in getattr(model, STATE_NAME).named_buffers()]
+    names = [f"{STATE_NAME}.{name}" for name, _ in getattr(model, STATE_NAME).named_buffers()]
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, AdapterLayer):
             buffers = dict(module.named_buffers()).keys() - module.base_names
-            own += [f"{name}.{kind}" for kind in sorted(buffers)]
+            names += [f"{name}.{buffer}" for buffer in sorted(buffers)]
     merged = [f"{name}.merged_weight" for name in layers]
     before = list(getattr(model, "_ddp_params_and_buffers_to_ignore", []))
-    names = dict.fromkeys([*before, *own, *merged])
-    model._ddp_params_and_buffers_to_ignore = list(names)
+    ignored: Any = list(dict.fromkeys([*before, *names, *merged]))
+    model._ddp_params_and_buffers_to_ignore = ignored
+
+
+# ---- an adapter from a file ----
+
+
+def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
+    """Put the adapter of file `path` on `model`, or into the same adapter already on it.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file is damaged, or of another base, rank, method or other options; nothing
+            is loaded and no adapter added then.
+    """
+    # Check everything before the model is touched.
+    file = read_adapter_file(path)
+    method = file.description["method"]
+    config = parse_config(method, file.description["config"])
+    adapter = get_adapter(model)
+    plan: Plan = {}
+    if adapter is None:
+        plan = plan_layers(model, method, config)
+        layers = _templates(method, plan)
+    else:
+        _check_same(adapter, method, config, path)
+        layers = adapter.layers
+    _check_layers(file, layers)
+    _check_base(file, model)
+
+    # Then put it on, and the values in.
+    if adapter is None:
+        adapter = inject(model, method, config, plan)
+    tensors = adapter.factors()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(file.tensors[name])
+    for layer in adapter.layers.values():
+        layer.read_ready()
+    adapter.state.context.step = int(file.description["step"])
+    log.info("loaded adapter '%s' from %s: %d tensors", method, path, len(tensors))
+    return adapter
+
+
+def _check_same(adapter: Adapter, method: str, config: AdapterConfig, path: str | Path) -> None:
+    """Check that the adapter on the model is the one that the file is of."""
+    if adapter.method != method:
+        raise ValueError(f"{path} is of adapter '{method}', the model carries '{adapter.method}'")
+    if adapter.merged:
+        raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
+    in_file, on_model = config.as_dict(), adapter.config.as_dict()
+    for key in (*config.structural, "target_modules"):
+        if in_file.get(key) != on_model.get(key):
+            raise ValueError(
+                f"{path} was trained with {key} {in_file.get(key)}, the model's adapter has {key} "
+                f"{on_model.get(key)}; load it on a model without an adapter"
+            )
+
+
+def _templates(method: str, plan: Plan) -> dict[str, AdapterLayer]:
+    """Return what `inject` would put on the planned Linears, on the meta device: sizes only."""
+    return {
+        name: extend(
+            nn.Linear(linear.in_features, linear.out_features, device="meta"),
+            METHODS[method].layer,
+            config,
+            Context(),
+            index,
+        )
+        for index, (name, (linear, config)) in enumerate(plan.items())
+    }
+
+
+def _check_layers(file: AdapterFile, layers: Mapping[str, AdapterLayer]) -> None:
+    """Check that the file's layers are the model's targets, and that its factors fit them."""
+    named = file.description["layers"]
+    odd = [name for name in named if name not in layers]
+    odd += [name for name in layers if name not in set(named)]
+    if odd:
+        raise ValueError(
+            f"{file.path} has factors for {len(named)} Linears, this model has {len(layers)} "
+            f"targets; they differ in {len(odd)}, such as {odd[0]}. Load it on the base it was "
+            "trained on"
+        )
+    for name, layer in layers.items():
+        for factor, tensor in layer.factors().items():
+            value = file.tensors.get(f"{name}.{factor}")
+            if value is None:
+                raise ValueError(f"{file.path}: {name}.{factor} is missing; save it again")
+            if value.shape != tensor.shape:
+                raise ValueError(
+                    f"{file.path}: {name}.{factor} has shape {tuple(value.shape)}, rank "
+                    f"{layer.rank} on this model needs {tuple(tensor.shape)}; load it on the base "
+                    "it was trained on"
+                )
+
+
+def _check_base(file: AdapterFile, model: nn.Module) -> None:
+    """Compare the base in the file's fingerprint with `model`'s weights."""
+    difference = fp.difference(file.description["base"], dict(model.named_parameters()))
+    if difference is None:
+        raise ValueError(
+            f"cannot load {file.path}: the model is on the meta device and has no values"
+        )
+    if not difference[0] <= fp.TOLERANCE:
+        raise ValueError(f"{file.path}: {wrong_base(*difference)}")

@@ -1,4 +1,4 @@
-"""What every adapter layer keeps: the base Linear as it was, and one place that forms the update.
+"""Adapter layers: the base Linear as it was, and one place that forms the update.
 
 A layer is the model's own nn.Linear (or subclass) object with its class extended in place:
 `weight` and `bias` keep their names, other references to the module stay valid, and the base
@@ -10,13 +10,25 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.context import Context
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return `tensor` in fp32, or as it is in fp64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager:
+    """Return a context without autocast on `tensor`'s device; the meta device knows no autocast."""
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 class AdapterLayer(nn.Linear):
@@ -29,15 +41,23 @@ class AdapterLayer(nn.Linear):
     is nothing else to save. Tensors computed from the base weight (bases) are declared in `start`
     with `declare_bases` and come from `compute_basis`: not at injection, when the base may not be
     loaded yet, but before the first forward, and never again once they are loaded or computed.
+
+    Attributes:
+        base_class: Class of the Linear before it was extended.
+        base_names: Names in the state dict of that Linear.
+        parameter_names: All components that a key of this class can end in, whatever the options.
+        mean_names: Those whose values are averaged over checkpoints; all others are the best one's.
+        basis_names: Tensors that `compute_basis` fills.
+        ready: Whether they are filled.
+        merged_weight: W0 + delta, (d_out, d_in), or None when not merged.
     """
 
     base_class: type[nn.Linear]
     base_names: frozenset[str]
-    # All components that a key of this layer can end in, of whatever options.
     parameter_names: tuple[str, ...] = ()
-    # Those whose values are averaged over checkpoints; everything else is the best one's.
     mean_names: tuple[str, ...] = ()
     basis_names: tuple[str, ...] = ()
+    basis_ready: Tensor
     ready: bool = True
 
     rank: int
@@ -47,8 +67,14 @@ class AdapterLayer(nn.Linear):
     index: int
     merged_weight: Tensor | None
 
-    def start(self, config, context: Context, index: int) -> None:
-        """Turn the wrapped Linear into a fresh layer; subclasses add their factors."""
+    def start(self, config: Any, context: Context, index: int) -> None:
+        """Turn the Linear into a fresh layer; subclasses add their factors.
+
+        Args:
+            config: The options of this layer.
+            context: What the layers of one adapter share.
+            index: Position of this layer among them.
+        """
         self.rank = config.rank
         self.scaling = config.scaling
         self.dropout_rate = config.dropout_rate
@@ -56,10 +82,16 @@ class AdapterLayer(nn.Linear):
         self.index = index
         self.register_buffer("merged_weight", None, persistent=False)
 
+    def new_kind(self) -> dict[str, Any]:
+        """Return device and dtype of a new factor: fp32, or fp64 on an fp64 base."""
+        is_double = self.weight.dtype == torch.float64
+        dtype = torch.float64 if is_double else torch.float32
+        return {"device": self.weight.device, "dtype": dtype}
+
     def factors(self) -> dict[str, Tensor]:
         """Return what the adapter added to this Linear's state dict, trained or frozen, by name."""
-        own = self.state_dict(keep_vars=True)
-        return {name: tensor for name, tensor in own.items() if name not in self.base_names}
+        state = self.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in state.items() if name not in self.base_names}
 
     # ---- bases ----
 
@@ -76,13 +108,14 @@ class AdapterLayer(nn.Linear):
 
     @torch.no_grad()
     def prepare(self) -> bool:
-        """Compute the bases from the weight as it is now; False when there is nothing to do.
+        """Compute the bases from the weight as it is now; return whether there was any to compute.
 
-        Raises ValueError when they cannot be computed (NaN in the weight).
+        Raises:
+            ValueError: They cannot be computed (NaN in the weight).
         """
         if self.ready or self.weight.is_meta:
             return False
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with full_precision(self.weight):
             values = self.compute_basis(self.weight.detach())
         for name in self.basis_names:
             getattr(self, name).copy_(values[name])
@@ -95,7 +128,7 @@ class AdapterLayer(nn.Linear):
         if self.basis_names and not self.basis_ready.is_meta:
             self.ready = bool(self.basis_ready)
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.read_ready()
 
@@ -150,6 +183,8 @@ class AdapterLayer(nn.Linear):
             return nn.functional.dropout(x, self.dropout_rate, training=True)
         return x
 
+    # ---- torch's own ways with modules ----
+
     def _mark(self) -> None:
         """Put back the flags that torch drops from copied parameters."""
 
@@ -162,7 +197,7 @@ class AdapterLayer(nn.Linear):
         super().__setstate__(state)
         self._mark()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         layer_class = type(self).__mro__[1]
         return _empty_layer, (layer_class, self.base_class), self.__dict__
 
@@ -172,7 +207,9 @@ class AdapterLayer(nn.Linear):
 
 
 @functools.cache
-def extended_class(layer_class: type[AdapterLayer], base_class: type[nn.Linear]) -> type:
+def extended_class(
+    layer_class: type[AdapterLayer], base_class: type[nn.Linear]
+) -> type[AdapterLayer]:
     """Return the class of a `base_class` Linear that carries the adapter `layer_class`."""
     body = {"base_class": base_class, "__module__": layer_class.__module__}
     return type(layer_class.__name__, (layer_class, base_class), body)
@@ -180,19 +217,20 @@ def extended_class(layer_class: type[AdapterLayer], base_class: type[nn.Linear])
 
 def _empty_layer(layer_class: type[AdapterLayer], base_class: type[nn.Linear]) -> AdapterLayer:
     """Return an uninitialised layer for copy and pickle, which cannot name made-up classes."""
-    cls = extended_class(layer_class, base_class)
+    cls = extended_class(layer_class, base_class)  # type: ignore[arg-type]  # classes are hashable
     return cls.__new__(cls)
 
 
 def extend(
-    linear: nn.Linear, layer_class: type[AdapterLayer], config, context: Context, index: int
+    linear: nn.Linear, layer_class: type[AdapterLayer], config: Any, context: Context, index: int
 ) -> AdapterLayer:
-    """Turn `linear` itself into an adapter layer and return it."""
+    """Turn `linear` itself into an adapter layer and return it; see `AdapterLayer.start`."""
     base_names = frozenset(linear.state_dict(keep_vars=True))
-    linear.__class__ = extended_class(layer_class, type(linear))
-    linear.base_names = base_names
-    linear.start(config, context, index)
-    return linear
+    linear.__class__ = extended_class(layer_class, type(linear))  # type: ignore[arg-type]  # as above
+    layer = cast(AdapterLayer, linear)
+    layer.base_names = base_names
+    layer.start(config, context, index)
+    return layer
 
 
 def prepare_layers(layers: Mapping[str, AdapterLayer]) -> None:
@@ -201,34 +239,28 @@ def prepare_layers(layers: Mapping[str, AdapterLayer]) -> None:
     Singular vectors differ between machines in sign and more, and what is trained on one basis
     means nothing on another. Layers on the meta device are left alone.
 
-    Raises ValueError, naming the layer, when a weight holds NaN or inf.
+    Raises:
+        ValueError: A weight holds NaN or inf; names the layer.
     """
     based = {n: la for n, la in layers.items() if la.basis_names and not la.weight.is_meta}
     distributed = torch.distributed
-    together = (
+    several_ranks = (
         distributed.is_available()
         and distributed.is_initialized()
         and distributed.get_world_size() > 1
     )
-    started, computed = time.monotonic(), 0
-    if not together or distributed.get_rank() == 0:
+    start, computed = time.monotonic(), 0
+    if not several_ranks or distributed.get_rank() == 0:
         for name, layer in based.items():
             try:
                 computed += layer.prepare()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    if together:
+    if several_ranks:
         with torch.no_grad():
             for layer in based.values():
                 for name in (*layer.basis_names, "basis_ready"):
                     distributed.broadcast(getattr(layer, name).detach(), 0)
                 layer.read_ready()
     if computed:
-        seconds = time.monotonic() - started
-        logger.info("computed the bases of %d Linears in %.1f s", computed, seconds)
-
-
-def exactly(tensor: Tensor) -> AbstractContextManager:
-    """Leave half precision for the sums of a penalty; the meta device knows no autocast."""
-    kind = tensor.device.type
-    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+        log.info("computed the bases of %d Linears in %.1f s", computed, time.monotonic() - start)

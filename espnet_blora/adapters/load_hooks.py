@@ -1,9 +1,11 @@
-"""Checks on everything loaded into an adapted model, strict or not.
+"""Hooks of the adapted model, most of all checks on everything loaded into it, strict or not.
 
-They run before torch copies anything, so a refused load leaves the model as it was.
+The checks run before torch copies anything, so a refused load leaves the model as it was.
 """
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from espnet_blora.adapters.layer import AdapterLayer, prepare_layers
 from espnet_blora.adapters.registry import factor_names
 from espnet_blora.adapters.state import STATE_NAME, AdapterState, decode_signature
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def refresh_state(model: nn.Module, prefix: str, keep_vars: bool) -> None:
@@ -43,20 +45,24 @@ def check_load(
 ) -> None:
     """Load-state-dict pre-hook: refuse what does not fit this adapter and this base.
 
-    `state_dict` is torch's own copy of the caller's dict. Raises ValueError for no adapter key at
-    all, another method, another rank or alpha, missing or unexpected adapter keys, another shape,
-    a non-finite factor, another base. Reports what matched by logging.
+    Logs how many keys matched. The arguments are those of torch's hook; `state_dict` is torch's own
+    copy of the caller's dict.
+
+    Raises:
+        ValueError: There is no adapter key at all; another method, rank or alpha; missing or
+            unexpected adapter keys; another shape; a factor that is not finite; another base.
     """
+    # The adapter's keys: on the model, in the state dict, in both.
     state: AdapterState = getattr(model, STATE_NAME)
     if any(layer.merged for layer in state.layers.values()):
         raise ValueError("the adapter is merged; call adapter.unmerge() before loading")
-    own = adapter_tensors(model, prefix)
-    expected = own.keys()
+    tensors = adapter_tensors(model, prefix)
+    expected = tensors.keys()
     given = {key for key in state_dict if key.startswith(prefix) and is_adapter_key(key, prefix)}
     matched = expected & given
     missing, unexpected = sorted(expected - given), sorted(given - expected)
     base = {prefix + name for name, _ in model.named_parameters()} - expected
-    logger.info(
+    log.info(
         "loading adapter '%s': %d adapter keys matched, %d missing, %d unexpected; "
         "%d of %d base weights come with it",
         state.method,
@@ -66,6 +72,8 @@ def check_load(
         len(base & state_dict.keys()),
         len(base),
     )
+
+    # What does not fit is refused, the most telling difference first.
     if not matched:
         raise ValueError(
             f"this state dict holds none of the model's {len(expected)} adapter keys "
@@ -83,31 +91,30 @@ def check_load(
             f"unexpected ({_some(unexpected) or '-'}). Use the target_modules and options that "
             "it was trained with"
         )
-    _check_factors(own, state_dict, prefix)
+    _check_factors(tensors, state_dict, prefix)
     _check_base(model, state, state_dict, prefix, description)
 
 
 def adapter_tensors(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Return what the adapter of `model` has in its state dict, by key."""
-    own = {}
+    tensors: dict[str, Tensor] = {}
     for name, module in model.named_modules(remove_duplicate=False):
+        added: dict[str, Tensor] = {}
         if isinstance(module, AdapterState):
-            tensors = dict(module.named_buffers())
+            added = dict(module.named_buffers())
         elif isinstance(module, AdapterLayer):
-            tensors = module.factors()
-        else:
-            continue
-        own.update((f"{prefix}{name}.{key}", tensor) for key, tensor in tensors.items())
-    return own
+            added = module.factors()
+        tensors.update((f"{prefix}{name}.{key}", tensor) for key, tensor in added.items())
+    return tensors
 
 
 def is_adapter_key(key: str, prefix: str = "") -> bool:
-    """Whether a state-dict key looks like an adapter's, of whatever method."""
+    """Return whether a state-dict key looks like an adapter's, of whatever method."""
     inner = key[len(prefix) :]
     return inner.startswith(f"{STATE_NAME}.") or not factor_names().isdisjoint(inner.split("."))
 
 
-def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict:
+def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict[str, Any]:
     """Compare method and structural options; give torch a signature of our size to copy."""
     key = f"{prefix}{STATE_NAME}.signature"
     if key not in state_dict:
@@ -118,19 +125,19 @@ def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict
             f"this state dict is of adapter '{description['method']}', the model carries "
             f"'{state.method}'; use the same adapter for both"
         )
-    theirs, ours = description["config"], state.config.as_dict()
+    loaded, present = description["config"], state.config.as_dict()
     for option in state.config.structural:
-        if option in theirs and theirs[option] != ours.get(option):
-            there, here = (_plain(value) for value in (theirs[option], ours.get(option)))
+        if option in loaded and loaded[option] != present.get(option):
+            there, here = (_plain(value) for value in (loaded[option], present.get(option)))
             raise ValueError(
                 f"this state dict was trained with {option} {there}, the model's adapter has "
                 f"{option} {here}; set {option}: {there} in adapter_conf"
             )
-    changed = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    changed = sorted(k for k in loaded.keys() | present.keys() if loaded.get(k) != present.get(k))
     if changed:
-        logger.info(
+        log.info(
             "adapter options differ from those of the state dict: %s",
-            ", ".join(f"{k} {ours.get(k)!r} (there {theirs.get(k)!r})" for k in changed),
+            ", ".join(f"{k} {present.get(k)!r} (there {loaded.get(k)!r})" for k in changed),
         )
     state_dict[key] = state.signature
     return description
@@ -147,17 +154,18 @@ def _check_ranks(model: nn.Module, state_dict: dict, prefix: str) -> None:
             )
 
 
-def _check_factors(own: dict[str, Tensor], state_dict: dict, prefix: str) -> None:
-    for key in sorted(own):
+def _check_factors(tensors: dict[str, Tensor], state_dict: dict, prefix: str) -> None:
+    """Check shapes and values of the factors."""
+    for key in sorted(tensors):
         if key.startswith(f"{prefix}{STATE_NAME}."):
             continue
-        found, shape = state_dict[key], own[key].shape
-        if found.shape != shape:
+        value, shape = state_dict[key], tensors[key].shape
+        if value.shape != shape:
             raise ValueError(
-                f"{key} has shape {tuple(found.shape)} in this state dict, {tuple(shape)} in "
+                f"{key} has shape {tuple(value.shape)} in this state dict, {tuple(shape)} in "
                 "the model: it was trained on a base of another size"
             )
-        if not found.is_meta and not bool(torch.isfinite(found).all()):
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
             raise ValueError(
                 f"{key} holds NaN or inf in this state dict: training diverged or the file is "
                 "damaged; load an earlier checkpoint"
@@ -173,6 +181,7 @@ def _check_base(
     very model with other base weights put into it is a replaced base (ESPnet's init_param), and
     passes: its fingerprint is that of the model before the load.
     """
+    # The fingerprint of the base that the factors were trained on.
     key = f"{prefix}{STATE_NAME}.fingerprint"
     bits = state_dict[key]
     state_dict[key] = state.fingerprint
@@ -185,6 +194,8 @@ def _check_base(
     rows = fp.unpack(bits)
     if not bool((rows[:, -1] > 0).any()):
         return  # saved from the meta device: there was no base to describe
+
+    # The base after this load, and if that is another one, the base before it.
     stored = dict(zip(names, rows, strict=True))
     weights = dict(model.named_parameters())
     known = [name for name in stored if name in weights]
@@ -196,7 +207,7 @@ def _check_base(
     if brought:
         before = _rows(known, weights.__getitem__)
         if before and fp.worst_difference(stored, before)[0] <= fp.TOLERANCE:
-            logger.info("the base under the adapter is replaced by %d weights", len(brought))
+            log.info("the base under the adapter is replaced by %d weights", len(brought))
             return
     raise ValueError(wrong_base(distance, where))
 
@@ -210,12 +221,13 @@ def wrong_base(distance: float, where: str) -> str:
     )
 
 
-def _rows(names: list[str], weight_of) -> dict[str, Tensor]:
+def _rows(names: Iterable[str], weight_of: Callable[[str], Tensor]) -> Mapping[str, Tensor]:
+    """Return the fingerprint by weight; nothing on the meta device."""
     rows = fp.fingerprint(weight_of(name) for name in names)
     return {} if rows is None else dict(zip(names, rows, strict=True))
 
 
-def _plain(value) -> str:
+def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Merge the update into the weight that forward reads, and take it out again.
+"""Merging the update into the weight that forward reads, and taking it out again.
 
 `weight` itself is never written: the sum stands beside it, so unmerging is exact, merging twice is
 merging once, and a state dict saved in merged state holds the base and the factors as always.
@@ -19,7 +19,8 @@ def merge_layers(layers: Mapping[str, AdapterLayer]) -> None:
 
     The sum is formed in fp32 or better and rounded once to the weight's dtype.
 
-    Raises ValueError, with no layer merged, when a sum holds NaN or inf.
+    Raises:
+        ValueError: A sum holds NaN or inf; no layer is merged then.
     """
     sums = {}
     for name, layer in layers.items():
@@ -27,7 +28,7 @@ def merge_layers(layers: Mapping[str, AdapterLayer]) -> None:
             continue
         layer.prepare()
         delta = layer.delta_weight()
-        total = (layer.weight.to(delta.dtype) + delta).to(layer.weight.dtype)
+        total = (layer.weight.to(delta.dtype) + delta).to(layer.weight.dtype)  # (d_out, d_in)
         if not total.is_meta and not bool(torch.isfinite(total).all()):
             raise ValueError(
                 f"{name}: base weight + update holds NaN or inf; nothing was merged. Training "
@@ -47,20 +48,23 @@ def unmerge_layers(layers: Mapping[str, AdapterLayer]) -> None:
 def bake_layers(layers: Mapping[str, AdapterLayer]) -> None:
     """Turn merged layers into plain Linears, in place: W0 + delta is their weight, nothing is left.
 
-    For decoding and export only: a merged adapter's forward costs some microseconds more a layer,
+    For decoding and export only: a merged adapter's forward costs some microseconds more per layer,
     and keeps the base beside the sum. The model's adapter has no layers any more: drop its handle.
     The Linears' class must add no attributes to nn.Linear's (openai-whisper's adds none).
 
-    Raises ValueError, with no layer changed, when one is not merged.
+    Raises:
+        ValueError: A layer is not merged; no layer is changed then.
     """
     factored = [name for name, layer in layers.items() if not layer.merged]
     if factored:
         raise ValueError(f"{factored[0]} is not merged ({len(factored)} such): call merge() first")
     for layer in layers.values():
+        assert layer.merged_weight is not None
         plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
         plain.weight = nn.Parameter(layer.merged_weight, requires_grad=False)
         plain.bias = layer.bias
         plain.training = layer.training
-        layer.__class__ = layer.base_class
-        layer.__dict__.clear()
-        layer.__dict__.update(plain.__dict__)
+        linear: nn.Linear = layer
+        linear.__class__ = layer.base_class
+        linear.__dict__.clear()
+        linear.__dict__.update(plain.__dict__)

@@ -1,4 +1,4 @@
-"""What an adapter costs and how its posterior stands."""
+"""Counts of an adapter's parameters, and statistics of its trained factors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,19 +30,24 @@ class Report(dict):
         return "\n".join(lines)
 
 
-def report(model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], targets) -> Report:
-    """Count parameters of `model`: trainable, total, share, and trainable per target.
+def report(
+    model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], targets: Sequence[str]
+) -> Report:
+    """Return the counts of parameters of `model`.
 
-    stored: how many frozen numbers the adapter adds to a checkpoint (bases, fixed scales).
-    ranks: the lowest and the highest rank of a layer.
+    Returns:
+        `method`; `layers`, their number; `trainable` and `total` parameters and their `share`;
+        `stored`, how many frozen numbers the adapter adds to a checkpoint (bases, fixed scales);
+        `ranks`, the lowest and the highest rank of a layer; `targets`, layers and trainable
+        parameters per target.
     """
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     per_target = {}
     for target in targets:
-        hits = [layer for name, layer in layers.items() if name_matches(name, target)]
-        count = sum(p.numel() for hit in hits for p in hit.parameters() if p.requires_grad)
-        per_target[target] = {"layers": len(hits), "trainable": count}
+        named = [layer for name, layer in layers.items() if name_matches(name, target)]
+        count = sum(p.numel() for layer in named for p in layer.parameters() if p.requires_grad)
+        per_target[target] = {"layers": len(named), "trainable": count}
     frozen = [
         tensor
         for layer in layers.values()
@@ -66,9 +71,10 @@ def report(model: nn.Module, method: str, layers: Mapping[str, AdapterLayer], ta
 def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
     """Return detached 0-dim fp32 tensors describing the trained factors over all layers.
 
-    mean_norm_A / _B: root mean square of the means. small_share_A / _B: share of |mean| < 1e-3.
-    sigma_A_q05, _q50, _q95 (and _B when it is trained): quantiles of the posterior scale.
-    largest_mean: the largest |mean| of both factors.
+    Returns:
+        `mean_norm_A` and `_B`, root mean square of the means; `small_share_A` and `_B`, share of
+        |mean| < 1e-3; `sigma_A_q05`, `_q50`, `_q95` (and `_B` when it is trained), quantiles of the
+        posterior scale; `largest_mean`, the largest |mean| of both factors.
     """
     result: dict[str, Tensor] = {}
     largest = []
@@ -76,11 +82,13 @@ def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
         trained = _parameters(layers, f"lora_{letter}")
         if not trained:
             continue
+        # The means of this factor.
         means = torch.cat([mean.flatten() for mean in trained]).float()
         size = means.abs()
         largest.append(size.max())
         result[f"mean_norm_{letter}"] = means.square().mean().sqrt()
         result[f"small_share_{letter}"] = (size < SMALL).float().mean()
+        # Its scales, where they are trained.
         rhos = _parameters(layers, f"rho_{letter}")
         if rhos:
             sigma = nn.functional.softplus(torch.cat([rho.flatten() for rho in rhos]).float())
@@ -95,5 +103,5 @@ def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
 
 def _parameters(layers: Sequence[AdapterLayer], name: str) -> list[Tensor]:
     """Return the parameters of this name, of the layers in which it is trained."""
-    found = (layer._parameters.get(name) for layer in layers)
-    return [parameter for parameter in found if parameter is not None]
+    parameters = (layer._parameters.get(name) for layer in layers)
+    return [parameter for parameter in parameters if parameter is not None]

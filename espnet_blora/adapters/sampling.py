@@ -4,6 +4,8 @@ With W ~ N(mean, sigma^2) elementwise, all three give an output of mean x mean^T
 x^2 (sigma^2)^T at each position; they differ in how positions are correlated.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +23,14 @@ def weight_sample(
 ) -> Tensor:
     """Return x W^T with one W = mean + sigma * eps for all positions (Blundell et al. 2015).
 
-    x: (..., d_in); mean, sigma: (d_out, d_in); result: (..., d_out).
+    Args:
+        x: (..., d_in).
+        mean: (d_out, d_in).
+        sigma: (d_out, d_in).
+        generator: Of eps.
+
+    Returns:
+        (..., d_out).
     """
     return F.linear(x, (mean + sigma * normal_like(sigma, generator)).to(x.dtype))
 
@@ -30,7 +39,8 @@ def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator |
     """Return x mean^T + ((x * s) (sigma * eps)^T) * t (Wen et al. 2018, arXiv 1803.04386).
 
     One eps for all positions; s (..., d_in) and t (..., d_out) are random signs of each position,
-    which makes positions uncorrelated at the price of one more matrix product.
+    which makes positions uncorrelated at the price of one more matrix product. The arguments are
+    those of `weight_sample`.
     """
     noise = (sigma * normal_like(sigma, generator)).to(x.dtype)
     signs_in = _signs(x.shape, x, generator)
@@ -43,7 +53,8 @@ def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | N
     """Return x mean^T + sqrt(x^2 (sigma^2)^T) * eps, eps per output (Kingma et al. 2015).
 
     The variance is formed in fp32 or better, outside autocast: x^2 overflows half precision.
-    The floor under the root keeps the gradient finite where x is all zeros.
+    The floor under the root keeps the gradient finite where x is all zeros. The arguments are those
+    of `weight_sample`.
     """
     centre = F.linear(x, mean.to(x.dtype))
     with torch.autocast(device_type=x.device.type, enabled=False):
@@ -64,10 +75,15 @@ def normal_like(like: Tensor, generator: torch.Generator | None) -> Tensor:
 def by_sample(x: Tensor, weights: Tensor) -> Tensor:
     """Return x W_s^T, a different weight for each of S equal parts of the rows, in one product.
 
-    x: (S * M, ..., d_in), sample-major; weights: (S, d_out, d_in), or (1, d_out, d_in) for all
-    rows; result: (S * M, ..., d_out).
+    Args:
+        x: (S * M, ..., d_in), sample-major.
+        weights: (S, d_out, d_in), or (1, d_out, d_in) for all rows.
 
-    Raises ValueError when the leading axis of x cannot be cut into S equal parts.
+    Returns:
+        (S * M, ..., d_out).
+
+    Raises:
+        ValueError: The leading axis of x cannot be cut into S equal parts.
     """
     samples = len(weights)
     if samples == 1:
@@ -77,11 +93,11 @@ def by_sample(x: Tensor, weights: Tensor) -> Tensor:
             f"an input of shape {tuple(x.shape)} under {samples} posterior samples: the leading "
             "axis must hold the rows of every sample, S * M of them, sample by sample"
         )
-    product = torch.bmm(x.reshape(samples, -1, x.shape[-1]), weights.mT)
+    product = torch.bmm(x.reshape(samples, -1, x.shape[-1]), weights.mT)  # (S, rows, d_out)
     return product.view(*x.shape[:-1], weights.shape[1])
 
 
-def _signs(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
+def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return independent -1 / +1 with equal probability."""
-    bits = torch.empty(shape, device=like.device, dtype=like.dtype)
+    bits = torch.empty(tuple(shape), device=like.device, dtype=like.dtype)
     return bits.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)

@@ -5,6 +5,8 @@ saves all that a reload needs and all that a load is checked against.
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +15,30 @@ from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import AdapterLayer
-from espnet_blora.adapters.registry import METHODS
 
 STATE_NAME = "adapter_state"
 
 
 class AdapterState(nn.Module):
-    """Buffers `step` (0-dim int64), `signature` (JSON bytes), `fingerprint` (n, 17) int64.
+    """What one adapter keeps beside its layers.
 
-    A method with an `after_step` has `updates` too, a count as `step` is.
-
-    All integers: a cast of the model leaves them alone. The values in use are plain Python
-    (`context.step`, `config`), so that reading them never waits for a GPU; the buffers are
+    All buffers are integers: a cast of the model leaves them alone. The values in use are plain
+    Python (`context.step`, `config`), so that reading them never waits for a GPU; the buffers are
     written when a state dict is asked for and read when one is loaded.
+
+    Args:
+        method: Name of the method.
+        config: The checked options.
+        context: What the layers share.
+        layers: The layers, by module name.
+        counts_updates: Whether steps of the optimiser are counted, too.
+
+    Attributes:
+        step: 0-dim int64, micro-batches trained on.
+        updates: 0-dim int64, steps of the optimiser; only where they are counted.
+        signature: (bytes,) uint8, method, options and names of the weights fingerprinted, as JSON.
+        fingerprint: (n, 17) int64, the bits of the base's fingerprint.
+        bases_agreed: Whether all ranks have the same bases by now.
     """
 
     step: Tensor
@@ -33,7 +46,12 @@ class AdapterState(nn.Module):
     fingerprint: Tensor
 
     def __init__(
-        self, method: str, config: AdapterConfig, context: Context, layers: dict[str, AdapterLayer]
+        self,
+        method: str,
+        config: AdapterConfig,
+        context: Context,
+        layers: Mapping[str, AdapterLayer],
+        counts_updates: bool,
     ) -> None:
         super().__init__()
         self.method = method
@@ -44,13 +62,13 @@ class AdapterState(nn.Module):
         self.warned: set[str] = set()
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.counts = ["step", "updates"] if counts_updates else ["step"]
+        for name in self.counts:
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
         self.register_buffer("signature", torch.zeros(0, dtype=torch.uint8))
         self.register_buffer("fingerprint", torch.zeros(0, fp.WIDTH, dtype=torch.int64))
-        if METHODS[method].after_step is not None:
-            self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """Return what `signature` holds: method, options, and the weights fingerprinted."""
         return {
             "format": 1,
@@ -66,7 +84,7 @@ class AdapterState(nn.Module):
         fingerprint stays zero.
         """
         device = self.step.device
-        for name in self._counts():
+        for name in self.counts:
             value = getattr(self.context, name)
             setattr(self, name, torch.tensor(value, dtype=torch.int64, device=device))
         self.signature = encode_signature(self.describe()).to(device)
@@ -79,9 +97,6 @@ class AdapterState(nn.Module):
         """Return the fingerprint (n, 17) of `model`'s weights, None on the meta device."""
         return fp.fingerprint(model.get_parameter(name) for name in self.base_names)
 
-    def _counts(self) -> list[str]:
-        return [name for name in ("step", "updates") if name in self._buffers]
-
     def advance(self) -> None:
         """Count one more micro-batch."""
         self.context.step += 1
@@ -91,15 +106,15 @@ class AdapterState(nn.Module):
         return x
 
     def warn_once(self, key: str) -> bool:
-        """Whether the warning `key` has not been given yet; marks it as given."""
+        """Return whether the warning `key` has not been given yet, and mark it as given."""
         if key in self.warned:
             return False
         self.warned.add(key)
         return True
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        for name in self._counts():
+        for name in self.counts:
             if prefix + name in state_dict and not self.step.is_meta:
                 setattr(self.context, name, int(getattr(self, name)))
                 self.elbo_step = -1
@@ -112,8 +127,12 @@ def encode_signature(description: dict) -> Tensor:
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
 
 
-def decode_signature(signature: Tensor) -> dict:
-    """Undo `encode_signature`; ValueError when it holds no description of an adapter."""
+def decode_signature(signature: Tensor) -> dict[str, Any]:
+    """Undo `encode_signature`.
+
+    Raises:
+        ValueError: It does not hold the description of an adapter.
+    """
     try:
         description = json.loads(bytes(signature.detach().cpu().tolist()).decode())
     except ValueError as error:

@@ -1,22 +1,24 @@
-"""Which Linears of a model an adapter goes on: whole dotted components at the end of the name."""
+"""The Linears of a model that an adapter goes on, by whole dotted components of their names."""
 
 from collections.abc import Sequence
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from espnet_blora.adapters.checks import near_misses
 from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.utils.mistakes import did_you_mean
 
 
 def name_matches(name: str, target: str) -> bool:
-    """Whether `target` is `name` or ends it in whole components.
+    """Return whether `target` is `name` or ends it in whole components.
 
-    `query` matches `blocks.0.attn.query`, not `blocks.0.my_query`; `attn.out` matches
-    `blocks.0.attn.out`, not `blocks.0.cross_attn.out`.
+    >>> name_matches("blocks.0.attn.query", "query"), name_matches("blocks.0.my_query", "query")
+    (True, False)
+    >>> name_matches("blocks.0.cross_attn.out", "attn.out")
+    False
     """
-    wanted = target.split(".")
-    return name.split(".")[-len(wanted) :] == wanted
+    components = target.split(".")
+    return name.split(".")[-len(components) :] == components
 
 
 def find_targets(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
@@ -24,32 +26,33 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linea
 
     A Linear reachable under two names is listed once, under the first.
 
-    Raises ValueError when a target names nothing (with near misses), or something that is not a
-    Linear or whose forward is never called.
+    Raises:
+        ValueError: A target names nothing (gives near misses), or something that is not a Linear
+            or whose forward is never called.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    found: dict[str, nn.Linear] = {}
-    seen: set[int] = set()
     for target in targets:
         if not any(name and name_matches(name, target) for name in modules):
             raise ValueError(_nothing(modules, target))
+
+    linears: dict[str, nn.Linear] = {}
+    seen: set[int] = set()
     for name, module in modules.items():
-        target = next((t for t in targets if name and name_matches(name, t)), None)
-        if target is None or id(module) in seen:
-            continue
-        seen.add(id(module))
-        _check_linear(modules, name, module, target)
-        found[name] = module
-    return found
+        matching = [target for target in targets if name and name_matches(name, target)]
+        if matching and id(module) not in seen:
+            seen.add(id(module))
+            linears[name] = _checked_linear(modules, name, module, matching[0])
+    return linears
 
 
 def _linears(modules: dict[str, nn.Module]) -> list[str]:
+    """Return the names of all Linears."""
     return [name for name, module in modules.items() if name and isinstance(module, nn.Linear)]
 
 
 def _kinds(modules: dict[str, nn.Module]) -> list[str]:
     """Return the distinct last components of the names of all Linears that are not numbers."""
-    ends = []
+    ends: list[str] = []
     for name in _linears(modules):
         parts = name.split(".")
         end = ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
@@ -59,14 +62,14 @@ def _kinds(modules: dict[str, nn.Module]) -> list[str]:
 
 
 def _nothing(modules: dict[str, nn.Module], target: str) -> str:
+    """Return the message for a target that names nothing."""
     linears = _linears(modules)
     if not linears:
         return f"target_modules: {target!r} names nothing: the model has no Linear at all"
     depth = target.count(".") + 1
     ends = {".".join(name.split(".")[-depth:]) for name in linears}
-    near = near_misses(target, ends) or near_misses(target.split(".")[-1], _kinds(modules))
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     kinds = _kinds(modules)
+    hint = did_you_mean(target, ends, 3) or did_you_mean(target.split(".")[-1], kinds, 3)
     shown = ", ".join(kinds[:20]) + (f", ... ({len(kinds)} kinds)" if len(kinds) > 20 else "")
     return (
         f"target_modules: {target!r} names no module{hint} A target is compared with whole dotted "
@@ -74,7 +77,11 @@ def _nothing(modules: dict[str, nn.Module], target: str) -> str:
     )
 
 
-def _check_linear(modules: dict[str, nn.Module], name: str, module: nn.Module, target: str) -> None:
+def _checked_linear(
+    modules: dict[str, nn.Module], name: str, module: nn.Module, target: str
+) -> nn.Linear:
+    """Return `module` if an adapter can go on it; else raise ValueError."""
+    # It is a Linear, without an adapter.
     if not isinstance(module, nn.Linear):
         inside = [n for n in _linears(modules) if n.startswith(name + ".")]
         inner = f" Linears inside it: {', '.join(inside[:6])}." if inside else ""
@@ -84,6 +91,8 @@ def _check_linear(modules: dict[str, nn.Module], name: str, module: nn.Module, t
         )
     if isinstance(module, AdapterLayer):
         raise ValueError(f"{name} already carries an adapter; add one to a fresh model")
+
+    # Its weight is there, and its forward is called.
     weight = module._parameters.get("weight")
     if weight is None or is_lazy(weight):
         raise ValueError(
@@ -97,3 +106,4 @@ def _check_linear(modules: dict[str, nn.Module], name: str, module: nn.Module, t
             f"target_modules: {target!r} names {name} inside torch.nn.MultiheadAttention, which "
             "reads its weight and never calls it: an adapter there would do nothing. Leave it out"
         )
+    return module

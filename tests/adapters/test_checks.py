@@ -3,11 +3,6 @@ import pytest
 from espnet_blora.adapters import checks
 
 
-def test_near_misses_come_best_first():
-    assert checks.near_misses("qury", ["value", "query", "key"])[0] == "query"
-    assert checks.near_misses("zzzz", ["value", "query"]) == []
-
-
 @pytest.mark.parametrize("value", [True, None, "3", float("inf"), [1]])
 def test_what_is_no_number(value):
     with pytest.raises(ValueError, match="here: key is .*allowed: a number"):

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from espnet_blora.adapters.config import PRESETS, BloraConfig
+from espnet_blora.adapters.methods.blora import PRESETS, BloraConfig
 from espnet_blora.adapters.registry import METHODS, parse_config
 
 
@@ -53,7 +53,7 @@ def test_options_survive_json(conf):
 @pytest.mark.parametrize(
     ("method", "conf", "words"),
     [
-        ("lora", {"rnak": 4}, ["rnak", "did you mean rank", "target_modules"]),
+        ("lora", {"rnak": 4}, ["rnak", "did you mean 'rank'", "target_modules"]),
         ("lora", {"beta": 0.1}, ["'beta'", "allowed"]),
         ("lora", {"rank": 0}, ["rank is 0", ">= 1"]),
         ("lora", {"rank": True}, ["rank is True"]),
@@ -98,7 +98,7 @@ def test_each_bad_option_is_named_with_what_is_allowed(method, conf, words):
 
 
 def test_unknown_method_names_near_misses():
-    with pytest.raises(ValueError, match="bloora.*did you mean blora.*known: lora, blora"):
+    with pytest.raises(ValueError, match="bloora.*did you mean 'blora'.*known: lora, blora"):
         parse_config("bloora", {})
     with pytest.raises(ValueError, match="mapping"):
         parse_config("lora", ["rank"])

@@ -7,8 +7,7 @@ import torch
 
 import espnet_blora
 from espnet_blora.adapters import METHODS
-from espnet_blora.adapters.config import LoraConfig
-from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.registry import Method
 
 
@@ -45,8 +44,8 @@ def test_a_plan_gives_each_linear_its_own_options_or_none(registered, build, x, 
 def test_after_step_follows_the_optimiser_and_its_count_is_saved(registered, build, x):
     seen = []
 
-    def after_step(adapter, step):
-        assert adapter.layers["blocks.0.attn.query"].lora_B.grad is not None
+    def after_step(layers, config, step):
+        assert layers["blocks.0.attn.query"].lora_B.grad is not None
         seen.append(step)
 
     registered(after_step=after_step)
@@ -83,8 +82,8 @@ def test_without_after_step_nothing_is_hooked_or_saved(build):
 
 
 def test_a_method_s_own_term_of_the_loss(registered, build):
-    def decay(adapter):
-        term = sum(layer.lora_B.square().sum() for layer in adapter.layers.values())
+    def decay(model, layers, config, step):
+        term = sum(layer.lora_B.square().sum() for layer in layers.values())
         return term, {"decay": term.detach()}
 
     registered(loss_term=decay)

@@ -40,8 +40,8 @@ def test_finds_in_model_order_whatever_the_order_of_targets(build):
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (["qeury"], ["'qeury' names no module", "did you mean query", "key, value, out"]),
-        (["query", "attn.ouut"], ["'attn.ouut'", "did you mean attn.out"]),
+        (["qeury"], ["'qeury' names no module", "did you mean 'query'", "key, value, out"]),
+        (["query", "attn.ouut"], ["'attn.ouut'", "did you mean 'attn.out'"]),
         (["uery"], ["'uery' names no module"]),
         (["zzz"], ["'zzz' names no module", "mlp.0"]),
         (["attn"], ["names blocks.0.attn, a Sequential", "blocks.0.attn.query"]),

@@ -7,13 +7,13 @@ over what has a posterior, so with `per_matrix_mean` a middle layer adds the mea
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from espnet_blora.adapters.config import PER_LAYER, RHO_INIT, BloraConfig, trained_rho
+from espnet_blora.adapters.config import PER_LAYER
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.methods.blora import BloraLayer
+from espnet_blora.adapters.methods.blora import RHO_INIT, BloraConfig, BloraLayer, Rho, trained_rho
 from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
 
 
@@ -21,34 +21,37 @@ from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
 class BloraDamaConfig(DamaConfig, BloraConfig):
     """Options of `blora_dama`: those of `dama` and those of `blora`, without its rank and presets.
 
-    bayesian_factors, train_sigma_B, rho_init_B: of early and late layers.
-    rho_init_mid: start of the trained scale of lora_B in the middle layers, as rho_init_A.
+    Attributes:
+        bayesian_factors: As of `blora`, in early and late layers.
+        train_sigma_B: As of `blora`, in early and late layers.
+        rho_init_B: As of `blora`, in early and late layers.
+        rho_init_mid: Start of the trained scale of lora_B in the middle layers, as `rho_init_A`.
     """
 
     method: ClassVar[str] = "blora_dama"
     structural: ClassVar[tuple[str, ...]] = (*DamaConfig.structural, "bayesian_factors")
 
     preset: str | None = field(default=None, metadata=PER_LAYER)
-    rho_init_mid: float | tuple[float, float] = RHO_INIT
+    rho_init_mid: Rho = RHO_INIT
 
-    def at(self, rank: int, middle: bool) -> "BloraDamaConfig":
+    def at(self, rank: int, middle: bool) -> Self:
         """Return the options of one Linear; on a frozen lora_A, a scale of lora_B is trained."""
-        own = super().at(rank, middle)
+        config = super().at(rank, middle)
         if not middle or self.train_mid_A:
-            return own
-        posterior = {"bayesian_factors": "AB", "train_sigma_B": True}
-        return replace(own, **posterior, rho_init_B=self.rho_init_mid)
+            return config
+        return replace(
+            config, bayesian_factors="AB", train_sigma_B=True, rho_init_B=self.rho_init_mid
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        self._set("rho_init_mid", trained_rho(where, "rho_init_mid", self.rho_init_mid))
+        self._check(trained_rho, "rho_init_mid")
 
 
 class BloraDamaLayer(DamaLayer, BloraLayer):
     """A BLoRA layer; on a frozen lora_A the posterior is over lora_B alone."""
 
-    def start(self, config: BloraDamaConfig, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add the factors with their scales."""
         super().start(config, context, index)
         if not isinstance(self.lora_A, nn.Parameter):

@@ -1,8 +1,8 @@
 """DAMA (arXiv 2602.01008): LoRA with ranks by depth, its middle layers on protected bases.
 
-Ranks form a U over the layers of the decoder (`ranks.u_shape`). In the middle layers lora_A holds
-right singular vectors of the base weight, from the tail of its spectrum, and is frozen: the update
-reads only directions that the base hardly uses. Early and late layers are ordinary LoRA.
+Ranks form a U over the layers of the decoder (`u_shape`). In the middle layers lora_A holds right
+singular vectors of the base weight, from the tail of its spectrum, and is frozen: the update reads
+only directions that the base hardly uses. Early and late layers are ordinary LoRA.
 """
 
 import logging
@@ -10,28 +10,29 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import PER_LAYER, LoraConfig
+from espnet_blora.adapters.config import PER_LAYER
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.methods.svd_layer import svd
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-SCALINGS = ("alpha_over_r", "alpha_over_rhigh", "rslora", "none")
 SCOPES = {"decoder": ("decoder",), "encoder": ("encoder",), "both": ("encoder", "decoder")}
 _CHOICES = {
-    "scaling_rule": SCALINGS,
+    "scaling_rule": ("alpha_over_r", "alpha_over_rhigh", "rslora", "none"),
     "scope": tuple(SCOPES),
     "init": ("svd", "random"),
     "tail": ("last", "next"),
     "svd": ("thin", "full"),
 }
 
+
+# ---- ranks by depth ----
 
 # decoder.decoders.blocks.{i}. (ours), decoder.blocks.{i}. (openai-whisper), decoder.decoders.{i}.
 # (ESPnet), decoder.layers.{i}. (Hugging Face); and the same of encoders.
@@ -69,27 +70,32 @@ def u_shape(
     middle, e < l < f: r_low.
     late, l >= f: r_low + (l - f) / (L - f) * (r_high - r_low); r_high where f = L.
     Each is rounded to the nearest whole number, which gives the published parameter count.
+
+    >>> [layer.rank for layer in u_shape(12, r_high=32, r_low=8)]
+    [32, 20, 8, 8, 8, 8, 8, 8, 14, 20, 26, 32]
     """
     early, late = (math.floor(round(theta * depth, 9)) for theta in (theta1, theta2))
     span = r_high - r_low
     ranks = []
-    for layer in range(1, depth + 1):
-        middle = early < layer < late
-        if layer <= early:
-            rank = r_high - span * ((layer - 1) / (early - 1) if early > 1 else 0.0)
+    for number in range(1, depth + 1):
+        middle = early < number < late
+        if number <= early:
+            rank = r_high - span * ((number - 1) / (early - 1) if early > 1 else 0.0)
         elif middle:
             rank = r_low
         else:
-            rank = r_low + span * ((layer - late) / (depth - late) if late < depth else 1.0)
+            rank = r_low + span * ((number - late) / (depth - late) if late < depth else 1.0)
         ranks.append(LayerRank(round(rank), middle))
     return ranks
 
 
 def places(model: nn.Module, names: Iterable[str]) -> dict[str, Place | str | None]:
-    """Return where each named module stands: a Place; a side alone where it is in no numbered
-    layer of it; None where it is in neither an encoder nor a decoder.
+    """Return where each named module stands.
 
-    The depth of a stack counts all of its layers, whatever modules are named.
+    Returns:
+        By name: a Place; or only the side, where it is in no numbered layer of it; or None, where
+        it is in neither an encoder nor a decoder. The depth of a stack counts all of its layers,
+        whatever modules are named.
     """
     depths: dict[str, int] = {}
     for name, _ in model.named_modules(remove_duplicate=False):
@@ -97,32 +103,38 @@ def places(model: nn.Module, names: Iterable[str]) -> dict[str, Place | str | No
         if match:
             stack = name[: match.start(2) - 1]
             depths[stack] = max(depths.get(stack, 0), int(match[2]) + 1)
-    found: dict[str, Place | str | None] = {}
+
+    by_name: dict[str, Place | str | None] = {}
     for name in names:
         match, side = _NUMBERED.search(name), _SIDE.search(name)
         if match:
             stack = name[: match.start(2) - 1]
-            found[name] = Place(match[1], stack, int(match[2]), depths[stack])
+            by_name[name] = Place(match[1], stack, int(match[2]), depths[stack])
         else:
-            found[name] = side[1] if side else None
-    return found
+            by_name[name] = side[1] if side else None
+    return by_name
+
+
+# ---- the method ----
 
 
 @dataclass(frozen=True)
 class DamaConfig(LoraConfig):
     """Options of `dama`; defaults are the paper's where it prints one.
 
-    r_high, r_low: ranks at both ends and in the middle of the stack, never above a weight's sizes.
-    theta1, theta2: the layers up to floor(theta1 L) are early, those from floor(theta2 L) on late.
-    alpha, scaling_rule: the update is scaled by `alpha_over_r` (alpha / r of that layer),
-        `alpha_over_rhigh` (alpha / r_high), `rslora` (alpha / sqrt(r)) or `none` (1).
-    dropout_rate: dropout on the adapter's input, in training.
-    scope: `decoder` (the paper's), `encoder` or `both`, each stack with its own U.
-    init: lora_A of the middle layers: `svd`, or `random` as elsewhere.
-    tail: which right singular vectors: the `last` r, or the `next` v_{r+1} to v_{2r}.
-    svd: `thin`, or `full`: of weights wider than high the null space counts as the tail.
-    train_mid_A: whether lora_A of the middle layers is trained, too (no protected basis).
-    target_modules: ends of module names, in whole dotted components.
+    Attributes:
+        r_high: Rank at both ends of the stack; never above a weight's sizes.
+        r_low: Rank in the middle of the stack; never above a weight's sizes.
+        theta1: The layers up to floor(theta1 L) of L are early.
+        theta2: The layers from floor(theta2 L) on are late.
+        alpha: The update is scaled by it as `scaling_rule` says.
+        scaling_rule: `alpha_over_r` (alpha / r of that layer), `alpha_over_rhigh` (alpha / r_high),
+            `rslora` (alpha / sqrt(r)) or `none` (1).
+        scope: `decoder` (the paper's), `encoder` or `both`, each stack with its own U.
+        init: lora_A of the middle layers: `svd`, or `random` as elsewhere.
+        tail: Which right singular vectors: the `last` r, or the `next` v_{r+1} to v_{2r}.
+        svd: `thin`, or `full`: of weights wider than high the null space counts as the tail.
+        train_mid_A: Whether lora_A of the middle layers is trained, too (no protected basis).
     """
 
     method: ClassVar[str] = "dama"
@@ -130,7 +142,7 @@ class DamaConfig(LoraConfig):
         "r_high", "r_low", "theta1", "theta2", "alpha", "scaling_rule", "scope", "train_mid_A",
     )  # fmt: skip
 
-    rank: int | None = field(default=None, metadata=PER_LAYER)
+    rank: int = field(default=0, metadata=PER_LAYER)  # r_high, until `at` sets a layer's own
     middle: bool = field(default=False, metadata=PER_LAYER)
     r_high: int = 32
     r_low: int = 8
@@ -153,22 +165,22 @@ class DamaConfig(LoraConfig):
             return self.alpha / rank**0.5
         return self.alpha / (self.r_high if self.scaling_rule == "alpha_over_rhigh" else rank)
 
-    def at(self, rank: int, middle: bool) -> "DamaConfig":
+    def at(self, rank: int, middle: bool) -> Self:
         """Return the options of one Linear."""
         return replace(self, rank=rank, middle=middle)
 
     def __post_init__(self) -> None:
-        where = f"adapter_conf of {self.method}"
-        for key in ("r_high", "r_low"):
-            checks.integer(where, key, getattr(self, key), 1)
+        self._check(checks.integer, "r_high", "r_low", low=1)
         if self.r_low > self.r_high:
-            raise ValueError(f"{where}: r_low is {self.r_low}; allowed: 1 to r_high {self.r_high}")
-        self._set("theta1", checks.number(where, "theta1", self.theta1, 0.0, 1.0))
-        self._set("theta2", checks.number(where, "theta2", self.theta2, self.theta1, 1.0))
+            raise ValueError(
+                f"{self.where}: r_low is {self.r_low}; allowed: 1 to r_high {self.r_high}"
+            )
+        self._check(checks.number, "theta1", low=0.0, high=1.0)
+        self._check(checks.number, "theta2", low=self.theta1, high=1.0)
         for key, allowed in _CHOICES.items():
-            checks.one_of(where, key, getattr(self, key), allowed)
-        checks.flag(where, "train_mid_A", self.train_mid_A)
-        if self.rank is None:
+            self._check(checks.one_of, key, allowed=allowed)
+        self._check(checks.flag, "train_mid_A")
+        if not self.rank:
             self._set("rank", self.r_high)
         super().__post_init__()
 
@@ -176,21 +188,23 @@ class DamaConfig(LoraConfig):
 class DamaLayer(LoraLayer):
     """A LoRA layer; in the middle, lora_A is computed from the base weight and frozen.
 
-    lora_A: (r, d_in), there a buffer with orthonormal rows, unless `train_mid_A`.
+    Attributes:
+        lora_A: (r, d_in), in the middle a buffer with orthonormal rows, unless `train_mid_A`.
+        choice: The options `init`, `tail` and `svd`.
     """
 
     choice: tuple[str, str, str]
 
-    def start(self, config: DamaConfig, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add the factors."""
         super().start(config, context, index)
         if not config.middle:
             return
         self.choice = (config.init, config.tail, config.svd)
         if not config.train_mid_A:
-            start = self.lora_A.detach()
+            random_start = self.lora_A.detach()
             del self.lora_A
-            self.register_buffer("lora_A", start)
+            self.register_buffer("lora_A", random_start)
         if config.init == "svd" or not config.train_mid_A:
             self.declare_bases("lora_A")
 
@@ -202,7 +216,7 @@ class DamaLayer(LoraLayer):
         _, _, vh = svd(weight, full=kind == "full" and weight.shape[0] < weight.shape[1])
         last = len(vh) - self.rank
         first = last if tail == "last" else min(self.rank, last)
-        return {"lora_A": vh[first : first + self.rank]}
+        return {"lora_A": vh[first : first + self.rank]}  # (r, d_in)
 
 
 def plan_by_depth(
@@ -210,34 +224,37 @@ def plan_by_depth(
 ) -> dict[str, DamaConfig]:
     """Return the options of every target Linear in scope, with the rank of its layer.
 
-    Raises ValueError when no target is in scope, or one is in no numbered layer.
+    Raises:
+        ValueError: No target is in scope, or one is in no numbered layer.
     """
+    # The ranks of a stack are computed once, where its first target is met.
     sides = SCOPES[config.scope]
-    plan, stacks = {}, {}
+    plan: dict[str, DamaConfig] = {}
+    stacks: dict[str, list[LayerRank]] = {}
     for name, place in places(model, linears).items():
         if isinstance(place, Place) and place.side in sides:
             if place.stack not in stacks:
                 stacks[place.stack] = _ranks(place, config)
-            own = stacks[place.stack][place.index]
+            layer = stacks[place.stack][place.index]
             linear = linears[name]
-            rank = min(own.rank, linear.in_features, linear.out_features)
-            plan[name] = config.at(rank, own.middle)
+            rank = min(layer.rank, linear.in_features, linear.out_features)
+            plan[name] = config.at(rank, layer.middle)
         elif place in sides:
             raise ValueError(
                 f"target_modules: {name} is in no numbered layer of the {place}, and "
                 f"{config.method} takes ranks from the number of the layer; leave it out"
             )
+
     if not plan:
         raise ValueError(
             f"adapter {config.method}: none of the {len(linears)} targets, such as "
             f"{next(iter(linears))}, is in a layer of scope: {config.scope}. Expected are names "
             "such as decoder.decoders.blocks.0.attn.query or decoder.decoders.0.self_attn.linear_q"
         )
-    left_out = len(linears) - len(plan)
-    if left_out:
-        logger.info(
+    if len(plan) < len(linears):
+        log.info(
             "adapter '%s': scope: %s leaves out %d of %d targets",
-            config.method, config.scope, left_out, len(linears),
+            config.method, config.scope, len(linears) - len(plan), len(linears),
         )  # fmt: skip
     return plan
 
@@ -245,17 +262,17 @@ def plan_by_depth(
 def _ranks(place: Place, config: DamaConfig) -> list[LayerRank]:
     """Return the ranks of a stack, and log them."""
     ranks = u_shape(place.depth, config.r_high, config.r_low, config.theta1, config.theta2)
-    middle = [number for number, own in enumerate(ranks, 1) if own.middle]
-    logger.info(
+    middle = [number for number, layer in enumerate(ranks, 1) if layer.middle]
+    log.info(
         "adapter '%s': ranks of the %d layers of %s: %s; middle layers: %s",
         config.method,
         place.depth,
         place.stack,
-        " ".join(str(own.rank) for own in ranks),
+        " ".join(str(layer.rank) for layer in ranks),
         f"{middle[0]} to {middle[-1]}" if middle else "none",
     )
     if not middle:
-        logger.warning(
+        log.warning(
             "adapter '%s': %s has %d layers, so with theta1 %g and theta2 %g none is in the "
             "middle: every layer is an ordinary LoRA. Move them apart for a protected basis",
             config.method, place.stack, place.depth, config.theta1, config.theta2,

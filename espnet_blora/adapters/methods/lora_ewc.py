@@ -6,35 +6,30 @@ the rest of the Fisher matrix left out, sum / 2 is KL(base || adapted) per token
 nats: at strength 1 a nat lost there weighs as much as a nat of the loss.
 """
 
-import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import LoraConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fisher import read_fisher
-from espnet_blora.adapters.layer import exactly
-from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.layer import full_precision
+from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.methods.lora_l2sp import logged
-
-if TYPE_CHECKING:
-    from espnet_blora.adapters.adapter import Adapter
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LoraEwcConfig(LoraConfig):
     """Options of `lora_ewc`: those of `lora`, and a penalty on the update.
 
-    fisher_file: what `python -m espnet_blora.bin.fisher` has written for this base and at least
-        these targets. It is read at the first step of training; decoding does not need it.
-    strength: weight of the penalty against a loss per token; 0 is plain LoRA.
+    Attributes:
+        fisher_file: The file that `espnet-blora fisher` has written for this base and at least
+            these targets. It is read at the first step of training; decoding does not need it.
+        strength: Weight of the penalty against a loss per token; 0 is plain LoRA.
     """
 
     method: ClassVar[str] = "lora_ewc"
@@ -44,25 +39,25 @@ class LoraEwcConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        self._set("strength", checks.number(where, "strength", self.strength, 0.0))
+        self._check(checks.number, "strength", low=0.0)
         if not isinstance(self.fisher_file, str) or not self.fisher_file:
             raise ValueError(
-                f"{where}: fisher_file is {self.fisher_file!r}; allowed: the path of a file that "
-                "python -m espnet_blora.bin.fisher has written from the base and old data"
+                f"{self.where}: fisher_file is {self.fisher_file!r}; allowed: the path of a file "
+                "that espnet-blora fisher has written from the base and old data"
             )
 
 
 class LoraEwcLayer(LoraLayer):
     """A LoRA layer that knows how much each weight of its base matters.
 
-    fisher: (d_out, d_in), only while training: not in state dicts, since it can be read again and
-    the update does not depend on it.
+    Attributes:
+        fisher: (d_out, d_in), only while training: not in state dicts, since it can be read again
+            and the update does not depend on it.
     """
 
     fisher: Tensor | None
 
-    def start(self, config: LoraEwcConfig, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add the factors, and room for the Fisher information."""
         super().start(config, context, index)
         self.fisher = None
@@ -77,22 +72,27 @@ def weighted_square(layer: LoraEwcLayer) -> Tensor:
 
 
 def _weighted_square(layer: LoraEwcLayer) -> Tensor:
-    with exactly(layer.weight):
-        delta = layer.delta_weight()
+    assert layer.fisher is not None
+    with full_precision(layer.weight):
+        delta = layer.delta_weight()  # (d_out, d_in)
         return (layer.fisher.to(delta) * delta.square()).sum()
 
 
-def ewc_term(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:
+def ewc_term(
+    model: nn.Module, layers: Mapping[str, LoraEwcLayer], config: LoraEwcConfig, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return strength / 2 * sum F (delta W)^2 and what to log: `Method.loss_term`.
 
-    Raises FileNotFoundError and ValueError as `fisher.read_fisher`, at the first call.
+    Raises:
+        FileNotFoundError: At the first call, as `fisher.read_fisher`.
+        ValueError: At the first call, as `fisher.read_fisher`.
     """
-    config: LoraEwcConfig = adapter.config
-    layers = list(adapter.layers.values())
-    if any(layer.fisher is None for layer in layers):
-        targets = {f"{name}.weight": layer.weight for name, layer in adapter.layers.items()}
-        values = read_fisher(config.fisher_file, dict(adapter.model.named_parameters()), targets)
-        for layer, value in zip(layers, values.values(), strict=True):
+    if any(layer.fisher is None for layer in layers.values()):
+        targets = {f"{name}.weight": layer.weight for name, layer in layers.items()}
+        file = str(config.fisher_file)  # checked by the options: it is one
+        values = read_fisher(file, dict(model.named_parameters()), targets)
+        for layer, value in zip(layers.values(), values.values(), strict=True):
             layer.fisher = value
-    term = 0.5 * config.strength * torch.stack([weighted_square(layer) for layer in layers]).sum()
-    return term, logged(term, layers)
+    squares = torch.stack([weighted_square(layer) for layer in layers.values()])
+    term = 0.5 * config.strength * squares.sum()
+    return term, logged(term, layers.values())

@@ -1,22 +1,20 @@
 """LoRA with L2-SP (Li et al. 2018, arXiv 1802.01483): a pull back to the weights it starts from.
 
-loss = loss per token + strength / 2 * sum over matrices of ||W - W0||_F^2, and W - W0 is delta W.
+loss = loss per token + strength / 2 * sum over matrices of ||W - W0||_F^2, and W - W0 is delta W,
+the distance from the base in weights, not in factors: a small lora_A times a large lora_B costs
+what it does to the model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import LoraConfig
-from espnet_blora.adapters.layer import exactly
-from espnet_blora.adapters.methods.lora import LoraLayer
-
-if TYPE_CHECKING:
-    from espnet_blora.adapters.adapter import Adapter
+from espnet_blora.adapters.layer import full_precision, wide
+from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 
 REDUCTIONS = ("sum", "per_matrix_mean")
 
@@ -25,9 +23,10 @@ REDUCTIONS = ("sum", "per_matrix_mean")
 class LoraL2spConfig(LoraConfig):
     """Options of `lora_l2sp`: those of `lora`, and a penalty on the update.
 
-    strength: weight of the penalty against a loss per token; 0 is plain LoRA.
-    reduction: `sum` of the squares of all entries of delta W (L2-SP), or `per_matrix_mean`: their
-        mean over each matrix, summed over matrices, so that large matrices count no more.
+    Attributes:
+        strength: Weight of the penalty against a loss per token; 0 is plain LoRA.
+        reduction: `sum` of the squares of all entries of delta W (L2-SP), or `per_matrix_mean`:
+            their mean over each matrix, summed over matrices, so that large matrices count no more.
     """
 
     method: ClassVar[str] = "lora_l2sp"
@@ -37,9 +36,8 @@ class LoraL2spConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        self._set("strength", checks.number(where, "strength", self.strength, 0.0))
-        checks.one_of(where, "reduction", self.reduction, REDUCTIONS)
+        self._check(checks.number, "strength", low=0.0)
+        self._check(checks.one_of, "reduction", allowed=REDUCTIONS)
 
 
 def squared_norm(layer: LoraLayer) -> Tensor:
@@ -47,11 +45,9 @@ def squared_norm(layer: LoraLayer) -> Tensor:
 
     Costs 2 r^2 (d_in + d_out) multiplications; delta W, (d_out, d_in), is never formed.
     """
-    down, up = layer.lora_A, layer.lora_B
-    if down.dtype != torch.float64:
-        down, up = down.float(), up.float()
-    with exactly(down):
-        gram = (up.T @ up) * (down @ down.T)
+    down, up = wide(layer.lora_A), wide(layer.lora_B)
+    with full_precision(down):
+        gram = (up.T @ up) * (down @ down.T)  # (r, r)
     return (layer.scaling * layer.context.factor) ** 2 * gram.sum()
 
 
@@ -62,13 +58,13 @@ def logged(term: Tensor, layers: Iterable[LoraLayer]) -> dict[str, Tensor]:
         return {"penalty": term.detach(), "delta_norm": squares.sum().clamp_min(0.0).sqrt()}
 
 
-def l2sp_term(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:
+def l2sp_term(
+    model: nn.Module, layers: Mapping[str, LoraLayer], config: LoraL2spConfig, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return strength / 2 * ||delta W||^2, reduced, and what to log: `Method.loss_term`."""
-    config: LoraL2spConfig = adapter.config
-    layers = list(adapter.layers.values())
     mean = config.reduction == "per_matrix_mean"
-    total = torch.stack(
-        [squared_norm(layer) / (layer.weight.numel() if mean else 1) for layer in layers]
-    ).sum()
-    term = 0.5 * config.strength * total
-    return term, logged(term, layers)
+    norms = [
+        squared_norm(layer) / (layer.weight.numel() if mean else 1) for layer in layers.values()
+    ]
+    term = 0.5 * config.strength * torch.stack(norms).sum()
+    return term, logged(term, layers.values())

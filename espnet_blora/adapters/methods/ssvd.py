@@ -2,7 +2,7 @@
 
 W' = U (S + dS) G V^T, where dS and G - I are zero outside k of the singular triplets. Only their
 block changes, so W' = W0 + U_k [(S_k + dS_k) G_k - S_k] V_k^T exactly: W0 is kept, the update has
-rank k, and k vectors a side are stored instead of all.
+rank k, and k vectors per side are stored instead of all.
 
 The tail variant that rotates only (`subspace: tail`, `shift: false`) is CSSVD's, which retained
 what plain SSVD forgot.
@@ -11,7 +11,7 @@ what plain SSVD forgot.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,175 +19,16 @@ from torch import Tensor, nn
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.methods.svd_layer import (
-    SvdLayer,
-    check_rank,
-    singular_triplets,
-    wide_enough,
-)
+from espnet_blora.adapters.layer import wide
+from espnet_blora.adapters.methods.svd_layer import SvdLayer, check_rank, singular_triplets
 
-if TYPE_CHECKING:
-    from espnet_blora.adapters.adapter import Adapter
-
+MAPS = ("linear", "cayley", "free")
 _SIZES = ("rank", "rotation_ratio", "rotation_divisor")
 
 
-@dataclass(frozen=True)
-class SsvdConfig(AdapterConfig):
-    """Options of `ssvd`: W = U (S + dS) G V^T, k singular triplets of which are trained.
-
-    rank: k itself; or rotation_ratio: k = floor(ratio * min(d_out, d_in)); or rotation_divisor:
-        k = min(d_out, d_in) // divisor, as the published runs were set. One of the three; with
-        none, rotation_ratio 0.4.
-    rotation_map: `linear` (G = I - 2K, the published default), `cayley` (G = (I-K)(I+K)^-1, exactly
-        orthogonal, O(k^3) a forward), `free` (any G, twice the parameters).
-    subspace: `head` (the largest singular values) or `tail` (the smallest).
-    orientation: `input` (the rotation is always on the input side) or `espnet` (on the output side
-        of wide weights, d_out < d_in, as in the published program).
-    shift: whether the singular values are trained (dS), or only the rotation.
-    gate: dS is multiplied by the sigmoid of a trained number, 0 at the start, as in the published
-        program; by default wherever there is a shift.
-    log_every: micro-batches between two records of how far G is from a rotation.
-    """
-
-    method: ClassVar[str] = "ssvd"
-    structural: ClassVar[tuple[str, ...]] = (
-        *_SIZES, "rotation_map", "subspace", "orientation", "shift", "gate",
-    )  # fmt: skip
-
-    rank: int | None = None
-    rotation_ratio: float | None = None
-    rotation_divisor: float | None = None
-    rotation_map: str = "linear"
-    subspace: str = "head"
-    orientation: str = "input"
-    shift: bool = True
-    gate: bool | None = None
-    log_every: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        given = [key for key in _SIZES if getattr(self, key) is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"{where}: {' and '.join(given)} are given; allowed: one of {', '.join(_SIZES)}"
-            )
-        if not given:
-            self._set("rotation_ratio", 0.4)
-        if self.rank is not None:
-            checks.integer(where, "rank", self.rank, 1)
-        elif self.rotation_divisor is not None:
-            divisor = checks.number(where, "rotation_divisor", self.rotation_divisor, 1.0)
-            self._set("rotation_divisor", divisor)
-        else:
-            ratio = self.rotation_ratio
-            ratio = checks.number(where, "rotation_ratio", ratio, 0.0, 1.0, open_low=True)
-            self._set("rotation_ratio", ratio)
-        checks.one_of(where, "rotation_map", self.rotation_map, MAPS)
-        checks.one_of(where, "subspace", self.subspace, ("head", "tail"))
-        checks.one_of(where, "orientation", self.orientation, ("input", "espnet"))
-        checks.flag(where, "shift", self.shift)
-        if self.gate is None:
-            self._set("gate", self.shift)
-        checks.flag(where, "gate", self.gate)
-        checks.integer(where, "log_every", self.log_every, 1)
-        if self.gate and not self.shift:
-            raise ValueError(
-                f"{where}: gate is true, but shift is false and the gate acts on the shift alone; "
-                "allowed: shift: true, or gate: false"
-            )
-
-
-def plan(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: SsvdConfig
-) -> dict[str, SsvdConfig]:
-    """Return each Linear's own options: rank is its k.
-
-    Raises ValueError, naming the Linear, when k is not between 1 and min(d_out, d_in).
-    """
-    where = f"adapter_conf of {config.method}"
-    key, value = next((k, v) for k in _SIZES if (v := getattr(config, k)) is not None)
-    plans = {}
-    for name, linear in linears.items():
-        size = min(linear.out_features, linear.in_features)
-        k = rotated_count(size, config.rank, config.rotation_ratio, config.rotation_divisor)
-        check_rank(where, name, linear, k, f"{key} {value:g}")
-        plans[name] = replace(config, rank=k, rotation_ratio=None, rotation_divisor=None)
-    return plans
-
-
-class SsvdLayer(SvdLayer):
-    """y = base(x) + U_k C V_k^T x, C = (S_k + dS_k) G_k - S_k.
-
-    On the output side C = G_k^T (S_k + dS_k) - S_k.
-    ssvd_K: (k (k - 1) / 2,), the skew entries of G's map above the diagonal, row by row; for the
-    free map (k, k), G - I itself. ssvd_dS: (k,). ssvd_gate: (). Frozen: svd_U, svd_S, svd_Vh.
-    """
-
-    parameter_names = ("ssvd_K", "ssvd_dS", "ssvd_gate", "svd_U", "svd_S", "svd_Vh")
-    mean_names = ("ssvd_K", "ssvd_dS", "ssvd_gate")
-
-    rotation_map: str
-    tail: bool
-    output_side: bool
-
-    def start(self, config: SsvdConfig, context: Context, index: int) -> None:
-        """Add the rotation, the shift and room for the singular triplets."""
-        super().start(config, context, index)
-        self.rotation_map = config.rotation_map
-        self.tail = config.subspace == "tail"
-        wide = self.out_features < self.in_features
-        self.output_side = wide and config.orientation == "espnet"
-        self.add_frame(self.rank)
-        self.register_buffer("svd_S", torch.zeros(self.rank, **self.new_kind()))
-        self.declare_bases("svd_U", "svd_S", "svd_Vh")
-        self.add_zeros("ssvd_K", *rotation_entries(self.rank, self.rotation_map))
-        for name, used, shape in (
-            ("ssvd_dS", config.shift, (self.rank,)),
-            ("ssvd_gate", config.gate, ()),
-        ):
-            if used:
-                self.add_zeros(name, *shape)
-            else:
-                self.register_parameter(name, None)
-
-    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the k singular triplets of the base."""
-        u, s, vh = singular_triplets(weight, self.rank, self.tail)
-        return {"svd_U": u, "svd_S": s, "svd_Vh": vh}
-
-    def change(self) -> Tensor:
-        """Return G_k - I, (k, k)."""
-        return rotation_change(wide_enough(self.ssvd_K), self.rank, self.rotation_map)
-
-    def core(self) -> Tensor:
-        """Return C, (k, k)."""
-        shift = None if self.ssvd_dS is None else wide_enough(self.ssvd_dS)
-        if self.ssvd_gate is not None:
-            shift = shift * torch.sigmoid(wide_enough(self.ssvd_gate))
-        return rotated_core(self.change(), wide_enough(self.svd_S), shift, self.output_side)
-
-
-@torch.no_grad()
-def log_gap(adapter: "Adapter") -> tuple[Tensor, dict[str, Tensor]]:
-    """Return nothing to add to the loss, and every log_every micro-batches what to log.
-
-    orthogonality_gap: the largest Frobenius norm of G^T G - I of all layers: how far the linear
-    and the free map have left the rotations. rotation: the largest one of G - I.
-    """
-    layers = list(adapter.layers.values())
-    term = torch.zeros((), device=layers[0].weight.device)
-    if (adapter.step - 1) % adapter.config.log_every:
-        return term, {}
-    changes = [layer.change() for layer in layers]
-    return term, {
-        "orthogonality_gap": torch.stack([orthogonality_gap(c) for c in changes]).max(),
-        "rotation": torch.stack([torch.linalg.matrix_norm(c) for c in changes]).max(),
-    }
-
-
-MAPS = ("linear", "cayley", "free")
+# ---- rotations: all functions return G - I, not G ----
+# It is exactly zero at the start, so a fresh layer adds exactly nothing, and small rotations keep
+# their digits.
 
 
 def skew_size(k: int) -> int:
@@ -219,8 +60,8 @@ def rotation_change(entries: Tensor, k: int, rotation_map: str) -> Tensor:
     matrix = skew(entries, k)
     if rotation_map == "linear":
         return -2.0 * matrix
-    one = torch.eye(k, dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.solve(one + matrix, -2.0 * matrix)
+    identity = torch.eye(k, dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.solve(identity + matrix, -2.0 * matrix)
 
 
 def orthogonality_gap(change: Tensor) -> Tensor:
@@ -231,10 +72,12 @@ def orthogonality_gap(change: Tensor) -> Tensor:
 def rotated_core(change: Tensor, values: Tensor, shift: Tensor | None, output_side: bool) -> Tensor:
     """Return C, (k, k), with which U_k C V_k^T is the change of the weight; zero at the start.
 
-    input side: (S + dS) G - S, the rotation meets the right singular vectors (the inputs).
-    output side: G^T (S + dS) - S, it meets the left ones.
-
-    change: G - I; values: S, (k,), descending or not; shift: dS, (k,), None for a rotation only.
+    Args:
+        change: G - I, (k, k).
+        values: S, (k,), in whatever order.
+        shift: dS, (k,); None for a rotation only.
+        output_side: False: C = (S + dS) G - S, the rotation meets the right singular vectors (the
+            inputs). True: C = G^T (S + dS) - S, it meets the left ones.
     """
     scaled = values if shift is None else values + shift
     core = change.T * scaled if output_side else scaled.unsqueeze(1) * change
@@ -242,11 +85,179 @@ def rotated_core(change: Tensor, values: Tensor, shift: Tensor | None, output_si
 
 
 def rotated_count(size: int, rank: int | None, ratio: float | None, divisor: float | None) -> int:
-    """Return k of `size` = min(d_out, d_in) singular triplets by the one of three that is given.
+    """Return how many of `size` singular triplets are trained, by the one option that is given.
 
-    rank: k itself. ratio: floor(ratio * size). divisor: size // divisor in floating point, as the
-    published runs were configured (384 // 1.6 is 239: 1.6 is a little more than 1.6 in binary).
+    Args:
+        size: min(d_out, d_in).
+        rank: The count itself.
+        ratio: The count is floor(ratio * size).
+        divisor: The count is size // divisor in floating point, as the published runs were
+            configured (384 // 1.6 is 239: 1.6 is a little more than 1.6 in binary).
     """
     if rank is not None:
         return rank
-    return math.floor(size * ratio) if ratio is not None else int(size // divisor)
+    if ratio is not None:
+        return math.floor(size * ratio)
+    assert divisor is not None  # one of the three is set
+    return int(size // divisor)
+
+
+# ---- the method ----
+
+
+@dataclass(frozen=True)
+class SsvdConfig(AdapterConfig):
+    """Options of `ssvd`: W = U (S + dS) G V^T, k singular triplets of which are trained.
+
+    Attributes:
+        rank: k itself. One of `rank`, `rotation_ratio` and `rotation_divisor` is given; without
+            any, `rotation_ratio` is 0.4.
+        rotation_ratio: k = floor(ratio * min(d_out, d_in)).
+        rotation_divisor: k = min(d_out, d_in) // divisor, as the published runs were set.
+        rotation_map: `linear` (G = I - 2K, the published default), `cayley` (G = (I-K)(I+K)^-1,
+            exactly orthogonal, O(k^3) per forward) or `free` (any G, twice the parameters).
+        subspace: `head` (the largest singular values) or `tail` (the smallest).
+        orientation: `input` (the rotation is always on the input side) or `espnet` (on the output
+            side of wide weights, d_out < d_in, as in the published program).
+        shift: Whether the singular values are trained (dS), or only the rotation.
+        gate: Whether dS is multiplied by the sigmoid of a trained number, 0 at the start, as in the
+            published program; by default wherever there is a shift.
+        log_every: Micro-batches between two records of how far G is from a rotation.
+    """
+
+    method: ClassVar[str] = "ssvd"
+    structural: ClassVar[tuple[str, ...]] = (
+        *_SIZES, "rotation_map", "subspace", "orientation", "shift", "gate",
+    )  # fmt: skip
+
+    rank: int | None = None
+    rotation_ratio: float | None = None
+    rotation_divisor: float | None = None
+    rotation_map: str = "linear"
+    subspace: str = "head"
+    orientation: str = "input"
+    shift: bool = True
+    gate: bool | None = None
+    log_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The size, in one of three ways.
+        given = [key for key in _SIZES if getattr(self, key) is not None]
+        if len(given) > 1:
+            given_text, allowed = " and ".join(given), ", ".join(_SIZES)
+            raise ValueError(f"{self.where}: {given_text} are given; allowed: one of {allowed}")
+        if not given:
+            self._set("rotation_ratio", 0.4)
+        if self.rank is not None:
+            self._check(checks.integer, "rank", low=1)
+        elif self.rotation_divisor is not None:
+            self._check(checks.number, "rotation_divisor", low=1.0)
+        else:
+            self._check(checks.number, "rotation_ratio", low=0.0, high=1.0, open_low=True)
+
+        # What is trained of the triplets.
+        self._check(checks.one_of, "rotation_map", allowed=MAPS)
+        self._check(checks.one_of, "subspace", allowed=("head", "tail"))
+        self._check(checks.one_of, "orientation", allowed=("input", "espnet"))
+        if self.gate is None:
+            self._set("gate", self.shift)
+        self._check(checks.flag, "shift", "gate")
+        self._check(checks.integer, "log_every", low=1)
+        if self.gate and not self.shift:
+            raise ValueError(
+                f"{self.where}: gate is true, but shift is false and the gate acts on the shift "
+                "alone; allowed: shift: true, or gate: false"
+            )
+
+
+def plan(
+    model: nn.Module, linears: Mapping[str, nn.Linear], config: SsvdConfig
+) -> dict[str, SsvdConfig]:
+    """Return each Linear's own options: rank is its k.
+
+    Raises:
+        ValueError: k is not between 1 and min(d_out, d_in); names the Linear.
+    """
+    key, value = next((k, v) for k in _SIZES if (v := getattr(config, k)) is not None)
+    plans = {}
+    for name, linear in linears.items():
+        size = min(linear.out_features, linear.in_features)
+        k = rotated_count(size, config.rank, config.rotation_ratio, config.rotation_divisor)
+        check_rank(config.where, name, linear, k, f"{key} {value:g}")
+        plans[name] = replace(config, rank=k, rotation_ratio=None, rotation_divisor=None)
+    return plans
+
+
+class SsvdLayer(SvdLayer):
+    """y = base(x) + U_k C V_k^T x, C = (S_k + dS_k) G_k - S_k.
+
+    On the output side C = G_k^T (S_k + dS_k) - S_k.
+
+    Attributes:
+        ssvd_K: (k (k - 1) / 2,), the skew entries of G's map above the diagonal, row by row; for
+            the free map (k, k), G - I itself.
+        ssvd_dS: (k,), or None without a shift.
+        ssvd_gate: (), or None without a gate.
+        svd_S: (k,), a buffer beside svd_U and svd_Vh.
+    """
+
+    parameter_names = ("ssvd_K", "ssvd_dS", "ssvd_gate", "svd_U", "svd_S", "svd_Vh")
+    mean_names = ("ssvd_K", "ssvd_dS", "ssvd_gate")
+
+    ssvd_K: Tensor
+    ssvd_dS: Tensor | None
+    ssvd_gate: Tensor | None
+    svd_S: Tensor
+    rotation_map: str
+    tail: bool
+    output_side: bool
+
+    def start(self, config: Any, context: Context, index: int) -> None:
+        """Add the rotation, the shift and room for the singular triplets."""
+        super().start(config, context, index)
+        self.rotation_map = config.rotation_map
+        self.tail = config.subspace == "tail"
+        is_wide = self.out_features < self.in_features
+        self.output_side = is_wide and config.orientation == "espnet"
+        self.add_frame(self.rank)
+        self.register_buffer("svd_S", torch.zeros(self.rank, **self.new_kind()))
+        self.declare_bases("svd_U", "svd_S", "svd_Vh")
+        self.add_zeros("ssvd_K", *rotation_entries(self.rank, self.rotation_map))
+        self.add_zeros("ssvd_dS", self.rank, used=config.shift)
+        self.add_zeros("ssvd_gate", used=config.gate)
+
+    def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the k singular triplets of the base."""
+        u, s, vh = singular_triplets(weight, self.rank, self.tail)
+        return {"svd_U": u, "svd_S": s, "svd_Vh": vh}
+
+    def change(self) -> Tensor:
+        """Return G_k - I, (k, k)."""
+        return rotation_change(wide(self.ssvd_K), self.rank, self.rotation_map)
+
+    def core(self) -> Tensor:
+        """Return C, (k, k)."""
+        shift = None if self.ssvd_dS is None else wide(self.ssvd_dS)
+        if shift is not None and self.ssvd_gate is not None:
+            shift = shift * torch.sigmoid(wide(self.ssvd_gate))
+        return rotated_core(self.change(), wide(self.svd_S), shift, self.output_side)
+
+
+@torch.no_grad()
+def log_gap(
+    model: nn.Module, layers: Mapping[str, SsvdLayer], config: SsvdConfig, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return nothing to add to the loss, and every log_every micro-batches what to log.
+
+    orthogonality_gap: the largest Frobenius norm of G^T G - I of all layers, that is, how far the
+    linear and the free map have left the rotations. rotation: the largest norm of G - I.
+    """
+    term = torch.zeros((), device=next(iter(layers.values())).weight.device)
+    if (step - 1) % config.log_every:
+        return term, {}
+    changes = [layer.change() for layer in layers.values()]
+    return term, {
+        "orthogonality_gap": torch.stack([orthogonality_gap(c) for c in changes]).max(),
+        "rotation": torch.stack([torch.linalg.matrix_norm(c) for c in changes]).max(),
+    }

@@ -1,21 +1,21 @@
 """SumRA (Kwok et al., ICLR 2026): LoRA whose A is frozen, each row a sum of singular vectors.
 
 Rows made of many right singular vectors of the base let the update see far more of the inputs than
-as many leading ones. Only the paper's abstract was at hand: how the vectors are shared out (evenly,
-none twice, strong with weak) and the scale of the rows (orthonormal) are choices made here.
+as many leading ones. Only the paper's abstract was available: how the vectors are shared out
+(evenly, none twice, strong with weak) and the scale of the rows (orthonormal) are choices made
+here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import LoraConfig
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.methods.lora import LoraLayer
+from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.methods.svd_layer import svd
 
 
@@ -23,9 +23,10 @@ from espnet_blora.adapters.methods.svd_layer import svd
 class SumraConfig(LoraConfig):
     """Options of `sumra`: W = W0 + (alpha / rank) * lora_B @ lora_A, lora_A frozen.
 
-    rank, alpha, dropout_rate, target_modules: as of `lora`.
-    vectors: right singular vectors summed in each row of lora_A; by default as many as there are.
-    skip: leading singular vectors left out.
+    Attributes:
+        vectors: Right singular vectors summed in each row of lora_A; by default as many as there
+            are.
+        skip: Leading singular vectors left out.
     """
 
     method: ClassVar[str] = "sumra"
@@ -36,10 +37,9 @@ class SumraConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        checks.integer(where, "skip", self.skip, 0)
+        self._check(checks.integer, "skip", low=0)
         if self.vectors is not None:
-            checks.integer(where, "vectors", self.vectors, 1)
+            self._check(checks.integer, "vectors", low=1)
 
 
 def plan(
@@ -47,7 +47,8 @@ def plan(
 ) -> dict[str, SumraConfig]:
     """Return each Linear's own options: how many vectors a row is the sum of.
 
-    Raises ValueError, naming the Linear, when it has too few singular vectors.
+    Raises:
+        ValueError: A Linear has too few singular vectors; names it.
     """
     plans = {}
     for name, linear in linears.items():
@@ -56,7 +57,7 @@ def plan(
         vectors = most if config.vectors is None else config.vectors
         if not 1 <= vectors <= most:
             raise ValueError(
-                f"adapter_conf of {config.method}: skip {config.skip} and rank {config.rank} "
+                f"{config.where}: skip {config.skip} and rank {config.rank} "
                 f"rows of {max(vectors, 1)} singular vectors are more than the {size} of {name} "
                 f"({linear.out_features} x {linear.in_features}); allowed: skip + rank * vectors "
                 f"<= {size}"
@@ -68,9 +69,14 @@ def plan(
 def summed_rows(vh: Tensor, rank: int, vectors: int, skip: int) -> Tensor:
     """Return (rank, d_in), orthonormal: row i is the sum of `vectors` rows of vh / sqrt(vectors).
 
-    vh: (n, d_in), in order of descending singular values. Taken from `skip` on in blocks of `rank`,
-    forwards and backwards in turn, so that a row with a strong vector of one block gets a weak one
-    of the next.
+    The rows of vh are taken from `skip` on in blocks of `rank`, forwards and backwards in turn, so
+    that a row with a strong vector of one block gets a weak one of the next.
+
+    Args:
+        vh: (n, d_in), right singular vectors in order of descending singular values.
+        rank: Rows of the result.
+        vectors: Rows of vh per row of the result.
+        skip: Leading rows of vh left out.
     """
     blocks = vh[skip : skip + rank * vectors].view(vectors, rank, -1).clone()
     blocks[1::2] = blocks[1::2].flip(1)
@@ -80,7 +86,8 @@ def summed_rows(vh: Tensor, rank: int, vectors: int, skip: int) -> Tensor:
 class SumraLayer(LoraLayer):
     """y = base(x) + (alpha / r) * (x lora_A^T) lora_B^T; lora_B (d_out, r) is trained, from zero.
 
-    lora_A: (r, d_in), a buffer: `summed_rows` of the base's right singular vectors.
+    Attributes:
+        lora_A: (r, d_in), a buffer: `summed_rows` of the base's right singular vectors.
     """
 
     mean_names = ("lora_B",)
@@ -88,7 +95,7 @@ class SumraLayer(LoraLayer):
     vectors: int
     skip: int
 
-    def start(self, config: SumraConfig, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add lora_B and room for lora_A."""
         super().start(config, context, index)
         self.vectors, self.skip = config.vectors, config.skip

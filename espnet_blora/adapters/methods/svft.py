@@ -5,30 +5,82 @@ cheap in parameters but not in storage: U and V together are larger than the wei
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import PER_LAYER, AdapterConfig
+from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context, mix
-from espnet_blora.adapters.methods.svd_layer import SvdLayer, singular_triplets, wide_enough
+from espnet_blora.adapters.layer import wide
+from espnet_blora.adapters.methods.svd_layer import SvdLayer, singular_triplets
+
+PATTERNS = ("banded", "random", "top_k")
+
+
+# ---- which entries of M are trained ----
+
+
+def band_count(n: int, width: int) -> int:
+    """Return the entries of an (n, n) band |i - j| <= width.
+
+    >>> band_count(n=4, width=1)
+    10
+    """
+    width = min(width, n - 1)
+    return n * (2 * width + 1) - width * (width + 1)
+
+
+def banded(n: int, width: int) -> Tensor:
+    """Return the places i * n + j of the band |i - j| <= width, (count,) int64, ascending."""
+    near = torch.arange(-width, width + 1)
+    rows = torch.arange(n).unsqueeze(1)
+    columns = rows + near  # (n, 2 width + 1)
+    inside = (columns >= 0) & (columns < n)
+    return (rows * n + columns)[inside]
+
+
+def random_places(n: int, count: int, seed: int) -> Tensor:
+    """Return `count` different places of (n, n), (count,) int64, ascending, by `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(n * n, generator=generator)[:count].sort().values
+
+
+def best_aligned(u: Tensor, vh: Tensor, count: int) -> Tensor:
+    """Return the `count` places (i, j) of largest |u_i . v_j|, (count,) int64, ascending.
+
+    Args:
+        u: (d, n), the left singular vectors.
+        vh: (n, d), the right ones: the matrix is square, else they cannot be compared.
+        count: How many.
+    """
+    flat = (u.T @ vh.T).abs().flatten()
+    return torch.topk(flat, count, sorted=False).indices.sort().values
+
+
+def scattered(entries: Tensor, places: Tensor, n: int) -> Tensor:
+    """Return M, (n, n), with `entries` at `places` and zeros elsewhere."""
+    return entries.new_zeros(n * n).index_put((places,), entries).view(n, n)
+
+
+# ---- the method ----
 
 
 @dataclass(frozen=True)
 class SvftConfig(AdapterConfig):
-    """Options of `svft`: W = U (S + M) V^T, n = min(d_out, d_in) singular vectors a side.
+    """Options of `svft`: W = U (S + M) V^T, n = min(d_out, d_in) singular vectors per side.
 
-    pattern: which entries of M are trained: `banded` (|i - j| <= width), `random` (drawn by seed)
-        or `top_k` (the largest |u_i . v_j|; square weights only).
-    width: diagonals on each side of the main one; 0 trains the singular values alone.
-    entries: trained entries of each matrix, for random and top_k; by default as many as the band of
-        this width has.
-    gate: M is multiplied by the sigmoid of a trained number, 0 at the start, as in the published
-        program.
-    seed: of the random places.
+    Attributes:
+        pattern: Which entries of M are trained: `banded` (|i - j| <= width), `random` (drawn by
+            `seed`) or `top_k` (the largest |u_i . v_j|; square weights only).
+        width: Diagonals on each side of the main one; 0 trains the singular values alone.
+        entries: Trained entries of each matrix, for `random` and `top_k`; by default as many as the
+            band of this width has.
+        gate: Whether M is multiplied by the sigmoid of a trained number, 0 at the start, as in the
+            published program.
+        seed: Of the random places.
     """
 
     method: ClassVar[str] = "svft"
@@ -39,22 +91,19 @@ class SvftConfig(AdapterConfig):
     entries: int | None = None
     gate: bool = False
     seed: int = 0
-    rank: int = field(default=1, metadata=PER_LAYER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"adapter_conf of {self.method}"
-        checks.one_of(where, "pattern", self.pattern, PATTERNS)
-        checks.integer(where, "width", self.width, 0)
-        checks.flag(where, "gate", self.gate)
-        checks.integer(where, "seed", self.seed, 0)
+        self._check(checks.one_of, "pattern", allowed=PATTERNS)
+        self._check(checks.integer, "width", "seed", low=0)
+        self._check(checks.flag, "gate")
         if self.entries is None:
             return
-        checks.integer(where, "entries", self.entries, 1)
+        self._check(checks.integer, "entries", low=1)
         if self.pattern == "banded":
             raise ValueError(
-                f"{where}: entries is {self.entries}, but pattern is 'banded', whose entries are "
-                "set by width; allowed with pattern: random or top_k"
+                f"{self.where}: entries is {self.entries}, but pattern is 'banded', whose entries "
+                "are set by width; allowed with pattern: random or top_k"
             )
 
 
@@ -63,24 +112,24 @@ def plan(
 ) -> dict[str, SvftConfig]:
     """Return each Linear's own options: rank is its n, all singular vectors.
 
-    Raises ValueError, naming the Linear, when there are too few entries or, for top_k, it is not
-    square.
+    Raises:
+        ValueError: M has fewer entries than asked for or, for top_k, the weight is not square;
+            names the Linear.
     """
-    where = f"adapter_conf of {config.method}"
     plans = {}
     for name, linear in linears.items():
         shape = f"{linear.out_features} x {linear.in_features}"
         n = min(linear.out_features, linear.in_features)
         if config.pattern == "top_k" and linear.out_features != linear.in_features:
             raise ValueError(
-                f"{where}: pattern top_k compares left with right singular vectors, so the weight "
-                f"must be square; {name} is {shape}. Leave it out of target_modules, or use "
+                f"{config.where}: pattern top_k compares left with right singular vectors, so the "
+                f"weight must be square; {name} is {shape}. Leave it out of target_modules, or use "
                 "pattern: banded or random"
             )
         if config.entries is not None and config.entries > n * n:
             raise ValueError(
-                f"{where}: entries is {config.entries}, but M of {name} ({shape}) has {n * n}; "
-                f"allowed: 1 to {n * n}"
+                f"{config.where}: entries is {config.entries}, but M of {name} ({shape}) has "
+                f"{n * n}; allowed: 1 to {n * n}"
             )
         plans[name] = replace(config, rank=n)
     return plans
@@ -89,18 +138,23 @@ def plan(
 class SvftLayer(SvdLayer):
     """y = base(x) + U M V^T x.
 
-    svft_M: the trained entries of M, (count,). svft_gate: (). Frozen: svd_U (d_out, n), svd_Vh
-    (n, d_in), svft_places (count,) int64, i * n + j of each entry; None when M is diagonal.
+    Attributes:
+        svft_M: The trained entries of M, (count,).
+        svft_gate: (), or None without a gate.
+        svft_places: (count,) int64, i * n + j of each entry; None when M is diagonal.
     """
 
     parameter_names = ("svft_M", "svft_gate", "svd_U", "svd_Vh", "svft_places")
     mean_names = ("svft_M", "svft_gate")
 
+    svft_M: Tensor
+    svft_gate: Tensor | None
+    svft_places: Tensor | None
     pattern: str
     width: int
     seed: int
 
-    def start(self, config: SvftConfig, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add the entries of M and room for the singular vectors."""
         super().start(config, context, index)
         self.pattern, self.width, self.seed = config.pattern, config.width, config.seed
@@ -116,21 +170,17 @@ class SvftLayer(SvdLayer):
             self.register_buffer("svft_places", places)
             self.declare_bases("svd_U", "svd_Vh", "svft_places")
         self.add_zeros("svft_M", count)
-        if config.gate:
-            self.add_zeros("svft_gate")
-        else:
-            self.register_parameter("svft_gate", None)
+        self.add_zeros("svft_gate", used=config.gate)
 
     def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
         """Return all singular vectors of the base, and the places of M's entries."""
         u, _, vh = singular_triplets(weight, self.rank)
         values = {"svd_U": u, "svd_Vh": vh}
         if self.svft_places is not None:
-            values["svft_places"] = self._places(u, vh)
+            values["svft_places"] = self._places(u, vh, len(self.svft_places))
         return values
 
-    def _places(self, u: Tensor, vh: Tensor) -> Tensor:
-        count = len(self.svft_places)
+    def _places(self, u: Tensor, vh: Tensor, count: int) -> Tensor:
         if self.pattern == "banded":
             return banded(self.rank, self.width)
         if self.pattern == "random":
@@ -139,47 +189,9 @@ class SvftLayer(SvdLayer):
 
     def core(self) -> Tensor:
         """Return M, (n, n), or its diagonal, (n,)."""
-        entries = wide_enough(self.svft_M)
+        entries = wide(self.svft_M)
         if self.svft_gate is not None:
-            entries = entries * torch.sigmoid(wide_enough(self.svft_gate))
+            entries = entries * torch.sigmoid(wide(self.svft_gate))
         if self.svft_places is None:
             return entries
         return scattered(entries, self.svft_places, self.rank)
-
-
-PATTERNS = ("banded", "random", "top_k")
-
-
-def band_count(n: int, width: int) -> int:
-    """Return the entries of an (n, n) band |i - j| <= width: n (2 w + 1) - w (w + 1), w < n."""
-    width = min(width, n - 1)
-    return n * (2 * width + 1) - width * (width + 1)
-
-
-def banded(n: int, width: int) -> Tensor:
-    """Return the places i * n + j of the band |i - j| <= width, (count,) int64, ascending."""
-    near = torch.arange(-width, width + 1)
-    rows = torch.arange(n).unsqueeze(1)
-    columns = rows + near
-    inside = (columns >= 0) & (columns < n)
-    return (rows * n + columns)[inside]
-
-
-def random_places(n: int, count: int, seed: int) -> Tensor:
-    """Return `count` different places of (n, n), (count,) int64, ascending, by `seed` alone."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(n * n, generator=generator)[:count].sort().values
-
-
-def best_aligned(u: Tensor, vh: Tensor, count: int) -> Tensor:
-    """Return the `count` places (i, j) of largest |u_i . v_j|, (count,) int64, ascending.
-
-    u: (d, n), vh: (n, d): the singular vectors of a square matrix, else they cannot be compared.
-    """
-    flat = (u.T @ vh.T).abs().flatten()
-    return torch.topk(flat, count, sorted=False).indices.sort().values
-
-
-def scattered(entries: Tensor, places: Tensor, n: int) -> Tensor:
-    """Return M, (n, n), with `entries` at `places` and zeros elsewhere."""
-    return entries.new_zeros(n * n).index_put((places,), entries).view(n, n)

@@ -169,8 +169,8 @@ def test_backward_keeps_no_weight_sized_tensor(penalised):
         ("lora_l2sp", {"strength": -1.0}, "strength is -1.0; allowed: a number >= 0"),
         ("lora_l2sp", {"strength": "1e-2"}, "YAML reads 1e-2 as text"),
         ("lora_l2sp", {"reduction": "mean"}, "reduction is 'mean'; allowed: per_matrix_mean, sum"),
-        ("lora_l2sp", {"strenght": 1.0}, "did you mean strength"),
-        ("lora_ewc", {}, "fisher_file is None; allowed: the path of a file that python -m"),
+        ("lora_l2sp", {"strenght": 1.0}, "did you mean 'strength'"),
+        ("lora_ewc", {}, "fisher_file is None; .*espnet-blora fisher"),
         ("lora_ewc", {"fisher_file": "f", "strength": float("nan")}, "strength is nan"),
     ],
 )
@@ -209,16 +209,16 @@ def test_fisher_file_of_another_base_or_other_targets(build, fisher_file, tmp_pa
         term(fisher_file(targets=["query", "mlp.0"]))
     adapter = espnet_blora.add_adapter(build(), "lora", rank=2)
     adapter.save(tmp_path / "adapter")
-    with pytest.raises(ValueError, match="holds no Fisher information of espnet_blora"):
+    with pytest.raises(ValueError, match="Fisher information of espnet_blora"):
         term(tmp_path / "adapter")
     path = fisher_file()
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="is truncated, damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="is truncated, damaged"):
         term(path)
     other = nn.Sequential(nn.Sequential())
     other[0].add_module("query", nn.Linear(12, 12))
     conf = {"rank": 4, "target_modules": ["query"], "fisher_file": str(fisher_file())}
-    with pytest.raises(ValueError, match="which this one lacks"):
+    with pytest.raises(ValueError, match="which this model lacks"):
         espnet_blora.add_adapter(other, "lora_ewc", **conf).loss_terms()
 
 

@@ -54,7 +54,7 @@ def test_by_default_all_vectors_are_used():
     [
         ({"skip": -1}, ["skip is -1", ">= 0"]),
         ({"vectors": 0}, ["vectors is 0", ">= 1"]),
-        ({"vector": 2}, ["did you mean vectors"]),
+        ({"vector": 2}, ["did you mean 'vectors'"]),
     ],
 )
 def test_each_bad_option_is_named_with_what_is_allowed(conf, words):

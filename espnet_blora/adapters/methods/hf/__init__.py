@@ -1,1 +1,1 @@
-"""The methods taken from Hugging Face PEFT."""
+"""The methods taken from Hugging Face PEFT, which the extra `peft` installs."""

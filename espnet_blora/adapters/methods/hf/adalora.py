@@ -7,23 +7,23 @@ remember lies in buffers, so that a resumed run chooses as the uninterrupted one
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.layer import exactly
+from espnet_blora.adapters.layer import full_precision
 from espnet_blora.adapters.methods.hf.config import AdaLoraConfig
 from espnet_blora.adapters.methods.hf.layer import ADAPTER, HfLayer, peft_package
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # What PEFT's allocator remembers, by our name and by its own.
 MEMORY = {"importance": "exp_avg_ipt", "uncertainty": "exp_avg_unc"}
 
 
-def peft_config(config: AdaLoraConfig):
+def peft_config(config: AdaLoraConfig) -> Any:
     """Return PEFT's config, in its names."""
     return peft_package().AdaLoraConfig(
         init_r=config.rank,
@@ -41,11 +41,17 @@ def peft_config(config: AdaLoraConfig):
 
 
 class AdaLoraLayer(HfLayer):
-    """y = base(x) + alpha / r * B diag(E) A x; what is pruned has a 0 in E.
+    """y = base(x) + alpha / r * B diag(E) A x; a pruned triplet has a 0 in E.
 
-    lora_A: (r, d_in), lora_B: (d_out, r), N(0, 0.02^2); lora_E: (r, 1), zeros. ranknum: (1,), r.
-    lora_kept: (r, 1) uint8, the triplets not pruned. The running means `<factor>_importance` and
-    `<factor>_uncertainty` serve training alone: they are in checkpoints, but in no adapter file.
+    The running means `<factor>_importance` and `<factor>_uncertainty` serve training alone: they
+    are in checkpoints, but not in adapter files.
+
+    Attributes:
+        lora_A: (r, d_in), N(0, 0.02^2).
+        lora_B: (d_out, r), N(0, 0.02^2).
+        lora_E: (r, 1), zeros.
+        ranknum: (1,), r.
+        lora_kept: (r, 1) uint8, the triplets not pruned.
     """
 
     trained: ClassVar = {name: f"{name}.default" for name in ("lora_A", "lora_B", "lora_E")}
@@ -53,8 +59,12 @@ class AdaLoraLayer(HfLayer):
     own_names = ("lora_kept",)
 
     config: AdaLoraConfig
+    lora_A: Tensor
+    lora_B: Tensor
+    lora_E: Tensor
+    lora_kept: Tensor
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for AdaLoRA."""
         return peft_config(self.config)
 
@@ -74,7 +84,7 @@ class AdaLoraLayer(HfLayer):
 
 
 class _Factors:
-    """What PEFT's allocator asks of a model: its parameters, under PEFT's names."""
+    """A model as PEFT's allocator needs it: parameters under PEFT's names."""
 
     def __init__(self, layers: Mapping[str, AdaLoraLayer]) -> None:
         self.layers = layers
@@ -92,52 +102,61 @@ class _Factors:
 
 
 @torch.no_grad()
-def allocate(adapter, step: int) -> None:
+def allocate(layers: Mapping[str, AdaLoraLayer], config: AdaLoraConfig, step: int) -> None:
     """Update importances and put the least important triplets to 0: `Method.after_step`.
 
-    step: steps of the optimiser so far. Until total_steps - final_steps the budget shrinks; from
-    then on what was pruned stays so. A factor that got no gradient counts as unimportant.
+    Until total_steps - final_steps the budget shrinks; from then on a pruned triplet stays so. A
+    factor that got no gradient counts as unimportant.
+
+    Args:
+        layers: All layers, by name.
+        config: The adapter's options.
+        step: Steps of the optimiser so far.
     """
-    config: AdaLoraConfig = adapter.config
-    model = _Factors(adapter.layers)
-    last = config.total_steps - config.final_steps
-    if step <= last:
-        allocator = peft_package().tuners.adalora.RankAllocator(model, peft_config(config), ADAPTER)
-        for path, layer, name in model.owners():
-            parameter = getattr(layer, name)
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            allocator.ipt[path] = parameter
-            for kind, attribute in MEMORY.items():
-                getattr(allocator, attribute)[path] = getattr(layer, f"{name}_{kind}")
-        budget, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
-        for path, layer, name in model.owners():
-            for kind, attribute in MEMORY.items():
-                getattr(layer, f"{name}_{kind}").copy_(getattr(allocator, attribute)[path])
-        if pattern is None:
-            return
-        for path, kept in pattern.items():
-            layer = adapter.layers[path.removesuffix(f".{AdaLoraLayer.trained['lora_E']}")]
-            layer.lora_kept.copy_(torch.tensor(kept, dtype=torch.uint8).unsqueeze(1))
-        if step == last:
-            logger.info("adalora: step %d, the budget is final: %d triplets", step, budget)
-    else:
-        for layer in adapter.layers.values():
+    # The budget is final: only keep what is pruned at 0.
+    last = config.last_choice
+    if step > last:
+        for layer in layers.values():
             layer.lora_E.masked_fill_(layer.lora_kept == 0, 0.0)
+        return
+
+    # A new allocator of PEFT's, with the memory of the last one.
+    model = _Factors(layers)
+    allocator = peft_package().tuners.adalora.RankAllocator(model, peft_config(config), ADAPTER)
+    for path, layer, name in model.owners():
+        parameter = getattr(layer, name)
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        allocator.ipt[path] = parameter
+        for kind, attribute in MEMORY.items():
+            getattr(allocator, attribute)[path] = getattr(layer, f"{name}_{kind}")
+
+    # It prunes; its memory and its choice go back into the layers.
+    budget, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
+    for path, layer, name in model.owners():
+        for kind, attribute in MEMORY.items():
+            getattr(layer, f"{name}_{kind}").copy_(getattr(allocator, attribute)[path])
+    for path, kept in (pattern or {}).items():
+        layer = layers[path.removesuffix(f".{AdaLoraLayer.trained['lora_E']}")]
+        layer.lora_kept.copy_(torch.tensor(kept, dtype=torch.uint8).unsqueeze(1))
+    if step == last:
+        log.info("adalora: step %d, the budget is final: %d triplets", step, budget)
 
 
-def penalty(adapter) -> tuple[Tensor, dict[str, Tensor]]:
+def penalty(
+    model: nn.Module, layers: Mapping[str, AdaLoraLayer], config: AdaLoraConfig, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return orth_weight * mean over factors of |A A^T - I|_F, |B^T B - I|_F: `Method.loss_term`.
 
-    Logged: orthogonality, that mean; kept_rank, triplets not pruned, a layer on average.
+    Logged: orthogonality, that mean; kept_rank, triplets not pruned, on average per layer.
     """
     gaps, kept = [], []
-    for layer in adapter.layers.values():
-        with exactly(layer.weight):
-            for gram in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):
+    for layer in layers.values():
+        with full_precision(layer.weight):
+            for gram in (layer.lora_A @ layer.lora_A.T, layer.lora_B.T @ layer.lora_B):  # (r, r)
                 identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
                 gaps.append(torch.linalg.norm(gram - identity))
         kept.append(layer.lora_kept.sum())
     mean = torch.stack(gaps).mean()
     logs = {"orthogonality": mean.detach(), "kept_rank": torch.stack(kept).float().mean()}
-    return adapter.config.orth_weight * mean, logs
+    return config.orth_weight * mean, logs

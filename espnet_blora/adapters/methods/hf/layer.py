@@ -12,22 +12,24 @@ PEFT is an optional package, imported when the first such layer is made.
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from types import ModuleType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.layer import AdapterLayer, wide
 
 ADAPTER = "default"  # PEFT's name for the one adapter in a form
 _SHAPES: dict[tuple, dict[str, torch.Size]] = {}
 
 
-def peft_package():
+def peft_package() -> ModuleType:
     """Return the module peft.
 
-    Raises ValueError, with the command that installs it, when it cannot be imported.
+    Raises:
+        ValueError: It cannot be imported; names the command that installs it.
     """
     try:
         return importlib.import_module("peft")
@@ -39,7 +41,7 @@ def peft_package():
 
 
 class NoBase(nn.Linear):
-    """Stands where PEFT wants a Linear: it has a weight, but its output is 0.
+    """A stand-in where PEFT wants a Linear: it has a weight, but its output is 0.
 
     What PEFT's forward returns is then the update alone.
     """
@@ -55,7 +57,7 @@ def no_base(in_features: int, out_features: int, device: str) -> NoBase:
     return base if device == "meta" else base.to_empty(device=device)
 
 
-def peft_layer(config, base: nn.Linear) -> nn.Module:
+def peft_layer(config: Any, base: nn.Linear) -> nn.Module:
     """Return PEFT's layer on `base`: what `get_peft_model` makes of it with this PEFT config."""
     shell = nn.Sequential()
     shell.add_module("linear", base)
@@ -76,60 +78,69 @@ class HfLayer(AdapterLayer):
     """An adapter layer that lends its tensors to a layer of PEFT's.
 
     A subclass names them: {our name: PEFT's name}. Ours are flat, and the factors are lora_A and
-    lora_B whatever the method; `peft_names` leads back.
+    lora_B whatever the method.
+
+    Attributes:
+        trained: Names of the tensors that are trained.
+        frozen: Names of the tensors that are not.
+        shared_names: Those which the first layer owns for all.
+        from_weight: Those which are computed from the base weight.
+        start_names: {name: trained name}: frozen copies of where trained tensors start; their
+            update is subtracted.
+        own_names: Tensors of ours that PEFT does not know.
+        config: The options of this layer.
     """
 
     trained: ClassVar[dict[str, str]] = {}
     frozen: ClassVar[dict[str, str]] = {}
-    # Of both: what the first layer owns for all, and what is computed from the base weight.
     shared_names: ClassVar[frozenset[str]] = frozenset()
     from_weight: ClassVar[tuple[str, ...]] = ()
-    # {name: of which}: frozen copies of where trained tensors start; their update is subtracted.
     start_names: ClassVar[dict[str, str]] = {}
-    # Tensors of ours that PEFT knows nothing of.
     own_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **kwargs) -> None:
+    config: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.parameter_names = (*cls.trained, *cls.frozen, *cls.start_names, *cls.own_names)
         cls.mean_names = tuple(cls.trained)
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return the PEFT config; with `from_weight`, the one that computes the start from W0."""
         raise TypeError(f"{type(self).__name__} names no PEFT config")
 
     def initial(self, device: str) -> dict[str, Tensor]:
-        """Return PEFT's initial values on "cpu", or shapes alone on "meta"; what comes from the
-        weight may be missing or meaningless.
+        """Return PEFT's initial values on "cpu", or shapes alone on "meta".
 
-        Draws from torch's global generator, as any layer's initialisation.
+        Values that come from the weight may be missing or meaningless. Draws from torch's global
+        generator, as any layer's initialisation.
         """
         base = no_base(self.in_features, self.out_features, device)
         return read(peft_layer(self.peft_config(False), base), self.names)
 
     # ---- the tensors ----
 
-    def start(self, config, context: Context, index: int) -> None:
+    def start(self, config: Any, context: Context, index: int) -> None:
         """Add the factors, in fp32 (fp64 on an fp64 base)."""
         super().start(config, context, index)
         self.config = config
         shared = getattr(config, "shared", None)
         if shared is not None and index == 0:
             shared.owner = self
-        own = [n for n in self.names if n not in self.shared_names or shared.owner is self]
-        shapes = self._shapes(shared is not None and shared.owner is self)
-        kind = {
-            "device": self.weight.device,
-            "dtype": torch.float64 if self.weight.dtype == torch.float64 else torch.float32,
-        }
+
+        # Room for every tensor that this layer owns.
+        own = [name for name in self.names if self.is_owner or name not in self.shared_names]
+        shapes = self._shapes()
         for name in own:
-            value = torch.zeros(shapes[name], **kind)
+            room = torch.zeros(shapes[name], **self.new_kind())
             if name in self.trained:
-                setattr(self, name, nn.Parameter(value))
+                setattr(self, name, nn.Parameter(room))
             else:
-                self.register_buffer(name, value)
-        for name, of in self.start_names.items():
-            self.register_buffer(name, torch.zeros(shapes[of], **kind))
+                self.register_buffer(name, room)
+        for name, trained in self.start_names.items():
+            self.register_buffer(name, torch.zeros(shapes[trained], **self.new_kind()))
+
+        # Their values: PEFT's initial ones now, those from the base weight when it is loaded.
         free = [name for name in own if name not in self.from_weight]
         if free and not self.weight.is_meta:
             values = self.initial("cpu")
@@ -139,9 +150,16 @@ class HfLayer(AdapterLayer):
         if self.from_weight:
             self.declare_bases(*(n for n in own if n in self.from_weight), *self.start_names)
 
-    def _shapes(self, owner: bool) -> dict[str, torch.Size]:
+    @property
+    def is_owner(self) -> bool:
+        """Whether this layer owns the tensors that all layers share."""
+        shared = getattr(self.config, "shared", None)
+        return shared is not None and shared.owner is self
+
+    def _shapes(self) -> dict[str, torch.Size]:
         """Return the shapes of all tensors; layers of one size need PEFT only once for them."""
-        key = (type(self).__mro__[1], self.config, self.in_features, self.out_features, owner)
+        size = self.in_features, self.out_features
+        key = (type(self).__mro__[1], self.config, size, self.is_owner)
         if key not in _SHAPES:
             with own_random_numbers(torch.device("cpu")):
                 _SHAPES[key] = {n: value.shape for n, value in self.initial("meta").items()}
@@ -151,7 +169,8 @@ class HfLayer(AdapterLayer):
     def compute_basis(self, weight: Tensor) -> dict[str, Tensor]:
         """Return what PEFT computes from the weight; it gets a copy, which it may write to.
 
-        Raises ValueError when the weight holds NaN or inf.
+        Raises:
+            ValueError: The weight holds NaN or inf.
         """
         if not bool(torch.isfinite(weight).all()):
             raise ValueError("the base weight holds NaN or inf; load a sound base")
@@ -171,14 +190,8 @@ class HfLayer(AdapterLayer):
 
     @property
     def names(self) -> dict[str, str]:
-        """{our name: PEFT's name} of all tensors used, whoever owns them."""
+        """{our name: PEFT's name} of all tensors used, whichever layer owns them."""
         return {**self.trained, **self.frozen}
-
-    def peft_names(self) -> dict[str, str]:
-        """Return {our name: PEFT's name} of the tensors in this layer's own state dict."""
-        return {
-            n: path for n, path in self.names.items() if n in self._parameters or n in self._buffers
-        }
 
     def tensor(self, name: str) -> Tensor:
         """Return the tensor of this name, from whichever layer owns it."""
@@ -187,28 +200,29 @@ class HfLayer(AdapterLayer):
 
     # ---- the form ----
 
-    def form(self, wide: bool = False) -> nn.Module:
+    def form(self, in_wide: bool = False) -> Any:
         """Return PEFT's layer with this layer's tensors and base weight in it, as they are now.
 
-        wide: in fp32 or better, for what is computed from the tensors alone.
+        Args:
+            in_wide: Whether in fp32 or better, for what is computed from the tensors alone.
         """
-        kept = self.__dict__.get("_hf_form")
+        kept: Any = self.__dict__.get("_hf_form")
         if kept is None:
             with own_random_numbers(torch.device("cpu")):
-                form = peft_layer(
+                fresh = peft_layer(
                     self.peft_config(False), no_base(self.in_features, self.out_features, "meta")
                 )
-            slots = [(name, *slot(form, path)) for name, path in self.names.items()]
+            slots = [(name, *slot(fresh, path)) for name, path in self.names.items()]
             # Dropout is ours, and PEFT's checks in training wait for the GPU.
-            kept = self.__dict__["_hf_form"] = (form.eval(), slots)
+            kept = self.__dict__["_hf_form"] = (fresh.eval(), slots)
         form, slots = kept
-        for name, place, key in slots:
+        for name, tensors, key in slots:
             tensor = self.tensor(name)
-            place[key] = tensor.float() if wide and tensor.dtype != torch.float64 else tensor
+            tensors[key] = wide(tensor) if in_wide else tensor
         form.base_layer._parameters["weight"] = self.weight
         return form
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         make, arguments, state = super().__reduce__()
         return make, arguments, {key: value for key, value in state.items() if key != "_hf_form"}
 
@@ -224,19 +238,26 @@ class HfLayer(AdapterLayer):
 
     def delta_weight(self) -> Tensor:
         """Return factor * (PEFT's update of the weight), (d_out, d_in), fp32 or better."""
-        return self.context.factor * self.form(wide=True).get_delta_weight(ADAPTER)
+        return self.context.factor * self.form(in_wide=True).get_delta_weight(ADAPTER)
 
 
-def slot(form: nn.Module, path: str) -> tuple[dict, str]:
-    """Return the dict that holds the tensor `path` of a PEFT layer, and its key there."""
+def slot(form: nn.Module, path: str) -> tuple[dict[str, Any], str]:
+    """Return the dict that holds the tensor `path` of a PEFT layer, and its key there.
+
+    Raises:
+        ValueError: There is no such tensor: this version of PEFT is laid out differently.
+    """
     parent, _, key = path.rpartition(".")
     try:
         module = form.get_submodule(parent)
     except AttributeError:
         module = None
-    for place in () if module is None else (module._parameters, module._buffers):
-        if key in place:
-            return place, key
+    places: tuple[dict[str, Any], ...] = ()
+    if module is not None:
+        places = (module._parameters, module._buffers)
+    for tensors in places:
+        if key in tensors:
+            return tensors, key
     raise ValueError(
         f"PEFT's {type(form).__module__}.{type(form).__name__} has no {path}: this version of PEFT "
         "is laid out differently. Install the one that this package names: pip install -e '.[peft]'"
@@ -247,6 +268,6 @@ def read(form: nn.Module, paths: dict[str, str]) -> dict[str, Tensor]:
     """Return {our name: tensor} of a PEFT layer, for {our name: PEFT's name}."""
     values = {}
     for name, path in paths.items():
-        place, key = slot(form, path)
-        values[name] = place[key].detach()
+        tensors, key = slot(form, path)
+        values[name] = tensors[key].detach()
     return values

@@ -1,16 +1,17 @@
-"""The methods taken from Hugging Face PEFT: for each, PEFT's config, what trains, what is frozen.
+"""The layers of the methods from Hugging Face PEFT: PEFT's config, trained and frozen tensors.
 
 Where a method writes to the base weight (PiSSA) or computes from it (DoRA, MiCA, OSF), PEFT is
 given a copy, once, when the base is loaded (`AdapterLayer.prepare`).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from espnet_blora.adapters.context import mix
+from espnet_blora.adapters.layer import wide
 from espnet_blora.adapters.methods.hf.config import (
     HfLoraConfig,
     OsfConfig,
@@ -27,12 +28,11 @@ from espnet_blora.adapters.methods.hf.layer import (
     peft_package,
     read,
 )
-from espnet_blora.adapters.methods.svd_layer import wide_enough
 
 _A, _B = "lora_A.default.weight", "lora_B.default.weight"
 
 
-def lora_config(config: HfLoraConfig, **more):
+def lora_config(config: HfLoraConfig, **more: Any) -> Any:
     """Return PEFT's LoraConfig; dropout is put on by `AdapterLayer`."""
     return peft_package().LoraConfig(
         r=config.rank, lora_alpha=config.alpha, target_modules=["linear"], **more
@@ -42,8 +42,12 @@ def lora_config(config: HfLoraConfig, **more):
 class DoraLayer(HfLayer):
     """y = base(x) + (m / n - 1) W0 x + m / n * alpha / r * B A x, n = ||W0 + alpha / r * B A||.
 
-    lora_A: (r, d_in), lora_B: (d_out, r) as in LoRA; lora_magnitude: m, (d_out,), ||W0|| at first.
-    Norms are those of the weight's rows, one an output.
+    Norms are those of the weight's rows, one per output.
+
+    Attributes:
+        lora_A: (r, d_in), as in LoRA.
+        lora_B: (d_out, r), as in LoRA.
+        lora_magnitude: m, (d_out,), ||W0|| at first.
     """
 
     trained: ClassVar = {
@@ -53,7 +57,7 @@ class DoraLayer(HfLayer):
     }
     from_weight = ("lora_magnitude",)
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for DoRA."""
         return lora_config(self.config, use_dora=True)
 
@@ -81,7 +85,7 @@ class DoraLayer(HfLayer):
 
     def delta_weight(self) -> Tensor:
         """Return factor * (m / n * (W0 + alpha / r * B A) - W0), (d_out, d_in), fp32 or better."""
-        form = self.form(wide=True)
+        form = self.form(in_wide=True)
         low_rank = form.get_delta_weight(ADAPTER)
         magnitude = form.lora_magnitude_vector[ADAPTER]
         weight = self.weight.to(low_rank.dtype)
@@ -93,7 +97,11 @@ class DoraLayer(HfLayer):
 class PissaLayer(HfLayer):
     """y = base(x) + alpha / r * (B A - B0 A0) x; A, B start at A0, B0, the largest triplets of W0.
 
-    lora_A: (r, d_in), lora_B: (d_out, r) and their frozen starts lora_start_A, lora_start_B.
+    Attributes:
+        lora_A: (r, d_in).
+        lora_B: (d_out, r).
+        lora_start_A: The frozen start of lora_A.
+        lora_start_B: The frozen start of lora_B.
     """
 
     trained: ClassVar = {"lora_A": _A, "lora_B": _B}
@@ -101,8 +109,10 @@ class PissaLayer(HfLayer):
     start_names: ClassVar = {"lora_start_A": "lora_A", "lora_start_B": "lora_B"}
 
     config: PissaConfig
+    lora_start_A: Tensor
+    lora_start_B: Tensor
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for PiSSA; for the form alone, LoRA's."""
         niter = self.config.niter
         init = "pissa" if niter is None else f"pissa_niter_{niter}"
@@ -116,7 +126,7 @@ class PissaLayer(HfLayer):
 
     def delta_weight(self) -> Tensor:
         """Return factor * alpha / r * (B A - B0 A0), (d_out, d_in), fp32 or better."""
-        form = self.form(wide=True)
+        form = self.form(in_wide=True)
         now = form.get_delta_weight(ADAPTER)
         start = self.lora_start_B.to(now.dtype) @ self.lora_start_A.to(now.dtype)
         return self.context.factor * (now - start * form.scaling[ADAPTER])
@@ -128,7 +138,7 @@ class LoraFaLayer(HfLayer):
     trained: ClassVar = {"lora_B": _B}
     frozen: ClassVar = {"lora_A": _A}
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for LoRA."""
         return lora_config(self.config)
 
@@ -146,16 +156,19 @@ class MicaLayer(HfLayer):
     frozen: ClassVar = {"lora_B": _B}
     from_weight = ("lora_A", "lora_B")
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for MiCA; for the form alone, LoRA's."""
         return lora_config(self.config, init_lora_weights="mica" if from_weight else True)
 
 
 class VeraLayer(HfLayer):
-    """y = base(x) + diag(b) B diag(d) A x; A (r, widest d_in), B (widest d_out, r) are all layers'.
+    """y = base(x) + diag(b) B diag(d) A x; A and B belong to all layers.
 
-    vera_lambda_b: b, (d_out,), zeros; vera_lambda_d: d, (r,). vera_A and vera_B are frozen, and in
-    the state dict of the first layer.
+    Attributes:
+        vera_lambda_b: b, (d_out,), zeros.
+        vera_lambda_d: d, (r,).
+        vera_A: (r, widest d_in), frozen, in the state dict of the first layer.
+        vera_B: (widest d_out, r), likewise.
     """
 
     trained: ClassVar = {
@@ -167,7 +180,7 @@ class VeraLayer(HfLayer):
 
     config: VeraConfig
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for VeRA."""
         return peft_package().VeraConfig(
             r=self.config.rank,
@@ -179,7 +192,7 @@ class VeraLayer(HfLayer):
     def initial(self, device: str) -> dict[str, Tensor]:
         """Return PEFT's initial values; A and B as large as the widest layers need them."""
         values = super().initial(device)
-        if self.config.shared.owner is self:
+        if self.is_owner and self.config.widest is not None:
             widest = peft_layer(self.peft_config(False), no_base(*self.config.widest, device))
             values.update(read(widest, self.frozen))
         return values
@@ -188,8 +201,10 @@ class VeraLayer(HfLayer):
 class VbLoraLayer(HfLayer):
     """A LoRA whose A and B are made of vectors of a bank: see `VbLoraConfig`.
 
-    vblora_logits_A: (r, d_in / v, h), vblora_logits_B: (d_out / v, r, h) with v the vector length
-    and h the vectors in the bank; vblora_vector_bank: (h, v), in the first layer's state dict.
+    Attributes:
+        vblora_logits_A: (r, d_in / v, h), with v the vector length and h the vectors in the bank.
+        vblora_logits_B: (d_out / v, r, h).
+        vblora_vector_bank: (h, v), in the first layer's state dict.
     """
 
     trained: ClassVar = {
@@ -199,7 +214,7 @@ class VbLoraLayer(HfLayer):
 
     config: VbLoraConfig
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for VB-LoRA."""
         config = self.config
         return peft_package().VBLoRAConfig(
@@ -216,10 +231,15 @@ class VbLoraLayer(HfLayer):
 class OsfLayer(HfLayer):
     """y = base(x) + (U S V - U0 S0 V0) x: all but the largest singular triplets of W0 are trained.
 
-    osf_U: (d_out, r), osf_S: (r,), osf_V: (r, d_in), started at their frozen copies osf_start_*.
-    osf_high_U or osf_high_V: the larger side of the kept triplets, where W0 is not square.
-    Gradients of U and V are projected off the kept ones. (An optimiser that scales entries one by
-    one, as Adam does, leaves that space a little again; so it is in PEFT.)
+    Gradients of U and V are projected off the kept triplets. (An optimiser that scales entries one
+    by one, as Adam does, leaves that space a little again; so it is in PEFT.)
+
+    Attributes:
+        osf_U: (d_out, r), started at its frozen copy osf_start_U.
+        osf_S: (r,), likewise.
+        osf_V: (r, d_in), likewise.
+        osf_high_U: (d_out, kept), the kept left vectors, where W0 is higher than wide.
+        osf_high_V: (kept, d_in), the kept right vectors, where W0 is wider than high.
     """
 
     trained: ClassVar = {
@@ -237,6 +257,10 @@ class OsfLayer(HfLayer):
     from_weight = (*trained, *frozen)
 
     config: OsfConfig
+    osf_S: Tensor
+    osf_start_U: Tensor
+    osf_start_S: Tensor
+    osf_start_V: Tensor
 
     @property
     def names(self) -> dict[str, str]:
@@ -247,14 +271,14 @@ class OsfLayer(HfLayer):
         }
         return {name: path for name, path in super().names.items() if not square.get(name, False)}
 
-    def peft_config(self, from_weight: bool):
+    def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for OSF, which counts the triplets that are kept."""
-        kept = min(self.in_features, self.out_features) - self.config.rank
+        kept = min(self.in_features, self.out_features) - self.rank
         return peft_package().OSFConfig(effective_rank=kept, target_modules=["linear"])
 
     def initial(self, device: str) -> dict[str, Tensor]:
         """Return shapes; PEFT has no form for this method without factorising the weight."""
-        size, rank = min(self.in_features, self.out_features), self.config.rank
+        size, rank = min(self.in_features, self.out_features), self.rank
         factors = {"U": (self.out_features, rank), "S": (rank,), "V": (rank, self.in_features)}
         shapes = {f"osf_{part}{name}": s for part in ("", "start_") for name, s in factors.items()}
         shapes["osf_high_U"] = (self.out_features, size - rank)
@@ -265,15 +289,15 @@ class OsfLayer(HfLayer):
         """Return (U S V - U0 S0 V0) x, exactly 0 at the start."""
         x = self._input(x)
         left, right = self._projected("U"), self._projected("V")
-        now = F.linear(F.linear(x, right) * self.osf_S, left)
+        now = F.linear(F.linear(x, right) * self.osf_S, left)  # (..., d_out)
         start = F.linear(F.linear(x, self.osf_start_V) * self.osf_start_S, self.osf_start_U)
         return now - start
 
     def delta_weight(self) -> Tensor:
         """Return factor * (U S V - U0 S0 V0), (d_out, d_in), fp32 or better."""
-        left, middle, right = (wide_enough(getattr(self, f"osf_{name}")) for name in "USV")
+        left, middle, right = (wide(getattr(self, f"osf_{name}")) for name in "USV")
         now = (left * middle) @ right
-        left, middle, right = (wide_enough(getattr(self, f"osf_start_{name}")) for name in "USV")
+        left, middle, right = (wide(getattr(self, f"osf_start_{name}")) for name in "USV")
         return self.context.factor * (now - (left * middle) @ right)
 
     def _projected(self, side: str) -> Tensor:
@@ -281,9 +305,10 @@ class OsfLayer(HfLayer):
         factor = getattr(self, f"osf_{side}")
         if not (torch.is_grad_enabled() and factor.requires_grad):
             return factor
-        basis = getattr(self, f"osf_high_{side}", None)
-        low = basis is None  # a square side: what is kept is what its start does not span
-        basis = getattr(self, f"osf_start_{side}") if low else basis
+        # On a square side, what is kept is what its start does not span.
+        high = f"osf_high_{side}"
+        low = high not in self.names
+        basis: Tensor = getattr(self, f"osf_start_{side}" if low else high)
         columns = basis if side == "U" else basis.T
 
         def project(gradient: Tensor) -> Tensor:

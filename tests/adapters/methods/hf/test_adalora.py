@@ -69,7 +69,7 @@ def test_it_is_pefts_own_training_step_by_step(make, build, x):
     pairs = [
         (getattr(layer, own), theirs.get_parameter(f"base_model.model.{name}.{path}"))
         for name, layer in adapter.layers.items()
-        for own, path in layer.peft_names().items()
+        for own, path in layer.names.items()
         if own != "ranknum"
     ]
     with torch.no_grad():

@@ -22,7 +22,7 @@ from espnet_blora.adapters import parse_config
         ("vblora", {"init_bank_bound": 0}, ["init_bank_bound is 0", "> 0"]),
         ("osf", {"rank": 1.5}, ["rank is 1.5", "whole number"]),
         ("osf", {"dropout_rate": 1}, ["dropout_rate is 1", "< 1"]),
-        ("adalora", {}, ["total_steps is missing", "batches an epoch"]),
+        ("adalora", {}, ["total_steps is missing", "batches per epoch"]),
         ("adalora", {"total_steps": "9"}, ["total_steps is '9'", "whole number"]),
         ("adalora", {"total_steps": 9, "rank": 4}, ["target_rank is 32 and rank 4", "below rank"]),
         (

@@ -62,9 +62,10 @@ def in_peft(adapter, theirs):
     """Yield (our tensor, PEFT's) of every tensor that both know."""
     for prefix, layer in adapter.layers.items():
         module = theirs.get_submodule(f"base_model.model.{prefix}")
-        for own, path in layer.peft_names().items():
-            place, key = slot(module, path)
-            yield layer.tensor(own), place[key]
+        for own, path in layer.names.items():
+            if hasattr(layer, own):  # not what another layer owns for all
+                place, key = slot(module, path)
+                yield layer.tensor(own), place[key]
 
 
 @torch.no_grad()
