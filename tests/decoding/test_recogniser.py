@@ -215,7 +215,7 @@ def recipe_file(recipe):
         ({"model_conf": {}}, "ctc_weight: 0.5"),
         ({"normalize": "global_mvn"}, "normalize: global_mvn"),
         ({"use_adapter": True, "adapter": "houlsby"}, r"houlsby is ESPnet's own.*asr_inference"),
-        ({"use_adapter": True, "adapter": "blorra"}, "'blorra' is unknown .did you mean blora"),
+        ({"use_adapter": True, "adapter": "blorra"}, "'blorra' is unknown.*blora"),
         ({"use_adapter": True, "adapter_conf": {"rank": 0}}, "rank"),
         ({"encoder_conf": {"pad_to": "10s"}}, r"pad_to is '10s'; allowed: batch, 30s"),
         ({"decoder_conf": {"new_languages": ["rw"]}}, "the token list decides"),
