@@ -81,11 +81,23 @@ def yaml_value(value: Any) -> str:
     return str(value) if value != "" else "''"
 
 
+def _escaped(cell: str) -> str:
+    """Return text for a cell; code in backticks needs no escape but that of a bar."""
+    parts = re.split(r"(`[^`]*`)", cell.replace("|", "\\|"))
+    return "".join(p if p.startswith("`") else p.replace("<", "&lt;") for p in parts)
+
+
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    """Return a Markdown table; a bar ends no cell, and what looks like HTML is text.
+
+    >>> print(table(["a"], [["x|y <z>"]]), end="")
+    | a |
+    | --- |
+    | x\\|y &lt;z> |
+    """
+    escaped = ([_escaped(cell) for cell in row] for row in rows)
     heads = list(heads)
-    lines = [heads, ["---"] * len(heads), *rows]
+    lines = [heads, ["---"] * len(heads), *escaped]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

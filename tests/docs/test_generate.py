@@ -1,5 +1,7 @@
 """The generated parts of docs/ hold every method, every option and every room."""
 
+import dataclasses
+import doctest
 import importlib.util
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from espnet_blora.adapters import METHODS
+from espnet_blora.decoding import DecodingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +50,15 @@ def test_an_option_is_explained_where_the_page_points(sections):
                 assert f"| `{option}` |" in sections[heading], (home, option)
 
 
+def test_each_decoding_option_stands_on_its_page(generate):
+    page = generate.decoding_page()
+    for field in dataclasses.fields(DecodingOptions):
+        default = generate.yaml_value(field.default)
+        (row,) = re.findall(rf"^\| `{field.name}` \|.*", page, re.MULTILINE)
+        assert f"| `{default}` |" in row
+        assert field.metadata["help"].split("<")[0] in row
+
+
 def test_attributes_are_read_from_a_docstring(generate):
     class Options:
         """Options of a test.
@@ -67,8 +79,9 @@ def test_attributes_are_read_from_a_docstring(generate):
     }
 
 
-def test_a_pipe_does_not_end_a_cell(generate):
-    assert "| a\\|b |" in generate.table(("x",), [("a|b",)])
+def test_the_examples_of_the_docstrings_are_right(generate):
+    assert doctest.testmod(generate).attempted >= 4
+    assert doctest.testmod(generate).failed == 0
 
 
 def test_the_picture_has_each_room(generate):
