@@ -126,19 +126,18 @@ def sentence(words: list[str], generator: random.Random, commas: float) -> str:
 
 def write_tokens(folder: Path, normalisation: str) -> None:
     """Write what jiwer and sclite read: our tokens joined by blanks, and `.trn` files of them."""
-    from espnet_blora.scoring.errors import UNITS
-    from espnet_blora.scoring.trn import write_trn
+    from espnet_blora.scoring.modes import UNITS
+    from espnet_blora.scoring.trn import safe_token, trn_line
     from espnet_blora.text.presets import get_normalisation
 
     treat, tokenise = get_normalisation(normalisation), UNITS["mer"]
     for side in ("ref", "hyp"):
-        trn = {}
-        name = f"{side}.{normalisation}"
-        with (folder / name).open("w", encoding="utf-8") as file:
+        name = folder / f"{side}.{normalisation}"
+        with name.open("w", encoding="utf-8") as file, Path(f"{name}.trn").open("w") as trn:
             for key, text in pairs(folder / side):
-                trn[key] = tokenise(treat(text))
-                file.write(f"{key} {' '.join(trn[key])}\n")
-        write_trn(folder / f"{name}.trn", trn, "map")
+                tokens = tokenise(treat(text))
+                file.write(f"{key} {' '.join(tokens)}\n")
+                trn.write(trn_line(map(safe_token, tokens), key))
 
 
 def pairs(path: Path):
@@ -210,7 +209,7 @@ SIDES = ("ref", "hyp")
 def jiwer_same_work(folder: Path, normalisation: str, job: dict):
     import jiwer
 
-    from espnet_blora.scoring.errors import UNITS
+    from espnet_blora.scoring.modes import UNITS
     from espnet_blora.text.presets import get_normalisation
 
     treat, tokenise = get_normalisation(normalisation), UNITS["mer"]
@@ -350,7 +349,7 @@ def main() -> None:
     from espnet_blora.scoring.sclite import find_sclite
 
     utterances, repeats = (10_000, 1) if args.quick else (args.utterances, args.repeats)
-    program = find_sclite([ROOT / "tools/bin"], [ROOT / "tools/sctk/bin"])
+    program, _ = find_sclite()
     print(conditions(utterances, repeats, program) + "\n")
     print(
         "| set, normalisation | peer | s of processor (median, range) | s of wall time | "

@@ -22,7 +22,7 @@ if [ -x "${target}/bin/sclite" ]; then
     exit 0
 fi
 while IFS= read -r path; do
-    if [ "$(cd "$(dirname "${path}")" && pwd -P)" != "${tools_dir}/bin" ] && works "${path}"; then
+    if works "${path}"; then
         exit 0
     fi
 done < <(type -aP sclite || true)

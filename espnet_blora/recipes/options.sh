@@ -179,6 +179,10 @@ check_options() {
     if [[ ${whisper} == */* || ${whisper} == *.pt || ${whisper} == *.safetensors ]] && [ ! -f "${whisper}" ]; then
         die "--whisper ${whisper}: no such file; give a checkpoint or a published size such as small"
     fi
+    for name in cleaner hyp_cleaner; do
+        [ "${stop_stage}" -lt 13 ] || [ "$(rest_value "${name}" none)" = none ] ||
+            die "--${name}: stage 13 scores texts as they stand; --score_mode treats both sides alike"
+    done
     [ ${#kept_sets[@]} -gt 0 ] || log "no --retention_sets: what is forgotten will not be measured"
 }
 
@@ -187,6 +191,15 @@ plain() {
     case $2 in
     *[!A-Za-z0-9_.,:=@%+/-]*) die "$1 '$2': only letters, digits and _ . , : = @ % + / - are possible" ;;
     esac
+}
+
+# rest_value NAME DEFAULT: the last value of an option that goes to asr.sh
+rest_value() {
+    local n value=$2
+    for ((n = 0; n < ${#rest[@]}; n += 2)); do
+        if [ "${rest[n]//-/_}" = "__$1" ]; then value=${rest[n + 1]}; fi
+    done
+    echo "${value}"
 }
 
 # call COMMAND...: run it, or only show it where --dry_run was given

@@ -1,9 +1,5 @@
 # shellcheck shell=bash
 # What local/path.sh adds to ESPnet's path.sh, also inside cluster jobs: sourced last.
-# What ESPnet's own tools put on PATH must not stand before the guard of sclite (run.sh says where that is).
-if [ -x "${ESPNET_BLORA_TOOLS:-}/sclite" ] && [ "$(command -v sclite)" != "${ESPNET_BLORA_TOOLS}/sclite" ]; then
-    export PATH="${ESPNET_BLORA_TOOLS}:${PATH}"
-fi
 # One thread a process is right for stages that run many; run.sh asks for more where one process has the machine (stage
 # 11 without a GPU).
 export OMP_NUM_THREADS=${ESPNET_BLORA_THREADS:-${SLURM_CPUS_PER_TASK:-1}}

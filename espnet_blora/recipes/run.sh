@@ -23,10 +23,6 @@ check_options
 
 # shellcheck disable=SC1091
 . ./cmd.sh
-package=$(cd "${recipes}/.." && pwd -P)
-export ESPNET_BLORA_TOOLS=${package%/*}/tools/bin # the guard that stands before sclite
-# shellcheck disable=SC1091
-. ./local/path.sh # again: now it knows the guard
 # shellcheck source=espnet_blora/recipes/machine.sh
 . "${recipes}/machine.sh"
 find_corpora
@@ -84,6 +80,7 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
 fi
 
 # ---- decoding, scoring; packing and upload if asked for ----
-choose_sclite_options
-run_stages 12 100
+run_stages 12 12
+score_sets
+run_stages 14 100
 [ -n "${dry_run}" ] || log "done: ${asr_exp}"

@@ -35,16 +35,19 @@ name_experiment() {
     choose_sets
 }
 
-# choose_sets: eval_sets (all that are decoded) and score_sets (where asr.sh puts them: a validation set that is tested
+# choose_sets: eval_sets (all that are decoded) and scored_sets (where asr.sh puts them: a validation set that is tested
 # too lies in org/, where stage 4 has dropped nothing)
 choose_sets() {
     local dset
     eval_sets=("${new_sets[@]}" ${kept_sets[@]+"${kept_sets[@]}"})
-    score_sets=
+    scored_sets=()
     for dset in "${eval_sets[@]}"; do
         [ "${dset}" != "${valid_set}" ] || dset=org/${dset}
-        score_sets+="${score_sets:+,}${dset}"
+        scored_sets+=("${dset}")
     done
+    if [ "$(rest_value eval_valid_set false)" = true ] && [[ " ${scored_sets[*]} " != *" org/${valid_set} "* ]]; then
+        scored_sets=("org/${valid_set}" "${scored_sets[@]}")
+    fi
 }
 
 # leave_out_absent_sets: retention sets that the recipe names and nobody has are left out, and that is said
@@ -100,8 +103,6 @@ run_stages() {
         --asr_config "${asr_exp}/train.yaml" --asr_exp "${asr_exp}" --asr_stats_dir "${expdir}/asr_stats${part:+_${part}}" \
         --inference_config "${asr_exp}/${inference_tag}.yaml" --inference_tag "${inference_tag}" \
         --inference_asr_model "${inference_asr_model}" --batch_size 16 \
-        --score_opts "${score_opts}" \
-        --local_score_opts "--inference_tag ${inference_tag} --dump ${dumpdir}/raw${score_mode:+ --mode ${score_mode}} --sets ${score_sets}" \
         ${rest[@]+"${rest[@]}"} "$@"
 }
 
@@ -150,11 +151,25 @@ check_data() {
 # wrong for an accent
 choose_sclite_options() {
     local dset others
-    others=$(for dset in ${score_sets//,/ }; do
+    others=$(for dset in "${scored_sets[@]}"; do
         if [ -f "${dumpdir}/raw/${dset}/utt2lang" ]; then cut -d' ' -f2 "${dumpdir}/raw/${dset}/utt2lang"; fi
     done | sort -u | grep -vxE 'zh|yue|ja|en' | paste -sd' ' || true)
     if [ -n "${others}" ] && [ "${score_opts}" = "-e utf-8 -c NOASCII" ]; then
         score_opts="-e utf-8"
         log "sclite's WER takes words at blanks, because there are sets in ${others}; the mixed error rate is our score's"
     fi
+}
+
+# score_sets: stage 13. It is ours, in the place of asr.sh's, and leaves the same files: one process for all sets
+score_sets() {
+    local options=() status=0
+    [ "${stage}" -le 13 ] && [ "${stop_stage}" -ge 13 ] || return 0
+    [[ " $(rest_value skip_stages "") " != *" 13 "* && $(rest_value skip_eval false) = false ]] || return 0
+    choose_sclite_options
+    [ -z "${score_mode}" ] || options+=(--mode "${score_mode}")
+    call python3 -m espnet_blora.bin.score_experiment --asr_exp "${asr_exp}" --inference_tag "${inference_tag}" \
+        --dump "${dumpdir}/raw" --sets "${scored_sets[@]}" --score_opts="${score_opts}" \
+        --nlsyms_txt "$(rest_value nlsyms_txt none)" ${options[@]+"${options[@]}"} || status=$?
+    [ -n "${dry_run}" ] || scripts/utils/show_asr_result.sh "${asr_exp}" | tee "${asr_exp}/RESULTS.md"
+    return "${status}"
 }

@@ -36,7 +36,7 @@ from espnet_blora.report.estimates import Analysis
 from espnet_blora.report.experiments import Experiment, SweepRow
 from espnet_blora.report.page import ABSENT, counts_rate, rate, table_markdown
 from espnet_blora.scoring import Counts, SetScore
-from espnet_blora.scoring.table import ESPNET_HEAD, espnet_row
+from espnet_blora.scoring.output import ESPNET_HEAD, espnet_row
 
 
 def results_md(

@@ -19,7 +19,7 @@ from espnet_blora.report.estimates import Analysis
 from espnet_blora.report.experiments import Experiment, System
 from espnet_blora.report.page import ABSENT, Block, Cell, Folded, Prose, Table, percent, table
 from espnet_blora.scoring import align
-from espnet_blora.scoring.errors import tokens_of
+from espnet_blora.scoring.modes import Tokens
 
 MOST = 5
 
@@ -119,9 +119,7 @@ def _cell(reference: str, heard: str, treatment: Treatment) -> Cell:
     if ABSENT in (reference, heard):
         return Cell(heard, foreign=True)
     try:
-        sides = tokens_of(
-            {"said": reference, "heard": heard}, treatment.unit, treatment.normalisation
-        )
+        sides = Tokens({"said": reference, "heard": heard}, treatment.unit, treatment.normalisation)
     except (ValueError, KeyError):  # a treatment of an old file that there is no more
         return Cell(heard, foreign=True)
     return Cell(

@@ -2,11 +2,10 @@
 
 from espnet_blora.scoring.alignment import align
 from espnet_blora.scoring.bootstrap import Interval, interval, probability_better
-from espnet_blora.scoring.breakdown import grouped
 from espnet_blora.scoring.counts import Counts, Remark, Utterance
 from espnet_blora.scoring.errors import describe_normalisation, score
+from espnet_blora.scoring.modes import UNITS
 from espnet_blora.scoring.set_score import SetScore
-from espnet_blora.scoring.units import UNITS
 
 __all__ = [
     "UNITS",
@@ -17,7 +16,6 @@ __all__ = [
     "Utterance",
     "align",
     "describe_normalisation",
-    "grouped",
     "interval",
     "probability_better",
     "score",

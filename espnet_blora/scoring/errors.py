@@ -1,6 +1,6 @@
 r"""Error counts of a set of utterances, paired by utterance id.
 
-For one utterance, reference and hypothesis become tokens (`units.UNITS`) after the same
+For one utterance, reference and hypothesis become tokens (`modes.UNITS`) after the same
 normalisation, and a Levenshtein alignment (costs 1/1/1, the engine of `jiwer`) gives hits H,
 substitutions S, deletions D and insertions I. Over any collection of utterances
 
@@ -35,22 +35,15 @@ hand (`<tag word>`) are not read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.alignment import Codes
-from espnet_blora.scoring.counts import (
-    HAN_KANA,
-    HAN_KANA_SCRIPTS,
-    REST,
-    Remark,
-    Utterance,
-    shared_counts,
-)
+from espnet_blora.scoring.counts import REST, Remark, Utterance, shared_counts
 from espnet_blora.scoring.diagnostics import check_ids, ids_by_case, look_at, place_of
+from espnet_blora.scoring.modes import points_of, unit_of
 from espnet_blora.scoring.set_score import SetScore
-from espnet_blora.scoring.units import UNITS
 from espnet_blora.text import script_of_token
 from espnet_blora.text.presets import get_normalisation
 
@@ -73,7 +66,7 @@ def score(
         ref: id -> reference text. Where a mapping has `where` (id -> `file:line`), errors and
             remarks name that place.
         hyp: id -> hypothesis text.
-        unit: a key of `UNITS`.
+        unit: a key of `modes.UNITS`.
         normalisation: a name that `text.presets.get_normalisation` knows.
         poi: `"rest"`, `"han_kana"` or the name of a script (module docstring, PIER).
         missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
@@ -109,41 +102,6 @@ def score(
         missing_as_empty=tuple(missing),
         remarks=tuple(sorted(remarks)),
     )
-
-
-def unit_of(unit: str) -> Callable[[str], list[str]]:
-    """Return what cuts a text into tokens of a unit.
-
-    Raises: ValueError naming the units there are.
-    """
-    if unit not in UNITS:
-        raise ValueError(f"unit {unit!r} is unknown; there are: {', '.join(UNITS)}")
-    return UNITS[unit]
-
-
-class Tokens(Mapping[str, list[str]]):
-    """Id -> the tokens that `score` compares, made when they are asked for."""
-
-    def __init__(self, texts: Mapping[str, str], unit: str, normalisation: str):
-        self.texts = texts
-        self._treat, self._tokenise = get_normalisation(normalisation), unit_of(unit)
-
-    def __getitem__(self, key: str) -> list[str]:
-        return self._tokenise(self._treat(self.texts[key]))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.texts)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.texts
-
-
-def tokens_of(texts: Mapping[str, str], unit: str, normalisation: str) -> Tokens:
-    """Return id -> the tokens that `score` compares; none of them is kept."""
-    return Tokens(texts, unit, normalisation)
 
 
 def describe_normalisation(name: str) -> str:
@@ -215,20 +173,3 @@ class _Counter:
             found = frozenset(filter(self._is_point, names))
             self._points[names] = frozenset() if found == names else found
         return self._points[names]
-
-
-def points_of(poi: str) -> Callable[[str], bool]:
-    """Return what tells whether tokens of a script are points of interest.
-
-    Raises: ValueError for what cannot be the name of a script.
-    """
-    if poi == HAN_KANA:
-        return lambda script: script in HAN_KANA_SCRIPTS
-    if poi == REST:
-        return lambda script: script not in HAN_KANA_SCRIPTS
-    if not poi.istitle():
-        raise ValueError(
-            f"points of interest {poi!r} are unknown; there are rest, han_kana and names of "
-            "scripts with a capital letter: Latin, Arabic, Devanagari, ..."
-        )
-    return lambda script: script == poi

@@ -1,14 +1,100 @@
-"""Named ways to score: unit, normalisation and points of interest that belong together."""
+"""Ways to score: units of tokens, points of interest, and modes that name all of them together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from espnet_blora.scoring.counts import REST
-from espnet_blora.scoring.errors import points_of, unit_of
+from espnet_blora.scoring.counts import HAN_KANA, HAN_KANA_SCRIPTS, REST
+from espnet_blora.text import characters, mixed_tokens, words
 from espnet_blora.text.presets import get_normalisation
+
+_RUN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+
+
+def espnet_tokens(text: str) -> list[str]:
+    """Split a text as ESPnet's stage 13 and `sclite -e utf-8 -c NOASCII` do.
+
+    White space separates, and every character outside ASCII is a token (so `über` is two: `ü
+    ber`). Right for Chinese beside English, and meant for comparison with what ESPnet's recipes
+    publish; elsewhere `mer` is the better unit. sclite also folds A-Z to a-z: that is the
+    normalisation `espnet_compatible`.
+
+    >>> espnet_tokens("我想要 an über")
+    ['我', '想', '要', 'an', 'ü', 'ber']
+    """
+    if text.isascii():
+        return text.split()
+    return [token for word in text.split() for token in _RUN.findall(word)]
+
+
+UNITS: dict[str, Callable[[str], list[str]]] = {
+    "mer": mixed_tokens,  # Han and Kana by character, other scripts by word
+    "wer": words,  # by white space only
+    "cer": characters,  # by character, white space not counted
+    "espnet": espnet_tokens,  # as ESPnet and sclite -c NOASCII cut: not for other languages
+}
+
+
+def unit_of(unit: str) -> Callable[[str], list[str]]:
+    """Return the function that cuts a text into tokens of a unit.
+
+    Raises:
+        ValueError: The unit is unknown; all units are named.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit {unit!r} is unknown; there are: {', '.join(UNITS)}")
+    return UNITS[unit]
+
+
+class Tokens(Mapping[str, list[str]]):
+    """Id -> the tokens that `errors.score` compares, made when they are asked for.
+
+    Args:
+        texts: Id -> text.
+        unit: A key of `UNITS`.
+        normalisation: A name that `text.presets.get_normalisation` knows.
+    """
+
+    def __init__(self, texts: Mapping[str, str], unit: str, normalisation: str):
+        self.texts = texts
+        self._treat, self._tokenise = get_normalisation(normalisation), unit_of(unit)
+
+    def __getitem__(self, key: str) -> list[str]:
+        return self.cut(self.texts[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.texts
+
+    def cut(self, text: str) -> list[str]:
+        """Return the tokens of a text."""
+        return self._tokenise(self._treat(text))
+
+
+def points_of(poi: str) -> Callable[[str], bool]:
+    """Return the function that tells whether tokens of a script are points of interest.
+
+    Raises:
+        ValueError: `poi` cannot be the name of a script.
+    """
+    if poi == HAN_KANA:
+        return lambda script: script in HAN_KANA_SCRIPTS
+    if poi == REST:
+        return lambda script: script not in HAN_KANA_SCRIPTS
+    if not poi.istitle():
+        raise ValueError(
+            f"points of interest {poi!r} are unknown; there are rest, han_kana and names of "
+            "scripts with a capital letter: Latin, Arabic, Devanagari, ..."
+        )
+    return lambda script: script == poi
 
 
 @dataclass(frozen=True)
@@ -16,11 +102,11 @@ class Mode:
     """What `--mode` sets.
 
     Attributes:
-        unit: a key of `units.UNITS`.
-        normalisation: a name `text.presets.get_normalisation` knows.
-        poi: the points of interest of PIER.
-        note: what it is for.
-        also: further normalisations, scored beside it.
+        unit: A key of `UNITS`.
+        normalisation: A name that `text.presets.get_normalisation` knows.
+        poi: The points of interest of PIER.
+        note: What the mode is for.
+        also: Further normalisations, scored beside it.
     """
 
     unit: str
@@ -66,20 +152,21 @@ def combinations(
 
     Normalisations have their canonical names; equal combinations come once.
 
-    Raises: ValueError for an unknown mode, unit, normalisation or kind of points, and for a
-        normalisation whose library is not installed.
+    Raises:
+        ValueError: The mode, a unit, a normalisation or the kind of points is unknown, or the
+            library of a normalisation is not installed.
     """
     if name not in MODES:
         raise ValueError(f"mode {name!r} is unknown; there are: {', '.join(MODES)}")
     mode = MODES[name]
     mode = replace(mode, poi=mode.poi if poi is None else poi)
-    found = []
+    points_of(mode.poi)
+    modes = []
     for unit, normalisation in product(
         units or [mode.unit], normalisations or [mode.normalisation, *mode.also]
     ):
         unit_of(unit)
         treat = get_normalisation(normalisation)
         treat("")  # a library that is missing is missed before anything is scored
-        found.append(replace(mode, unit=unit, normalisation=treat.name, also=()))
-    points_of(mode.poi)
-    return list(dict.fromkeys(found))
+        modes.append(replace(mode, unit=unit, normalisation=treat.name, also=()))
+    return list(dict.fromkeys(modes))

@@ -1,4 +1,4 @@
-r"""Safe `.trn` files for NIST's sclite: every word is read as it stands, or spelt out by name.
+r"""Safe `.trn` files for NIST's sclite: every word is read as it stands, or spelled out by name.
 
 sclite gives meaning to characters that are plain text elsewhere, mostly without a word. Measured on
 SCTK 2.4.10 (Debian) by scoring identical and slightly different lines; 2.4.12 behaves alike unless
@@ -36,15 +36,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from espnet_blora.utils import atomic
+from collections.abc import Iterable, Sequence
 
 MAX_TOKEN = 500  # bytes of UTF-8; at 1,000 sclite 2.4.10 prints without end
 _NAMES = {"{": "<lbrace>", "}": "<rbrace>", ";": "<semicolon>", "\\": "<backslash>"}
 _CODE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]|[^\S\x00-\x7f]")  # control, blanks, no UTF-8
+_SAFE_ID = re.compile(rf"(?:(?!{_CODE.pattern})[^()])+")
 # A text that holds a name of ours keeps apart from what the name stands for: "<at>" = "<lt>at>".
 _OWN = re.compile(
     r"<(?=(?:lt|at|asterisk|lbrace|rbrace|semicolon|backslash|u[0-9a-f]{4,6}"
@@ -54,43 +51,8 @@ _OWN = re.compile(
 _SUSPECT = re.compile(r"[{};\\@*<\x00-\x20\x7f\ud800-\udfff]|[^\S\x00-\x7f]")
 
 
-@dataclass(frozen=True)
-class Hazard:
-    """One thing in a text or id that sclite would read otherwise than it stands."""
-
-    id: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"utterance {self.id!r}: {self.what}"
-
-
-def token_hazard(token: str) -> str | None:
-    """Say what sclite would do to a token, or None if nothing.
-
-    It does not depend on the place in the line: else a token would be spelt out on one side only.
-    """
-    if len(token) <= MAX_TOKEN // 4 and not _SUSPECT.search(token):
-        return None
-    if token == "@":
-        return "token '@' would not be counted"
-    if "{" in token or "}" in token:
-        return f"brace in {_short(token)}: alternation, or a crash"
-    if ";" in token:
-        return f"';' in {_short(token)}: the word would end there, or the line be a comment"
-    if "\\" in token:
-        return f"backslash in {_short(token)} would be removed"
-    if token.endswith("*") or token.startswith("*"):
-        return f"'*' at an end of {_short(token)}: removed, or the line read as a comment"
-    if _CODE.search(token):
-        return f"control character, blank or byte that is no UTF-8 in {_short(token)}"
-    if len(_bytes(token)) > MAX_TOKEN:
-        return f"token of {len(_bytes(token))} bytes (at most {MAX_TOKEN}): sclite would hang"
-    return None
-
-
 def safe_token(token: str) -> str:
-    """Return a token that sclite leaves alone: hazards are spelt out in ASCII, `{` as
+    """Return a token that sclite leaves alone: hazards are spelled out in ASCII, `{` as
     `<lbrace>`.
 
     Equal tokens stay equal and different ones different (a text's own `<lbrace>` becomes
@@ -114,28 +76,20 @@ def safe_token(token: str) -> str:
     return token
 
 
-def id_hazards(ids: Iterable[str]) -> list[Hazard]:
-    """Return what sclite would mis-read in utterance ids: parentheses, blanks, bytes that are no
-    UTF-8, ids equal but for case."""
-    found, seen = [], {}
-    for key in ids:
-        if not key or "(" in key or ")" in key or _CODE.search(key):
-            found.append(
-                Hazard(key, "an id must be UTF-8 without parentheses and blanks, and not be empty")
-            )
-        folded = key.lower()
-        if folded in seen:
-            found.append(Hazard(key, f"the id differs by case only from {seen[folded]!r}"))
-        seen.setdefault(folded, key)
-    return found
+def safe_ids(ids: Sequence[str]) -> dict[str, str]:
+    """Return id -> an id of its own that sclite leaves alone; all stay as they are if they can.
 
+    sclite misreads parentheses, blanks, bytes that are not UTF-8, and ids that differ by case only.
 
-def safe_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return id -> an id of its own that sclite leaves alone; all stay as they are if they can."""
-    ids = list(ids)
-    if not id_hazards(ids):
+    >>> safe_ids(["spk-a", "spk-b"])
+    {'spk-a': 'spk-a', 'spk-b': 'spk-b'}
+    >>> safe_ids(["a(1)", "A[1]"])
+    {'a(1)': 'a[1]', 'A[1]': 'A[1].2'}
+    """
+    if all(map(_SAFE_ID.fullmatch, ids)) and len({key.lower() for key in ids}) == len(ids):
         return {key: key for key in ids}
-    names, taken = {}, set()
+    names: dict[str, str] = {}
+    taken: set[str] = set()
     for key in ids:
         new = base = _CODE.sub("_", key).replace("(", "[").replace(")", "]") or "empty"
         number = 2
@@ -151,44 +105,5 @@ def trn_line(tokens: Iterable[str], key: str) -> str:
     return f"{' '.join(tokens)}\t({key})\n"
 
 
-def write_trn(
-    path: str | Path, tokens: Mapping[str, Sequence[str]], on_hazard: str = "reject"
-) -> list[Hazard]:
-    """Write one line an utterance, sorted by id, that sclite reads as it stands.
-
-    Args:
-        tokens: id -> tokens.
-        on_hazard: `"reject"` raises, `"map"` spells hazards out (`safe_token`) and
-            returns them. Write both sides with `"map"`, or neither.
-
-    Raises: ValueError naming each utterance (up to 10) and hazard; hazards of ids always raise, and
-        no file is left.
-    """
-    if on_hazard not in ("reject", "map"):
-        raise ValueError(f"on_hazard must be 'reject' or 'map', found {on_hazard!r}")
-    path, bad_ids = Path(path), id_hazards(sorted(tokens))
-    hazards = []
-    with atomic.writing(path, "w") as file:
-        for key in sorted(tokens):
-            line = tokens[key]
-            hazards += [Hazard(key, what) for what in map(token_hazard, line) if what]
-            if on_hazard == "map":
-                line = [safe_token(token) for token in line]
-            elif hazards:
-                continue
-            file.write(trn_line(line, key))
-        if bad_ids or (hazards and on_hazard == "reject"):
-            listed = "\n  ".join(str(h) for h in [*bad_ids, *hazards][:10])
-            raise ValueError(
-                f"{path}: {len(bad_ids) + len(hazards)} places that sclite would mis-read; rename "
-                f"the ids, or write with on_hazard='map':\n  {listed}"
-            )
-    return hazards
-
-
 def _bytes(token: str) -> bytes:
     return token.encode("utf-8", "surrogateescape")
-
-
-def _short(token: str) -> str:
-    return repr(token if len(token) <= 40 else token[:37] + "...")

@@ -51,7 +51,7 @@ def test_links_lead_into_the_template_only(recipe):
         "queue.conf",
         "slurm.conf",
     }
-    for name in ("run.sh", "local/data.sh", "local/score.sh"):
+    for name in ("run.sh", "local/data.sh"):
         assert os.access(recipe / name, os.X_OK), name
 
 

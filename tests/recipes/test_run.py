@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,39 @@ def recipe(tmp_path):
     (tmp_path / "asr.sh").write_text(asr)
     (tmp_path / "asr.sh").chmod(0o755)
     (tmp_path / "tiny_mini_cs.safetensors").touch()
+    # the program of stage 13 is only noted; its status is that of the file `status`
+    program(
+        tmp_path / "theirs" / "python3",
+        f"""case "$*" in *score_experiment*)
+        printf "%q " "$@" >>scored
+        echo >>scored
+        exit "$(cat status 2>/dev/null || echo 0)" ;;
+        esac
+        exec {sys.executable} "$@\"""",
+    )
+    program(tmp_path / "scripts" / "utils" / "show_asr_result.sh", 'echo "# RESULTS of $1"')
     return tmp_path
+
+
+def program(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+
+
+def scored(recipe):
+    """Options of the last call of stage 13's program; --sets is a list."""
+    words = shlex.split((recipe / "scored").read_text().splitlines()[-1])[2:]
+    options = {}
+    for word in words:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            options[name] = value
+        elif options.get(name):
+            options[name] += f" {word}"
+        else:
+            options[name] = word
+    return options
 
 
 def run(recipe, *options, code=0, **environment):
@@ -73,7 +106,7 @@ def ranges(found):
 
 def test_all_stages_in_order(recipe):
     found = run(recipe, "--adapter", "lora")
-    assert ranges(found) == [(1, 4), (5, 9), (10, 10), (11, 11), (12, 13)]
+    assert ranges(found) == [(1, 4), (5, 9), (10, 10), (11, 11), (12, 12)]
     assert {call["--asr_exp"] for call in found} == {"exp/asr_lora"}
     assert {call["--asr_stats_dir"] for call in found} == {"exp/asr_stats"}
     assert "pad_to: batch" in (recipe / found[0]["--asr_config"]).read_text()
@@ -96,13 +129,13 @@ def test_some_stages(recipe, spelling):
 def test_the_sets_of_both_roles_are_decoded_and_scored(recipe):
     found = run(recipe, "--stage", "12")
     assert found[-1]["--test_sets"] == "test_cs ret_en ret_zh"
-    assert found[-1]["--local_score_opts"].endswith("--sets test_cs,ret_en,ret_zh")
+    assert scored(recipe)["--sets"] == "test_cs ret_en ret_zh"
     own = "--stage 12 --train-set train --valid-set dev --test-sets".split()
     found = run(recipe, *own, "test  test2", "--retention-sets", "dev old")
     assert (found[-1]["--train_set"], found[-1]["--valid_set"]) == ("train", "dev")
     assert found[-1]["--test_sets"] == "test test2 dev old"
     # asr.sh decodes the validation set as it was before stage 4
-    assert found[-1]["--local_score_opts"].endswith("--sets test,test2,org/dev,old")
+    assert scored(recipe)["--sets"] == "test test2 org/dev old"
     found = run(recipe, "--stage", "12", "--retention_sets", "")
     assert found[-1]["--test_sets"] == "test_cs"
 
@@ -122,13 +155,49 @@ def test_ready_made_data_are_checked_before_anything_is_made_of_them(recipe):
     assert ranges(run(recipe, *own))[0] == (2, 4)
 
 
+def run_stage_13(recipe, *options, code=0):
+    (recipe / "calls").write_text("")
+    assert not run(recipe, "--stage", "13", *options, code=code) or code
+
+
+def test_stage_13_is_ours(recipe):
+    run_stage_13(recipe, "--adapter", "lora", "--adapter_scale", "0.5", "--nlsyms_txt", "symbols")
+    options = scored(recipe)
+    assert options["--asr_exp"] == "exp/asr_lora" and options["--dump"] == "dump/raw"
+    assert options["--inference_tag"] == "decode_scale0.5" and "--mode" not in options
+    assert options["--nlsyms_txt"] == "symbols"
+    assert (recipe / "exp/asr_lora/RESULTS.md").read_text() == "# RESULTS of exp/asr_lora\n"
+    run_stage_13(recipe, "--score_mode", "mandarin")
+    assert scored(recipe)["--mode"] == "mandarin"
+
+
+def test_stage_13_is_left_out_and_extended_as_asr_sh_does(recipe):
+    run_stage_13(recipe, "--eval_valid_set", "true")
+    assert scored(recipe)["--sets"] == "org/valid_cs test_cs ret_en ret_zh"
+    (recipe / "scored").unlink()
+    run_stage_13(recipe, "--skip_eval", "true")
+    run_stage_13(recipe, "--skip_stages", "12 13")
+    run(recipe, "--stage", "12", "--stop_stage", "12")
+    assert not (recipe / "scored").exists()
+    assert "--cleaner" in run(recipe, "--stage", "13", "--cleaner", "whisper_en", code=2)
+    assert ranges(run(recipe, "--stage", "13", "--stop_stage", "15"))[-1] == (14, 15)
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_mistake_in_scoring_stops_run_sh_after_the_results(recipe, status):
+    (recipe / "status").write_text(str(status))
+    run_stage_13(recipe, "--stop_stage", "14", code=status)
+    assert (recipe / "exp/asr_blora/RESULTS.md").is_file()
+    assert (recipe / "calls").read_text() == ""
+
+
 def test_sclite_splits_at_every_foreign_character_only_where_that_is_right(recipe):
     def options(language, *more):
-        (recipe / "calls").unlink(missing_ok=True)
         folder = recipe / "dump" / "raw" / "ret_en"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "utt2lang").write_text(f"a en\nb {language}\n")
-        return run(recipe, "--stage", "13", *more)[0]["--score_opts"]
+        run_stage_13(recipe, *more)
+        return scored(recipe)["--score_opts"]
 
     assert options("zh") == "-e utf-8 -c NOASCII"
     assert options("fr") == "-e utf-8"
@@ -149,9 +218,8 @@ def test_a_published_size_is_fetched_before_any_stage_needs_it(recipe):
     made.mkdir()
     shared = ROOT / "espnet_blora" / "recipes"
     stub = f'case "$*" in *bin.recipe*) echo {shared}/$3 ;; *) echo "$@" >>calls.python ;; esac'
-    stub = f"#!/bin/bash\n{stub}\n"
-    (made / "python3").write_text(stub)
-    (made / "python3").chmod(0o755)
+    program(made / "python3", stub)
+    (recipe / "theirs" / "python3").unlink()
     found = run(
         recipe, "--whisper", "large-v3-turbo", "--stage", "5", PATH=f"{made}:{os.environ['PATH']}"
     )
@@ -179,7 +247,7 @@ def test_the_scale_at_decoding_reaches_decoding_only_and_has_its_own_results(rec
     assert "--adapter-scale" not in found[0]["--python"]
     assert found[1]["--python"].endswith("--adapter-scale 0.7")
     assert found[1]["--inference_tag"] == "decode_scale0.7"
-    assert "--inference_tag decode_scale0.7" in found[1]["--local_score_opts"]
+    assert scored(recipe)["--inference_tag"] == "decode_scale0.7"
 
 
 def test_who_decodes_reaches_decoding_only(recipe):
@@ -206,7 +274,8 @@ def test_a_dry_run_shows_every_command_and_runs_none(recipe):
     asr = [dict(zip(w[1::2], w[2::2], strict=True)) for w in shown if w[0] == "./asr.sh"]
     assert ranges(asr)[:4] == [(1, 4), (5, 9), (10, 10), (11, 11)]
     assert asr[-1]["--test_sets"] == "test_cs ret_en ret_zh"
-    assert [w[2] for w in shown if w[0] == "python3"] == ["espnet_blora.bin.make_config"] * 2
+    programs = [w[2].rpartition(".")[2] for w in shown if w[0] == "python3"]
+    assert programs == ["make_config", "make_config", "score_experiment"]
 
 
 def test_where_the_audio_goes(recipe):
@@ -222,22 +291,12 @@ def test_where_the_audio_goes(recipe):
     assert place("--corpus-dir", "/from/option", MINI_CS="/from/environment") == "/from/option"
 
 
-def test_the_guard_stands_before_any_sclite_that_espnets_tools_bring(recipe):
-    (recipe / "theirs").mkdir()
-    (recipe / "theirs" / "sclite").write_text("#!/bin/bash\n")
-    (recipe / "theirs" / "sclite").chmod(0o755)
-    (recipe / "asr.sh").write_text(
-        "#!/bin/bash\n. ./path.sh\ncommand -v sclite >found; echo - >>calls\n"
-    )
-    run(recipe, "--stage", "13")
-    assert (recipe / "found").read_text().strip() == str(ROOT / "tools" / "bin" / "sclite")
-
-
 def test_without_the_package_it_says_how_to_install_it(recipe):
     bare = recipe / "bare"
     bare.mkdir()
     (bare / "python3").write_text("#!/bin/bash\nexit 1\n")
     (bare / "python3").chmod(0o755)
+    (recipe / "theirs" / "python3").unlink()
     said = run(recipe, code=2, PATH=f"{bare}:{os.environ['PATH']}")
     assert "pip install --no-deps -e" in said
     assert not (recipe / "calls").exists()

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from espnet_blora.report.experiments import Experiment, SweepRow, make_systems
-from espnet_blora.scoring import grouped as taken_apart
 from espnet_blora.scoring import score
-from espnet_blora.scoring.breakdown import as_json
+from espnet_blora.scoring.job import grouped as taken_apart
+from espnet_blora.scoring.job import groups_as_json
 
 SETS = {"test_cs": "mixed", "ret_en": "english", "ret_zh": "han"}
 HAN = "我你他们要去买东西看电影今天很好"
@@ -82,7 +82,7 @@ def save(scored, where):
     ids = [u.id for u in scored.utterances]
     by_speaker = taken_apart(scored, {k: f"spk{n % 3}" for n, k in enumerate(ids)})
     by_language = taken_apart(scored, {k: ("en", "zh")[n % 2] for n, k in enumerate(ids)})
-    groups = {"by_speaker": as_json(by_speaker), "by_language": as_json(by_language)}
+    groups = {"by_speaker": groups_as_json(by_speaker), "by_language": groups_as_json(by_language)}
     scored.save(where / "score_blora" / "score.json", **groups)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.scoring import Counts, SetScore, align, score
-from espnet_blora.scoring.errors import tokens_of
+from espnet_blora.scoring.modes import Tokens
 from espnet_blora.text import mixed_tokens
 from espnet_blora.utils.keyed import KeyedText
 
@@ -224,11 +224,11 @@ def test_no_text_stays_in_memory(tmp_path):
 
 
 def test_tokens_are_made_when_asked_for():
-    tokens = tokens_of({"a": "Hi 你好.", "b": ""}, "mer", "basic")
+    tokens = Tokens({"a": "Hi 你好.", "b": ""}, "mer", "basic")
     assert dict(tokens) == {"a": ["hi", "你", "好"], "b": []}
     assert "a" in tokens and "c" not in tokens and len(tokens) == 2
     with pytest.raises(ValueError, match="unit 'x' is unknown"):
-        tokens_of({}, "x", "basic")
+        Tokens({}, "x", "basic")
 
 
 def test_many_different_tokens_are_forgotten_in_time(monkeypatch):

@@ -1,18 +1,15 @@
 """Modes: each can be scored with; ESPnet's is what ESPnet's sclite counts."""
 
 import random
-from pathlib import Path
 
 import pytest
 
 from espnet_blora.scoring import UNITS, Counts, score
-from espnet_blora.scoring.modes import MODES, Mode, combinations
-from espnet_blora.scoring.sclite import find_sclite, run_sclite
-from espnet_blora.scoring.units import espnet_tokens
+from espnet_blora.scoring.modes import MODES, Mode, combinations, espnet_tokens
+from espnet_blora.scoring.sclite import parse_totals, run_sclite
 from espnet_blora.text.presets import get_normalisation
+from tests.scoring.real import SCLITE, real_sclite
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-SCLITE = find_sclite([TOOLS / "bin"], [TOOLS / "sctk" / "bin"])
 WORDS = [
     *"我 你 们 去 吃 3点 我iphone手 （ ， 한국 नमस्ते".split(),
     *"über Ü ñ mañana café cafe\u0301 ÉCOLE école".split(),
@@ -54,7 +51,7 @@ def test_espnets_tokens(text, tokens):
     assert espnet_tokens(text) == tokens.split()
 
 
-@pytest.mark.skipif(SCLITE is None, reason="no sclite here")
+@real_sclite
 @pytest.mark.parametrize("seed", range(4))
 def test_espnets_mode_counts_what_its_sclite_counts(tmp_path, seed):
     generator = random.Random(seed)
@@ -69,7 +66,7 @@ def test_espnets_mode_counts_what_its_sclite_counts(tmp_path, seed):
         lines = (f"{text}\t(s-{key})\n" for key, text in side.items())
         (tmp_path / name).write_text("".join(lines), encoding="utf-8")
     options = ("-e", "utf-8", "-c", "NOASCII")
-    theirs = run_sclite(SCLITE, tmp_path / "ref", tmp_path / "hyp", options)
+    theirs = parse_totals(run_sclite(SCLITE, tmp_path / "ref", tmp_path / "hyp", options))
     mode = MODES["espnet_compatible"]
     ours = score(ref, hyp, mode.unit, mode.normalisation)
     assert (theirs.utterances, theirs.wrong_utterances) == (60, ours.wrong_utterances)

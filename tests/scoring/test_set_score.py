@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_blora.scoring import Counts, Remark, SetScore, score
-from espnet_blora.scoring.breakdown import as_json, grouped
 from espnet_blora.scoring.counts import Utterance
+from espnet_blora.scoring.job import grouped, groups_as_json
 from espnet_blora.scoring.set_score import FORMAT
 
 NUMBERS = st.integers(0, 5)
@@ -41,7 +41,7 @@ def document(tmp_path):
     ref = {"a": "我要 big apple 吃", "b": "", "c": "one two three", "d": "四"}
     hyp = {"a": "我要 big apples 吃", "b": "uh", "c": "", "d": "四"}
     made = score(ref, hyp)
-    languages = as_json(grouped(made, {"a": "zh", "b": "en", "c": "en", "d": "zh"}))
+    languages = groups_as_json(grouped(made, {"a": "zh", "b": "en", "c": "en", "d": "zh"}))
     made.save(tmp_path / "score.json", by_language=languages, note="x")
     assert SetScore.load(tmp_path / "score.json") == made
     return tmp_path / "score.json"

@@ -50,12 +50,6 @@ def test_sclite_on_path_is_enough(checkout):
     assert checkout.made() == set()
 
 
-def test_our_own_wrapper_is_no_sclite(checkout):
-    wrapper = checkout.program("sclite", SCLITE, folder=checkout.tools / "bin")
-    done = checkout.run("setup_sclite.sh", PATH=f"{wrapper.parent}:{checkout.programs}")
-    assert "sclite is not here" in done.stderr
-
-
 @pytest.mark.parametrize("case", ["no apt", "apt fails", "does not run"])
 def test_without_sclite_setup_goes_on_and_says_how(checkout, case):
     if case != "no apt":

@@ -33,7 +33,7 @@ from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.alignment import align
 from espnet_blora.scoring.diagnostics import check_ids, place_of
-from espnet_blora.scoring.errors import unit_of
+from espnet_blora.scoring.modes import unit_of
 from espnet_blora.text.presets import get_normalisation
 
 UNCERTAINTIES = ("confidence", "total", "data", "model")

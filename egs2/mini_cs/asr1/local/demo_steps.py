@@ -87,7 +87,7 @@ def plan(scale: str) -> list[Step]:
             f"{adapter}: decode and score",
             run(adapter, 12, 13),
             {"full": seconds, "ci": 20},
-            ["run.sh", "local/score.sh", "conf/decode.yaml"],
+            ["run.sh", "conf/decode.yaml"],
             [after],
             scores,
         )

@@ -5,9 +5,10 @@ import csv
 import pytest
 
 from espnet_blora.scoring import score
-from espnet_blora.scoring.errors import tokens_of
-from espnet_blora.scoring.listing import (
+from espnet_blora.scoring.modes import Tokens
+from espnet_blora.scoring.output import (
     confusion_lines,
+    espnet_table,
     worst_first,
     write_alignments,
     write_utterances,
@@ -35,10 +36,10 @@ def test_the_table_of_utterances(tmp_path):
 
 def test_the_alignments(tmp_path):
     found = score(REF, HYP)
-    sides = [tokens_of(texts, "mer", "basic") for texts in (REF, HYP)]
+    sides = [Tokens(texts, "mer", "basic") for texts in (REF, HYP)]
     confused = write_alignments(tmp_path / "a.txt", found, *sides, REF)
     text = (tmp_path / "a.txt").read_text(encoding="utf-8")
-    assert text.startswith("# one optimal alignment an utterance, most errors first; unit mer, ")
+    assert text.startswith("# one optimal alignment per utterance, most errors first; unit mer, ")
     assert "\nd: 4 errors in 4 tokens (S 0, D 4, I 0)\nREF: x y z w\nHYP: * * * *\n" in text
     assert confused["sub"] == [(1, "买", "卖"), (1, "四", "是")]
     assert text.endswith("\n".join(confusion_lines(confused)) + "\n")
@@ -49,7 +50,18 @@ def test_the_alignments(tmp_path):
 
 
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path):
-    sides = [tokens_of(texts, "mer", "basic") for texts in (REF, {})]
+    sides = [Tokens(texts, "mer", "basic") for texts in (REF, {})]
     with pytest.raises(KeyError):
         write_alignments(tmp_path / "a.txt", score(REF, HYP), {"d": ["x"]}, sides[1], REF)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_table():
+    one = score({"a": "x y z w", "b": "v"}, {"a": "x q z", "b": "v u"})
+    nothing = score({"a": ""}, {"a": "y"})
+    assert espnet_table([("test", one), ("a|b", nothing)]).split("\n") == [
+        "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|",
+        "|---|---|---|---|---|---|---|---|---|",
+        "|test|2|5|60.0|20.0|20.0|20.0|60.0|100.0|",
+        "|a\\|b|1|0|–|–|–|–|–|100.0|",
+    ]

@@ -1,0 +1,234 @@
+"""Stage 13 of a recipe: every set of an experiment, scored by us, by sclite and by jiwer.
+
+ESPnet's stage 13 leaves, per set and token unit, `score_<unit>/{ref.trn,hyp.trn,result.txt}`: words
+at blanks (`wer`) and characters with `<space>` as one more (`cer`), as its tokenizers cut them.
+The same files are written here, with what sclite would misread spelled out (`scoring.trn`), and
+beside them `score_mer`: the tokens of our mixed error rate. A line is paired by its utterance id.
+sclite's totals must be those that its costs allow (`scoring.sclite`), jiwer's must be the least
+number of errors. Our own figures are in `score_blora/score.json`; they need no sclite.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_blora.scoring.job import Job, against_jiwer, open_job, run
+from espnet_blora.scoring.modes import Mode, Tokens
+from espnet_blora.scoring.output import lines_of, save
+from espnet_blora.scoring.sclite import (
+    AS_WRITTEN,
+    Expected,
+    NotScored,
+    Reading,
+    TrnFiles,
+    not_scored_table,
+    parse_totals,
+)
+from espnet_blora.scoring.set_score import SetScore
+from espnet_blora.scoring.trn import safe_ids
+from espnet_blora.utils import atomic
+
+_SHOWN = 5  # tokens that are written otherwise than they stand
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is scored, and how.
+
+    Attributes:
+        asr_exp: Folder of the experiment.
+        inference_tag: Name of the decoding.
+        dump: Folder of the sets' data directories.
+        modes: Unit and normalisation of our own figures; the first one's is that of `score_mer`.
+        reading: How sclite reads the words and characters of ESPnet's tables.
+        symbols: What is one character in `score_cer` (`--nlsyms_txt`).
+        sclite: The program, or None.
+        no_sclite: Why there is none.
+    """
+
+    asr_exp: Path
+    inference_tag: str
+    dump: Path
+    modes: Sequence[Mode]
+    reading: Reading
+    symbols: Sequence[str] = ()
+    sclite: Path | None = None
+    no_sclite: str = "not asked for"
+
+    def folder(self, name: str) -> Path:
+        """Return the folder in which a set was decoded."""
+        return self.asr_exp / self.inference_tag / name
+
+    def tables(self, job: Job) -> Iterator[Table]:
+        """Yield ESPnet's tables and that of mixed tokens."""
+        yield Table("wer", job, str.split, self.reading)
+        yield Table("cer", job, lambda text: espnet_characters(text, self.symbols), self.reading)
+        mixed = Tokens({}, "mer", self.modes[0].normalisation)
+        yield Table("mer", job, mixed.cut, AS_WRITTEN)
+
+
+@dataclass
+class Outcome:
+    """What became of one set.
+
+    Attributes:
+        scores: Name of the combination of unit and normalisation -> score.
+        lines: What is printed.
+        problems: Differences between scorers that nothing explains.
+        mistake: Why the set cannot be scored; empty if it was.
+    """
+
+    scores: dict[str, SetScore] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    mistake: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of sclite's tables of a set.
+
+    Attributes:
+        kind: `wer`, `cer` or `mer`.
+        job: The texts; every reference has a speaker and a hypothesis.
+        cut: Text -> tokens.
+        reading: How sclite is to read them.
+    """
+
+    kind: str
+    job: Job
+    cut: Callable[[str], list[str]]
+    reading: Reading
+
+    def pairs(self) -> Iterator[tuple[list[str], list[str]]]:
+        """Yield tokens of reference and hypothesis, in the order of the speakers' file."""
+        for key in self.keys():
+            yield self.cut(self.job.ref[key]), self.cut(self.job.hyp[key])
+
+    def keys(self) -> list[str]:
+        """Return the utterances' ids in the order of the speakers' file."""
+        return [key for key in self.job.speakers or () if key in self.job.ref]
+
+
+def espnet_characters(text: str, symbols: Sequence[str] = ()) -> list[str]:
+    """Split a text into characters as ESPnet's stage 13 does.
+
+    >>> espnet_characters("a  我 <v>", ["<v>"])
+    ['a', '<space>', '我', '<space>', '<v>']
+    """
+    longest_first = sorted(filter(None, symbols), key=len, reverse=True)
+    pattern = re.compile("|".join([*map(re.escape, longest_first), "."]), re.DOTALL)
+    return ["<space>" if c == " " else c for c in pattern.findall(" ".join(text.split()))]
+
+
+def read_symbols(path: str | Path | None) -> list[str]:
+    """Return the lines of a file of symbols; none for no file.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+    """
+    if path is None:
+        return []
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; symbols, one per line, are expected")
+    return [line.rstrip() for line in Path(path).read_text("utf-8").split("\n")]
+
+
+def score_set(stage: Stage, name: str) -> Outcome:
+    """Score one set, and write its files; what is wrong with it is said in the outcome."""
+    outcome = Outcome()
+    try:
+        job = _open(stage, name)
+        _score_own(stage, name, job, outcome)
+        for table in stage.tables(job):
+            _write_table(stage, name, table, outcome)
+    except (ValueError, OSError) as error:
+        outcome.mistake = f"{name}: {error}"
+        _forget(stage, name, str(error))
+    return outcome
+
+
+def _open(stage: Stage, name: str) -> Job:
+    data = stage.dump / name
+    return open_job(
+        data,
+        stage.folder(name) / "text",
+        utt2spk=data / "utt2spk",
+        sclite=(stage.sclite, stage.no_sclite),
+    )
+
+
+def _score_own(stage: Stage, name: str, job: Job, outcome: Outcome) -> None:
+    """Write `score_blora/score.json`, and one file more per further mode."""
+    folder = stage.folder(name)
+    for mode in stage.modes:
+        result = run(job, mode)
+        treated = f"{mode.unit}_{mode.normalisation}"
+        save(
+            job,
+            result,
+            folder / "score_blora",
+            f"_{treated}" if outcome.scores else "",
+            alignments=False,
+            reference=str(stage.dump / name / "text"),
+            hypothesis=str(folder / "text"),
+            baseline=None,
+        )
+        outcome.scores[f"{name}/{treated}"] = result.score
+        outcome.problems += [f"{name}, {treated}: {problem}" for problem in result.problems]
+        outcome.lines += [f"{name}: {line}" for line in lines_of(result)]
+
+
+def _write_table(stage: Stage, name: str, table: Table, outcome: Outcome) -> None:
+    """Write the `.trn` files and sclite's report on them, or a table that says "not scored"."""
+    files = TrnFiles(stage.folder(name) / f"score_{table.kind}", table.reading)
+    where = f"{name}, {table.kind}"
+
+    # the two sides, with ids as ESPnet writes them
+    keys = table.keys()
+    speakers = table.job.speakers or {}
+    ids = safe_ids([f"{speakers[key]}-{key}" for key in keys])
+    expected = Expected()
+    rows = zip(ids.values(), table.pairs(), strict=True)
+    files.write(((key, ref, hyp) for key, (ref, hyp) in rows), expected)
+    if files.spelled:
+        shown = ", ".join(token[:20] for token in sorted(files.spelled)[:_SHOWN])
+        log.info("%s: %d tokens spelled out for sclite: %s", where, len(files.spelled), shown)
+
+    # sclite
+    try:
+        if stage.sclite is None:
+            raise NotScored(stage.no_sclite)
+        expected.check_size()
+        report = files.score(stage.sclite, "all")
+        totals = parse_totals(report)
+        if table.reading.unknown:
+            options = ", ".join(table.reading.unknown)
+            log.info("%s: sclite is not compared with us, because of %s", where, options)
+        elif problems := expected.problems(totals):
+            outcome.problems += [f"{where}: {problem}" for problem in problems]
+            raise NotScored("; ".join(problems))
+    except NotScored as reason:
+        if stage.sclite is not None:
+            log.warning("%s: not scored by sclite: %s", where, reason)
+        report = not_scored_table(str(reason))
+    atomic.write(files.folder / "result.txt", report, sync=False)
+    shown_rows = [row.strip() for row in report.splitlines() if "Avg" in row or "SPKR" in row]
+    outcome.lines += [f"{where}: {row}" for row in shown_rows[:2]]
+
+    # jiwer, on the tokens that sclite gets
+    pairs = (tuple(map(table.reading.tokens, pair)) for pair in table.pairs())
+    jiwer = against_jiwer(pairs, expected.ref_tokens, expected.errors)
+    outcome.problems += [f"{where}: {problem}" for problem in jiwer["problems"]]
+
+
+def _forget(stage: Stage, name: str, reason: str) -> None:
+    """Let no table of an earlier run stand beside texts that cannot be scored."""
+    for result in sorted(stage.folder(name).glob("score_[wcm]er/result.txt")):
+        atomic.write(result, not_scored_table(reason), sync=False)
