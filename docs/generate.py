@@ -190,15 +190,14 @@ def decoding_page() -> str:
     from espnet_blora.decoding.options import GROUPS, describe_options
 
     parts = []
-    for group, title in GROUPS.items():
+    for group in GROUPS:
         rows = (
             [f"`{o.name}`", o.type, f"`{yaml_value(o.default)}`", o.allowed, o.help]
             for o in describe_options()
             if o.group == group
         )
-        heading = title[0].upper() + title[1:]
         parts += [
-            f"## {heading}\n",
+            f"## {group.capitalize()}\n",
             table(("option", "type", "default", "allowed", "meaning"), rows),
         ]
     return "\n".join(parts)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_blora.decoding.options import FIELDS, DecodingOptions, option_names
+from espnet_blora.decoding.options import FIELDS, SEARCH, DecodingOptions
 
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
@@ -76,7 +76,6 @@ def read_options(args: argparse.Namespace) -> DecodingOptions:
     if ignored:
         log.warning("%s: %s: this search has none; ignored", path, ", ".join(ignored))
     # the yaml's seed and batch size are stage 12's own
-    search = option_names("search", "filters")
-    values = {"beam_size": 1} | OURS | {n: v for n, v in config.items() if n in search}
+    values = {"beam_size": 1} | OURS | {n: v for n, v in config.items() if n in SEARCH}
     given = {n: v for n, v in vars(args).items() if n in FIELDS and v is not None}
     return DecodingOptions.from_mapping(values | given, str(path or "options"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_blora.bin._common import set_threads
-from espnet_blora.decoding.options import GROUPS, DecodingOptions, add_options, option_names
+from espnet_blora.decoding.options import GROUPS, DecodingOptions, add_options
 from espnet_blora.utils.mistakes import parse_scale
 from espnet_blora.utils.program import Parser, run_program
 
@@ -39,9 +39,8 @@ def get_parser() -> Parser:
     model("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     model("--threads", type=int, help="CPU threads (default: torch's choice)")
     model("--pad_to", choices=("30s", "batch"), help="of a model without experiment (default: 30s)")
-    for group, title in GROUPS.items():
-        names = [name for name in option_names(group) if name != "nbest"]
-        add_options(parser.add_argument_group(title), names)
+    for title, names in GROUPS.items():
+        add_options(parser.add_argument_group(title), [name for name in names if name != "nbest"])
     files = parser.add_argument_group("files").add_argument
     files("--output_dir", type=Path, default=Path(), help="folder of the results")
     files("--output_format", default="all", help="json,srt,vtt,tsv,txt or all")

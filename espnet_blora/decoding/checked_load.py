@@ -13,7 +13,7 @@ import torch
 from espnet_blora.adapters import get_adapter
 from espnet_blora.whisper.new_tokens import check_table
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MARKER = "espnet_blora.base"
 _TOLERANCE = 1e-5
@@ -45,12 +45,6 @@ def check_loads(model: torch.nn.Module) -> torch.nn.Module:
     model.register_load_state_dict_pre_hook(_before)
     model.register_load_state_dict_post_hook(_after)
     return model
-
-
-def _adapter(model: torch.nn.Module):
-    from espnet_blora.adapters import get_adapter
-
-    return get_adapter(model)
 
 
 def _before(module, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
@@ -104,14 +98,14 @@ def _after(module: torch.nn.Module, keys) -> None:
     if module.__dict__.pop("_espnet_blora_base", False):
         keys.missing_keys.clear()
         keys.unexpected_keys.clear()
-        logger.info("loaded the unadapted base model: its weights are those of the Whisper file")
+        log.info("loaded the unadapted base model: its weights are those of the Whisper file")
         return
     if get_adapter(module) is not None:
         return
     total = len(module.state_dict())
     missing, unexpected = list(keys.missing_keys), list(keys.unexpected_keys)
     matched = total - len(missing)
-    logger.info(
+    log.info(
         "checked load: %d keys matched, %d missing, %d unexpected",
         matched,
         len(missing),
@@ -129,7 +123,7 @@ def _after(module: torch.nn.Module, keys) -> None:
             "checkpoint; if the file was cut short, copy it again or use another epoch's."
         )
     if unexpected:
-        logger.warning("keys of the checkpoint not used%s", _some(unexpected))
+        log.warning("keys of the checkpoint not used%s", _some(unexpected))
 
 
 def _is_whisper(module: torch.nn.Module) -> bool:
@@ -156,4 +150,4 @@ def apply_scale(model: torch.nn.Module, scale: float | None) -> None:
             "leave the option out, or decode an experiment with adapter: lora or blora."
         )
     adapter.set_scale(scale)
-    logger.info("the adapter's update is multiplied by %s", scale)
+    log.info("the adapter's update is multiplied by %s", scale)

@@ -15,18 +15,21 @@ Sources: for the parts Depeweg et al. 2018 (arXiv 1710.07283) and Houlsby et al.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.options import WORD_CONFIDENCES
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.decoder import forward, logits_of, states
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
+
+COMBINE: dict[str, Callable] = {"product": np.sum, "min": np.min, "mean": np.mean}
+"""Of the log probabilities of a word's tokens: their joint probability, the smallest one, or their
+geometric mean."""
 
 CHUNK = 2**23
 """Logits computed at once, samples x positions x vocabulary."""
@@ -138,17 +141,14 @@ def word_confidences(
         layout: the vocabulary.
         scores: of a text.
         split: text to words, `espnet_blora.text.tokens.mixed_tokens` for example.
-        word_confidence: one of `WORD_CONFIDENCES`: the tokens' joint probability, the smallest,
-            or their geometric mean.
+        word_confidence: one of `COMBINE`.
 
     Raises:
         ValueError: an unknown name, or a split that changes the words.
     """
-    if word_confidence not in WORD_CONFIDENCES:
-        raise ValueError(
-            f"word_confidence is {word_confidence!r}; allowed: {', '.join(WORD_CONFIDENCES)}"
-        )
-    combine = {"product": np.sum, "min": np.min, "mean": np.mean}[word_confidence]
+    if word_confidence not in COMBINE:
+        raise ValueError(f"word_confidence is {word_confidence!r}; allowed: {', '.join(COMBINE)}")
+    combine = COMBINE[word_confidence]
     return [
         WordConfidence(word, math.exp(combine(scores.log_prob[first:last])))
         for word, first, last in word_spans(layout, scores.ids, split)

@@ -1,175 +1,112 @@
 """Decoding options: one record for every program, its checks, and its command line options.
 
-A new option touches two files: its field below, and the module where it acts. `transcribe` and
-stage 12 offer it, `sweep` and `confidence` take it from the decoding yaml, and the page of all
-decoding options lists it, by the field's name, type, default and help.
+A new option touches two files: this one (a field, its line under `Attributes:`, its group) and the
+module where it acts. Programs, stage 12, the decoding yaml and the page of all decoding options
+take it from here by its name.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from dataclasses import Field, dataclass, fields
+from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from espnet_blora.utils.mistakes import did_you_mean
-
-GROUPS = {
-    "text": "text",
-    "search": "search",
-    "filters": "what may not be said",
-    "words": "times and confidence",
-    "batches": "batches",
-}
-"""Groups of options with their titles."""
-
-RULES = ("whisper", "espnet")
-TASKS = ("transcribe", "translate")
-WORD_CONFIDENCES = ("product", "min", "mean")
-
-
-def _option(
-    group: str,
-    default: Any,
-    kind: type,
-    help: str,
-    choices: tuple[str, ...] = (),
-    allowed: str = "",
-    check: Callable[[Any], bool] | None = None,
-) -> Any:
-    """Return a dataclass field that also knows how it is read, checked and explained."""
-    if choices:
-        allowed, check = " or ".join(choices), choices.__contains__
-    about = {"group": group, "kind": kind, "help": help, "choices": choices}
-    return field(default=default, metadata=about | {"allowed": allowed, "check": check})
-
-
-_at_least_0 = {"allowed": "0 or more", "check": lambda value: value >= 0}
-_at_least_1 = {"allowed": "1 or more", "check": lambda value: value >= 1}
-_above_0 = {"allowed": "a finite number above 0", "check": lambda value: 0 < value < math.inf}
-_finite_at_least_0 = {"allowed": "a finite number, 0 or more", "check": lambda v: 0 <= v < math.inf}
-_finite = {"allowed": "a finite number", "check": math.isfinite}
 
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How to decode. None stands for what the help names, or for the rule's own default.
+    """How to decode. None stands for the default that the text names.
+
+    Attributes:
+        language: Code or name for all files (zh), a file of '<name without suffix> <code>' lines
+            (utt2lang), or auto: detected in the first 30 s of each file (default: the training's
+            language, else auto).
+        task: translate: into English.
+        initial_prompt: Text that stands before each piece: names, spelling, style.
+        rule: Search as openai-whisper does, or as ESPnet does.
+        beam_size: Hypotheses kept per utterance; 1 is greedy.
+        nbest: Hypotheses returned per utterance.
+        max_tokens: Tokens of a piece at most (default: half of the decoder's positions under rule
+            whisper, maxlenratio under rule espnet).
+        patience: Rule whisper: the search ends when beam_size * patience hypotheses have.
+        length_penalty: Rule whisper: alpha in ((5 + length) / 6)^alpha, which divides the score
+            (default: the length divides it).
+        maxlenratio: Rule espnet: tokens per memory position at most; 0: one each, with ESPnet's
+            end detection; below 0: that many tokens.
+        minlenratio: Rule espnet: tokens per memory position at least; below 0: that many tokens.
+        penalty: Rule espnet: added to the score for each token.
+        normalize_length: Rule espnet: rank by score per token.
+        suppress_tokens: Token ids with commas between them, -1 for symbols that are not spoken, ''
+            for none (default: -1 under rule whisper, none under rule espnet).
+        suppress_blank: Whether a text may neither begin with a blank nor be empty (default: under
+            rule whisper).
+        min_tokens: Tokens of a text at least.
+        no_repeat_ngram_size: N-grams of so many tokens never come twice; 0: they may.
+        word_timestamps: When each word is said; segments then follow pauses and sentences.
+        confidence: Probability of each word and piece, in the JSON.
+        word_confidence: A word's confidence from its tokens' probabilities; mean: the geometric
+            one.
+        temperature: Logits are divided by it for confidences.
+        samples: Draws from a Bayesian adapter's posterior that the search averages; 0: its mean.
+        spread: Factor on the posterior's scales.
+        seed: Seed of the draws, which all utterances share.
+        batch_size: Utterances decoded together, each with one row per draw.
+        chunk_length: Seconds of a piece at most; less for a model trained on short utterances.
 
     Raises:
-        ValueError: a value that is not allowed; names the option, its value and what is allowed.
+        ValueError: A value that is not allowed; names the option, its value and what is allowed.
     """
 
-    language: str | Mapping[str, str] | None = _option(
-        "text", None, str,
-        "code or name for all files (zh), a file of '<name without suffix> <code>' lines "
-        "(utt2lang), or auto: detected in the first 30 s of each file (default: the training's, "
-        "else auto)",
-    )  # fmt: skip
-    task: str = _option(
-        "text", "transcribe", str, "translate: into English", choices=TASKS
-    )  # fmt: skip
-    initial_prompt: str | None = _option(
-        "text", None, str, "text that stands before each piece: names, spelling, style"
-    )
+    language: str | Mapping[str, str] | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    initial_prompt: str | None = None
 
-    rule: str = _option(
-        "search", "whisper", str, "search as openai-whisper does, or as ESPnet does", choices=RULES
-    )
-    beam_size: int = _option(
-        "search", 5, int, "hypotheses kept per utterance; 1 is greedy", **_at_least_1
-    )
-    nbest: int = _option("search", 1, int, "hypotheses returned per utterance", **_at_least_1)
-    max_tokens: int | None = _option(
-        "search", None, int,
-        "tokens of a piece at most (default: half of the decoder's positions under rule whisper, "
-        "maxlenratio under rule espnet)",
-        **_at_least_1,
-    )  # fmt: skip
-    patience: float = _option(
-        "search", 1.0, float,
-        "rule whisper: the search ends when beam_size * patience hypotheses have",
-        allowed="1 / beam_size or more, finite", check=lambda value: 0 < value < math.inf,
-    )  # fmt: skip
-    length_penalty: float | None = _option(
-        "search", None, float,
-        "rule whisper: alpha in ((5 + length) / 6)^alpha, which divides the score (default: the "
-        "length divides it)",
-        allowed="0 to 1", check=lambda value: 0 <= value <= 1,
-    )  # fmt: skip
-    maxlenratio: float = _option(
-        "search", 0.0, float,
-        "rule espnet: tokens per memory position at most; 0: one each, with ESPnet's end "
-        "detection; below 0: that many tokens",
-        **_finite,
-    )  # fmt: skip
-    minlenratio: float = _option(
-        "search", 0.0, float,
-        "rule espnet: tokens per memory position at least; below 0: that many tokens",
-        **_finite,
-    )  # fmt: skip
-    penalty: float = _option(
-        "search", 0.0, float, "rule espnet: added to the score for each token", **_finite
-    )
-    normalize_length: bool = _option(
-        "search", False, bool, "rule espnet: rank by score per token"
-    )  # fmt: skip
+    rule: Literal["whisper", "espnet"] = "whisper"
+    beam_size: int = 5
+    nbest: int = 1
+    max_tokens: int | None = None
+    patience: float = 1.0
+    length_penalty: float | None = None
+    maxlenratio: float = 0.0
+    minlenratio: float = 0.0
+    penalty: float = 0.0
+    normalize_length: bool = False
 
-    suppress_tokens: str | None = _option(
-        "filters", None, str,
-        "token ids with commas between them, -1 for symbols that are not spoken, '' for none "
-        "(default: -1 under rule whisper, none under rule espnet)",
-    )  # fmt: skip
-    suppress_blank: bool | None = _option(
-        "filters", None, bool,
-        "whether a text may neither begin with a blank nor be empty (default: under rule whisper)",
-    )  # fmt: skip
-    min_tokens: int = _option("filters", 0, int, "tokens of a text at least", **_at_least_0)
-    no_repeat_ngram_size: int = _option(
-        "filters", 0, int, "n-grams of so many tokens never come twice; 0: they may", **_at_least_0
-    )
+    suppress_tokens: str | None = None
+    suppress_blank: bool | None = None
+    min_tokens: int = 0
+    no_repeat_ngram_size: int = 0
 
-    word_timestamps: bool = _option(
-        "words", False, bool, "when each word is said; segments then follow pauses and sentences"
-    )
-    confidence: bool = _option(
-        "words", False, bool, "probability of each word and piece, in the JSON"
-    )
-    word_confidence: str = _option(
-        "words", "product", str,
-        "a word's confidence from its tokens' probabilities; mean: the geometric one",
-        choices=WORD_CONFIDENCES,
-    )  # fmt: skip
-    temperature: float = _option(
-        "words", 1.0, float, "logits are divided by it for confidences", **_above_0
-    )
-    samples: int = _option(
-        "words", 0, int,
-        "draws from a Bayesian adapter's posterior that the search averages; 0: its mean",
-        **_at_least_0,
-    )  # fmt: skip
-    spread: float = _option(
-        "words", 1.0, float, "factor on the posterior's scales", **_finite_at_least_0
-    )
-    seed: int = _option("words", 0, int, "seed of the draws, which all utterances share")
+    word_timestamps: bool = False
+    confidence: bool = False
+    word_confidence: Literal["product", "min", "mean"] = "product"
+    temperature: float = 1.0
+    samples: int = 0
+    spread: float = 1.0
+    seed: int = 0
 
-    batch_size: int = _option(
-        "batches", 16, int, "utterances decoded together, each with one row per draw", **_at_least_1
-    )
-    chunk_length: float = _option(
-        "batches", 30.0, float,
-        "seconds of a piece at most; less for a model trained on short utterances",
-        allowed="1 to 30 seconds", check=lambda value: 1 <= value <= 30,
-    )  # fmt: skip
+    batch_size: int = 16
+    chunk_length: float = 30.0
 
     def __post_init__(self) -> None:
-        """Check each value by its field."""
-        for known in fields(self):
-            value, check = getattr(self, known.name), known.metadata["check"]
-            if check is not None and value is not None and not check(value):
-                raise ValueError(_refusal(known, value))
-        if round(self.beam_size * self.patience) < 1:
-            raise ValueError(_refusal(FIELDS["patience"], self.patience))
+        """Check each value."""
+        wrong = [
+            name
+            for _, names, check in _LIMITS
+            for name in names.split()
+            if getattr(self, name) is not None and not check(getattr(self, name))
+        ]
+        wrong += [
+            name for name in FIELDS if _choices(name) and getattr(self, name) not in _choices(name)
+        ]
+        wrong += ["patience"] if not wrong and round(self.beam_size * self.patience) < 1 else []
+        if wrong:
+            raise ValueError(_refusal(wrong[0], getattr(self, wrong[0])))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "decoding") -> Self:
@@ -192,9 +129,9 @@ class DecodingOptions:
                     f"{where}: {name!r} is not a decoding option{did_you_mean(name, FIELDS)}"
                 )
             try:
-                parsed[name] = _parsed(FIELDS[name], value)
+                parsed[name] = _parsed(name, value)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{where}: {_refusal(FIELDS[name], value)}") from error
+                raise ValueError(f"{where}: {_refusal(name, value)}") from error
         return cls(**parsed)
 
     @classmethod
@@ -204,8 +141,34 @@ class DecodingOptions:
         return cls.from_mapping({n: v for n, v in values if n in FIELDS and v is not None})
 
 
+GROUPS = {
+    "text": ("language", "task", "initial_prompt"),
+    "search": ("rule", "beam_size", "nbest", "max_tokens", "patience", "length_penalty",
+               "maxlenratio", "minlenratio", "penalty", "normalize_length"),
+    "filters": ("suppress_tokens", "suppress_blank", "min_tokens", "no_repeat_ngram_size"),
+    "times and confidence": ("word_timestamps", "confidence", "word_confidence", "temperature",
+                             "samples", "spread", "seed"),
+    "batches": ("batch_size", "chunk_length"),
+}  # fmt: skip
+"""The options by group, for help pages and for programs that offer a part of them."""
+
+SEARCH = GROUPS["search"] + GROUPS["filters"]
+"""What a decoding yaml may hold."""
+
 FIELDS: dict[str, Field] = {known.name: known for known in fields(DecodingOptions)}
-"""The fields of `DecodingOptions` by name."""
+_HINTS = get_type_hints(DecodingOptions)
+
+_LIMITS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("1 or more", "beam_size nbest max_tokens batch_size", lambda value: value >= 1),
+    ("0 or more", "min_tokens no_repeat_ngram_size samples", lambda value: value >= 0),
+    ("a finite number", "maxlenratio minlenratio penalty", math.isfinite),
+    ("a finite number, 0 or more", "spread", lambda value: 0 <= value < math.inf),
+    ("a finite number above 0", "temperature", lambda value: 0 < value < math.inf),
+    ("1 / beam_size or more, finite", "patience", lambda value: 0 < value < math.inf),
+    ("0 to 1", "length_penalty", lambda value: 0 <= value <= 1),
+    ("1 to 30", "chunk_length", lambda value: 1 <= value <= 30),
+)
+"""Allowed values in words, the options that they hold for, and their check."""
 
 
 class OptionHelp(NamedTuple):
@@ -221,17 +184,16 @@ class OptionHelp(NamedTuple):
 
 def describe_options() -> list[OptionHelp]:
     """Return every decoding option, in the order of the record."""
+    block = inspect.cleandoc(DecodingOptions.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*\n(?:     +.*\n)*)", block, re.MULTILINE)
+    helps = {name: " ".join(text.split()) for name, text in entries}
     return [
-        OptionHelp(name, about["group"], about["kind"].__name__, known.default, about["allowed"],
-                   about["help"])
-        for name, known in FIELDS.items()
-        for about in (known.metadata,)
-    ]  # fmt: skip
-
-
-def option_names(*groups: str) -> list[str]:
-    """Return the names of the options of some groups."""
-    return [name for name, known in FIELDS.items() if known.metadata["group"] in groups]
+        OptionHelp(
+            name, group, _kind(name).__name__, FIELDS[name].default, _allowed(name), helps[name]
+        )
+        for group, names in GROUPS.items()
+        for name in names
+    ]
 
 
 def add_options(
@@ -246,25 +208,27 @@ def add_options(
         names: The fields that it offers.
         defaults: Other defaults than the fields', by name.
     """
+    helps = {option.name: option.help for option in describe_options()}
     for name in names:
-        known, about = FIELDS[name], FIELDS[name].metadata
-        default = defaults.get(name, known.default)
-        how: dict[str, Any] = {"type": parser_of(name), "default": default}
-        if default is False:
+        how: dict[str, Any] = {"type": parser_of(name)}
+        how["default"] = defaults.get(name, FIELDS[name].default)
+        if how["default"] is False:
             how = {"action": "store_true"}
-        elif about["choices"]:
-            how["choices"] = about["choices"]
-        parser.add_argument(f"--{name}", help=about["help"], **how)
+        elif _choices(name):
+            how["choices"] = _choices(name)
+        parser.add_argument(f"--{name}", help=helps[name], **how)
 
 
 def parser_of(name: str) -> Callable[[str], Any]:
     """Return the function that reads an option's value from text."""
-    kind = FIELDS[name].metadata["kind"]
-    return flag if kind is bool else kind
+    return flag if _kind(name) is bool else _kind(name)
 
 
 def flag(text: str) -> bool:
     """Read a truth value.
+
+    >>> flag("yes"), flag("0")
+    (True, False)
 
     Raises:
         ValueError: The text is not one.
@@ -277,10 +241,21 @@ def flag(text: str) -> bool:
     raise ValueError(f"{text!r} is not a truth value")
 
 
-def _parsed(known: Field, value: Any) -> Any:
+def _choices(name: str) -> tuple[str, ...]:
+    """Return the values to choose from; none where it is no choice."""
+    hint = _HINTS[name]
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _kind(name: str) -> type:
+    """Return the type that a text of the option is read as."""
+    return str if _choices(name) else next(iter(get_args(_HINTS[name])), _HINTS[name])
+
+
+def _parsed(name: str, value: Any) -> Any:
     """Return a value as its field has it; ValueError or TypeError where that cannot be."""
-    kind = known.metadata["kind"]
-    if (value is None and known.default is None) or isinstance(value, Mapping):
+    kind = _kind(name)
+    if (value is None and FIELDS[name].default is None) or isinstance(value, Mapping):
         return value
     if kind is bool:
         return value if isinstance(value, bool) else flag(value)
@@ -289,7 +264,12 @@ def _parsed(known: Field, value: Any) -> Any:
     return kind(value)
 
 
-def _refusal(known: Field, value: Any) -> str:
+def _allowed(name: str) -> str:
+    """Return the words for an option's allowed values."""
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    allowed = known.metadata["allowed"] or kinds[known.metadata["kind"]]
-    return f"{known.name} is {value!r}; allowed: {allowed}"
+    limits = (words for words, names, _ in _LIMITS if name in names.split())
+    return next(limits, " or ".join(_choices(name)) or kinds[_kind(name)])
+
+
+def _refusal(name: str, value: Any) -> str:
+    return f"{name} is {value!r}; allowed: {_allowed(name)}"

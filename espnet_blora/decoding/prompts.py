@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.options import TASKS
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
 
+TASKS = ("transcribe", "translate")
 log = logging.getLogger(__name__)
 
 

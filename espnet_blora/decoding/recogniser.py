@@ -40,7 +40,7 @@ from espnet_blora.whisper.sizes import in_use, same_whisper, usable
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -312,7 +312,7 @@ def _ready(
             bake_layers(adapter.layers)
             adapter = None
         else:
-            logger.info("adapter '%s' cannot be merged: decoded factored", adapter.method)
+            log.info("adapter '%s' cannot be merged: decoded factored", adapter.method)
     for half in (base.encoder, base.decoder):
         _round(half, place[1])
     model.to(place[0])

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from espnet_blora.decoding.options import FIELDS, flag, option_names, parser_of
+from espnet_blora.decoding.options import FIELDS, SEARCH, flag, parser_of
 
 
 def _text(text: str) -> str | None:
@@ -95,7 +95,7 @@ OURS = {"rule": "espnet", "suppress_tokens": ""}
 
 EXTRA: dict[str, tuple[Any, Any]] = {
     name: (parser_of(name), OURS.get(name, FIELDS[name].default))
-    for name in option_names("search", "filters")
+    for name in SEARCH
     if name not in READ
 }
 """What ESPnet's program lacks: `DecodingOptions` says what they are."""

@@ -46,11 +46,6 @@ def _alphabet() -> dict[int, str]:
     return table
 
 
-@lru_cache(maxsize=1)
-def _bytes_of() -> dict[str, int]:
-    return {character: byte for byte, character in _alphabet().items()}
-
-
 @dataclass(frozen=True)
 class Vocabulary:
     """The token ids of one vocabulary; made by `Vocabulary.of`, equal ones share one object.
@@ -290,12 +285,6 @@ def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str,
 @lru_cache(maxsize=8)
 def _token_ids(n_vocab: int, new_languages: tuple[str, ...]) -> dict[str, int]:
     return {token: index for index, token in enumerate(_token_list(n_vocab, new_languages))}
-
-
-def text_tokens_to_bytes(tokens: Iterable[str]) -> bytes:
-    """The raw bytes behind text token strings (the inverse of the byte alphabet)."""
-    table = _bytes_of()
-    return bytes(table[character] for token in tokens for character in token)
 
 
 def read_token_list(path: str | Path) -> list[str]:
