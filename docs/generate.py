@@ -26,8 +26,6 @@ def documented(cls: type) -> dict[str, str]:
     text = inspect.cleandoc(cls.__doc__ or "")
     block = text.partition("\nAttributes:\n")[2]
     lines = itertools.takewhile(lambda line: not line or line.startswith(" "), block.splitlines())
-    if not block:
-        lines = text.partition("\n\n")[2].splitlines()
     texts: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent("\n".join(lines)).splitlines():
@@ -51,7 +49,7 @@ def text_of(cls: type, option: str) -> str:
         text = documented(candidate).get(option)
         if text:
             return text
-    return "see its class's docstring"
+    raise ValueError(f"{cls.__name__}: no docstring says what '{option}' is (block Attributes:)")
 
 
 def default_of(cls: type, option: str) -> Any:
@@ -109,9 +107,9 @@ def option_table(cls: type, options: Iterable[str]) -> str:
     )
 
 
-def summary(cls: type) -> str:
-    """Return the first sentence or paragraph of a docstring, without its blocks."""
-    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+def summary(thing: Any) -> str:
+    """Return the first paragraph of the docstring of a class or a module, as one line."""
+    return " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
 
 
 # ---- the adapters' page ----
@@ -123,29 +121,37 @@ def adapter_page() -> str:
     from espnet_blora.adapters.methods.blora import PRESETS
     from espnet_blora.adapters.registry import METHODS
 
-    home = {method.config: name for name, method in reversed(METHODS.items())}
+    # Where an option is explained: at the method that a class configures, else at the first that
+    # inherits it.
+    home = {
+        source: name
+        for name, method in reversed(METHODS.items())
+        for source in method.config.__mro__
+        if dataclasses.is_dataclass(source) and source is not AdapterConfig
+    }
+    home |= {method.config: name for name, method in reversed(METHODS.items())}
     parts = [
         table(
-            ("method", "what it trains"),
-            ((f"[`{n}`](#{n})", method_summary(m.config)) for n, m in METHODS.items()),
+            ("method", "what it is"),
+            ((f"[`{n}`](#{n})", method_summary(n, m)) for n, m in METHODS.items()),
         ),
         "## Options of every method\n",
         option_table(AdapterConfig, AdapterConfig.options()),
     ]
     for name, method in METHODS.items():
         config = method.config
-        parts += [f"## {name}\n", method_summary(config) + "\n", facts(name, method)]
+        parts += [f"## {name}\n", method_summary(name, method) + "\n", facts(name, method)]
         own, shared = [], {}
         for option in config.options():
             source = owner(config, option)
-            if source is config or source not in (AdapterConfig, *home):
+            if home.get(source) == name:
                 own.append(option)
             else:
-                shared.setdefault(source, []).append(option)
+                where = "every method" if source is AdapterConfig else f"`{home[source]}`"
+                shared.setdefault(where, []).append(option)
         if own:
             parts.append(option_table(config, own))
-        for source, options in shared.items():
-            where = "every method" if source is AdapterConfig else f"`{home[source]}`"
+        for where, options in shared.items():
             values = (f"`{o}` (`{yaml_value(default_of(config, o))}`)" for o in options)
             parts.append(f"Explained under {where}: {', '.join(values)}.\n")
         if name == "blora":
@@ -161,15 +167,24 @@ def adapter_page() -> str:
     return "\n".join(parts)
 
 
-def method_summary(config: type) -> str:
-    """Return what a configuration's docstring says of its method, without `Options of NAME:`."""
-    return re.sub(r"^Options of `\w+`[:;] ", "", summary(config))
+def method_summary(name: str, method: Any) -> str:
+    """Return one sentence on a method: the title of its file, or of its configuration."""
+    module = sys.modules[method.config.__module__]
+    if module.__name__.endswith(f".{name}"):
+        return summary(module)
+    text, source = summary(method.config), ""
+    opening = re.match(r"Options of `\w+`( \(arXiv [^)]*\))?[:;] ", text)
+    if opening:
+        text, source = text[opening.end() :], opening[1] or ""
+    return text.removesuffix(".") + source + "."
 
 
 def facts(name: str, method: Any) -> str:
     """Return one line of what the registry promises for a method."""
+    equation = (method.layer.__doc__ or "").splitlines()[0].partition("; ")[0].removesuffix(".")
     words = [
         f"`adapter: {name}`",
+        f"`{equation}`" if equation.startswith("y = ") else "",
         "has a posterior over its factors (a KL joins the loss)" if method.bayesian else "",
         "adds a term of its own to the loss" if method.loss_term and not method.logs_only else "",
         "can be merged into the base weight" if method.merges else "cannot be merged",

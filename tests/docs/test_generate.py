@@ -79,6 +79,17 @@ def test_attributes_are_read_from_a_docstring(generate):
     }
 
 
+def test_an_option_without_a_text_is_an_error(generate):
+    @dataclasses.dataclass
+    class Options:
+        """Nothing."""
+
+        beam: int = 1
+
+    with pytest.raises(ValueError, match="'beam'"):
+        generate.option_table(Options, ["beam"])
+
+
 def test_the_examples_of_the_docstrings_are_right(generate):
     assert doctest.testmod(generate).attempted >= 4
     assert doctest.testmod(generate).failed == 0

@@ -43,7 +43,9 @@ def test_programs_take_what_is_printed(page):
     for command in commands(page):
         if program := PROGRAM.match(command):
             parser = importlib.import_module(f"espnet_blora.bin.{program[1]}").get_parser()
-            parser.parse_intermixed_args(shlex.split(program[2]))  # SystemExit: it does not
+            words = shlex.split(program[2])
+            parser.parse_intermixed_args(words)  # SystemExit: it does not
+            assert not {word.partition("=")[0] for word in words} & set(parser._renamed)
         elif run := re.match(r"\s*\./run\.sh (.*)", command):
             recipe = page.parent if page.parent.name == "asr1" else CUSTOM
             help_ = help_of(recipe)
