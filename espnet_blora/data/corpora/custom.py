@@ -1,19 +1,18 @@
 """Your own speech: a Kaldi directory, a table of files and texts, or text files beside audio files.
 
-* A Kaldi directory: `wav.scp` and `text`; `segments`, `utt2spk`, `utt2lang` if there are.
-* A folder with such directories `train`, `valid` (or `dev`) and `test` (or `eval`): these
-  are the sets.
+* A Kaldi directory: `wav.scp` and `text`; optionally `segments`, `utt2spk`, `utt2lang`.
+* A folder with such directories `train`, `valid` (or `dev`) and `test` (or `eval`), which are the
+  sets.
 * A table `transcripts.tsv` or `.csv`: `file, text[, language[, speaker]]`, in that order or
   with a header, files relative to the table.
 * A folder of audio files, each with `<stem>.txt` beside it, folders in it included.
 
-What is not split yet is split into train, valid and test. Where the speaker of every utterance is
-known, no speaker occurs in two of them. The split depends on names and `seed` alone.
+Data without sets is split into train, valid and test. If the speaker of every utterance is known,
+no speaker occurs in two of them. The split depends on names and `seed` alone.
 """
 
 from __future__ import annotations
 
-import difflib
 import random
 import re
 import zlib
@@ -38,15 +37,16 @@ from espnet_blora.data.corpora.custom_forms import (
     split_folders,
 )
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
-from espnet_blora.data.kaldi import c_sorted
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
+from espnet_blora.utils.keyed import c_sorted
+from espnet_blora.utils.mistakes import near_misses
 
 UNKNOWN = "unknown"  # the speaker where none is named
 _PARTS = ("test", "valid")  # drawn in this order; the rest is train
 _DEFAULT = "10%"
 _NAMES = {"chinese": "zh", "mandarin": "zh", "spanish": "es", "german": "de", "deutsch": "de"}
-_MOST_HELD = 0.5  # of all utterances may be in a part before it is said aloud
+_MOST_HELD = 0.5  # a set with a larger share of all utterances gets a note
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class _Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> _Settings:
+        """Read the user's options; ValueError for a wrong one."""
         seed = options.get("seed", "0")
         if not (seed.isascii() and seed.isdecimal()):
             raise ValueError(f"seed={seed}: a whole number is expected")
@@ -71,16 +72,17 @@ class _Settings:
 
 
 def _code(tag: str, where: str) -> str:
+    """Return Whisper's code of a language tag; ValueError with near misses if there is none."""
     code = whisper_code(tag)
     if code is None:
         tag = tag.strip().lower()
-        likely = [_NAMES.get(tag, tag[:2]), *difflib.get_close_matches(tag, WHISPER_CODES, n=2)]
+        likely = [_NAMES.get(tag, tag[:2]), *near_misses(tag, WHISPER_CODES, 2)]
         near = dict.fromkeys(code for code in likely if code in WHISPER_CODES)
         meant = f"; did you mean {' or '.join(near)}?" if near else "."
         if " " in tag:
             meant = "; if it belongs to the text, put the text in double quotes."
         raise ValueError(
-            f"{where}: {tag!r} is no language code of Whisper's{meant} "
+            f"{where}: {tag!r} is not a language code of Whisper's{meant} "
             f"There are: {', '.join(WHISPER_CODES)}"
         )
     return code
@@ -108,7 +110,8 @@ def find(path: Path) -> Path:
 
 
 def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Utterance]:
-    """All utterances by id, sorted."""
+    """Return all utterances by id, in order of id."""
+    # Names in ASCII, for all at once, so that none collide.
     made: dict[str, Utterance] = {}
     renamed: list[str] = []
     raws = read_form(root, ledger)
@@ -116,6 +119,7 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
     names = _ascii(
         {raw.name for raw in raws}, lambda name: utterance_id("", name.replace("/", "_"))
     )
+    # Text, language and id of each.
     for raw in raws:
         text = unspaced(single_blanks(raw.text))
         if not text:
@@ -152,6 +156,7 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
             end=raw.end,
             where=raw.where,
         )
+    # Was anything usable?
     if renamed:
         ledger.note(str(root), "", "ids renamed to <speaker>-<name> in ASCII", renamed[0])
     if not made:
@@ -168,32 +173,28 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
 
 
 def _ascii(names: Iterable[str], plain: Callable[[str], str]) -> dict[str, str]:
-    """Name -> ASCII; names that would become the same, or lose all, get a check sum."""
-    made = {name: plain(name) for name in names}
-    often = Counter(made.values())
+    """Return name -> ASCII; names that would become the same, or empty, get a check sum."""
+    ascii_names = {name: plain(name) for name in names}
+    often = Counter(ascii_names.values())
     return {
         name: text
         if often[text] == 1 and re.search("[A-Za-z0-9]", text)
         else f"{text}_{zlib.crc32(name.encode('utf-8', 'surrogateescape')):08x}"
-        for name, text in made.items()
+        for name, text in ascii_names.items()
     }
 
 
 def _split(
     made: Mapping[str, Utterance], settings: _Settings, root: Path, ledger: Ledger
 ) -> dict[str, str]:
-    """Id -> set."""
-    sizes = {}
-    left = len(made)
-    for part in _PARTS:
-        wanted = getattr(settings, part)
-        sizes[part] = part_size(wanted, len(made), part)
-        left -= sizes[part]
-    if left <= 0:
+    """Return id -> set."""
+    sizes = {part: part_size(getattr(settings, part), len(made), part) for part in _PARTS}
+    if sum(sizes.values()) >= len(made):
         raise ValueError(
             f"valid={settings.valid} and test={settings.test} of {len(made)} utterances leave "
             "nothing to train on"
         )
+    # Draw whole speakers if all are known and there are enough, else utterances.
     parts = [part for part in _PARTS if sizes[part]]
     counts = Counter(u.speaker for u in made.values())
     known = UNKNOWN not in counts
@@ -211,21 +212,22 @@ def _split(
         if parts:
             why = f"{len(counts)} speakers for {len(parts) + 1} sets" if known else "not all named"
             ledger.note(str(root), "", "split by utterance: speakers may be in two sets", why)
-    found = Counter(owners.values())
+    # Say how far the sizes are from those asked for.
+    counts = Counter(owners.values())
     for part in parts:
-        if found[part] != sizes[part]:
-            told = f"{part}: {found[part]}, {sizes[part]} asked for"
-            ledger.note(str(root), "", "whole speakers give another size than asked for", told)
-        if found[part] > _MOST_HELD * len(made):
-            told = f"{part}: {found[part]} of {len(made)}; name speakers, or give {part}=<count>"
-            ledger.note(str(root), "", "a set holds more than half of all utterances", told)
+        if counts[part] != sizes[part]:
+            detail = f"{part}: {counts[part]}, {sizes[part]} asked for"
+            ledger.note(str(root), "", "whole speakers give another size than asked for", detail)
+        if counts[part] > _MOST_HELD * len(made):
+            detail = f"{part}: {counts[part]} of {len(made)}; name speakers, or give {part}=<count>"
+            ledger.note(str(root), "", "a set holds more than half of all utterances", detail)
     return owners
 
 
 def _by_speaker(
     counts: Mapping[str, int], sizes: Mapping[str, int], rng: random.Random
 ) -> dict[str, str]:
-    """Speaker -> part: speakers in random order as long as they fit, at least the smallest one."""
+    """Return speaker -> part: speakers in random order that fit, at least the smallest one."""
     order = c_sorted(counts)
     rng.shuffle(order)
     chosen: dict[str, str] = {}
@@ -246,12 +248,14 @@ def _by_speaker(
 def _divided(
     root: Path, settings: _Settings, ledger: Ledger
 ) -> tuple[dict[str, Utterance], dict[str, str]]:
-    """All utterances by id, and the set of each: the folder it is in, or drawn."""
+    """Return all utterances by id, and the set of each: its folder, or drawn."""
     folders = split_folders(root)
     if form_of(root) != "splits":
-        made = _utterances(root, settings, ledger)
-        return made, _split(made, settings, root, ledger)
-    made, owners = {}, {}
+        utterances = _utterances(root, settings, ledger)
+        return utterances, _split(utterances, settings, root, ledger)
+    # The folders are the sets: no utterance may be in two of them.
+    made: dict[str, Utterance] = {}
+    owners: dict[str, str] = {}
     for part, folder in folders.items():
         for id, utterance in _utterances(folder, settings, ledger).items():
             if id in made:
@@ -266,15 +270,15 @@ def _divided(
     for part in _PARTS:
         both = (speakers["train"] & speakers[part]) - {UNKNOWN}
         if both:
-            told = f"{part}: {len(both)}, {c_sorted(both)[0]} among them"
-            ledger.note(str(root), "", "speakers of train are in another set too", told)
+            detail = f"{part}: {len(both)}, {c_sorted(both)[0]} among them"
+            ledger.note(str(root), "", "speakers of train are in another set too", detail)
     return made, owners
 
 
 def read(
     root: Path, sets: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets asked for, each sorted by id.
+    """Read `sets`, each sorted by id.
 
     Raises:
         ValueError: The data or an option is wrong; names file and line, or the option.
@@ -290,7 +294,7 @@ def read(
 
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
-    """Name the form, and count utterances, speakers, languages, hours and what is left out."""
+    """Name the form, and count utterances, speakers, languages, hours and skips."""
     forms = {"kaldi": "Kaldi directory", "table": "table", "files": "text beside audio files"}
     forms["splits"] = "Kaldi directories train, valid, test"
     items = [Item("form", forms[form_of(root)], "", None)]
@@ -306,8 +310,8 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     speakers = {u.speaker for u in made.values()} - {UNKNOWN}
     items.append(Item("speakers", str(len(speakers)) if speakers else "not named", "", None))
     languages = Counter(u.language for u in made.values())
-    told = ", ".join(f"{code} {n:,}" for code, n in sorted(languages.items()))
-    items.append(Item("languages", told, "", None))
+    text = ", ".join(f"{code} {n:,}" for code, n in sorted(languages.items()))
+    items.append(Item("languages", text, "", None))
     items.append(_audio(made))
     for what, count in (ledger.counts() | ledger.note_counts()).items():
         items.append(Item(what, f"{count:,}", "", None))
@@ -315,7 +319,7 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
 
 
 def _audio(made: Mapping[str, Utterance]) -> Item:
-    """Hours from headers, and the first file that cannot be read."""
+    """Return the hours from headers, and the first file that cannot be read."""
     seconds, bad = 0.0, []
     lengths: dict[Path, float] = {}
     for u in made.values():
@@ -325,9 +329,12 @@ def _audio(made: Mapping[str, Utterance]) -> Item:
             except (FileNotFoundError, ValueError) as error:
                 bad.append(str(error))
                 lengths[u.audio] = 0.0
-        seconds += lengths[u.audio] if u.start is None else u.end - u.start
-    found = f"{seconds / 3600:.2f}" + (f"; {len(bad)} cannot be read: {bad[0]}" if bad else "")
-    return Item("hours", found, "", False if bad else None)
+        if u.start is None or u.end is None:
+            seconds += lengths[u.audio]
+        else:
+            seconds += u.end - u.start
+    text = f"{seconds / 3600:.2f}" + (f"; {len(bad)} cannot be read: {bad[0]}" if bad else "")
+    return Item("hours", text, "", False if bad else None)
 
 
 CORPUS = Corpus(

@@ -1,7 +1,7 @@
-"""The forms in which people have their own speech: a Kaldi directory, a table, files side by side.
+"""The forms of own speech data: a Kaldi directory, a table, audio and text files side by side.
 
-Each reader yields `Raw` utterances, in an order that may depend on the files' names but never on
-a directory's listing.
+Each reader yields `Raw` utterances, in an order that may depend on the files' names but not on the
+listing of a directory.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ _COLUMNS = {
     "language": "language lang locale".split(),
     "speaker": "speaker speaker_id spk client_id".split(),
 }
-
-
 _SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test", "eval")}
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One utterance as its owner names it; `speaker` and `language` are "" where not said."""
+    """One utterance as its owner names it; `speaker` and `language` are "" if not given."""
 
     name: str
     text: str
@@ -46,7 +44,7 @@ class Raw:
 
 
 def form_of(root: Path) -> str:
-    """Say which form a path has: `kaldi`, `splits`, `table`, `files` or "" for none."""
+    """Return the form of a path: `kaldi`, `splits`, `table`, `files` or "" for none."""
     if root.is_file():
         return "table" if root.suffix.lower() in _TABLE else ""
     if not root.is_dir():
@@ -62,20 +60,20 @@ def form_of(root: Path) -> str:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Set -> Kaldi directory, where a folder holds one each for train, valid (dev), test (eval)."""
-    found = {}
+    """Return set -> Kaldi directory, if a folder has all of train, valid (dev) and test (eval)."""
+    folders = {}
     for part, names in _SPLITS.items():
         there = [root / name for name in names if (root / name / "wav.scp").is_file()]
         if len(there) > 1:
             both = " and ".join(path.name for path in there)
             raise ValueError(f"{root}: holds {both}; which is the {part} set? rename the other")
         if there:
-            found[part] = there[0]
-    return found if len(found) == len(_SPLITS) else {}
+            folders[part] = there[0]
+    return folders if len(folders) == len(_SPLITS) else {}
 
 
 def other_tables(root: Path) -> list[str]:
-    """Names of tables in a folder that are not called as tables must be."""
+    """Return the names of tables in a folder whose names are not in `TABLES`."""
     if not root.is_dir():
         return []
     return sorted(
@@ -84,13 +82,13 @@ def other_tables(root: Path) -> list[str]:
 
 
 def table_in(root: Path) -> Path | None:
-    """The table of a folder; a path that is a file is the table."""
+    """Return the table of a folder; a path that is a file is the table."""
     if root.is_file():
         return root
-    found = [root / name for name in TABLES if (root / name).is_file()]
-    if len(found) > 1:
+    tables_there = [root / name for name in TABLES if (root / name).is_file()]
+    if len(tables_there) > 1:
         raise ValueError(f"{root}: holds {' and '.join(TABLES)}; give the one that counts")
-    return found[0] if found else None
+    return tables_there[0] if tables_there else None
 
 
 def read_form(root: Path, ledger: Ledger) -> list[Raw]:
@@ -113,7 +111,8 @@ def read_form(root: Path, ledger: Ledger) -> list[Raw]:
 
 
 def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """Audio files anywhere below a folder, each with `<stem>.txt` beside it."""
+    """Read audio files anywhere below a folder, each with `<stem>.txt` beside it."""
+    # All files, by their path without suffix.
     audio: dict[Path, Path] = {}
     texts: dict[Path, Path] = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name[0] != "."):
@@ -127,6 +126,7 @@ def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
                     f"{path.stem}.txt belongs to is not clear; keep one of them"
                 )
             audio[stem] = path
+    # Pairs of audio and text.
     for stem, path in audio.items():
         name = stem.relative_to(root).as_posix()
         if stem not in texts:
@@ -140,7 +140,7 @@ def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
 
 
 def _utf8(path: Path) -> Path:
-    """Raise ValueError for UTF-16, which some programs call "Unicode"."""
+    """Return the path, or raise ValueError for UTF-16, which some programs call "Unicode"."""
     with path.open("rb") as file:
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise ValueError(
@@ -151,7 +151,7 @@ def _utf8(path: Path) -> Path:
 
 
 def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
-    """Rows of a table with where they stand; TSV is never quoted, CSV as Excel writes it."""
+    """Yield rows of a table with their places; TSV is never quoted, CSV is as Excel writes it."""
     with _utf8(path).open("rb") as file:
         if file.read(3) == b"\xef\xbb\xbf":
             ledger.note(f"{path}:1", "", "byte order mark at the beginning passed over")
@@ -160,6 +160,7 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
             if line.strip():
                 yield f"{path}:{number}", line.split("\t")
         return
+    # CSV: a semicolon separates the fields if the first line has one and no comma.
     first = next((line for _, line in tables.lines(path)), "")
     delimiter = ";" if ";" in first and "," not in first else ","
     if delimiter == ";":
@@ -182,7 +183,7 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
 
 
 def _header(fields: Sequence[str]) -> dict[str, int] | None:
-    """Column -> place if a row is a header, else None."""
+    """Return column -> place if a row is a header, else None."""
     names = [field.strip().lower() for field in fields]
     places = {
         column: names.index(name)
@@ -194,7 +195,7 @@ def _header(fields: Sequence[str]) -> dict[str, int] | None:
 
 
 def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """Rows `file, text[, language[, speaker]]`, or columns that a header names."""
+    """Read rows `file, text[, language[, speaker]]`, or columns that a header names."""
     path = table_in(root)
     if path is None:
         raise FileNotFoundError(f"{root}: holds no {' or '.join(TABLES)}")
@@ -202,6 +203,7 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
     width = 0
     first: dict[str, str] = {}
     for where, fields in _rows(path, ledger):
+        # The first row tells the columns.
         if not places:
             header = _header(fields)
             width = len(fields)
@@ -212,6 +214,7 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
                 continue
         if len(fields) != width:
             raise ValueError(f"{where}: {_misfit(path, len(fields), width)}")
+        # Every file has one row.
         row = {column: fields[place].strip() for column, place in places.items()}
         place = Path(_posix(row["file"]))
         if not place.name:
@@ -219,7 +222,7 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
         name = place.with_suffix("").as_posix()
         if name in first:
             raise ValueError(
-                f"{where}: {row['file']!r} is there already, at {first[name]}; one row an audio "
+                f"{where}: {row['file']!r} is there already, at {first[name]}; one row per audio "
                 "file (for parts of recordings give a Kaldi directory with segments)"
             )
         first[name] = where
@@ -229,27 +232,31 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
         yield Raw(name, text, audio, where, row.get("speaker", ""), row.get("language", ""))
 
 
-def _misfit(path: Path, found: int, wanted: int | None = None) -> str:
+def _misfit(path: Path, count: int, expected: int | None = None) -> str:
+    """Return the error message for a row with a wrong number of fields."""
     columns = (
-        f"{wanted} as in the first row" if wanted else "2 to 4 (file, text[, language[, speaker]])"
+        f"{expected} as in the first row"
+        if expected
+        else "2 to 4 (file, text[, language[, speaker]])"
     )
     if path.suffix.lower() == ".csv":
         remedy = (
             "a text with a comma stands in double quotes"
-            if found > 1
+            if count > 1
             else "are they separated by commas?"
         )
     else:
         remedy = "they are separated by one TAB each, not by blanks"
-    return f"{found} fields, expected {columns}; {remedy}"
+    return f"{count} fields, expected {columns}; {remedy}"
 
 
 def _posix(text: str) -> str:
+    """Return a path with slashes."""
     return PureWindowsPath(text).as_posix() if "\\" in text else text
 
 
 def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
-    """Where an audio file lies, relative to `folder`; backslashes are tried as slashes.
+    """Return the place of an audio file relative to `folder`; backslashes are tried as slashes.
 
     Raises:
         ValueError: The path has a drive, so it can only be right on another machine.
@@ -269,13 +276,15 @@ def _locate(folder: Path, text: str, where: str, ledger: Ledger) -> Path:
 
 
 def _kaldi(root: Path, ledger: Ledger) -> Iterator[Raw]:
-    """`wav.scp` and `text`; `segments`, `utt2spk` and `utt2lang` where there are any."""
+    """Read `wav.scp` and `text`, and `segments`, `utt2spk` and `utt2lang` if they are there."""
+    # All files.
     if not (root / "text").is_file():
         raise FileNotFoundError(f"{root / 'text'}: no such file; wav.scp is there, its text is not")
     audio = {row.key: _place(root, row) for row in tables.keyed(root / "wav.scp")}
     speakers, languages = _optional(root / "utt2spk"), _optional(root / "utt2lang")
     cuts = dict(_segments(root / "segments", audio))
     texts = {row.key: row for row in tables.keyed(root / "text")}
+    # Texts with audio.
     for name, row in texts.items():
         recording, start, end = cuts.get(name, (name, None, None))
         if (cuts and name not in cuts) or recording not in audio:
@@ -294,11 +303,13 @@ def _kaldi(root: Path, ledger: Ledger) -> Iterator[Raw]:
             start,
             end,
         )
+    # Audio without text.
     for name in sorted((cuts or audio).keys() - texts.keys()):
         ledger.skip(str(root / ("segments" if cuts else "wav.scp")), name, "no transcript")
 
 
 def _place(root: Path, row: tables.Keyed) -> Path:
+    """Return the audio file of a line of `wav.scp`; ValueError for a command or an archive."""
     if row.value.endswith("|") or row.value.startswith("|"):
         raise ValueError(
             f"{row.where}: {row.key} is a command ({row.value!r}), and none is run here; write the "
@@ -318,12 +329,14 @@ def _place(root: Path, row: tables.Keyed) -> Path:
 
 
 def _optional(path: Path) -> dict[str, str]:
+    """Read a file of keys and values, if it is there."""
     return {row.key: row.value for row in tables.keyed(path)} if path.is_file() else {}
 
 
 def _segments(
     path: Path, audio: Mapping[str, Path]
 ) -> Iterator[tuple[str, tuple[str, float, float]]]:
+    """Yield the lines of `segments`, if it is there: utterance, (recording, start, end)."""
     if not path.is_file():
         return
     for row in tables.keyed(path):

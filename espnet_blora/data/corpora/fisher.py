@@ -5,15 +5,12 @@ Sets of the translations (`train`, `dev`, `dev2`, `test`) and of the code-switch
 lines of the same four mapping files. An utterance has the same id in all of them: speaker, part and
 line, as `...-fisher_train-utt000123` for line 123 of `fisher_train`.
 
-Which utterances switch is read from the tags as that work did it, and its random split is drawn
-again with its seed. With `fisher_mapping.csv` the file decides, and what it says is compared with
-what was computed. Utterances that cannot be used are left out after the split, so they change it
-for nobody.
+The tags tell which utterances switch, read as that work read them, and its random split is drawn
+again with its seed. With `fisher_mapping.csv` this file decides, and is compared with the computed
+split. Utterances that cannot be used are left out after the split, so they do not change it.
 
-Fisher Spanish on disk: calls, their transcripts and recordings, and who speaks on which side.
-
-Audio (LDC2010S01) and transcripts (LDC2010T04) are two packages side by side. Recipes want both
-discs of the audio merged into `data/speech`; here they may also lie apart.
+Audio (LDC2010S01) and transcripts (LDC2010T04) are two packages side by side. Other recipes need
+both discs of the audio merged into `data/speech`; here they may also lie apart.
 """
 
 from __future__ import annotations
@@ -36,6 +33,7 @@ _SIDES = "AB"
 
 
 def _folders(root: Path, package: str, inside: str) -> list[Path]:
+    """Return the folders `inside` a package, at any usual depth."""
     return [
         path
         for depth in _DEPTHS
@@ -45,7 +43,7 @@ def _folders(root: Path, package: str, inside: str) -> list[Path]:
 
 
 def find(root: Path) -> Path:
-    """The folder that holds LDC2010S01 and LDC2010T04: `root`, or its parent if it is one.
+    """Return the folder that holds LDC2010S01 and LDC2010T04: `root`, or its parent if it is one.
 
     Raises:
         FileNotFoundError: There is no copy; names the folders that were looked for.
@@ -63,8 +61,8 @@ def find(root: Path) -> Path:
 class Joined(NamedTuple):
     """An utterance of a mapping file: its segments as one.
 
-    The channel (from 0) is the first segment's, times run from the first one's start to the last
-    one's end, whatever lies between; `sides` is how many channels the segments are of.
+    The channel (from 0) is the first segment's; times run from the first start to the last end,
+    whatever lies between; `sides` is the number of the segments' channels.
     """
 
     channel: int
@@ -92,18 +90,18 @@ class Calls:
         self._read: tuple[Path, list[fisher_text.Segment | None]] | None = None
 
     def audio(self, call: str) -> Path:
-        """The recording of a call, or where it ought to be."""
+        """Return the recording of a call, or its usual place if there is none."""
         return self.speech.get(call) or self._folders[0] / f"{call}.sph"
 
     def speaker(self, call: str, channel: int) -> str:
-        """The PIN of who speaks on a side, where the call table has it; else call and side."""
+        """Return the PIN of the speaker on a side, or call and side if no call table has it."""
         number = _call_number(call)
         pin = self._pins.get((number, channel), "") if number is not None else ""
         side = _SIDES[channel] if channel < len(_SIDES) else str(channel)
         return speaker_name(pin) if pin else speaker_name(call, side)
 
     def join(self, line: Line) -> Joined | None:
-        """Join the segments of a mapping line; None where the call has no transcript here.
+        """Join the segments of a mapping line; None if the call has no transcript here.
 
         Raises:
             ValueError: The transcript does not have such a line; names file and line.
@@ -114,6 +112,7 @@ class Calls:
         if self._read is None or self._read[0] != path:  # lines of a call stand together
             self._read = (path, fisher_text.read_tdf(path))
         data = self._read[1]
+        # Find the segments by number.
         segments = []
         for number in line.numbers:
             segment = data[number - 1] if number <= len(data) else None
@@ -136,13 +135,13 @@ class Calls:
 
 
 def _call_number(call: str) -> int | None:
-    """999 of `20990101_000000_999_fsp`."""
+    """Return 999 of `20990101_000000_999_fsp`."""
     parts = call.split("_")
     return int(parts[2]) if len(parts) > 2 and re.fullmatch(r"[0-9]{1,9}", parts[2]) else None
 
 
 def _read_pins(tables: Iterable[Path], ledger: Ledger) -> dict[tuple[int, int], str]:
-    """(call number, channel) -> PIN, from comma-separated lines below a header."""
+    """Return (call number, channel) -> PIN, from comma-separated lines below a header."""
     pins: dict[tuple[int, int], str] = {}
     for path in tables:
         for number, line in lines(path):
@@ -178,7 +177,7 @@ _SHOWN = 5
 
 
 class _Read(NamedTuple):
-    """One line of a mapping file with what the transcript says; None without a transcript."""
+    """One line of a mapping file with its part of the transcript, if that is there."""
 
     line: Line
     joined: Joined | None
@@ -189,7 +188,7 @@ class _Place(NamedTuple):
     """A line of a part, from 0."""
 
     part: str
-    index: int
+    line: int
 
 
 def read(
@@ -211,15 +210,16 @@ def read(
         result[name] = []
         for place in places[name]:
             if place not in built:
-                built[place] = _utterance(place, parts[place.part][place.index], calls, ledger)
+                built[place] = _utterance(place, parts[place.part][place.line], calls, ledger)
             if (utterance := built[place]) is not None:
                 result[name].append(utterance)
     return result
 
 
 def _utterance(place: _Place, read: _Read, calls: Calls, ledger: Ledger) -> Utterance | None:
+    """Return the utterance of a line, or None after telling the ledger why there is none."""
     line, joined = read.line, read.joined
-    name = f"fisher_{place.part}-utt{place.index + 1:06d}"
+    name = f"fisher_{place.part}-utt{place.line + 1:06d}"
     if joined is None:
         ledger.skip(line.where, name, "no transcript", line.call)
         return None
@@ -231,6 +231,7 @@ def _utterance(place: _Place, read: _Read, calls: Calls, ledger: Ledger) -> Utte
     elif not text:
         ledger.skip(joined.where, name, "empty after cleaning", raw)
     else:
+        # It can be used; oddities are noted.
         speaker = calls.speaker(line.call, joined.channel)
         key = f"{speaker}-{name}"
         if joined.sides > 1:
@@ -259,17 +260,17 @@ def _select(
     options: Mapping[str, str],
 ) -> tuple[dict[str, list[_Read]], dict[str, list[_Place]]]:
     """Read the parts that `names` need, and find each set's lines in them."""
+    # The parts to read.
     drawn = any(name in _DRAWN for name in names)
-    wanted = set()
+    needed = set(PARTS) if drawn else set()  # a draw depends on all parts
     for name in names:
-        wanted |= {name} if name in PARTS else set(EVALUATION if "eval" in name else ("train",))
-    if drawn:  # what is drawn depends on all parts
-        wanted |= set(PARTS)
+        needed |= {name} if name in PARTS else set(EVALUATION if "eval" in name else ("train",))
     folder = fisher_split.find_mapping(root, options.get("mapping_dir"))
-    mapping = {p: fisher_split.read_mapping(folder, p) for p in PARTS if p in wanted}
+    mapping = {p: fisher_split.read_mapping(folder, p) for p in PARTS if p in needed}
     published = None
     if "cs_mapping" in options:
         published = fisher_split.read_published(Path(options["cs_mapping"]), mapping)
+    # Which lines switch?
     parts = {part: [_read_line(line, calls) for line in mapping[part]] for part in mapping}
     switched = {
         part: [
@@ -282,6 +283,7 @@ def _select(
     def lines_of(which: Sequence[str], kind: bool) -> list[_Place]:
         return [_Place(p, i) for p in which for i, cs in enumerate(switched[p]) if cs == kind]
 
+    # Sets that are settled by that.
     places: dict[str, list[_Place]] = {
         part: [_Place(part, i) for i in range(len(parts[part]))] for part in parts
     }
@@ -290,19 +292,20 @@ def _select(
         places["mono_eval"] = lines_of(EVALUATION, False)
     if "train" in parts:
         places["mono_train"] = lines_of(["train"], False)
+    # Sets that are drawn at random.
     if drawn:
         complete = _check_transcripts(parts, ledger, needed=published is None)
         draw = _draw(parts, published)
         train = lines_of(["train"], True)
         chosen = {train[i] for i in draw.validation if i < len(train)}
         if published:
-            theirs = {place for place in train if published["train"][place.index].validation}
+            validation = {place for place in train if published["train"][place.line].validation}
             _compare_kinds(parts, published, ledger)
-            if complete and theirs != chosen:
-                same = f"{len(theirs & chosen)} of {len(theirs)} lines are the same"
+            if complete and validation != chosen:
+                same = f"{len(validation & chosen)} of {len(validation)} lines are the same"
                 what = "published validation set, used here, is not the drawn one"
                 ledger.note(options["cs_mapping"], "cs_valid", what, same)
-            chosen = theirs
+            chosen = validation
         places["cs_valid"] = [place for place in train if place in chosen]
         places["cs_train"] = [place for place in train if place not in chosen]
         mono = places["mono_train"]
@@ -311,6 +314,7 @@ def _select(
 
 
 def _read_line(line: Line, calls: Calls) -> _Read:
+    """Look a line of a mapping file up in its transcript."""
     joined = calls.join(line)
     spans = fisher_text.foreign_spans(" ".join(joined.texts)) if joined else []
     return _Read(line, joined, spans)
@@ -319,7 +323,7 @@ def _read_line(line: Line, calls: Calls) -> _Read:
 def _check_transcripts(
     parts: Mapping[str, Sequence[_Read]], ledger: Ledger, *, needed: bool
 ) -> bool:
-    """Whether all calls have a transcript; without all of them the draw is another one."""
+    """Tell whether all calls have a transcript; without all of them the draw is another one."""
     missing = {read.line.call for reads in parts.values() for read in reads if read.joined is None}
     if not missing:
         return True
@@ -337,6 +341,8 @@ def _check_transcripts(
 def _draw(
     parts: Mapping[str, Sequence[_Read]], published: Mapping[str, Mapping[int, Entry]] | None
 ) -> Draw:
+    """Draw the random sets as the published split did, from the sizes of the parts."""
+
     def ties(which: Sequence[str]) -> int:
         return sum(
             fisher_text.half_foreign(read.joined.texts, read.spans)
@@ -358,7 +364,7 @@ def _compare_kinds(
     published: Mapping[str, Mapping[int, Entry]],
     ledger: Ledger,
 ) -> None:
-    """Note the lines whose tags say otherwise than the published split."""
+    """Note the lines whose tags differ from the published split."""
     for part, entries in published.items():
         for index, entry in sorted(entries.items()):
             read = parts[part][index]
@@ -369,7 +375,7 @@ def _compare_kinds(
 
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
-    """Calls, recordings, and the size of each set before anything is left out."""
+    """Count calls, recordings, and the lines of each set before anything is left out."""
     ledger = Ledger()
     calls = Calls(root, ledger)
     both = calls.transcripts.keys() & calls.speech.keys()
@@ -383,9 +389,9 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     except (FileNotFoundError, ValueError) as error:
         return [*items, Item("sets", f"cannot be made: {error}", "mapping files", False)]
     for name, size in SETS.items():
-        sure = name in PARTS  # the others depend on reading tags as somebody else's tools did
-        found = compare_counts(len(places[name]), size.utterances, sure=sure)
-        items.append(Item(f"{name} lines", *found))
+        sure = name in PARTS  # the others depend on tags as other people's tools read them
+        counts = compare_counts(len(places[name]), size.utterances, sure=sure)
+        items.append(Item(f"{name} lines", *counts))
     for what, count in ledger.note_counts().items():
         items.append(Item(what, f"{count:,}", "-", None))
     return items

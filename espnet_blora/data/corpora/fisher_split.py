@@ -1,9 +1,9 @@
 """Fisher Spanish's sets: the mapping files of the translations, and the code-switching split.
 
-A mapping file (Post et al. 2013) has a line `<call> <n>[_<n>...]` an utterance: data lines of
-that call's transcript, from 1, joined. The code-switching sets (Weller et al. 2022) are lines of
-those files, from 0: `eval` is dev, dev2 and test; of the code-switched lines of train a tenth is
-drawn for validation, and of the others as many as remain for a monolingual sample.
+A mapping file (Post et al. 2013) has one line `<call> <n>[_<n>...]` per utterance: data lines of
+that call's transcript, from 1, which are joined. The code-switching sets (Weller et al. 2022) are
+lines of those files, from 0: `eval` is dev, dev2 and test; a tenth of the code-switched lines of
+train is drawn for validation, and as many of the other lines as remain for a monolingual sample.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Draw(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What `fisher_mapping.csv` says of one line."""
+    """An entry of `fisher_mapping.csv` about one line."""
 
     switched: bool
     validation: bool
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
 
 def find_mapping(root: Path, given: str | None) -> Path:
-    """The folder with `fisher_train` etc.: in `given`, or in the usual clone below `root`.
+    """Return the folder with `fisher_train` etc.: in `given`, or in the usual clone below `root`.
 
     Raises:
         FileNotFoundError: There is none; names where it was looked for and how to get it.
@@ -66,7 +66,7 @@ def find_mapping(root: Path, given: str | None) -> Path:
 
 
 def read_mapping(folder: Path, part: str) -> list[Line]:
-    """Read `fisher_<part>`, one utterance a line.
+    """Read `fisher_<part>`, one utterance per line.
 
     Raises:
         FileNotFoundError: The file is not there.
@@ -87,10 +87,11 @@ def draw(switched: int, mono: int, evaluation_ties: int, train_ties: int) -> Dra
     """Draw as the published split did, from `random.seed(1)`.
 
     Args:
-        switched, mono: code-switched and other lines of train.
-        evaluation_ties, train_ties: code-switched lines of which exactly half is foreign, in the
-            evaluation sets and in train: a random number was drawn for each, the first ones before
-            the validation set, the others before the monolingual sample.
+        switched: Number of code-switched lines of train.
+        mono: Number of other lines of train.
+        evaluation_ties: Code-switched lines of the evaluation sets of which exactly half is
+            foreign: a random number was drawn for each before the validation set.
+        train_ties: The same of train: drawn before the monolingual sample.
     """
     generator = random.Random(_SEED)
     for _ in range(evaluation_ties):
@@ -105,7 +106,7 @@ def draw(switched: int, mono: int, evaluation_ties: int, train_ties: int) -> Dra
 def read_published(
     path: Path, mapping: Mapping[str, Sequence[Line]]
 ) -> dict[str, dict[int, Entry]]:
-    """Read `fisher_mapping.csv`: part -> index of the line (from 0) -> what it is.
+    """Read `fisher_mapping.csv`: part -> index of the line (from 0) -> entry.
 
     Raises:
         FileNotFoundError: The file is not there.
@@ -122,6 +123,7 @@ def read_published(
             )
         if part not in mapping:
             continue
+        # Is its kind one of those known?
         index = int(row["file_line_num"])
         split = "train dev" if part == "train" else "test"
         if row["cs_type"] not in ("cs", "mono") or row["split"] not in split.split():
@@ -129,6 +131,7 @@ def read_published(
                 f"{where}: split {row['split']!r}, cs_type {row['cs_type']!r}; expected split "
                 f"{split.replace(' ', ' or ')} for fisher_{part}, and cs_type cs or mono"
             )
+        # Is it the line of the mapping file?
         line = mapping[part][index] if index < len(mapping[part]) else None
         named = row["audio_file"], row["audio_file_line_num"]
         if line is None or named != (line.call, "_".join(map(str, line.numbers))):
@@ -140,6 +143,7 @@ def read_published(
         if index in result[part]:
             raise ValueError(f"{where}: line {index} of fisher_{part} is there already")
         result[part][index] = Entry(row["cs_type"] == "cs", row["split"] == "dev", where)
+    # Are all lines there?
     for part, entries in result.items():
         if len(entries) != len(mapping[part]):
             raise ValueError(

@@ -1,15 +1,13 @@
-"""Fisher Spanish transcripts: the words in them, and which utterances switch language.
+"""Fisher Spanish transcripts: their file format, their words, and switches of language.
 
-Two readings of the same marks are kept apart. `foreign_spans` reads them as the published
+LDC's TDF files hold one segment per line, fields with TABs between them. The first line declares
+the fields, lines with `;;MM` are comments. Other corpora point at *data* lines by number: from 1,
+without the declaration and the comments and with everything else. So no line is ever dropped or
+moved here, not even an empty one.
+
+Marks in the transcripts are read in two ways. `foreign_spans` reads them as the published
 code-switching split did (Weller et al. 2022: an HTML parser, after repairs of single tags), so that
-the same utterances are found; `clean` reads them as a person would, so that no tag becomes a
-word.
-
-LDC's TDF transcripts: one segment a line, fields with TABs between them.
-
-The first line declares the fields, lines that hold `;;MM` are comments. What other corpora point
-at is the number of a *data* line: from 1, when the declaration and every comment are taken out and
-nothing else is. So no line is ever dropped or moved here, not even an empty one.
+the same utterances switch; `clean` reads them as a person would, so that no tag becomes a word.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 import string
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +44,7 @@ class Segment(NamedTuple):
 
 
 def is_data(line: str) -> bool:
-    """Whether a line counts: it is no comment and not the declaration of the fields."""
+    """Tell whether a line counts: it is neither a comment nor the declaration of the fields."""
     return _COMMENT not in line and _DECLARES not in line
 
 
@@ -72,6 +71,7 @@ def parse_segment(line: str, where: str) -> Segment:
 
 
 def _seconds(field: str, where: str) -> float:
+    """Return a time, or raise ValueError."""
     try:
         value = float(field)
     except ValueError as error:
@@ -95,8 +95,8 @@ def read_tdf(path: Path) -> list[Segment | None]:
     ]
 
 
-# Signs that mark uncertain, mispronounced or invented words: the sign goes, the word stays. What
-# braces and square brackets hold is a remark.
+# Remarks stand in braces or square brackets. Signs mark uncertain, mispronounced or invented words:
+# the sign is removed, the word stays.
 _REMARKS = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
 _SIGNS = re.compile(r"[()+*/#{}\[\]]")
 _TAG = re.compile(r"<[^<>]*>")
@@ -125,7 +125,10 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def clean(transcript: str) -> str:
-    """Return the words of a transcript: tags out, words inside them kept.
+    """Return the words of a transcript: without tags, but with the words inside them.
+
+    >>> clean('vamos al <foreign lang="English"> mall </foreign> (( no sé )) <breath/>')
+    'vamos al mall no sé'
 
     `<foreign lang="English"> mall </foreign>` gives "mall", `(( no sé ))` "no sé", `<laugh>
     ajá </laugh>` "ajá", `<breath/>`, `{...}`, `[...]` and `()` nothing. Case, accents, ñ
@@ -147,6 +150,7 @@ class _Foreign(HTMLParser):
         self.spans: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open an element."""
         number = None
         if tag == "foreign":
             number = len(self.spans)
@@ -154,30 +158,32 @@ class _Foreign(HTMLParser):
         self.open.append((tag, number))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take an empty element."""
         if tag == "foreign":
             self.spans.append("")
 
     def handle_endtag(self, tag: str) -> None:
-        # an end closes the last element of that name and all opened since; else it is ignored
+        """Close the last element of that name and all that were opened since, if there is one."""
         names = [name for name, _ in self.open]
         if tag in names:
             del self.open[len(names) - 1 - names[::-1].index(tag) :]
 
     def handle_data(self, data: str) -> None:
+        """Add text to all open `foreign` elements."""
         for _, number in self.open:
             if number is not None:
                 self.spans[number] += data
 
 
 def foreign_spans(transcript: str) -> list[str]:
-    """The texts of `<foreign>` spans, in any language, that are not empty and not `(())`.
+    """Return the texts of `<foreign>` spans, in any language, that are not empty and not `(())`.
 
-    Any span makes an utterance code-switched. The reading is that of the published split: tags that
-    it could not read (`<foreing ...>`) are none; an unclosed span reaches to the end.
+    Any span makes an utterance code-switched. As in the published split, tags that its parser could
+    not read (`<foreing ...>`) do not count, and an unclosed span reaches to the end.
     """
     if "<foreign" not in transcript:
         return []
-    # declarations and instructions are none in speech, and the parser chokes on half of one
+    # "<!" and "<?" mean nothing in speech, but the parser fails on half a declaration
     text = transcript.strip().replace("<!", "< !").replace("<?", "< ?")
     for wrong, right in _REPAIRS:
         text = text.replace(wrong, right)
@@ -188,28 +194,29 @@ def foreign_spans(transcript: str) -> list[str]:
 
 
 def has_foreign_mark(transcript: str) -> bool:
-    """Whether there is any `foreign` tag, however it is spelt and whatever it holds."""
+    """Tell whether there is any `foreign` tag, of any spelling and content."""
     return _FOREIGN_MARK.search(transcript) is not None
 
 
-def half_foreign(segments: list[str], spans: list[str]) -> bool:
-    """Whether exactly half of an utterance's words are foreign, as the published split counted.
+def half_foreign(segments: Sequence[str], spans: Sequence[str]) -> bool:
+    """Tell whether exactly half of an utterance's words are foreign, as the published split counts.
 
-    That split drew a random number for each such utterance (to label its main language) between
-    its seed and its samples, so the number of them decides which utterances were sampled. Counted
-    are words between single blanks once ASCII punctuation is deleted, of the spans and of the
-    `segments` of the utterance without marks.
+    That split drew a random number for each such utterance (to label its main language) between its
+    seed and its samples, so the number of them decides which utterances were sampled. Words are
+    counted between single blanks, without ASCII punctuation, in the spans and in the `segments` of
+    the utterance without marks.
     """
     whole = " ".join(_published_text(segment) for segment in segments)
     return 2 * _count(" ".join(spans)) == _count(whole)
 
 
 def _published_text(transcript: str) -> str:
-    """A segment's text as the translations' authors wrote it: signs out first, then tags."""
+    """Return a segment's text as the translations have it: without signs, then without tags."""
     text = re.sub(r"[()+*/#]", "", transcript)
     text = re.sub(r"<[^>]*>|\{[^}]*\}|\[[^\]]*\]", "", text)
     return " ".join(text.split())
 
 
 def _count(text: str) -> int:
+    """Return the number of words between single blanks."""
     return len(text.strip().translate(_NO_PUNCTUATION).strip().split(" "))

@@ -1,4 +1,4 @@
-"""Bangor Miami: informal Spanish-English conversations, the published test sets of switching.
+"""Bangor Miami: informal Spanish-English conversations with published code-switching test sets.
 
 Layout: `beta/<conversation>.cha` of the public repository, `audio/<conversation>.mp3` (or wav)
 fetched beside it. The sets are those of Weller et al. 2022: an utterance counts if it has a
@@ -10,23 +10,21 @@ applied here, and monolingual utterances are divided by conversation: of the nam
 first, third, ... go to `mono_test`, the others to `mono_train` (theirs are divided at random
 by utterance, so speakers of one are in the other).
 
-No set of theirs is switched speech to train on. `train` and `valid` are `mono_train` divided
-by conversation: in the order of the SHA-256 of their names, `valid` takes whole conversations
-until it holds a tenth of the utterances.
+None of these sets is switched speech to train on. `train` and `valid` are `mono_train` divided by
+conversation: in the order of the SHA-256 of their names, `valid` takes whole conversations until it
+holds a tenth of the utterances.
 
-Whisper's prompt is the language of an utterance's unmarked words: `[- spa]` in it, else the
-first that the file names. So one set holds `en` and `es`.
+Whisper's prompt is the language of an utterance's unmarked words: `[- spa]` in it, else the first
+that the file names. So one set holds `en` and `es`.
 
-CHAT transcripts as the Bangor corpora write them: utterances, their times, and their words.
-
-A file has headers (`@...`), main lines (`*ABC:` TAB words), lines that belong to the main line
-before them (`%eng:`, a translation), and continuations, which begin with a TAB. The time of an
-utterance stands at its end between two bytes 0x15, in milliseconds.
+Transcripts are CHAT as the Bangor corpora write it. A file has headers (`@...`), main lines
+(`*ABC:` TAB words), lines that belong to the main line before them (`%eng:`, a translation), and
+continuations, which begin with a TAB. The time of an utterance stands at its end between two bytes
+0x15, in milliseconds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +37,7 @@ from espnet_blora.data.corpora.common import (
     check_sets,
     compare_counts,
     find_root,
+    hash_order,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -74,7 +73,11 @@ class Line:
 
     @property
     def times(self) -> tuple[int, int] | None:
-        """Start and end in milliseconds: of several marks the first start and the last end."""
+        """Return start and end in milliseconds: of several marks the first start and the last end.
+
+        >>> Line(0, "ABC", "hola \x151200_1950\x15", "a.cha:7").times
+        (1200, 1950)
+        """
         marks = _TIME.findall(self.raw)
         return (int(marks[0][0]), int(marks[-1][1])) if marks else None
 
@@ -95,6 +98,7 @@ def read_chat(path: Path) -> Chat:
         ValueError: A line is none of the four kinds, or it depends on or continues a line that is
             not there, or the file has no `@Languages`; names file and line.
     """
+    # Join continued lines.
     languages: list[str] = []
     result: list[Line] = []
     blocks: list[tuple[str, str]] = []  # where, text with its continuations
@@ -106,6 +110,7 @@ def read_chat(path: Path) -> Chat:
             blocks[-1] = (blocks[-1][0], f"{blocks[-1][1]} {line.strip()}")
         elif line.strip():
             blocks.append((where, line))
+    # Take the headers and lines that matter.
     for where, block in blocks:
         head = _HEAD.fullmatch(block)
         if head is None:
@@ -128,18 +133,22 @@ def read_chat(path: Path) -> Chat:
 
 
 def language_of(line: Line, chat: Chat) -> str:
-    """ISO 639-3 of the words without a mark: `[- spa]` in the line, else the file's first."""
+    """Return ISO 639-3 of the words without a mark: the line's `[- spa]`, else the file's first."""
     precode = _PRECODE.search(line.raw)
     return precode[1] if precode else chat.languages[0]
 
 
 def marked_words(raw: str) -> list[tuple[str, str]]:
-    """Words marked as of another language, with the mark: `que@s:spa` gives ("que", "spa")."""
+    """Return words marked as of another language, with the mark.
+
+    >>> marked_words("so que@s:spa tal@s:spa [*]")
+    [('que', 'spa'), ('tal', 'spa')]
+    """
     return [(word.lstrip('<"“['), mark) for word, mark in _MARKED.findall(_REMARK.sub(" ", raw))]
 
 
 def is_switched(raw: str) -> bool:
-    """Whether any word is marked as of another language, `eng&spa` (either of them) apart.
+    """Tell whether any word is marked as of another language, `eng&spa` (either of them) apart.
 
     A word made of both (`@s:spa+eng`) counts.
     """
@@ -155,10 +164,12 @@ def clean(raw: str) -> str:
     quotation marks, and the signs of broken-off utterances. `o_k` becomes "ok", any other `_` a
     blank.
     """
+    # Marks that hold blanks, or stand beside words.
     text = _TIME.sub(" ", raw).replace("\x15", " ")
     text = _PAUSE.sub(" ", _REMARK.sub(" ", text))
     text = _LINK.sub(lambda link: " ?" if "?" in link[0] else " ", text)
     text = _SUFFIX.sub("", text).translate(_QUOTES)
+    # Marks within words.
     words = []
     for word in text.split():
         filler = word.startswith("&-")
@@ -209,10 +220,12 @@ def find(path: Path) -> Path:
 
 
 def _transcripts(root: Path) -> dict[str, Path]:
+    """Return conversation -> transcript."""
     return by_stem([root / "beta", root], (".cha",))
 
 
 def _recordings(root: Path) -> dict[str, Path]:
+    """Return conversation -> recording."""
     folders = [root / "audio", root / "beta", root]
     if root.resolve().name == "beta":
         folders.append(root.resolve().parent / "audio")
@@ -236,22 +249,22 @@ def read(
     for place in places:
         name = place.conversation.name
         path = recordings.get(name, root / "audio" / f"{name}.mp3")
-        wanted = [one for one in _sets_of(place, held_out) if one in result]
-        if wanted and (utterance := _utterance(place, path, ledger)):
-            for one in wanted:
-                result[one].append(utterance)
+        sets = [set_ for set_ in _sets_of(place, held_out) if set_ in result]
+        if sets and (utterance := _utterance(place, path, ledger)):
+            for set_ in sets:
+                result[set_].append(utterance)
     return result
 
 
 def _sets_of(place: _Place, held_out: frozenset[str]) -> tuple[str, ...]:
-    """The sets a place belongs to: those of `mono_train` are in `train` or `valid` too."""
+    """Return the sets of a place: those of `mono_train` are in `train` or `valid` too."""
     if place.set != "mono_train":
         return (place.set,)
     return place.set, "valid" if place.conversation.name in held_out else "train"
 
 
 def _held_out(places: Iterable[_Place]) -> frozenset[str]:
-    """The conversations of `valid`.
+    """Return the conversations of `valid`.
 
     Raises:
         ValueError: `mono_train` lies in fewer than two conversations.
@@ -262,22 +275,22 @@ def _held_out(places: Iterable[_Place]) -> frozenset[str]:
             f"miami: mono_train lies in {len(sizes)} conversation ({', '.join(sizes) or 'none'}), "
             "and train and valid need two at least; is the copy whole? See check_corpus"
         )
-    order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())
     chosen: set[str] = set()
-    for name in order[:-1]:
-        if sum(sizes[one] for one in chosen) >= _VALID * sizes.total():
+    for name in sorted(sizes, key=hash_order)[:-1]:
+        if sum(sizes[other] for other in chosen) >= _VALID * sizes.total():
             break
         chosen.add(name)
     return frozenset(chosen)
 
 
 def _id(conversation: str, line: Line) -> tuple[str, str]:
-    """Speaker and id: `herring1_ABC` and `herring1_ABC-p00012`, line 12 from 0."""
+    """Return speaker and id: `herring1_ABC` and `herring1_ABC-p00012`, line 12 from 0."""
     speaker = speaker_name(conversation, line.speaker)
     return speaker, utterance_id(speaker, f"p{line.number:05d}")
 
 
 def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
+    """Return the utterance of a place, or None after telling the ledger why there is none."""
     line, (name, chat) = place.line, place.conversation
     speaker, key = _id(name, line)
     text = clean(line.raw)
@@ -301,6 +314,7 @@ def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
 
 
 def _places(root: Path, ledger: Ledger, options: Mapping[str, str]) -> list[_Place]:
+    """Return all lines that are in a set, by the published table or by its rule."""
     conversations = {
         name: _Conversation(name, read_chat(path))
         for name, path in sorted(_transcripts(root).items())
@@ -320,7 +334,7 @@ def _places(root: Path, ledger: Ledger, options: Mapping[str, str]) -> list[_Pla
 
 
 def _unfit(line: Line) -> str:
-    """Why an utterance is in no set, or ""."""
+    """Return why an utterance is in no set, or ""."""
     if UNTRANSCRIBED.search(line.raw):
         return "untranscribed (www)"
     text = clean(line.raw)
@@ -341,7 +355,7 @@ def _unfit(line: Line) -> str:
 def _published(
     path: Path, conversations: Mapping[str, _Conversation], ledger: Ledger
 ) -> list[_Place]:
-    """The places of `miami_mapping.csv`, sorted by conversation and line."""
+    """Return the places of `miami_mapping.csv`, sorted by conversation and line."""
     places = []
     for where, row in csv_rows(path, _COLUMNS):
         name = _set_of(row, where)
@@ -362,7 +376,7 @@ def _published(
 
 
 def _set_of(row: Mapping[str, str], where: str) -> str | None:
-    """The set of a row; None for utterances that the published sets leave out."""
+    """Return the set of a row; None for utterances that the published sets leave out."""
     kinds = {
         ("test", "cs"): "cs_test",
         ("test", "mono"): "mono_test",
@@ -379,6 +393,7 @@ def _set_of(row: Mapping[str, str], where: str) -> str | None:
 
 
 def _milliseconds(row: Mapping[str, str], where: str) -> tuple[int, int]:
+    """Return start and end of a row in milliseconds."""
     number = re.compile(r"[0-9]{1,7}(\.[0-9]*)?(e-[0-9]+)?")
     if not (
         re.fullmatch("[0-9]{1,7}", row["file_line_num"])
@@ -394,7 +409,7 @@ def _milliseconds(row: Mapping[str, str], where: str) -> tuple[int, int]:
 
 
 def _line_at(chat: Sequence[Line], number: int, start: int, end: int) -> Line | None:
-    """The line of that number and those times, or the only one of those times."""
+    """Return the line of that number and those times, or the only one of those times."""
 
     def agrees(line: Line) -> bool:
         times = line.times
@@ -407,7 +422,7 @@ def _line_at(chat: Sequence[Line], number: int, start: int, end: int) -> Line | 
 
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
-    """Conversations, recordings, and the size of each set."""
+    """Count conversations, recordings, and the utterances of each set."""
     transcripts, recordings = _transcripts(root), _recordings(root)
     both = len(transcripts.keys() & recordings.keys())
     items = [

@@ -1,16 +1,17 @@
 """SEAME (LDC2015S04): Mandarin-English conversations and interviews.
 
-Read as ESPnet's recipe does: transcripts of phase II, the official split (`.seame_split`),
-text cleaned of marks (`.seame_text`). The official list names every training recording; what
-is in neither list is left out, and so are lines that are empty without their tags (also with
-`noise=keep`) or at most 1 cs long, in all sets.
+Read as ESPnet's recipe does: transcripts of phase II, the official split (`.seame_split`), text
+cleaned of marks (`.seame_text`). The official split lists every training recording and every test
+utterance; recordings in neither list are left out, and so are lines that are empty without their
+tags (also with `noise=keep`) or at most 1 cs long, in all sets.
 
 Differences from ESPnet's recipe: the validation draw does not depend on directory listings; a test
 line is the nearest one within 3 cs at both ends, not the first one nearer than 3; the recording
 whose letters LDC wrote in another order is kept; times are LDC's milliseconds, not rounded; more
 marks are removed (`=`, `!`, `…`).
 
-SEAME on disk: where audio and transcripts lie in the copies that are about, and their lines."""
+Copies differ in their folders: LDC's root, its `data`, or the two discs side by side.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +49,14 @@ class Line(NamedTuple):
     where: str
 
 
-def style_folder(root: Path, style: str) -> Path | None:
-    """Return where a style's `audio` and `transcript` lie, or None."""
-    for place in _PLACES:
-        if (root / place / style / "audio").is_dir():
-            return root / place / style
-    return None
+def style_folders(root: Path) -> dict[str, Path]:
+    """Return style -> the folder of its `audio` and `transcript`, for those that are there."""
+    folders: dict[str, Path] = {}
+    for style in STYLES:
+        for place in _PLACES:
+            if (root / place / style / "audio").is_dir():
+                folders.setdefault(style, root / place / style)
+    return folders
 
 
 def find(root: Path) -> Path:
@@ -63,28 +66,26 @@ def find(root: Path) -> Path:
         FileNotFoundError: There is no copy; lists what was looked for.
     """
     root = Path(root)
-    folders = {style: style_folder(root, style) for style in STYLES}
-    if all(folders.values()):
+    folders = style_folders(root)
+    if len(folders) == len(STYLES):
         parents = {folder.parent for folder in folders.values()}
         return parents.pop() if len(parents) == 1 else root
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; SEAME's root (LDC2015S04) is expected")
-    got = [f"{style} is in {folder}" for style, folder in folders.items() if folder]
-    above = next((up for up in (*root.absolute().parents,)[:3] if _all_styles(up)), None)
+    # Perhaps the user gave half of a copy, or a folder within a copy.
+    half = [f"{style} is in {folder}" for style, folder in folders.items()]
+    parents_above = (*root.absolute().parents,)[:3]
+    above = next((up for up in parents_above if len(style_folders(up)) == len(STYLES)), None)
     raise FileNotFoundError(
         f"{root}: no copy of SEAME; looked for conversation/audio and interview/audio in "
         f"{', '.join(_PLACES)} below it"
-        + (f"; only {got[0]}" if got else "")
+        + (f"; only {half[0]}" if half else "")
         + (f"; give {above} instead" if above else "; give the folder that holds both")
     )
 
 
-def _all_styles(root: Path) -> bool:
-    return all(style_folder(root, style) for style in STYLES)
-
-
 def _by_recording(files: Sequence[Path], what: str, ledger: Ledger) -> dict[str, Path]:
-    """Canonical name -> file; of two files of one recording the first by bytes is taken."""
+    """Return canonical name -> file; of two files of one recording the first by bytes is taken."""
     result: dict[str, Path] = {}
     for path in sorted(files, key=lambda p: str(p).encode()):
         name = official.canonical(path.stem)
@@ -98,11 +99,10 @@ def _by_recording(files: Sequence[Path], what: str, ledger: Ledger) -> dict[str,
 
 
 def recordings(root: Path, ledger: Ledger) -> dict[str, Path]:
-    """Canonical name -> audio file, of both styles."""
+    """Return canonical name -> audio file, of both styles."""
     files = [
         path
-        for style in STYLES
-        if (folder := style_folder(root, style))
+        for folder in style_folders(root).values()
         for path in (folder / "audio").iterdir()
         if path.suffix.lower() in _AUDIO and path.name[0] != "."
     ]
@@ -110,7 +110,7 @@ def recordings(root: Path, ledger: Ledger) -> dict[str, Path]:
 
 
 def text_files(folder: Path, phase: str) -> list[Path]:
-    """Transcripts of one style; some copies have no level for the phase."""
+    """Return the transcripts of one style; some copies have no folders for the phases."""
     top = folder / "transcript"
     if not top.is_dir():
         raise FileNotFoundError(f"{top}: no such folder; SEAME's transcripts are expected there")
@@ -134,9 +134,9 @@ def text_files(folder: Path, phase: str) -> list[Path]:
 def _parse(where: str, raw: str, phase: str, ledger: Ledger) -> tuple[str, Line] | None:
     """Return (recording as the line names it, line), or None for a line without a transcript."""
     fields = raw.split("\t")
-    name, wanted = fields[0].strip(), _FIELDS[phase]
-    if len(fields) < wanted:
-        ledger.skip(where, name, "missing field", f"{len(fields)} fields, {wanted} expected")
+    name, expected = fields[0].strip(), _FIELDS[phase]
+    if len(fields) < expected:
+        ledger.skip(where, name, "missing field", f"{len(fields)} fields, {expected} expected")
         return None
     try:
         start, end = int(fields[1]), int(fields[2])
@@ -150,11 +150,11 @@ def _parse(where: str, raw: str, phase: str, ledger: Ledger) -> tuple[str, Line]
         if language not in LANGUAGES:
             ledger.skip(where, name, "missing field", f"{fields[3]!r} is not EN, ZH or CS")
             return None
-    elif fields[3].strip() in LANGUAGES and len(fields) > wanted:
+    elif fields[3].strip() in LANGUAGES and len(fields) > expected:
         raise ValueError(f"{where}: a line of phase II (5 fields, with a language); use phase=II")
-    if len(fields) > wanted:
+    if len(fields) > expected:
         ledger.note(where, name, "TAB inside the text")
-    return name, Line(start, end, language, " ".join(fields[wanted - 1 :]), where)
+    return name, Line(start, end, language, " ".join(fields[expected - 1 :]), where)
 
 
 def read_lines(
@@ -162,17 +162,19 @@ def read_lines(
 ) -> dict[str, list[Line]]:
     """Read all transcripts: recording -> its lines in the order of the file.
 
-    A recording without audio or without transcript, and a line without a text, is skipped and
+    Recordings without audio or without transcript, and lines without a text, are skipped and
     listed.
 
     Raises:
         FileNotFoundError: A folder or a transcript is not there.
         ValueError: A line is malformed; names file and line.
     """
-    files = [path for s in STYLES for path in text_files(style_folder(root, s), phase)]
+    folders = style_folders(root).values()
+    files = [path for folder in folders for path in text_files(folder, phase)]
     lines: dict[str, list[Line]] = {}
-    missing: Counter[str] = Counter()
+    missing: Counter[tuple[Path, str]] = Counter()
     short = 0
+    # A transcript may hold lines of another recording.
     for stem, path in _by_recording(files, "transcript", ledger).items():
         for number, raw in tables.lines(path):
             if not raw.strip():
@@ -189,16 +191,17 @@ def read_lines(
             if name in audio_files:
                 lines.setdefault(name, []).append(parsed[1])
             else:
-                missing[f"{path}\t{name}"] += 1
+                missing[path, name] += 1
+    # Too many short lines mean the other phase.
     good = sum(map(len, lines.values())) + sum(missing.values())
     if short > good:
         raise ValueError(
             f"{root}: {short} of {short + good} transcript lines have fewer than {_FIELDS[phase]} "
             f"fields; is this phase {'I' if phase == 'II' else 'II'}? Choose with phase=I or II"
         )
-    for place, count in missing.items():
-        path, _, name = place.partition("\t")
-        ledger.skip(path, name, "no audio", f"{count} lines")
+    # What has no counterpart is listed once per recording.
+    for (path, name), count in missing.items():
+        ledger.skip(str(path), name, "no audio", f"{count} lines")
     for name in sorted(audio_files.keys() - lines.keys()):
         ledger.skip(str(audio_files[name]), name, "no transcript")
     return lines
@@ -226,6 +229,7 @@ class _Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> _Settings:
+        """Read the user's options; ValueError for a wrong one."""
         phase = choice(options, "phase", PHASES)
         language = choice(options, "language", ("zh", "by_line"))
         if phase == "I" and language == "by_line":
@@ -241,7 +245,7 @@ class _Settings:
 
 
 def _spans(lines: Mapping[str, Sequence[Line]]) -> dict[str, list[tuple[int, int]]]:
-    """Start and end of every line in centiseconds, for `match`."""
+    """Return start and end of every line in centiseconds, for `match`."""
     return {
         name: [(official.centiseconds(x.start), official.centiseconds(x.end)) for x in some]
         for name, some in lines.items()
@@ -256,17 +260,26 @@ class _Maker:
         self.seen: dict[str, str] = {}
 
     def make(self, recording: str, line: Line, listed: str | None) -> Utterance | None:
+        """Return the utterance of a line, or None after telling the ledger why there is none.
+
+        Args:
+            recording: Its name.
+            line: The line.
+            listed: Text of the official split, to be used instead of the line's.
+        """
         speaker = official.speaker_of(recording)
         start, end = official.centiseconds(line.start), official.centiseconds(line.end)
         id = f"{speaker}-{recording}-{start:06d}-{end:06d}"
         if end - start <= 1:
             self.ledger.skip(line.where, id, "shorter than 2 cs", f"{line.start}-{line.end} ms")
             return None
+        # The text, without marks.
         raw = line.text if listed is None else listed
         text, notes = clean(raw, self.settings.noise)
         if not (clean(raw).text if self.settings.noise == "keep" else text):
             self.ledger.skip(line.where, id, "empty after cleaning", raw)
             return None
+        # No id twice.
         if id in self.seen:
             self.ledger.skip(line.where, id, "same times as another line", self.seen[id])
             return None
@@ -288,7 +301,7 @@ class _Maker:
 def read(
     root: Path, sets: Sequence[str], ledger: Ledger, options: Mapping[str, str]
 ) -> dict[str, list[Utterance]]:
-    """Read the sets asked for, each sorted by utterance id `speaker-recording-start-end` (cs).
+    """Read `sets`, each sorted by utterance id `speaker-recording-start-end` (cs).
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -296,6 +309,7 @@ def read(
     """
     check_sets("seame", sets, _SIZES)
     settings = _Settings.of(options)
+    # The official split, and all lines of the copy.
     split = official.read_split(official.fetch(settings.split_dir))
     audio_files = recordings(root, ledger)
     lines = read_lines(root, settings.phase, audio_files, ledger)
@@ -304,21 +318,25 @@ def read(
         ledger.skip(where, name, "recording not in the split", f"{len(lines[name])} lines")
     maker = _Maker(settings, audio_files, ledger)
     spans = _spans(lines)
-    made: dict[str, list[Utterance]] = {}
+    # The test sets: the lines that match official utterances.
+    utterances: dict[str, list[Utterance]] = {}
     tested: set[tuple[str, int]] = set()
     for name, test in split.tests.items():
-        found, lost = official.match(test, spans)
-        tested |= set(found.values())
+        places, lost = official.match(test, spans)
+        tested |= set(places.values())
         if name not in sets:
             continue
-        for one in lost:
-            ledger.skip(one.where, one.id, "no line within 3 cs of an official utterance", name)
+        for listed in lost:
+            ledger.skip(
+                listed.where, listed.id, "no line within 3 cs of an official utterance", name
+            )
         texts = {u.id: u.text for u in test} if settings.reference == "split" else {}
-        utterances = [
-            maker.make(place[0], lines[place[0]][place[1]], texts.get(id))
-            for id, place in found.items()
-        ]
-        made[name] = [u for u in utterances if u is not None]
+        made = (
+            maker.make(recording, lines[recording][index], texts.get(id))
+            for id, (recording, index) in places.items()
+        )
+        utterances[name] = [u for u in made if u is not None]
+    # train and valid: the other lines of training recordings.
     if {"train", "valid"} & set(sets):
         rest = [
             maker.make(name, line, None)
@@ -329,17 +347,17 @@ def read(
         pool = {u.id: u for u in rest if u is not None}
         _note_shared_speakers(pool, split, settings, ledger)
         valid = official.draw_valid(pool, settings.valid)
-        made["train"] = [u for id, u in pool.items() if id not in valid]
-        made["valid"] = [u for id, u in pool.items() if id in valid]
+        utterances["train"] = [u for id, u in pool.items() if id not in valid]
+        utterances["valid"] = [u for id, u in pool.items() if id in valid]
     for name in sorted(split.train - lines.keys()):
         ledger.skip(str(settings.split_dir), name, "training recording without audio or transcript")
-    return {name: sorted(made[name], key=lambda u: u.id) for name in sets}
+    return {name: sorted(utterances[name], key=lambda u: u.id) for name in sets}
 
 
 def _note_shared_speakers(
     pool: Mapping[str, Utterance], split: official.Split, settings: _Settings, ledger: Ledger
 ) -> None:
-    """List speakers of a test set among the training recordings; the official list has none."""
+    """Note speakers of a test set who are in training recordings; the official split has none."""
     speakers = {u.speaker for u in pool.values()}
     for name, test in split.tests.items():
         for speaker in sorted(speakers & {official.speaker_of(u.recording) for u in test}):
@@ -350,14 +368,14 @@ def _note_shared_speakers(
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Count audio and transcripts, and how much of the official split they hold.
 
-    The split is looked at if it is there, and not cloned.
+    The split is read if it is there; it is not cloned.
     """
     settings = _Settings.of(options)
     ledger = Ledger()
     audio_files = recordings(root, ledger)
+    # Recordings and transcripts per style.
     items = [_seconds(audio_files)]
-    for style in STYLES:
-        folder = style_folder(root, style)
+    for style, folder in style_folders(root).items():
         count = sum(folder in path.parents for path in audio_files.values())
         items.append(Item(f"{style}: recordings", str(count), "some", count > 0))
         for phase in PHASES:
@@ -366,42 +384,42 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
                 count = len(text_files(folder, phase))
             except FileNotFoundError:
                 count = 0
-            found, wanted = f"{count}", "some" if needed else ""
-            what = f"{style}: transcripts, phase {phase}"
-            items.append(Item(what, found, wanted, count > 0 if needed else None))
+            what, expected = f"{style}: transcripts, phase {phase}", "some" if needed else ""
+            items.append(Item(what, f"{count}", expected, count > 0 if needed else None))
+    # How much of the official split there is.
     if not official.is_clone(settings.split_dir):
         command = official.clone_command(settings.split_dir)
-        found = f"not at {settings.split_dir}; stage 1 runs: {command}"
-        return [*items, Item("official split", found, "a clone", None)]
+        text = f"not at {settings.split_dir}; stage 1 runs: {command}"
+        return [*items, Item("official split", text, "a clone", None)]
     split = official.read_split(settings.split_dir)
     lines = read_lines(root, settings.phase, audio_files, ledger)
     there = len(split.train & lines.keys())
-    text = f"{_TRAIN_RECORDINGS}"
-    items.append(Item("train: recordings", str(there), text, there == _TRAIN_RECORDINGS))
+    items.append(Item("train: recordings", *compare_counts(there, _TRAIN_RECORDINGS)))
     spans = _spans(lines)
     for name, test in split.tests.items():
-        found, _ = official.match(test, spans)
-        size, hours = _SIZES[name].utterances, _SIZES[name].hours
-        got, expected, ok = compare_counts(len(found), size)
-        items.append(Item(f"{name}: utterances found", got, expected, ok))
-        seconds = sum(spans[r][i][1] - spans[r][i][0] for r, i in found.values()) / 100
-        close = abs(seconds / 3600 - hours) < 0.02
-        items.append(Item(f"{name}: hours", f"{seconds / 3600:.2f}", f"{hours}", close))
+        places, _ = official.match(test, spans)
+        size = _SIZES[name]
+        items.append(
+            Item(f"{name}: utterances found", *compare_counts(len(places), size.utterances))
+        )
+        hours = sum(spans[r][i][1] - spans[r][i][0] for r, i in places.values()) / 360_000
+        close = size.hours is not None and abs(hours - size.hours) < 0.02
+        items.append(Item(f"{name}: hours", f"{hours:.2f}", f"{size.hours}", close))
     for what, count in (ledger.counts() | ledger.note_counts()).items():
         items.append(Item(what, str(count), "", None))
     return items
 
 
 def _seconds(audio_files: Mapping[str, Path]) -> Item:
-    """Hours of audio from the files' headers."""
+    """Return the hours of audio from the files' headers."""
     seconds, bad = 0.0, []
     for path in audio_files.values():
         try:
             seconds += audio.duration(path)
         except ValueError as error:
             bad.append(str(error))
-    found = f"{seconds / 3600:.1f}" + (f"; {len(bad)} unreadable: {bad[0]}" if bad else "")
-    return Item("hours of audio", found, "about 192", False if bad else None)
+    text = f"{seconds / 3600:.1f}" + (f"; {len(bad)} unreadable: {bad[0]}" if bad else "")
+    return Item("hours of audio", text, "about 192", False if bad else None)
 
 
 CORPUS = Corpus(

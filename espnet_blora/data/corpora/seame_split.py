@@ -1,4 +1,4 @@
-"""SEAME's official split: which lines are devman and devsge, which recordings are for training.
+"""SEAME's official split: the lines of devman and devsge, and the training recordings.
 
 The list is a public git repository (Zeng et al., Interspeech 2019). It holds transcripts of LDC's
 corpus, so it is fetched at run time and never shipped. Names in it are lower case, and its times
@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import part_size
-from espnet_blora.data.kaldi import c_sorted
+from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import c_sorted
 
 log = logging.getLogger(__name__)
 
@@ -83,18 +83,18 @@ class Split:
     train: frozenset[str]
 
     def recordings(self) -> frozenset[str]:
-        """All recordings that the split names."""
+        """Return all recordings that the split names."""
         tested = {listed.recording for test in self.tests.values() for listed in test}
         return self.train | tested
 
 
 def is_clone(folder: Path) -> bool:
-    """Whether a folder holds the split."""
+    """Tell whether a folder holds the split."""
     return (folder / _TRAIN_LIST).is_file()
 
 
 def clone_command(folder: Path | str) -> str:
-    """What a user types to get the split."""
+    """Return the command that gets the split."""
     return f"git clone {URL} {folder}"
 
 
@@ -109,27 +109,24 @@ def fetch(folder: Path) -> Path:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileNotFoundError(
-            f"{folder}: is no clone of SEAME's official split ({_TRAIN_LIST} is missing in it). "
+            f"{folder}: is not a clone of SEAME's official split ({_TRAIN_LIST} is missing in it). "
             f"Give split_dir another folder, or get the split with: {clone_command(folder)}"
         )
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["git", "clone", "--quiet", "--depth", "1", URL, str(part)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=_CLONE_SECONDS,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-        )
-        os.replace(part, folder)
+        with atomic.new_folder(folder) as part:
+            subprocess.run(
+                ["git", "clone", "--quiet", "--depth", "1", URL, str(part)],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=_CLONE_SECONDS,
+                env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},  # else git may wait for a password
+            )
     except (OSError, subprocess.SubprocessError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        output = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise FileNotFoundError(
             f"{folder}: SEAME's official split is not there and could not be cloned "
-            f"({said[-1] if said else 'git failed'}). On a machine with internet run: "
+            f"({output[-1] if output else 'git failed'}). On a machine with internet run: "
             f"{clone_command(folder)} ; then give that folder as split_dir=FOLDER"
         ) from error
     log.info(f"SEAME's official split: cloned {URL} into {folder}")
@@ -139,6 +136,7 @@ def fetch(folder: Path) -> Path:
 
 
 def _read_test(folder: Path) -> tuple[Listed, ...]:
+    """Read one test set of the split."""
     texts = {line.key: line.value for line in tables.keyed(folder / "text")}
     listed = []
     for where, key, value in tables.keyed(folder / "segments"):
@@ -171,7 +169,11 @@ def read_split(folder: Path) -> Split:
 
 
 def centiseconds(milliseconds: int) -> int:
-    """Milliseconds as centiseconds, a half rounded up."""
+    """Return milliseconds as centiseconds, a half rounded up.
+
+    >>> centiseconds(1004), centiseconds(1005)
+    (100, 101)
+    """
     return (milliseconds + 5) // 10
 
 
@@ -181,34 +183,36 @@ def match(
     """Find the corpus's line of each official utterance: the nearest one within `TOLERANCE`.
 
     Args:
-        listed: official utterances.
-        spans: recording -> (start, end) of its lines in centiseconds, in the order of the file.
+        listed: Official utterances.
+        spans: Recording -> (start, end) of its lines in centiseconds, in the order of the file.
 
-    Returns: id -> (recording, index of the line), each line used once; and what has no line. Times
-    are compared as numbers: ids have five digits, six beyond 999.99 s.
+    Returns:
+        Id -> (recording, index of the line), each line used once; and the utterances without a
+        line. Times are compared as numbers: ids have five digits, six beyond 999.99 s.
     """
-    order = {name: sorted(range(len(s)), key=lambda i, s=s: s[i]) for name, s in spans.items()}
+    # Lines by start, so that those near an utterance are found by bisection.
+    order = {name: sorted(range(len(s)), key=s.__getitem__) for name, s in spans.items()}
     starts = {name: [spans[name][i][0] for i in indices] for name, indices in order.items()}
-    found: dict[str, tuple[str, int]] = {}
+    places: dict[str, tuple[str, int]] = {}
     used: set[tuple[str, int]] = set()
     lost = []
-    for one in sorted(listed, key=lambda u: (u.recording, u.start, u.end, u.id)):
-        begins = starts.get(one.recording, [])
-        near = []
+    for u in sorted(listed, key=lambda u: (u.recording, u.start, u.end, u.id)):
+        begins = starts.get(u.recording, [])
+        near = []  # (distance, index of the line)
         for place in range(
-            bisect.bisect_left(begins, one.start - TOLERANCE),
-            bisect.bisect_right(begins, one.start + TOLERANCE),
+            bisect.bisect_left(begins, u.start - TOLERANCE),
+            bisect.bisect_right(begins, u.start + TOLERANCE),
         ):
-            index = order[one.recording][place]
-            start, end = spans[one.recording][index]
-            if abs(end - one.end) <= TOLERANCE and (one.recording, index) not in used:
-                near.append((abs(start - one.start) + abs(end - one.end), index))
+            index = order[u.recording][place]
+            start, end = spans[u.recording][index]
+            if abs(end - u.end) <= TOLERANCE and (u.recording, index) not in used:
+                near.append((abs(start - u.start) + abs(end - u.end), index))
         if near:
-            found[one.id] = (one.recording, min(near)[1])
-            used.add(found[one.id])
+            places[u.id] = (u.recording, min(near)[1])
+            used.add(places[u.id])
         else:
-            lost.append(one)
-    return found, lost
+            lost.append(u)
+    return places, lost
 
 
 def draw_valid(ids: Iterable[str], valid: str) -> frozenset[str]:
@@ -216,8 +220,11 @@ def draw_valid(ids: Iterable[str], valid: str) -> frozenset[str]:
 
     ESPnet shuffles with seed 531 and takes the last 5 %; its order before the shuffle is that of a
     directory listing, so no two machines agree. Here the ids are sorted by their bytes first. As
-    there, speakers of valid also occur in train. `valid`: a share or count, see `part_size`;
-    `"3000"` is what BLoRA's authors take.
+    there, speakers of valid also occur in train.
+
+    Args:
+        ids: Of all utterances for training.
+        valid: A share or count, see `part_size`; BLoRA's authors take `"3000"`.
     """
     shuffled = c_sorted(ids)
     size = part_size(valid, len(shuffled), "valid")

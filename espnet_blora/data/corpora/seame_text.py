@@ -1,6 +1,6 @@
-"""SEAME's transcripts as Whisper writes text: the corpus's marks taken out.
+"""SEAME's transcripts as Whisper writes text: without the corpus's marks.
 
-What the marks mean, and what becomes of them:
+The marks, their meaning, and what becomes of them:
 
 =====================================  ===================================================
 `[lah]`, `(er)`                    particles and hesitations: kept as words, as ESPnet does
@@ -13,10 +13,10 @@ What the marks mean, and what becomes of them:
 U+3000, U+00A0, control characters     a blank, a blank, nothing
 =====================================  ===================================================
 
-With `noise="keep"` the tags are `<noise>` and `<unk>`, repeated `<noise>` written once:
-what ESPnet's recipe trains on and scores (its README's 16.6 and 23.3). The default removes them,
-for Whisper was trained to write none: a tag is several tokens in an order it never met, and work
-on Whisper trains and scores without them. Text is lower case, as in the split repository.
+With `noise="keep"` the tags are `<noise>` and `<unk>`, repeated `<noise>` written once, as ESPnet's
+recipe trains and scores (its README's 16.6 and 23.3). The default removes them, because Whisper was
+not trained to write tags: one is several tokens in an order that it never met, and work on Whisper
+trains and scores without them. Text is lower case, as in the split repository.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from espnet_blora.text.tokens import unspaced
 
 NOISE_STYLES = ("remove", "keep")
 
-# Stand for the tags while everything else that is no letter goes; private use, so the input, which
-# loses its own private-use characters first, holds none.
+# They stand for the tags while all other characters but letters are removed. The input cannot hold
+# them: its own private-use characters are removed first.
 _NOISE, _UNK = "\ue000", "\ue001"
 _TAGS = {_NOISE: "<noise>", _UNK: "<unk>"}
 _PAIRS = {")": "(", "]": "[", "}": "{", ">": "<", "】": "【"}
@@ -45,7 +45,7 @@ class Cleaned(NamedTuple):
 
 
 class _Plain(dict):
-    """Code point -> what first stands for it; filled as characters are met."""
+    """Code point -> its plain form; filled as characters are met."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
@@ -76,7 +76,7 @@ _LETTERS = _Letters()
 _E_ACUTE = re.compile("é[\u0300-\u036f]*")
 _LOOSE_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # not between two letters
 
-# What must not stand beside a bare tag (Han may); U+00D7 and U+00F7 are no letters.
+# Characters that must not stand beside a bare tag (Han may); U+00D7 and U+00F7 are not letters.
 _WORD = r"[a-z0-9'\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f]"
 # (ppl) <ppo> (ppx); with a bracket missing or a 0 typed for it: (ppl0 (ppl ppb) ppl
 _NOISE_MARK = re.compile(
@@ -95,7 +95,7 @@ _OTHER_TAG = re.compile(r"<[^<>]*[^\W_][^<>]*>")
 
 
 def _odd_brackets(text: str) -> bool:
-    """Whether brackets do not pair up: `(ppl0`, `loh]`, `(huh]`, `[[ah]`, one `#`."""
+    """Tell whether brackets do not pair up: `(ppl0`, `loh]`, `(huh]`, `[[ah]`, one `#`."""
     open_: list[str] = []
     for char in text:
         if char in "([{<【":
@@ -106,24 +106,30 @@ def _odd_brackets(text: str) -> bool:
 
 
 def clean(raw: str, noise: str = "remove") -> Cleaned:
-    """Take the corpus's marks out of a transcript (table: this module's docstring).
+    """Remove the corpus's marks from a transcript (table: this module's docstring).
+
+    >>> clean("[lah] 我 要 <v-noise> ＫＴＶ (ppl)").text
+    'lah我要 ktv'
 
     Args:
-        raw: a transcript of the corpus or of the split repository.
+        raw: A transcript of the corpus or of the split repository.
         noise: `"remove"`, or `"keep"` for `<noise>` and `<unk>` as ESPnet writes them.
 
-    Returns: the text (lower case, Han unspaced) and notes on what was repaired. Cleaning a cleaned
-    text changes nothing.
+    Returns:
+        The text (lower case, Han unspaced) and notes on repairs. Cleaning a cleaned text changes
+        nothing.
 
     Raises:
         ValueError: `noise` is neither.
     """
     if noise not in NOISE_STYLES:
         raise ValueError(f"noise={noise!r}: allowed are {' and '.join(NOISE_STYLES)}")
+    # One form of every character.
     text = unicodedata.normalize("NFC", raw.translate(_PLAIN)).lower()
     text = unicodedata.normalize("NFC", text).translate(_PLAIN)
     text = _LOOSE_APOSTROPHE.sub(" ", _E_ACUTE.sub("e", text))
     text = " ".join(text.split())
+    # Marks become tags, everything but letters and tags a blank.
     notes = ["malformed bracket repaired"] if _odd_brackets(text) else []
     text = _UNK_MARK.sub(f" {_UNK} ", _NOISE_MARK.sub(f" {_NOISE} ", text))
     if _OTHER_TAG.search(text):

@@ -164,7 +164,7 @@ def test_what_cannot_be_fetched_names_the_command(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     target.mkdir()
     (target / "README.md").touch()
-    with pytest.raises(FileNotFoundError, match="is no clone of SEAME's official split") as caught:
+    with pytest.raises(FileNotFoundError, match="is not a clone") as caught:
         official.fetch(target)
     assert command in str(caught.value)
     monkeypatch.setenv("PATH", "")
