@@ -2,20 +2,19 @@
 
 import pytest
 import torch
-from whisper.model import ModelDimensions
 
 from benchmarks.peers import convert
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode_features
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import dims
 
 LAYOUT = Vocabulary.of(51865)
 
 
 @pytest.fixture(scope="module")
 def whisper():
-    dims = ModelDimensions(80, 1500, 64, 2, 2, 51865, 448, 64, 2, 3)
-    model = convert.random_whisper(dims)
+    model = convert.random_whisper(dims(64, (2, 3)))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # so that a bias or a norm in the wrong place shows
         for parameter in model.parameters():
@@ -63,8 +62,7 @@ def test_vocabulary_for_ctranslate2_has_every_id_once():
 
 
 def test_random_weights_are_those_of_their_seed():
-    dims = ModelDimensions(80, 1500, 16, 2, 1, 51865, 448, 16, 2, 1)
-    one, same, other = (convert.random_whisper(dims, seed) for seed in (0, 0, 1))
+    one, same, other = (convert.random_whisper(dims(), seed) for seed in (0, 0, 1))
     weights = [model.decoder.token_embedding.weight for model in (one, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert weights[0].std().item() == pytest.approx(0.02, rel=0.01)

@@ -2,13 +2,14 @@
 
 import torch
 from torch import Tensor
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.adapters import get_adapter
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import random_whisper
 
 LAYOUT = Vocabulary.of(51865)
 
@@ -36,9 +37,7 @@ def opened(whisper: Whisper, name: str = "small") -> Recogniser:
 
 def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:
     """A random Whisper with an adapter whose update matters, in evaluation mode."""
-    torch.manual_seed(0)
-    whisper = Whisper(ModelDimensions(80, 1500, 16, 2, 1, 51865, 24, 16, 2, 1)).eval()
-    torch.nn.init.normal_(whisper.decoder.positional_embedding)
+    whisper = random_whisper(context=24)
     whisper.decoder.token_embedding.weight.data[LAYOUT.eot] *= 4  # so that beams end
     if method is not None:
         own = {"rho_init_A": rho} if method == "blora" else {}

@@ -24,6 +24,7 @@ from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding.small import search_options
+from tests.whispers import random_whisper
 
 # of openai-whisper's ranking, in numpy
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
@@ -78,8 +79,7 @@ def base() -> Setting:
 def random() -> Setting:
     """The larger vocabulary; probabilities with peaks, texts that end, timestamps that come."""
     generator = torch.Generator().manual_seed(11)
-    dims = whisper.model.ModelDimensions(80, 1500, 32, 2, 1, 51866, 48, 32, 2, 2)
-    model = Whisper(dims).eval()
+    model = random_whisper(32, (1, 2), vocab=51866, context=48)
     layout = Vocabulary.of(51866)
     for parameter in model.decoder.parameters():
         if parameter.dim() > 1:

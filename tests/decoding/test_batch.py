@@ -8,7 +8,7 @@ import torch
 from espnet_blora.decoding import batch
 from espnet_blora.decoding.recogniser import Recogniser
 from tests.decoding.small import LAYOUT, search_options, utterances
-from tests.lively import ending, lively
+from tests.whispers import ending, lively
 
 OPTIONS = search_options(3, 3, maxlenratio=-6)
 

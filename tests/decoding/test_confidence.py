@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.adapters.context import sample_seeds
@@ -18,6 +17,7 @@ from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding.small import search_options
+from tests.whispers import random_whisper
 
 LAYOUT = Vocabulary.of(51865)
 EOT = LAYOUT.eot
@@ -28,9 +28,7 @@ PROMPTS = [LAYOUT.prompt(code) for code in ("zh", "en", "zh")]
 @pytest.fixture(scope="module")
 def adapted():
     """A decoder with a wide posterior, memories of three utterances, and their lengths."""
-    torch.manual_seed(0)
-    decoder = Whisper(ModelDimensions(80, 1500, 16, 2, 1, 51865, 24, 16, 2, 2)).decoder.eval()
-    torch.nn.init.normal_(decoder.positional_embedding)
+    decoder = random_whisper(16, (1, 2), context=24).decoder
     decoder.token_embedding.weight.data[EOT] *= 4
     adapter = add_adapter(decoder, "blora", rank=4, rho_init_A=-1.0)
     for layer in adapter.layers.values():

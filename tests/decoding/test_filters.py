@@ -3,7 +3,6 @@
 import pytest
 import torch
 from whisper.decoding import ApplyTimestampRules, DecodingOptions, DecodingTask
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.filters import (
     MinTokens,
@@ -15,6 +14,7 @@ from espnet_blora.decoding.filters import (
 )
 from espnet_blora.decoding.options import DecodingOptions as Options
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import random_whisper
 
 LAYOUT = Vocabulary.of(51865)
 BEGIN = LAYOUT.timestamp_begin
@@ -22,7 +22,7 @@ BEGIN = LAYOUT.timestamp_begin
 
 @pytest.fixture(scope="module", params=[51865, 51866])
 def model(request):
-    return Whisper(ModelDimensions(80, 1500, 8, 1, 1, request.param, 448, 8, 1, 1))
+    return random_whisper(8, heads=1, vocab=request.param)
 
 
 def noise(rows, n_vocab=51865, timestamps=0.0):

@@ -3,19 +3,16 @@
 import pytest
 import torch
 import whisper
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.prompts import detect_language
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import random_whisper
 
 
 @pytest.fixture(scope="module", params=[51865, 51866])
 def model(request):
-    torch.manual_seed(2)
-    model = Whisper(ModelDimensions(80, 1500, 16, 2, 1, request.param, 32, 16, 2, 1)).eval()
-    torch.nn.init.normal_(model.decoder.positional_embedding)
-    return model
+    return random_whisper(vocab=request.param, context=32, seed=2)
 
 
 def waves():

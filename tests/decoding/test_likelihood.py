@@ -2,20 +2,17 @@
 
 import pytest
 import torch
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.confidence import text_nll
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import random_whisper
 
 LAYOUT = Vocabulary.of(51865)
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = Whisper(ModelDimensions(80, 1500, 16, 2, 1, 51865, 16, 16, 2, 1)).eval()
-    torch.nn.init.normal_(model.decoder.positional_embedding)
-    return model.requires_grad_(False)
+    return random_whisper(context=16).requires_grad_(False)
 
 
 def arguments(model, text=(10, 20, 30)):

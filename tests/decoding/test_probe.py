@@ -3,19 +3,17 @@
 import pytest
 import torch
 from torch import nn
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.decoding.probe import Probe, accuracies, divide, fit, layer_means, watched
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode
 from tests.decoding.small import opened
+from tests.whispers import random_whisper
 
 
 def whisper(encoder_layers):
-    torch.manual_seed(0)
-    model = Whisper(ModelDimensions(80, 1500, 16, 2, encoder_layers, 300, 16, 16, 2, 2)).eval()
-    nn.init.normal_(model.decoder.positional_embedding)  # openai-whisper leaves it as it is
+    model = random_whisper(16, (encoder_layers, 2), vocab=300, context=16)
     return model.requires_grad_(False)
 
 

@@ -4,10 +4,10 @@ import logging
 
 import pytest
 from whisper.decoding import DecodingOptions, DecodingTask
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.decoding.prompts import build_prompt
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests.whispers import random_whisper
 
 LAYOUT = Vocabulary.of(51865)
 LONG = "one two three four five " * 60
@@ -15,7 +15,7 @@ LONG = "one two three four five " * 60
 
 @pytest.fixture(scope="module")
 def model():
-    return Whisper(ModelDimensions(80, 1500, 8, 1, 1, 51865, 448, 8, 1, 1))
+    return random_whisper(8, heads=1)
 
 
 @pytest.mark.parametrize("task", ["transcribe", "translate"])

@@ -4,20 +4,18 @@ import copy
 
 import pytest
 import torch
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.bin.sweep import parse_scales
 from espnet_blora.decoding.scaling import interpolated, moved
 from tests.decoding.small import opened
+from tests.whispers import random_whisper
 
 
 @pytest.fixture
 def model() -> Whisper:
-    torch.manual_seed(0)
-    model = Whisper(ModelDimensions(80, 1500, 32, 2, 1, 51865, 16, 32, 2, 1)).eval()
-    torch.nn.init.normal_(model.decoder.positional_embedding)
-    return model
+    return random_whisper(32, context=16)
 
 
 def flat(model):

@@ -12,7 +12,7 @@ from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding.small import search_options
-from tests.lively import ending, lively
+from tests.whispers import ending, lively
 
 LAYOUT = Vocabulary.of(51865)
 LENGTHS = (16000, 9000, 4000, 700, 12000, 6000)

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 import yaml
 from torch import nn
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter
 from espnet_blora.whisper import new_tokens
-from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
+from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests import whispers
 
 # What single methods need beside their defaults on a Whisper of width 16.
 CONF = {
@@ -25,11 +26,11 @@ TARGETS = ["query", "value", "mlp.0", "mlp.2"]
 
 def whisper_file(path: Path, seed: int = 0, width: int = 16, n_vocab: int = 51865) -> str:
     """Write a Whisper with random weights, two layers a half."""
-    torch.manual_seed(seed)
-    model = Whisper(ModelDimensions(80, 1500, width, 2, 2, n_vocab, 64, width, 2, 2))
-    nn.init.normal_(model.decoder.positional_embedding, std=0.1)
-    save_whisper(model, path, dtype=torch.float32)
-    return str(path)
+    return str(
+        whispers.whisper_file(
+            path, width, (2, 2), vocab=n_vocab, context=64, seed=seed, dtype=torch.float32
+        )
+    )
 
 
 def options(method: str) -> dict:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from espnet_blora.whisper.checkpoint import save_whisper
-from tests.lively import lively
 from tests.plugin.token_yaml import quick_token_lists  # noqa: F401
+from tests.whispers import lively
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.decoding.small import search_options
-from tests.lively import ending
+from tests.whispers import ending
 
 LAYOUT = Vocabulary.of(51865)
 CODES = ("zh", "en", "de", "en", "zh")

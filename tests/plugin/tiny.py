@@ -16,31 +16,10 @@ TRAIN, VALID = 8, 3
 
 def whisper_file(folder: Path, seed: int = 0) -> Path:
     """Write a Whisper of width 16 with random weights as a checkpoint file."""
-    import torch
-    from whisper.model import ModelDimensions, Whisper
+    from tests import whispers  # torch: not for what only names commands
 
-    from espnet_blora.whisper.checkpoint import save_whisper
-
-    torch.manual_seed(seed)
-    dims = ModelDimensions(
-        n_mels=80,
-        n_audio_ctx=1500,
-        n_audio_state=16,
-        n_audio_head=2,
-        n_audio_layer=1,
-        n_vocab=51865,
-        n_text_ctx=448,
-        n_text_state=16,
-        n_text_head=2,
-        n_text_layer=1,
-    )
-    model = Whisper(dims)
-    for name, parameter in model.named_parameters():
-        if name.endswith("positional_embedding"):
-            torch.nn.init.normal_(parameter, std=0.1)
     path = folder / f"whisper{seed}.safetensors"
-    save_whisper(model, path)
-    return path
+    return whispers.whisper_file(path, seed=seed)
 
 
 def data_dir(folder: Path, count: int, seed: int) -> Path:

@@ -6,19 +6,17 @@ from urllib.error import URLError
 import pytest
 import torch
 from safetensors.torch import save_file
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora.whisper.checkpoint import dims_of_file, is_published, load_whisper, save_whisper
+from tests.whispers import dims, random_whisper
 
-DIMS = ModelDimensions(80, 1500, 32, 2, 1, 51865, 64, 32, 2, 1)
+DIMS = dims(32, (2, 1), context=64)
 
 
 @pytest.fixture(scope="module")
 def model() -> Whisper:
-    torch.manual_seed(0)
-    model = Whisper(DIMS)
-    torch.nn.init.normal_(model.decoder.positional_embedding)
-    return model
+    return random_whisper(32, (2, 1), context=64)
 
 
 def test_safetensors_round_trip_is_exact_after_the_first_rounding(model, tmp_path):

@@ -2,24 +2,23 @@
 
 import pytest
 import torch
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora.whisper.decoder import KVCache, forward
 from espnet_blora.whisper.encoder import encode
+from tests.whispers import dims, random_whisper
 
 LENGTHS = torch.tensor([48000, 21234, 30000, 50])
-DIMS = ModelDimensions(80, 1500, 64, 2, 2, 51865, 448, 64, 2, 2)
+DIMS = dims(64, (2, 2))
 
 
 @pytest.fixture(scope="module")
 def model() -> Whisper:
-    torch.manual_seed(0)
-    model = Whisper(DIMS)
-    torch.nn.init.normal_(model.decoder.positional_embedding, std=0.5)
+    model = random_whisper(64, (2, 2), positions=0.5)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(1.5)
-    return model.eval().requires_grad_(False)
+    return model.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,22 @@
 import pytest
 import torch
 import whisper
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import Whisper
 
 from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 from espnet_blora.whisper.encoder import encode, encode_features, frames_of, log_mel
+from tests.whispers import random_whisper
 
 LENGTHS = torch.tensor([48000, 21234, 30000, 50])
 
 
 @pytest.fixture(scope="module")
 def model() -> Whisper:
-    torch.manual_seed(0)
-    model = Whisper(ModelDimensions(80, 1500, 64, 2, 2, 51865, 448, 64, 2, 2))
+    model = random_whisper(64, (2, 2))
     for parameter in model.encoder.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(1.5)
-    return model.eval()
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,19 @@
 import pytest
 import torch
 from torch import nn
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora import add_adapter
 from espnet_blora.whisper import packed
 from espnet_blora.whisper.decoder import KVCache, forward
 from espnet_blora.whisper.encoder import encode
+from tests.whispers import random_whisper
 
 needed = pytest.mark.skipif(not packed.available(), reason="this torch lacks oneDNN's operators")
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = Whisper(ModelDimensions(80, 1500, 32, 2, 2, 51865, 24, 32, 2, 2)).eval()
-    torch.nn.init.normal_(model.decoder.positional_embedding)
-    return model.requires_grad_(False)
+    return random_whisper(32, (2, 2), context=24).requires_grad_(False)
 
 
 def test_the_locked_torch_has_the_operators():
