@@ -128,6 +128,7 @@ class Adapter:
     # ---- the ELBO ----
 
     def _elbo_config(self, quantity: str) -> ElboConfig:
+        """Return the options of the ELBO; ValueError when there is no posterior, so no quantity."""
         if not isinstance(self.config, ElboConfig):
             raise ValueError(
                 f"adapter '{self.method}' has no posterior and so no {quantity}; use blora"
@@ -252,8 +253,7 @@ class Adapter:
     def _drawing(
         self, seeds: Callable[[int], tuple[int, ...]], seed: int | None, spread: float
     ) -> Iterator[None]:
-        if not self.bayesian:
-            raise ValueError(f"adapter '{self.method}' has no posterior to sample; use blora")
+        self._elbo_config("draws")
         first = int(torch.randint(2**62, ())) if seed is None else int(seed)
         draws = Draws(seeds(first), number("sampling", "spread", spread, low=0.0))
         context = self.state.context

@@ -1,12 +1,13 @@
-"""Adapter files: one safetensors file with the factors, and JSON metadata inside it.
+"""Safetensors files with a JSON description inside, most of all adapter files.
 
-Nothing in it runs code when loaded. The metadata holds method, options, base fingerprint, step,
-versions and a checksum of the tensors.
+Nothing in them runs code when loaded. The description of an adapter file holds method, options,
+base fingerprint, step, versions and a checksum of the tensors.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from espnet_blora.version import __version__
 
 METADATA_KEY = "espnet_blora"
 FORMAT = 1
+_NEEDED = {"method", "config", "step", "layers", "base", "sha256"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,84 @@ class AdapterFile:
     tensors: dict[str, Tensor]
 
 
+# ---- any file with a description ----
+
+
+def write_tensors(
+    path: str | Path, tensors: dict[str, Tensor], key: str, description: Mapping[str, Any]
+) -> int:
+    """Write tensors (on the CPU) and a description, whole or not at all.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        key: Where the description stands in the metadata.
+        description: JSON values; the format is added.
+
+    Returns:
+        The size in bytes.
+
+    Raises:
+        OSError: It cannot be written (disk full, no permission).
+    """
+    text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
+    data = to_bytes(tensors, metadata={"format": "pt", key: text})
+    atomic.write(path, data)
+    return len(data)
+
+
+@contextmanager
+def open_tensors(
+    path: Path, key: str, needed: Collection[str], kind: str, remedy: str
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a file of `write_tensors`; yield the safetensors handle and the checked description.
+
+    Args:
+        path: The file.
+        key: Where the description stands in the metadata.
+        needed: What the description must hold.
+        kind: What the file is expected to be, for messages.
+        remedy: What the user can do about a file that is not.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is truncated, damaged or not such a file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{kind} {path} does not exist; {remedy}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file, _description(path, file.metadata() or {}, key, needed, kind, remedy)
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is truncated, damaged or not a safetensors file ({error}); copy it again, or "
+            f"{remedy}"
+        ) from error
+
+
+def _description(
+    path: Path, metadata: dict[str, str], key: str, needed: Collection[str], kind: str, remedy: str
+) -> dict[str, Any]:
+    """Return the JSON beside the tensors, checked; see `open_tensors`."""
+    if key not in metadata:
+        raise ValueError(f"{path} is not of espnet_blora ({kind}); {remedy}")
+    try:
+        description = json.loads(metadata[key])
+    except ValueError as error:
+        raise ValueError(f"{path}: its description is damaged; {remedy}") from error
+    if isinstance(description, dict) and description.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"{path} has format {description['format']!r}, this version of espnet_blora reads "
+            f"{FORMAT}; use the version that wrote it ({description.get('versions')}), or {remedy}"
+        )
+    if not isinstance(description, dict) or not {"format", *needed} <= description.keys():
+        raise ValueError(f"{path}: its description is incomplete; {remedy}")
+    return description
+
+
+# ---- adapter files ----
+
+
 def write_adapter_file(
     path: str | Path, tensors: dict[str, Tensor], description: Mapping[str, Any]
 ) -> None:
@@ -52,14 +132,9 @@ def write_adapter_file(
     Raises:
         OSError: It cannot be written (disk full, no permission).
     """
-    metadata = {
-        "format": FORMAT,
-        **description,
-        "sha256": checksum(tensors),
-        "versions": {"torch": str(torch.__version__), "espnet_blora": __version__},
-    }
-    text = {"format": "pt", METADATA_KEY: json.dumps(metadata, sort_keys=True)}
-    atomic.write(path, to_bytes(tensors, metadata=text))
+    versions = {"torch": str(torch.__version__), "espnet_blora": __version__}
+    added = {"sha256": checksum(tensors), "versions": versions}
+    write_tensors(path, tensors, METADATA_KEY, {**description, **added})
 
 
 def read_adapter_file(path: str | Path) -> AdapterFile:
@@ -69,41 +144,14 @@ def read_adapter_file(path: str | Path) -> AdapterFile:
         FileNotFoundError: It is not there.
         ValueError: It is truncated, damaged or not an adapter file of this package.
     """
-    # The bytes: metadata and tensors.
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"adapter file {path} does not exist; give a file of Adapter.save")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is truncated, damaged or not a safetensors file ({error}); copy it again, or "
-            "save the adapter again from its checkpoint"
-        ) from error
-
-    # What they say of themselves.
-    if METADATA_KEY not in metadata:
-        raise ValueError(
-            f"{path} is not an adapter file of espnet_blora; give a file of Adapter.save"
-        )
-    try:
-        description = json.loads(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path}: its description is damaged; save the adapter again") from error
-    needed = {"format", "method", "config", "step", "layers", "base", "sha256"}
-    if not isinstance(description, dict) or not needed <= description.keys():
-        raise ValueError(f"{path}: its description is incomplete; save the adapter again")
-    if description["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has format {description['format']!r}, this version of espnet_blora reads "
-            f"{FORMAT}; use the version that wrote it ({description.get('versions')})"
-        )
+    remedy = "save the adapter again with Adapter.save"
+    with open_tensors(path, METADATA_KEY, _NEEDED, "adapter file", remedy) as (file, description):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     if checksum(tensors) != description["sha256"]:
         raise ValueError(
-            f"{path} is damaged: its tensors do not match their checksum; copy it again, or save "
-            "the adapter again from its checkpoint"
+            f"{path} is damaged: its tensors do not match their checksum; copy it again, or "
+            f"{remedy}"
         )
     return AdapterFile(path, description, tensors)
 

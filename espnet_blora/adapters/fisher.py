@@ -10,7 +10,6 @@ the empirical Fisher, which is common, but not the same (Kunstner et al. 2019, a
 Source of its use: Kirkpatrick et al. 2017, arXiv 1612.00796.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,17 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from espnet_blora.adapters import fingerprint as fp
-from espnet_blora.utils import atomic
+from espnet_blora.adapters.files import open_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = "espnet_blora_fisher"
-FORMAT = 1
+_NEEDED = {"utterances", "tokens", "base"}
 REMEDY = "make it with espnet-blora fisher"
 
 
@@ -123,17 +120,13 @@ def save_fisher(
     if rows is None:
         raise ValueError(f"{path}: the base is on the meta device and has no values")
     description = {
-        "format": FORMAT,
         "utterances": fisher.utterances,
         "tokens": fisher.tokens,
         "base": {name: row.tolist() for name, row in zip(base, rows, strict=True)},
         "about": dict(about),
     }
     tensors = {name: value.to(dtype).cpu().contiguous() for name, value in fisher.values.items()}
-    metadata = {"format": "pt", METADATA_KEY: json.dumps(description, sort_keys=True)}
-    data = to_bytes(tensors, metadata=metadata)
-    atomic.write(path, data)
-    return len(data)
+    return write_tensors(path, tensors, METADATA_KEY, description)
 
 
 def read_fisher(
@@ -153,26 +146,19 @@ def read_fisher(
     """
     # Read, with checks of base, names, shapes and values.
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"fisher_file {path} does not exist; {REMEDY}")
-    values = {}
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            description = _description(path, file.metadata() or {})
-            _check_base(path, description["base"], weights)
-            present = set(file.keys())
-            missing = [name for name in targets if name not in present]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {len(missing)} of {len(targets)} targets, such as {missing[0]}; "
-                    "make it again with --target_modules as in adapter_conf"
-                )
-            for name, weight in targets.items():
-                values[name] = _checked(path, name, file.get_tensor(name), weight)
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is truncated, damaged or not a safetensors file ({error}); {REMEDY}"
-        ) from error
+    with open_tensors(path, METADATA_KEY, _NEEDED, "fisher_file", REMEDY) as (file, description):
+        _check_base(path, description["base"], weights)
+        present = set(file.keys())
+        missing = [name for name in targets if name not in present]
+        if missing:
+            raise ValueError(
+                f"{path} lacks {len(missing)} of {len(targets)} targets, such as {missing[0]}; "
+                "make it again with --target_modules as in adapter_conf"
+            )
+        values = {
+            name: _checked(path, name, file.get_tensor(name), weight)
+            for name, weight in targets.items()
+        }
 
     # Say what is in memory now.
     size = sum(v.numel() * v.element_size() for v in values.values())
@@ -184,19 +170,6 @@ def read_fisher(
         / sum(v.numel() for v in values.values()),
     )  # fmt: skip
     return values
-
-
-def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the JSON beside the tensors, checked."""
-    if METADATA_KEY not in metadata:
-        raise ValueError(f"{path} does not hold Fisher information of espnet_blora; {REMEDY}")
-    description = json.loads(metadata[METADATA_KEY])
-    if description.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} has format {description.get('format')!r}, this version of espnet_blora reads "
-            f"{FORMAT}; {REMEDY}"
-        )
-    return description
 
 
 def _check_base(path: Path, base: Mapping[str, list], weights: Mapping[str, Tensor]) -> None:

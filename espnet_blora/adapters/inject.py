@@ -94,10 +94,7 @@ def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> 
     context = Context(seed=getattr(config, "seed", 0))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    layers = {
-        name: extend(linear, METHODS[method].layer, layer_config, context, index)
-        for index, (name, (linear, layer_config)) in enumerate(plan.items())
-    }
+    layers = _extend_all(method, plan, context)
 
     # The state beside the layers, on their device.
     counts_updates = METHODS[method].after_step is not None
@@ -117,6 +114,14 @@ def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> 
     adapter = Adapter(model)
     log.info("%s", adapter.report())
     return adapter
+
+
+def _extend_all(method: str, plan: Plan, context: Context) -> dict[str, AdapterLayer]:
+    """Turn the planned Linears into adapter layers."""
+    return {
+        name: extend(linear, METHODS[method].layer, config, context, index)
+        for index, (name, (linear, config)) in enumerate(plan.items())
+    }
 
 
 def _ignore_in_ddp(model: nn.Module, layers: Mapping[str, AdapterLayer]) -> None:
@@ -192,16 +197,11 @@ def _check_same(adapter: Adapter, method: str, config: AdapterConfig, path: str 
 
 def _templates(method: str, plan: Plan) -> dict[str, AdapterLayer]:
     """Return what `inject` would put on the planned Linears, on the meta device: sizes only."""
-    return {
-        name: extend(
-            nn.Linear(linear.in_features, linear.out_features, device="meta"),
-            METHODS[method].layer,
-            config,
-            Context(),
-            index,
-        )
-        for index, (name, (linear, config)) in enumerate(plan.items())
+    empty = {
+        name: (nn.Linear(linear.in_features, linear.out_features, device="meta"), config)
+        for name, (linear, config) in plan.items()
     }
+    return _extend_all(method, empty, Context())
 
 
 def _check_layers(file: AdapterFile, layers: Mapping[str, AdapterLayer]) -> None:

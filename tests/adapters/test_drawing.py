@@ -164,5 +164,5 @@ def test_what_is_refused(drawn, build, x):
         with pytest.raises(ValueError, match="spread is"), adapter.sampling(1, spread=spread):
             pass
     plain = espnet_blora.add_adapter(build(), "lora", rank=4)
-    with pytest.raises(ValueError, match="no posterior to sample"), plain.sampling_batch(2):
+    with pytest.raises(ValueError, match="'lora' has no posterior"), plain.sampling_batch(2):
         pass

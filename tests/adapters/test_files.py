@@ -87,7 +87,7 @@ def test_a_flipped_bit(saved, build, x):
 def test_files_of_others(saved, build, tmp_path, x):
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.ones(2)}, path)
-    refused(build(), path, "not an adapter file", x)
+    refused(build(), path, "not of espnet_blora .adapter file", x)
     save_file({"a": torch.ones(2)}, path, {"espnet_blora": "{"})
     refused(build(), path, "description is damaged", x)
     save_file({"a": torch.ones(2)}, path, {"espnet_blora": "{}"})

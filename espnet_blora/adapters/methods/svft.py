@@ -162,13 +162,10 @@ class SvftLayer(SvdLayer):
         if count is None:
             count = band_count(self.rank, self.width)
         self.add_frame(self.rank)
-        if self.pattern == "banded" and self.width == 0:
-            self.register_buffer("svft_places", None)
-            self.declare_bases("svd_U", "svd_Vh")
-        else:
-            places = torch.zeros(count, dtype=torch.int64, device=self.weight.device)
-            self.register_buffer("svft_places", places)
-            self.declare_bases("svd_U", "svd_Vh", "svft_places")
+        has_places = self.pattern != "banded" or self.width > 0
+        places = torch.zeros(count, dtype=torch.int64, device=self.weight.device)
+        self.register_buffer("svft_places", places if has_places else None)
+        self.declare_bases("svd_U", "svd_Vh", *["svft_places"] * has_places)
         self.add_zeros("svft_M", count)
         self.add_zeros("svft_gate", used=config.gate)
 
