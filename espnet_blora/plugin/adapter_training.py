@@ -1,7 +1,6 @@
-"""Adapters under ESPnet: names, the checks of a configuration, and what they add to the loss."""
+"""Adapters in ESPnet's training: names, checks of a configuration, terms of the loss."""
 
 import argparse
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,13 +8,14 @@ from typing import Any
 import torch
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter, parse_config
+from espnet_blora.utils.mistakes import did_you_mean
 from espnet_blora.whisper.new_tokens import TABLE, find
 
 log = logging.getLogger(__name__)
 
 
 def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
-    """Put adapter `method` into an ESPnet model: what `adapter:` and `adapter_conf:` ask for.
+    """Put adapter `method` into an ESPnet model, with the options of `adapter_conf`.
 
     Everything else is frozen, later loads are checked, and an adapter that has a term of the loss
     (the KL of a Bayesian one, a penalty) adds it by itself.
@@ -29,7 +29,7 @@ def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None
 
 
 def create_functions() -> dict[str, Callable]:
-    """Return what goes into ESPnet's `create_adapter_fn_table`: one function a method of ours."""
+    """Return one function per method of ours, for ESPnet's `create_adapter_fn_table`."""
 
     def creator(method: str) -> Callable:
         return lambda model, **conf: create(model, method, conf)
@@ -38,7 +38,7 @@ def create_functions() -> dict[str, Callable]:
 
 
 def follow(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Let the adapter on a model do what its method does after each step of an optimiser."""
+    """Let the adapter on a model do its method's work after each step of an optimiser."""
     adapter = get_adapter(model)
     if adapter is not None:
         for optimizer in optimizers:
@@ -75,8 +75,8 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     loss, stats, weight = (output["loss"], output["stats"], output["weight"]) if as_dict else output
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
-    # A copy: the trainer divides the loss by accum_grad in place.
     name = "elbo" if adapter.bayesian else "objective"
+    # A copy: the trainer divides the loss by accum_grad in place.
     stats[name] = total.detach().clone().reshape(1)
     for name, value in terms.items():
         value = torch.as_tensor(value, device=loss.device).detach()
@@ -92,11 +92,11 @@ def check_name(name: str, table: Mapping[str, Any]) -> None:
     Raises:
         ValueError: It is unknown; near misses are named.
     """
-    if name in table:
-        return
-    near = difflib.get_close_matches(str(name), list(table), n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(f"adapter: {name!r} is unknown; allowed are {', '.join(sorted(table))}.{hint}")
+    if name not in table:
+        allowed = ", ".join(sorted(table))
+        raise ValueError(
+            f"adapter: {name!r} is unknown; allowed are {allowed}{did_you_mean(name, table, 2)}"
+        )
 
 
 def check_training(args: argparse.Namespace) -> None:
@@ -107,6 +107,7 @@ def check_training(args: argparse.Namespace) -> None:
     """
     from espnet2.layers.create_adapter import create_adapter_fn_table
 
+    # No adapter, or one of ESPnet's.
     name = getattr(args, "adapter", None)
     if not getattr(args, "use_adapter", False):
         if name in METHODS and name != "lora":  # lora is ESPnet's default: it says nothing
@@ -124,6 +125,7 @@ def check_training(args: argparse.Namespace) -> None:
         )
     if name not in METHODS:
         return
+    # How ours are trained and saved.
     if args.save_strategy == "adapter_only":
         raise ValueError(
             f"save_strategy: adapter_only is ESPnet's and knows nothing of adapter {name!r}. "
@@ -143,6 +145,8 @@ def check_training(args: argparse.Namespace) -> None:
             "its copies would share one noise and one step. Remedy: --multiprocessing_distributed "
             "true, as asr.sh gives it, or ngpu: 1."
         )
+
+    # Its own options, and the loss that it adds to.
     parse_config(name, getattr(args, "adapter_conf", None) or {})
     if adds_to_loss(name):
         _check_loss(name, getattr(args, "model_conf", None) or {})
@@ -191,15 +195,15 @@ def exclude_from_weight_decay(args: argparse.Namespace, model: torch.nn.Module) 
 
 def train_beside(model: torch.nn.Module) -> None:
     """Let the embeddings of new languages train beside an adapter, which has frozen all else."""
-    found = find(model)
-    if found is None:
+    match = find(model)
+    if match is None:
         return
-    name, table = found
+    name, table = match
     table.new_weight.requires_grad_(True)
     adapter = get_adapter(model)
     if adapter is None:
         return
-    # It is no part of the base that the adapter was trained on.
+    # The table is not a part of the base that the adapter was trained on.
     adapter.state.base_names = [n for n in adapter.state.base_names if n != f"{name}.{TABLE}"]
     adapter.state.refresh(model)
     counts = adapter.report()

@@ -1,20 +1,22 @@
-"""Checkpoint files: written whole or not at all, read with one clear error, repaired, averaged."""
+"""Checkpoint files: written whole or not at all, repaired before a resume, averaged."""
 
 import logging
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from espnet_blora.adapters import average_states
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
 log = logging.getLogger(__name__)
 
 RESUME_KEYS = ("model", "reporter", "optimizers", "schedulers", "scaler")
+"""Parts of ESPnet's checkpoint.pth."""
 
 
 def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
@@ -34,7 +36,7 @@ def is_whole(path: Path) -> bool:
 
 
 def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
-    """Make an experiment folder consistent before a resume; returns what was done.
+    """Make an experiment folder consistent before a resume.
 
     ESPnet writes `checkpoint.pth` first, then `{N}epoch.pth`, then the links. A job killed in
     between resumes at epoch N + 1 without epoch N's file, and dies in averaging at the end.
@@ -43,6 +45,9 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
         output_dir: Folder with `checkpoint.pth`.
         criteria: `best_model_criterion`, e.g. [("valid", "acc", "max")].
 
+    Returns:
+        What was done, one line per change.
+
     Raises:
         ValueError: `checkpoint.pth` cannot be read.
     """
@@ -50,20 +55,24 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     from espnet2.train.reporter import Reporter
 
     done = []
+    # Files of writers that were killed.
     for leftover in atomic.leftovers(output_dir):
         leftover.unlink()
         done.append(f"removed the unfinished {leftover.name}")
+
+    # The last epoch's file.
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():
         return done
     states = checked_loader(safe_torch_load, RESUME_KEYS)(checkpoint, map_location="cpu")
     reporter = Reporter()
     reporter.load_state_dict(states["reporter"])
-    epoch = reporter.get_epoch()
-    file = output_dir / f"{epoch}epoch.pth"
+    file = output_dir / f"{reporter.get_epoch()}epoch.pth"
     if not is_whole(file):
         atomic_save(states["model"], file)
         done.append(f"rebuilt {file.name} from checkpoint.pth")
+
+    # The links to the latest and the best epochs.
     links = {"latest.pth": file.name}
     for phase, key, mode in criteria:
         if reporter.has(phase, key):
@@ -81,7 +90,7 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     return done
 
 
-def average(states: list[dict], best: dict) -> dict:
+def average(states: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
     """Average models without an adapter: floating tensors by their mean, the rest from `best`.
 
     ESPnet's own function adds integers up and turns flags into floats. A tensor that is the same
@@ -90,28 +99,29 @@ def average(states: list[dict], best: dict) -> dict:
     Raises:
         ValueError: A tensor is not in all models.
     """
-    out = dict(best)
+    mean = dict(best)
     for key, value in best.items():
-        values = [state[key] for state in states if key in state]
         if not torch.is_tensor(value) or not value.is_floating_point():
             continue
+        values = [state[key] for state in states if key in state]
         if len(values) < len(states):
             raise ValueError(f"cannot average: {key} is not in all {len(states)} models")
         if all(torch.equal(value, other) for other in values):
             continue
+        # Half precision is summed in single precision, in the order of the epochs.
         wide = torch.promote_types(value.dtype, torch.float32)
         total = values[0].to(wide)
         for other in values[1:]:
             total = total + other.to(wide)
-        out[key] = (total / len(values)).to(value.dtype)
-    return out
+        mean[key] = (total / len(values)).to(value.dtype)
+    return mean
 
 
 def average_nbest_models(
     output_dir: Path,
-    reporter,
+    reporter: Any,
     best_model_criterion: Sequence[Sequence[str]],
-    nbest,
+    nbest: int | Sequence[int],
     suffix: str | None = None,
     use_deepspeed: bool = False,
 ) -> None:
@@ -134,39 +144,51 @@ def average_nbest_models(
     """
     from espnet2.torch_utils.safe_torch_load import safe_torch_load
 
-    from espnet_blora.adapters import average_states
-
     if use_deepspeed:
         raise ValueError("averaging of DeepSpeed checkpoints is not supported; use_deepspeed false")
     output_dir = Path(output_dir)
-    wanted = sorted({n for n in ([nbest] if isinstance(nbest, int) else nbest) if n > 0}) or [1]
-    tail = "" if suffix is None else f"{suffix}."
+    counts = sorted({n for n in ([nbest] if isinstance(nbest, int) else nbest) if n > 0}) or [1]
+    ending = "pth" if suffix is None else f"{suffix}.pth"
     load = checked_loader(safe_torch_load)
-    cache: dict[int, dict] = {}
+    states: dict[int, dict] = {}  # every epoch is read once, whatever it is averaged for
     for phase, key, mode in best_model_criterion:
         if not reporter.has(phase, key):
             continue
-        ranked = [epoch for epoch, _ in reporter.sort_epochs_and_values(phase, key, mode)]
-        ranked = ranked[: max(wanted)]
-        lost = [epoch for epoch in ranked if not (output_dir / f"{epoch}epoch.pth").is_file()]
-        if lost:
-            log.warning("%s: no file of epochs %s; averaged without", output_dir, lost)
-        ranked = [epoch for epoch in ranked if epoch not in lost]
-        if not ranked:
-            raise FileNotFoundError(f"{output_dir}: none of the epochs {lost} has its epoch.pth")
-        for n in [n for n in wanted if n <= len(ranked)] or [1]:
-            op = output_dir / f"{phase}.{key}.ave_{n}best.{tail}pth"
+        epochs = _ranked(output_dir, reporter, (phase, key, mode), max(counts))
+        for n in [n for n in counts if n <= len(epochs)] or [1]:
+            best = epochs[:n]
+            path = output_dir / f"{phase}.{key}.ave_{n}best.{ending}"
             if n == 1:
-                atomic.link(op, f"{ranked[0]}epoch.pth")
+                atomic.link(path, f"{best[0]}epoch.pth")
             else:
-                for epoch in ranked[:n]:
-                    if epoch not in cache:
-                        cache[epoch] = load(output_dir / f"{epoch}epoch.pth", map_location="cpu")
-                states = [cache[epoch] for epoch in ranked[:n]]
-                with_adapter = any(name.startswith("adapter_state.") for name in states[0])
-                averaged = (average_states if with_adapter else average)(states, states[0])
-                log.info("averaging epochs %s by %s.%s into %s", ranked[:n], phase, key, op)
-                if op.is_symlink():
-                    op.unlink()
-                atomic_save(averaged, op)
-            atomic.link(output_dir / f"{phase}.{key}.ave.{tail}pth", op.name)
+                for epoch in best:
+                    if epoch not in states:
+                        states[epoch] = load(output_dir / f"{epoch}epoch.pth", map_location="cpu")
+                log.info("averaging epochs %s by %s.%s into %s", best, phase, key, path)
+                _write_mean([states[epoch] for epoch in best], path)
+            # The last and largest n is what `.ave.pth` stands for.
+            atomic.link(output_dir / f"{phase}.{key}.ave.{ending}", path.name)
+
+
+def _ranked(output_dir: Path, reporter: Any, criterion: Sequence[str], count: int) -> list[int]:
+    """Return the `count` best epochs that have a file, best first.
+
+    Raises:
+        FileNotFoundError: None of them has a file.
+    """
+    ranked = [epoch for epoch, _ in reporter.sort_epochs_and_values(*criterion)][:count]
+    lost = [epoch for epoch in ranked if not (output_dir / f"{epoch}epoch.pth").is_file()]
+    if len(lost) == len(ranked):
+        raise FileNotFoundError(f"{output_dir}: none of the epochs {lost} has its epoch.pth")
+    if lost:
+        log.warning("%s: no file of epochs %s; averaged without", output_dir, lost)
+    return [epoch for epoch in ranked if epoch not in lost]
+
+
+def _write_mean(states: list[dict], path: Path) -> None:
+    """Write the mean of models, the best first, as its method's kind demands."""
+    with_adapter = any(name.startswith("adapter_state.") for name in states[0])
+    mean: Callable[..., dict] = average_states if with_adapter else average
+    if path.is_symlink():  # of an earlier averaging over one epoch: its target is not ours to write
+        path.unlink()
+    atomic_save(mean(states, states[0]), path)

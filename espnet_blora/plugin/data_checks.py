@@ -1,4 +1,4 @@
-"""The data a program is given: a language per utterance, the same utterances in all files, audio.
+"""Checks of a program's data: languages, the same utterances in every file, readable audio.
 
 ESPnet's programs receive only `wav.scp` and `text`; the folder of `wav.scp` tells where the data
 directory is, and Kaldi's `utt2lang` in it holds one Whisper language code per utterance. ESPnet
@@ -19,23 +19,30 @@ from espnet_blora.utils.keyed import c_sorted, read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 KEYED = ("sound", "kaldi_ark", "text", "text_int")
-_SHOWN = 5
+"""Types of data that come with an utterance id per line."""
 SPEECH = "speech"
+"""Name of the audio among the data."""
+_SHOWN = 5
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Languages:
-    """Utterance id -> Whisper language code, and the files they came from."""
+    """Whisper language code of each utterance.
+
+    Attributes:
+        codes: Utterance id -> code.
+        sources: The files they came from.
+    """
 
     codes: dict[str, str] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
 
     def __getitem__(self, utterance: str) -> str:
-        """The code of `utterance`.
+        """Return the code of `utterance`.
 
         Raises:
-            ValueError: when no `utt2lang` names it.
+            ValueError: No `utt2lang` names it.
         """
         code = self.codes.get(utterance)
         if code is None:
@@ -51,8 +58,8 @@ class Languages:
         """Read the `utt2lang` that lies in the folder of each path (a `wav.scp`).
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: a code this Whisper does not know, naming file and utterance.
+            FileNotFoundError: There is none.
+            ValueError: A code this Whisper does not know, naming file and utterance.
         """
         codes: dict[str, str] = {}
         sources: list[Path] = []
@@ -78,7 +85,7 @@ class Languages:
 
     @classmethod
     def of_arguments(cls, data: Sequence[Sequence[str]], layout: Vocabulary) -> Languages:
-        """The languages for ESPnet's (path, name, type) data arguments: those of the speech."""
+        """Return the languages of the speech among ESPnet's (path, name, type) data arguments."""
         return cls.beside([path for path, name, _ in data if name == SPEECH], layout)
 
 
@@ -86,8 +93,8 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
     """Check that all of ESPnet's (path, name, type) data arguments hold the same utterances.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: an id is empty, listed twice, in one file only, or alone on its line; names
+        FileNotFoundError: A file is not there.
+        ValueError: An id is empty, listed twice, in one file only, or alone on its line; names
             file and ids.
     """
     files = {path: read_keyed(path) for path, _, kind in data if kind in KEYED}
@@ -96,15 +103,17 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
     (first, ids), *others = files.items()
     if not ids:
         raise ValueError(f"{first}: no utterances; run the recipe's stages 1-4 again")
+    # Ids alone on their line.
     problems = []
     for path, keyed in files.items():
         if empty := [key for key, value in keyed.items() if not value]:
             problems.append(f"{len(empty)} with nothing behind the id in {path}: {_named(empty)}")
+    # Ids that only one of the first file and another has.
     for path, keyed in others:
-        for lonely, here, there in ((ids, first, path), (keyed, path, first)):
-            odd = lonely.keys() - (keyed if lonely is ids else ids).keys()
-            if odd:
-                problems.append(f"{len(odd)} in {here} but not in {there}: {_named(odd)}")
+        if extra := ids.keys() - keyed.keys():
+            problems.append(f"{len(extra)} in {first} but not in {path}: {_named(extra)}")
+        if extra := keyed.keys() - ids.keys():
+            problems.append(f"{len(extra)} in {path} but not in {first}: {_named(extra)}")
     if problems:
         raise ValueError(
             f"every utterance needs its line in every file: {'; '.join(problems)}. Remedy: add "
@@ -147,7 +156,7 @@ class NamingReader(Mapping):
         """Read one utterance.
 
         Raises:
-            ValueError: it is not listed, or its file cannot be read.
+            ValueError: It is not listed, or its file cannot be read.
         """
         if utterance not in self.places:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""ESPnet's ASR model with Whisper's loss: over the text tokens, not over the prompt."""
+"""ESPnet's ASR model with a loss over the text tokens only, not over Whisper's prompt."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def smoothed_cross_entropy(
         logits: (B, L, V).
         targets: (B, L), `ignore` where no loss is wanted.
         ignore: The ignored id.
-        smoothing: s in [0, 1).
+        smoothing: The share s in [0, 1) of other tokens.
         per_token: Divide by the number of tokens; else by B, as ESPnet does by default.
 
     Returns:
@@ -35,13 +35,14 @@ def smoothed_cross_entropy(
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1),
-        targets.flatten(),
+        logits.flatten(0, 1),  # (B L, V)
+        targets.flatten(),  # (B L,)
         ignore_index=ignore,
         label_smoothing=smoothing * size / (size - 1),
         reduction="sum",
     )
     tokens = (targets != ignore).sum()
+    # The entropy of q: nothing to learn, but part of the figure that ESPnet reports.
     if smoothing > 0:
         entropy = (1 - smoothing) * math.log(1 - smoothing)
         entropy += smoothing * math.log(smoothing / (size - 1))
@@ -106,12 +107,12 @@ class BloraASRModel(ESPnetASRModel):
         if self.prompt_range is None or self.lang_token_id is not None:
             return super()._calc_att_loss(encoder_out, encoder_out_lens, ys_pad, ys_pad_lens)
         ys_in, ys_out = add_sos_eos(ys_pad, self.sos, self.eos, self.ignore_id)
-        lengths = self.prompt_lengths(ys_pad)
+        lengths = self.prompt_lengths(ys_pad)  # (B,)
         position = torch.arange(ys_out.size(1), device=ys_out.device)
         # Masked in the output only: add_sos_eos drops ignored ids from the decoder's input too.
         ys_out = ys_out.masked_fill(position < lengths[:, None], self.ignore_id)
 
-        logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)
+        logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)  # (B, L, V)
         loss = smoothed_cross_entropy(
             logits,
             ys_out,
@@ -120,7 +121,7 @@ class BloraASRModel(ESPnetASRModel):
             self.criterion_att.normalize_length,
         )
         with torch.no_grad():
-            best = logits.argmax(dim=-1)
+            best = logits.argmax(dim=-1)  # (B, L)
             counted = ys_out != self.ignore_id
             accuracy = float(((best == ys_out) & counted).sum() / counted.sum().clamp(min=1))
         cer, wer = None, None
@@ -130,13 +131,15 @@ class BloraASRModel(ESPnetASRModel):
 
     def _text_errors(self, best: torch.Tensor, ys_pad: torch.Tensor, lengths: torch.Tensor):
         """Let ESPnet count errors of the teacher-forced guess, prompt left out on both sides."""
+        # Each row without its prompt, the truth without padding.
         rows = [
             (guess[skip:], truth[skip:][truth[skip:] != self.ignore_id])
             for guess, truth, skip in zip(best, ys_pad, lengths.tolist(), strict=True)
         ]
         width = max(len(truth) for _, truth in rows) + 1
         if width == 1:
-            return None, None  # nothing but empty texts in this batch: no rate to report
+            return None, None  # only empty texts in this batch: no rate to report
+        # Padded again to one width.
         truths = ys_pad.new_full((len(rows), width), self.ignore_id)
         guesses = ys_pad.new_full((len(rows), width), self.eos)
         for index, (guess, truth) in enumerate(rows):

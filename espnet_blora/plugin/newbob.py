@@ -1,4 +1,4 @@
-"""NewBob: lower the learning rate after an epoch that made the validation loss little better."""
+"""NewBob: a lower learning rate after an epoch that made the validation loss little better."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from espnet2.schedulers.abs_scheduler import AbsValEpochStepScheduler
 
 
 class NewBob(AbsValEpochStepScheduler):
-    """ESPnet scheduler `newbob`, stepped once an epoch with `val_scheduler_criterion`.
+    """ESPnet scheduler `newbob`, stepped once per epoch with `val_scheduler_criterion`.
 
     With v the validation loss of this epoch and u that of the epoch before, all learning rates are
     multiplied by `annealing_factor` when (u - v) / |u| < `improvement_threshold`, unless one of
@@ -29,7 +29,7 @@ class NewBob(AbsValEpochStepScheduler):
         """Take what to step.
 
         Raises:
-            ValueError: a factor outside 0 to 1, a threshold that is no number, or a patience < 0.
+            ValueError: A factor outside 0 to 1, a threshold that is not one, or a patience < 0.
         """
         if not 0 < annealing_factor <= 1:
             raise ValueError(
@@ -51,6 +51,7 @@ class NewBob(AbsValEpochStepScheduler):
 
     def step(self, val: float, epoch: int | None = None) -> None:
         """Judge the epoch that ended with validation loss `val`."""
+        # The loss of the epoch before; the first epoch has none.
         before, self.previous = self.previous, float(val)
         if before is None:
             return
@@ -65,9 +66,9 @@ class NewBob(AbsValEpochStepScheduler):
             group["lr"] *= self.annealing_factor
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs; the rates themselves are the optimiser's."""
+        """Return what a resume needs; the rates themselves are the optimiser's."""
         return {"previous": self.previous, "left": self.left}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where `state_dict` was asked for."""
+        """Continue from what `state_dict` returned."""
         self.previous, self.left = state["previous"], state["left"]

@@ -1,4 +1,4 @@
-"""What ESPnet's data loader does with an utterance of Whisper: its language becomes its prompt."""
+"""ESPnet's preprocessor for Whisper: the language of an utterance becomes its prompt."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ DEFAULT_N_TEXT_CTX = 448
 
 
 def pack_name(utterance: str) -> np.ndarray:
-    """An utterance id as integers, the only way through ESPnet's loader and collater."""
+    """Return an utterance id as integers, the only way through ESPnet's loader and collater.
+
+    >>> unpack_name(pack_name("spk1-utt2"))
+    'spk1-utt2'
+    """
     return np.frombuffer(utterance.encode("utf-8"), dtype=np.uint8).astype(np.int64)
 
 
 def unpack_name(packed) -> str:
-    """The inverse of `pack_name`; negative numbers are the collater's padding."""
+    """Return the id of `pack_name`; negative numbers are the collater's padding."""
     return bytes(int(i) for i in packed if int(i) >= 0).decode("utf-8")
 
 
@@ -65,7 +69,7 @@ class WhisperPreprocessor(CommonPreprocessor):
         """Process one utterance.
 
         Raises:
-            ValueError: no language, audio that is not mono, finite and (in training) of 25 ms to
+            ValueError: No language, audio that is not mono, finite and (in training) of 25 ms to
                 30 s, or a text longer than Whisper's positions; each names the utterance.
         """
         if self.layout is None:
@@ -75,9 +79,12 @@ class WhisperPreprocessor(CommonPreprocessor):
                 f"utterance {uid!r} has a 'prompt': ESPnet's prompts are not supported, the "
                 "language comes from utt2lang"
             )
+        # Audio.
         data = self._speech_process(data)
         if self.speech_name in data:
             self._check_speech(uid, data[self.speech_name])
+
+        # Text behind the prompt; the start token is the model's business.
         prompt = self.layout.prompt(self.languages[uid])
         if isinstance(data.get(self.text_name), str):
             text = self.text_cleaner(data[self.text_name])
@@ -88,12 +95,15 @@ class WhisperPreprocessor(CommonPreprocessor):
                     f"{self.n_text_ctx} positions: cut the utterance or remove it from the data"
                 )
             data[self.text_name] = np.array(ids, dtype=np.int64)
+
+        # For the search.
         if self.decoding:
             data[PROMPT] = np.array(prompt, dtype=np.int64)
             data[UTTERANCE] = pack_name(uid)
         return data
 
     def _check_speech(self, uid: str, speech: np.ndarray) -> None:
+        """Check the audio of one utterance; see `__call__` for the errors."""
         if speech.ndim != 1:
             raise ValueError(
                 f"utterance {uid!r}: audio of shape {speech.shape}, Whisper takes one channel; "

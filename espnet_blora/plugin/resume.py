@@ -18,7 +18,6 @@ from espnet_blora.utils import atomic
 
 log = logging.getLogger(__name__)
 
-# What may change between two runs of one experiment without changing what it computes.
 HARMLESS = frozenset(
     """
     max_epoch ngpu num_workers log_interval log_level output_dir config print_config required
@@ -28,9 +27,11 @@ HARMLESS = frozenset(
     max_cache_fd detect_anomaly write_collected_feats collect_stats version
     """.split()
 )
+"""Keys that may change between two runs of one experiment without changing what it computes."""
 _HARMLESS_PREFIXES = ("dist_", "wandb_")
 
 PREVIOUS = ".config.yaml.previous"
+"""Name of the copy of config.yaml that is kept while ESPnet rewrites it."""
 
 _stored: ContextVar[dict | None] = ContextVar("stored_config", default=None)
 
@@ -50,7 +51,7 @@ def read_config(path: Path) -> dict:
     """Read a config.yaml that ESPnet wrote.
 
     Raises:
-        ValueError: It is no yaml mapping (for example cut short).
+        ValueError: It is not a yaml mapping (for example cut short).
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -76,6 +77,7 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
     """List the keys whose values differ, nested ones as `a.b`, each as `key: old -> new`."""
     lines = []
     for key in sorted({*old, *new}, key=str):
+        # Only top-level keys can be harmless.
         if not prefix and (key in HARMLESS or str(key).startswith(_HARMLESS_PREFIXES)):
             continue
         before, after = old.get(key), new.get(key)
@@ -92,8 +94,11 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
 
 
 def _moved(file: Any) -> bool:
-    """Tell whether a Whisper file is no longer where it was: the adapter's own check, which
-    compares the weights themselves, then decides whether the new one is the same."""
+    """Tell whether a Whisper file is no longer where it was.
+
+    The adapter's own check, which compares the weights themselves, then decides whether the new
+    one is the same.
+    """
     return isinstance(file, str) and os.sep in file and not os.path.exists(file)
 
 
@@ -112,7 +117,7 @@ def stored_config(output_dir: Path, resume: bool) -> Iterator[None]:
     Every rank reads it before the process group forms, hence before rank 0 can rewrite it.
 
     Raises:
-        ValueError: It is damaged, and no sound copy is left.
+        ValueError: config.yaml is damaged, and no sound copy is left.
     """
     path, copy = output_dir / "config.yaml", output_dir / PREVIOUS
     resumes = resume and (output_dir / "checkpoint.pth").is_file()
@@ -126,9 +131,10 @@ def stored_config(output_dir: Path, resume: bool) -> Iterator[None]:
 
 @contextmanager
 def kept_config(output_dir: Path) -> Iterator[None]:
-    """Keep a copy of config.yaml while ESPnet rewrites it in place, and put it back if need be.
+    """Keep a copy of config.yaml while ESPnet rewrites it, and put it back if it was cut short.
 
-    A job killed there, or a full disk, would leave a config.yaml cut short beside good weights.
+    ESPnet writes in place: a job killed there, or a full disk, would leave a part of config.yaml
+    beside good weights.
     """
     recover_config(output_dir)
     path = output_dir / "config.yaml"
@@ -178,9 +184,9 @@ def refuse_changed_config(config: Mapping, output_dir: Path) -> None:
         return
     changed = differences(old, plain(config))
     if changed:
+        count = f"{len(changed)} {'keys differ' if len(changed) > 1 else 'key differs'}"
         raise ValueError(
-            f"{output_dir} was trained with another configuration; {len(changed)} "
-            f"{'keys differ' if len(changed) > 1 else 'key differs'} (stored -> now):\n  "
+            f"{output_dir} was trained with another configuration; {count} (stored -> now):\n  "
             + "\n  ".join(changed)
             + f"\nResuming would give a model that matches neither. config.yaml was left as it is. "
             f"Remedy: restore these values (only max_epoch and the like may change), or "

@@ -1,4 +1,4 @@
-"""What the launcher was told, kept in environment variables so that spawned workers know it."""
+"""Options of the launcher, kept in environment variables so that spawned workers have them."""
 
 import os
 from dataclasses import dataclass
@@ -56,5 +56,9 @@ class Settings:
 
 
 def parse_languages(text: str) -> tuple[str, ...]:
-    """Return the codes in `text`, with blanks or commas between them; a Layout checks them."""
+    """Return the codes in `text`, with blanks or commas between them; a Vocabulary checks them.
+
+    >>> parse_languages("rw,kab lg")
+    ('rw', 'kab', 'lg')
+    """
     return tuple(text.replace(",", " ").split())

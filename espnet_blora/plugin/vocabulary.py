@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def default_layout() -> Vocabulary:
-    """The layout of the launcher's `--whisper` and `--new-languages`.
+    """Return the vocabulary of the launcher's `--whisper` and `--new_languages`.
 
     Without a Whisper it is that of the sizes before large-v3.
     """
@@ -48,7 +48,7 @@ def check_supported(
     added_tokens_txt: object = None,
     sot: bool = False,
 ) -> None:
-    """Refuse what this plugin would otherwise do wrongly in silence.
+    """Refuse options that this plugin would otherwise follow wrongly without a word.
 
     Raises:
         ValueError: English-only vocabulary, another task than transcribing, added tokens
@@ -68,7 +68,7 @@ def check_supported(
 
 
 class WhisperTokenizer(AbsTokenizer):
-    """Text <-> token strings (`tokens.txt` holds one for every id)."""
+    """Tokenizer between text and token strings (`tokens.txt` holds one string per id)."""
 
     def __init__(
         self,
@@ -87,16 +87,16 @@ class WhisperTokenizer(AbsTokenizer):
         return f"{type(self).__name__}({self.layout.stamp})"
 
     def text2tokens(self, line: str) -> list[str]:
-        """Text -> token strings."""
+        """Return the token strings of a text."""
         return self.layout.tokens(self.layout.encode(line))
 
     def tokens2text(self, tokens: Iterable[str]) -> str:
-        """Token strings -> text, control tokens left out."""
+        """Return the text of token strings, control tokens left out."""
         return self.layout.text_of_tokens(tokens)
 
 
 class WhisperTokenIDConverter:
-    """Token strings <-> ids; the prompt is the preprocessor's business, none is added here."""
+    """Converter between token strings and ids; the preprocessor adds the prompt."""
 
     def __init__(
         self,
@@ -113,19 +113,19 @@ class WhisperTokenIDConverter:
 
     @property
     def tokenizer(self):
-        """openai-whisper's own tokenizer (ESPnet reads a default prompt from it)."""
+        """The tokenizer of openai-whisper (ESPnet reads a default prompt from it)."""
         return self.layout.tokenizer
 
     def get_num_vocabulary_size(self) -> int:
-        """Number of ids."""
+        """Return the number of ids."""
         return self.layout.size
 
     def ids2tokens(self, integers: Iterable[int]) -> list[str]:
-        """Ids -> token strings."""
+        """Return the token strings of ids."""
         return self.layout.tokens(int(i) for i in integers)
 
     def tokens2ids(self, tokens: Iterable[str]) -> list[int]:
-        """Token strings -> ids."""
+        """Return the ids of token strings."""
         return self.layout.ids(tokens)
 
 
@@ -142,10 +142,10 @@ def export_vocabulary(
     """Write the token list of the launcher's Whisper to `output` ("-" is standard output).
 
     The arguments are those of ESPnet's program. The language plays no part: every language of
-    the model is in the list, and behind them those of the launcher's `--new-languages`.
+    the model is in the list, and behind them those of the launcher's `--new_languages`.
 
     Raises:
-        ValueError: the launcher was not told the size, or an option this plugin refuses.
+        ValueError: The launcher was not told the size, or an option this plugin refuses.
     """
     logging.basicConfig(
         level=log_level,
@@ -172,10 +172,10 @@ def export_vocabulary(
 
 
 def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
-    """The layout of ESPnet's `token_list` argument: a path, or the list stored in `config.yaml`.
+    """Return the vocabulary of ESPnet's `token_list`: a path, or the list in `config.yaml`.
 
     Raises:
-        ValueError: not exactly a Whisper vocabulary.
+        ValueError: It is not exactly a Whisper vocabulary.
     """
     if isinstance(token_list, (str, os.PathLike)):
         return Vocabulary.of_tokens(read_token_list(token_list), os.fspath(token_list))
@@ -186,7 +186,7 @@ def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
     """Check that a token list is that of the model.
 
     Raises:
-        ValueError: it is of another size (a fresh embedding would forget every word).
+        ValueError: It is of another size (a fresh embedding would forget every word).
     """
     if layout.n_vocab != n_vocab:
         raise ValueError(
@@ -197,19 +197,19 @@ def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
 
 
 def check_new_languages(
-    layout: Vocabulary, wanted: Sequence[str], where: str = "token list"
+    layout: Vocabulary, languages: Sequence[str], where: str = "token list"
 ) -> None:
-    """Check that a token list has the new languages that the launcher was told of.
+    """Check that a token list has the new languages that the launcher was given.
 
     Raises:
-        ValueError: it has others, or the same in another order (their ids would differ).
+        ValueError: It has others, or the same in another order (their ids would differ).
     """
-    if layout.new_languages == tuple(wanted):
+    if layout.new_languages == tuple(languages):
         return
-    there, here = (" ".join(codes) or "none" for codes in (layout.new_languages, wanted))
+    listed, given = (" ".join(codes) or "none" for codes in (layout.new_languages, languages))
     raise ValueError(
-        f"{where}: its new languages are {there}, the launcher's --new-languages says {here}. Run "
-        "stage 5 again with the same --new_languages as now, or give those of the list."
+        f"{where}: its new languages are {listed}, the launcher's --new_languages says {given}. "
+        "Run stage 5 again with the same --new_languages as now, or give those of the list."
     )
 
 
@@ -217,12 +217,12 @@ def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = Fals
     """Put the token list's new languages into `decoder_conf`, where the decoder reads them.
 
     Args:
-        args: the task's arguments; changed in place.
-        layout: that of the token list.
-        trained: the arguments are the config.yaml of a trained model, whatever the launcher says.
+        args: The task's arguments; changed in place.
+        layout: The vocabulary of the token list.
+        trained: The arguments are the config.yaml of a trained model, whatever the launcher says.
 
     Raises:
-        ValueError: the launcher's `--new-languages` or the yaml say others.
+        ValueError: The launcher's `--new_languages` or the yaml say others.
     """
     if not trained:
         check_new_languages(layout, Settings.current().new_languages)

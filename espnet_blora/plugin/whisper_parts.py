@@ -30,7 +30,16 @@ NEVER = -1.0e10
 
 
 class Parts(NamedTuple):
-    """A Whisper taken apart; `alignment_heads` (layers, heads) bool is None on the meta device."""
+    """A Whisper taken apart.
+
+    Attributes:
+        spec: Published size or checkpoint file.
+        device: Type of the device that it was loaded on.
+        dims: Its sizes.
+        encoder: Its audio encoder.
+        decoder: Its text decoder.
+        alignment_heads: (layers, heads) bool; None on the meta device.
+    """
 
     spec: str
     device: str
@@ -45,6 +54,7 @@ _left_over: list[Parts] = []
 
 
 def _load(spec: str) -> Parts:
+    """Load a Whisper on the default device; on `meta` only its shapes."""
     device = torch.empty(0).device  # the default device: "meta" under torch.device("meta")
     if device.type == "meta":
         dims = dims_of(spec)
@@ -62,15 +72,15 @@ def parts_for_encoder(spec: str) -> Parts:
 
 
 def parts_for_decoder(spec: str) -> Parts:
-    """What the encoder left if it is of the same Whisper, else a load of its own."""
-    kept = _left_over.pop() if _left_over else None
-    if kept is not None and (kept.spec, kept.device) == (spec, torch.empty(0).device.type):
-        return kept
+    """Return what the encoder left if it is of the same Whisper, else load it."""
+    parts = _left_over.pop() if _left_over else None
+    if parts is not None and (parts.spec, parts.device) == (spec, torch.empty(0).device.type):
+        return parts
     return _load(spec)
 
 
 def forget() -> None:
-    """Drop what no decoder has taken."""
+    """Drop the parts that no decoder has taken."""
     _left_over.clear()
 
 
@@ -78,21 +88,22 @@ def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
     """Put the launcher's `--whisper` into `encoder_conf` and `decoder_conf` where they name none.
 
     Args:
-        args: the task's arguments; changed in place.
-        trained: the arguments are the `config.yaml` of a trained model, which decides itself; the
+        args: The task's arguments; changed in place.
+        trained: The arguments are the `config.yaml` of a trained model, which decides itself; the
             launcher's is used only when the file named there has gone (a packed model, moved).
 
     Returns:
         The Whisper in use, None when neither half is one.
 
     Raises:
-        ValueError: none is named anywhere, or two different ones are.
+        ValueError: None is named anywhere, or two different ones are.
     """
     launcher = Settings.current().whisper
-    named = None
+    spec = None
     for part in ("encoder", "decoder"):
         if getattr(args, part, None) != "whisper":
             continue
+        # What the yaml or the launcher says; both must say the same in a new training.
         conf = dict(getattr(args, f"{part}_conf", None) or {})
         given = conf.get("whisper_model")
         if given is None and launcher is None:
@@ -109,13 +120,15 @@ def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
             given = in_use(given, launcher, part)
         conf["whisper_model"] = given or launcher
         setattr(args, f"{part}_conf", conf)
-        if named is not None and not same_whisper(named, conf["whisper_model"]):
+
+        # Both halves of one Whisper.
+        if spec is not None and not same_whisper(spec, conf["whisper_model"]):
             raise ValueError(
-                f"encoder of Whisper {named!r} with a decoder of {conf['whisper_model']!r}: "
+                f"encoder of Whisper {spec!r} with a decoder of {conf['whisper_model']!r}: "
                 "both halves must come from one model"
             )
-        named = conf["whisper_model"]
-    return named
+        spec = conf["whisper_model"]
+    return spec
 
 
 def check_dropout(rate: float, where: str) -> None:
@@ -149,16 +162,16 @@ class WhisperEncoder(AbsEncoder):
         """Load the encoder.
 
         Args:
-            input_size: unused; ESPnet passes 1 for raw waves.
-            whisper_model: published size or checkpoint file.
+            input_size: Unused; ESPnet passes 1 for raw waves.
+            whisper_model: Published size or checkpoint file.
             pad_to: "30s" (Whisper's own window, exact for published models) or "batch" (only to
                 the longest utterance, masked: faster, and what a fine-tuned model can be used to).
             dropout_rate: 0.0, kept for ESPnet's yaml files.
-            use_specaug: mask the log-mel features in training.
-            specaug_conf: arguments of ESPnet's `SpecAug`.
+            use_specaug: Mask the log-mel features in training.
+            specaug_conf: Arguments of ESPnet's `SpecAug`.
 
         Raises:
-            ValueError: an option out of range, or no such Whisper.
+            ValueError: An option out of range, or no such Whisper.
         """
         super().__init__()
         check_dropout(dropout_rate, "encoder_conf")
@@ -171,30 +184,30 @@ class WhisperEncoder(AbsEncoder):
         self.specaug = SpecAug(**(specaug_conf or {})) if use_specaug else None
 
     def output_size(self) -> int:
-        """Width of the memory."""
+        """Return the width of the memory."""
         return self.encoders.ln_post.normalized_shape[-1]
 
     def forward(
         self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
     ) -> tuple[Tensor, Tensor, None]:
-        """Waves (B, S) and samples (B,) -> memory (B, T', n_state), lengths (B,), None.
+        """Return the memory (B, T', n_state) of waves (B, S), its lengths (B,), and None.
 
         Audio of any length down to nothing is accepted (padded to one frame), so ESPnet's
         `TooShortUttError` never arises.
 
         Raises:
-            ValueError: several channels, or more than 30 s.
+            ValueError: Several channels, or more than 30 s.
         """
         if xs_pad.dim() != 2:
             raise ValueError(
                 f"speech of shape {tuple(xs_pad.shape)}: Whisper takes one channel, (batch, "
                 "samples); make the audio mono in stage 1"
             )
-        with torch.autocast(
-            xs_pad.device.type, enabled=False
-        ):  # mel power overflows half precision
+        # Mel power overflows half precision.
+        with torch.autocast(xs_pad.device.type, enabled=False):
             features, frames = log_mel(xs_pad, ilens, self.n_mels, self.pad_to)
         if self.specaug is not None and self.training:
+            # SpecAug takes (B, frames, mels) and may write into the padding.
             features = self.specaug(features.transpose(1, 2), frames)[0].transpose(1, 2)
             mask = padding_mask(frames.to(features.device), features.shape[-1])
             if mask is not None:
@@ -224,17 +237,17 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         """Take the decoder of the Whisper that the encoder has loaded.
 
         Args:
-            vocab_size: length of the token list.
-            encoder_output_size: width of the memory.
-            whisper_model: published size or checkpoint file.
+            vocab_size: Length of the token list.
+            encoder_output_size: Width of the memory.
+            whisper_model: Published size or checkpoint file.
             dropout_rate: 0.0, kept for ESPnet's yaml files.
             use_cache: False recomputes every prefix at every step (the baseline to compare with).
-            new_languages: codes of languages added to this Whisper's; the token list says them.
-            new_language_init: what their embeddings start from: `mean` of all languages', or the
+            new_languages: Codes of languages added to this Whisper's; the token list says them.
+            new_language_init: What their embeddings start from: `mean` of all languages', or the
                 code of one that the Whisper has.
 
         Raises:
-            ValueError: token list or memory of another Whisper, or an option out of range.
+            ValueError: Token list or memory of another Whisper, or an option out of range.
         """
         super().__init__()
         check_dropout(dropout_rate, "decoder_conf")
@@ -260,7 +273,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     def forward(
         self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, ys_in_lens: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Memory (B, T, n_state) and token ids (B, L) -> logits (B, L, n_vocab) fp32, lengths.
+        """Return the logits (B, L, n_vocab) fp32 of token ids (B, L), and their lengths (B,).
 
         The logits are those of the checkpoint's tokens: new languages are prompts only.
         """
@@ -269,11 +282,11 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     # -- one hypothesis at a time: ESPnet's plain BeamSearch ------------------------------------
 
     def init_state(self, x: Tensor) -> KVCache | None:
-        """A cache of one row over the memory `x` (T, n_state)."""
+        """Return a cache of one row over the memory `x` (T, n_state)."""
         return KVCache(self.decoders, x.unsqueeze(0)) if self.use_cache else None
 
     def score(self, y: Tensor, state: KVCache | None, x: Tensor) -> tuple[Tensor, Any]:
-        """Log probabilities (vocab_size,) after the prefix `y` (L,), and the next state."""
+        """Return log probabilities (vocab_size,) after the prefix `y` (L,), and the next state."""
         ys = y.unsqueeze(0)
         if not self._room(ys):
             return self._only_eot(ys).squeeze(0), state
@@ -298,20 +311,22 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     def batch_score(
         self, ys: Tensor, states: list[Any], xs: Tensor, xs_mask: Tensor | None = None
     ) -> tuple[Tensor, list[Any]]:
-        """Log probabilities (N, vocab_size) after the prefixes `ys` (N, L), and N next states.
+        """Return log probabilities (N, vocab_size) after prefixes `ys` (N, L), and N states.
 
         `xs` (N, T, n_state) and `xs_mask` (N, 1, T) are needed only without the cache.
 
         Raises:
-            RuntimeError: a state of an earlier search (two searches on one decoder at once).
+            RuntimeError: A state of an earlier search (two searches on one decoder at once).
         """
         n = ys.shape[0]
+        # Without a cache every prefix is computed anew.
         if not self.use_cache:
             if not self._room(ys):
                 return self._only_eot(ys), [None] * n
             lengths = None if xs_mask is None else xs_mask.reshape(n, -1).sum(1)
             logits = whisper_decoder.forward(self.decoders, ys, xs, lengths)[:, -1]
             return self._log_probabilities(ys, logits), [None] * n
+        # With it only the last token: the rows follow the hypotheses that survived.
         if self._cache is None or {number for number, _ in states} != {self._search}:
             raise RuntimeError(
                 "a hypothesis of another search: one decoder serves one batch search at a time"
@@ -330,18 +345,22 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
     # -- the end of the positions ---------------------------------------------------------------
 
     def _room(self, ys: Tensor) -> bool:
+        """Tell whether the prefixes (N, L) fit the positions."""
         return ys.shape[1] <= self.n_text_ctx
 
     def _never(self) -> float:
+        """Return the score of a token that must not come, in the model's precision."""
         return max(NEVER, torch.finfo(self.decoders.ln.weight.dtype).min / 4)
 
     def _only_eot(self, ys: Tensor) -> Tensor:
+        """Return scores (N, vocab_size) that allow end-of-text alone."""
         size = self.decoders.token_embedding.num_embeddings + self.n_new
         scores = torch.full((ys.shape[0], size), self._never(), device=ys.device)
         scores[:, self.eot] = 0.0
         return scores
 
     def _log_probabilities(self, ys: Tensor, logits: Tensor) -> Tensor:
+        """Return scores (N, vocab_size) of logits (N, n_vocab); only the end fits last."""
         scores = torch.log_softmax(logits, dim=-1)
         if self.n_new:  # padding copies, even by nothing
             scores = torch.nn.functional.pad(scores, (0, self.n_new), value=self._never())

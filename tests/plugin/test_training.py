@@ -202,7 +202,7 @@ def test_a_changed_configuration_is_refused_and_nothing_is_touched(experiment, w
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"adapter": "blorra"}, r"adapter: 'blorra' is unknown.*Did you mean blora"),
+        ({"adapter": "blorra"}, r"adapter: 'blorra' is unknown.*did you mean 'blora'"),
         ({"save_strategy": "adapter_only"}, r"save_strategy: adapter_only.*required_grad_only"),
         ({"use_adapter": False}, r"use_adapter is false: every weight would be trained"),
         ({"use_deepspeed": True}, r"use_deepspeed: true does not work"),
