@@ -29,6 +29,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from espnet_blora.report.comparability import Treatment
 from espnet_blora.report.conditions import now, revision, version
@@ -60,6 +61,7 @@ def results_md(
         "token (MER), pairs by utterance id. Corr to S.Err are per cent.",
         "",
     ]
+    # one section per experiment: sclite's tables, ours, and what is missing
     for e in experiments:
         lines += [f"## {e.folder}", ""]
         if not e.exists:
@@ -84,8 +86,7 @@ def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
         return ["### MER (espnet_blora)", "", "not scored", ""]
     treated: dict[Treatment, list[str]] = {}
     for name in (n for n in sets if n in e.scores):
-        score = e.scores[name]
-        treated.setdefault(Treatment(score.unit, score.normalisation), []).append(name)
+        treated.setdefault(Treatment.of(e.scores[name]), []).append(name)
     lines = []
     for treatment, names in treated.items():  # figures with different treatments never in one table
         lines += _table(e, names, treatment, inference_tag)
@@ -148,7 +149,7 @@ COLUMNS = (
 
 def csv_rows(
     experiments: Sequence[Experiment], test_sets: Sequence[str], sets: Sequence[str]
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of experiments, as they were read; `compared` is not filled in."""
     for e in experiments:
         for name in sets:
@@ -159,7 +160,7 @@ def csv_rows(
             yield from ({**head, **_swept(row)} for row in e.sweep if row.set == name)
 
 
-def _decoded(score: SetScore, adapted: bool) -> dict[str, object]:
+def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
     interval = score.interval()
     return {
         "decoded": "recipe",
@@ -177,7 +178,7 @@ def _decoded(score: SetScore, adapted: bool) -> dict[str, object]:
     }
 
 
-def _swept(row: SweepRow) -> dict[str, object]:
+def _swept(row: SweepRow) -> dict[str, Any]:
     return {
         "decoded": "sweep",
         "scale": f"{row.scale:g}",
@@ -194,7 +195,7 @@ def _counts(counts: Counts) -> dict[str, int]:
     return {name: getattr(counts, name) for name in names}
 
 
-def csv_text(rows: Iterable[Mapping[str, object]], analysis: Analysis) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]], analysis: Analysis) -> str:
     """Return rows as CSV (RFC 4180, but lines end as on Unix).
 
     The system's label, and whether the page compares the row, are filled in.

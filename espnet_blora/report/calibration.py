@@ -8,7 +8,7 @@ was, all such files of an experiment and set together.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -171,12 +171,12 @@ def examined_blocks(examined: Examined) -> list[Block]:
 
 def sentence(name: str, runs: Sequence[Calibration]) -> str:
     """Say in words what the figures come to; of several seeds, the means."""
-    stated, right = (mean_of(runs, lambda s, k=k: _stated(s)[k]) for k in (0, 1))
-    if stated is None or right is None:
+    gap, right, ece = (
+        mean_of(s.estimates[key].value for s in runs) for key in ("gap", "accuracy", "ece")
+    )
+    chance = mean_of(s.chance and s.chance[1] for s in runs)
+    if gap is None or right is None or ece is None or chance is None:
         return f"{name}: no word was recognised"
-    gap = stated - right
-    chance = mean_of(runs, lambda s: s.chance and s.chance[1])
-    ece = mean_of(runs, lambda s: s.estimates["ece"].value)
     if ece <= chance:
         judged = "as right as it says, as far as this set can tell"
     elif abs(gap) < 0.005:
@@ -185,10 +185,10 @@ def sentence(name: str, runs: Sequence[Calibration]) -> str:
         word = "overconfident" if gap > 0 else "underconfident"
         judged = f"{word} by {percent(abs(gap))} points"
     text = (
-        f"**{name}**: says its words are right with {percent(stated)} %, "
+        f"**{name}**: says its words are right with {percent(right + gap)} %, "
         f"{percent(right)} % are: {judged}"
     )
-    risks = [mean_of(runs, lambda s, at=at: s.curves["confidence"][at]) for at in (_KEPT, -1)]
+    risks = [mean_of(s.curves["confidence"][at] for s in runs) for at in (_KEPT, -1)]
     if None in risks:
         return text
     return (
@@ -216,10 +216,9 @@ def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
     estimates = [estimate for estimate in estimates if estimate.value is not None]
     if len(estimates) < 2:
         return difference_cell(key, estimates[0] if estimates else None)
-    mean = statistics.fmean(estimate.value for estimate in estimates)
-    ends = [
-        number(key, end(estimate.value for estimate in estimates), sign=True) for end in (min, max)
-    ]
+    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    mean = statistics.fmean(values)
+    ends = [number(key, end(values), sign=True) for end in (min, max)]
     sign = (mean > 0) - (mean < 0)
     clear = sum(estimate.sign == sign for estimate in estimates) if sign else 0
     count = f"clear in {clear} of {len(estimates)}"
@@ -228,23 +227,17 @@ def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
     return Cell(text, mean, tone)
 
 
-def mean_of(
-    runs: Sequence[Calibration], value: Callable[[Calibration], float | None]
-) -> float | None:
-    """Return the mean over runs of a function of one; None where a run has none."""
-    values = [value(run) for run in runs]
-    return None if not values or None in values else statistics.fmean(values)
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Return the mean over runs; None where a run has no value, or there is no run."""
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def _orders(run: Calibration, kind: str) -> bool:
     """Tell whether an uncertainty tells utterances apart: else its area is the error rate."""
     area, rate = (run.estimates[key].value for key in (f"area_{kind}", "mer"))
     return area is not None and rate is not None and abs(area - rate) > 1e-12
-
-
-def _stated(run: Calibration) -> tuple[float | None, float | None]:
-    right, gap = run.estimates["accuracy"].value, run.estimates["gap"].value
-    return (None, None) if right is None or gap is None else (right + gap, right)
 
 
 def _tone(side: int) -> str:
@@ -388,8 +381,8 @@ def _tables(confident: Sequence[Confident]) -> list[Block]:
                     *cells[2:],
                 ]
             )
-        for (a, b), runs in entry.differences.items():
-            cells = [seeds_difference(key, runs) for key in COMPARED]
+        for (a, b), differences in entry.differences.items():
+            cells = [seeds_difference(key, differences) for key in COMPARED]
             pairs.append([f"{label}: {a} − {b}", entry.set, *cells])
         orders += [
             [f"{label}, {row[0]}", entry.set, *row[1:]] for row in uncertainty_rows(entry.kinds)
@@ -428,7 +421,7 @@ def _told(entry: Confident) -> str:
     costs = {
         name: cost
         for name, others in entry.kinds.items()
-        if (cost := mean_of(others, lambda s: s.estimates["nll"].value)) is not None
+        if (cost := mean_of(s.estimates["nll"].value for s in others)) is not None
     }
     best = min(costs, key=costs.__getitem__, default=kind)
     return text if best == kind else f"{text}. Of {len(costs)} ways **{best}** has the least NLL"
@@ -468,8 +461,8 @@ def _of_run(
             yield replace(examined, systems=new, differences=pairs)
     files = {f.parent.name: f / "words.jsonl" for f in folders}
     files = {k: path for k, path in files.items() if path.is_file() and k not in taken}
-    if files and (examined := _scored(run, name, files, analysis, texts, notes)) is not None:
-        yield examined
+    if files and (scored := _scored(run, name, files, analysis, texts, notes)) is not None:
+        yield scored
 
 
 def _scored(

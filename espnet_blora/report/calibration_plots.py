@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,7 +59,7 @@ class RiskPanel:
     """
 
     title: str
-    lines: dict[str, Sequence[float | None]]
+    lines: Mapping[str, Sequence[float | None]]
     oracle: Sequence[float | None] = field(default_factory=tuple)
 
 
@@ -122,9 +123,11 @@ def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
     return _grid(path, title, kept, look, draw_panel, grey, 3.0)
 
 
-def _distinct(lines: dict[str, Sequence[float | None]]) -> dict[str, Sequence[float]]:
+def _distinct(
+    lines: Mapping[str, Sequence[float | None]],
+) -> dict[str, Sequence[float | None]]:
     """Return the curves that are defined, and of equal ones the first."""
-    distinct: dict[str, Sequence[float]] = {}
+    distinct: dict[str, Sequence[float | None]] = {}
     for name, risks in lines.items():
         if None not in risks and risks not in distinct.values():
             distinct[name] = risks
@@ -141,23 +144,17 @@ def _reliability(
 ) -> None:
     filled = [b for b in bins if b.count]
     whole = sum(b.count for b in filled)
-    x, y = [100 * b.confidence for b in filled], [100 * b.accuracy for b in filled]
+    x = [100 * (b.confidence or 0.0) for b in filled]
+    y = [100 * (b.accuracy or 0.0) for b in filled]
     if intervals:
-        for at, b in zip(x, filled, strict=True):
-            ends = [100 * b.interval.low, 100 * b.interval.high]
-            axes.plot([at, at], ends, color=colour, lw=1, alpha=0.45, zorder=2)
+        for at, interval in zip(x, (b.interval for b in filled), strict=True):
+            if interval is not None:
+                ends = [100 * interval.low, 100 * interval.high]
+                axes.plot([at, at], ends, color=colour, lw=1, alpha=0.45, zorder=2)
     axes.plot(x, y, color=colour, lw=1, alpha=0.5, zorder=2)
-    axes.scatter(
-        x,
-        y,
-        [14 + 100 * b.count / whole for b in filled],
-        color=colour,
-        marker=marker,
-        edgecolor=PAPER,
-        lw=0.7,
-        zorder=3,
-        clip_on=False,  # most words lie at the upper end
-    )
+    # not clipped: most words lie at the upper end
+    axes.scatter(x, y, [14 + 100 * b.count / whole for b in filled], color=colour, marker=marker,
+                 edgecolor=PAPER, lw=0.7, zorder=3, clip_on=False)  # fmt: skip
 
 
 def _histogram(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
@@ -166,8 +163,8 @@ def _histogram(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
     axes.stairs(shares, [0.0, *(100 * b.high for b in bins)], color=colour, lw=1.2)
 
 
-def _curve(axes: Axes, risks: Sequence[float], **how: object) -> None:
-    axes.plot(np.linspace(0, 100, len(risks)), [100 * r for r in risks], **how)
+def _curve(axes: Axes, risks: Sequence[float | None], **how: Any) -> None:
+    axes.plot(np.linspace(0, 100, len(risks)), 100 * np.array(risks, dtype=float), **how)
 
 
 def _grid(
@@ -175,7 +172,7 @@ def _grid(
     title: str,
     panels: Sequence[ReliabilityPanel | RiskPanel],
     look: dict[str, tuple[str, str]],
-    draw_panel: Callable[[SubFigure, ReliabilityPanel | RiskPanel], None],
+    draw_panel: Callable[[SubFigure, Any], None],
     grey: Line2D,
     height: float,
 ) -> Picture | None:
@@ -199,22 +196,12 @@ def _grid(
         parts = canvas.subfigures(
             rows + 1, 1, height_ratios=[head, *[height] * rows], squeeze=False
         ).ravel()
-        parts[0].suptitle(
-            wrapped(title, 40 if narrow or len(panels) == 1 else 90),
-            x=0.01,
-            y=0.98,
-            ha="left",
-            color=INK,
-            weight="bold",
-        )
-        parts[0].legend(
-            handles=[*handles, grey],
-            loc="lower left",
-            bbox_to_anchor=(0.0, 0.0),
-            ncols=across,
-            frameon=False,
-            fontsize=9,
-        )
+        # the head: title and legend
+        parts[0].suptitle(wrapped(title, 40 if narrow or len(panels) == 1 else 90), x=0.01, y=0.98,
+                          ha="left", color=INK, weight="bold")  # fmt: skip
+        parts[0].legend(handles=[*handles, grey], loc="lower left", bbox_to_anchor=(0.0, 0.0),
+                        ncols=across, frameon=False, fontsize=9)  # fmt: skip
+        # the panels, row by row
         for row, part in enumerate(parts[1:]):
             places = part.subfigures(1, columns, squeeze=False).ravel()
             # not strict: the last row may have places without a panel

@@ -123,9 +123,11 @@ def _adapter(experiment: Experiment) -> None:
     if log.is_file():
         experiment.training = read_training_log(log.read_text("utf-8", "replace"))
         if experiment.training.seconds_per_step is None:
-            experiment.notes.append("train.log holds no finished epoch: seconds a step are unknown")
+            experiment.notes.append(
+                "train.log holds no finished epoch: seconds per step are unknown"
+            )
     else:
-        experiment.notes.append("no train.log: trainable share and seconds a step are unknown")
+        experiment.notes.append("no train.log: trainable share and seconds per step are unknown")
     names = [*CHECKPOINTS, *sorted(p.name for p in experiment.folder.glob("valid.*.best.pth"))]
     experiment.checkpoint = next((p for n in names if (p := experiment.folder / n).is_file()), None)
     if experiment.checkpoint is None:
@@ -225,4 +227,4 @@ def folders_of(exp: Path, word: str) -> list[Path]:
 
 
 def _by_seed(path: Path) -> tuple[str, int]:
-    return SEED.sub("", path.name), int(SEED.search(path.name)[1])
+    return SEED.sub("", path.name), int(path.name.rpartition("_seed")[2])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espnet_blora.report.experiments import System
-from espnet_blora.scoring import describe_normalisation
+from espnet_blora.report.experiments import SweepRow, System
+from espnet_blora.scoring import SetScore, describe_normalisation
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Treatment:
 
     unit: str
     normalisation: str
+
+    @classmethod
+    def of(cls, scored: SetScore | SweepRow) -> Treatment:
+        """Return how a score or a row of a sweep was treated."""
+        return cls(scored.unit, scored.normalisation)
 
     def __str__(self) -> str:
         return f"{self.unit.upper()}, {self.normalisation}"
@@ -30,13 +35,11 @@ class Treatment:
 
 def of_sets(systems: Sequence[System], sets: Sequence[str]) -> dict[str, Treatment]:
     """Return the treatment that counts for each set: that of the base, else of the first scored."""
-    treated = {}
-    for system in sorted(systems, key=lambda s: s.adapted):
-        for run in system.runs:
-            for name in sets:
-                if name in run.scores:
-                    score = run.scores[name]
-                    treated.setdefault(name, Treatment(score.unit, score.normalisation))
+    treated: dict[str, Treatment] = {}
+    for run in (run for s in sorted(systems, key=lambda s: s.adapted) for run in s.runs):
+        for name in sets:
+            if name in run.scores:
+                treated.setdefault(name, Treatment.of(run.scores[name]))
     return treated
 
 
@@ -46,14 +49,11 @@ def set_aside(systems: Sequence[System], treated: dict[str, Treatment]) -> list[
     for run in (run for system in systems for run in system.runs):
         for name, treatment in treated.items():
             score = run.scores.get(name)
-            if (
-                score is not None
-                and (has := Treatment(score.unit, score.normalisation)) != treatment
-            ):
+            if score is not None and (has := Treatment.of(score)) != treatment:
                 del run.scores[name]
                 warnings.append(_warning(run.label, name, "its decoding", has, treatment))
             rows = [row for row in run.sweep if row.set == name and row.unit]
-            odd = {t for row in rows if (t := Treatment(row.unit, row.normalisation)) != treatment}
+            odd = {t for row in rows if (t := Treatment.of(row)) != treatment}
             if odd:
                 run.sweep = [row for row in run.sweep if row.set != name]
                 warnings.append(

@@ -11,7 +11,7 @@ combination of seeds does too.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -73,7 +73,7 @@ class Draws:
         key = (system.name, name, seed)
         if key not in self._kept:
             errors, seeds = system.errors(name)
-            tokens = np.array([tokens for _, tokens in system.shape(name)])
+            tokens = np.array([tokens for _, tokens in system.shape(name) or ()])
             self._kept[key] = resampled_rates(errors, tokens, seed=seed)[0] / seeds
         return self._kept[key]
 
@@ -94,7 +94,7 @@ def mean_estimate(
 def _interval(
     draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Interval | None:
-    alike = all(comparable(systems, n) and len(systems[0].shape(n)) > 1 for n in sets)
+    alike = all(comparable(systems, n) and len(systems[0].shape(n) or ()) > 1 for n in sets)
     if not alike:
         return None
     # one set on its own: the draws behind the interval that score.json and RESULTS.md have
@@ -268,7 +268,7 @@ def analyse(
 ) -> Analysis:
     """Compute everything that the scores allow; what they do not is absent, and noted.
 
-    Scores of a set that were not treated alike are not compared: see `treatments`.
+    Scores of a set that were not treated alike are not compared: see `comparability`.
 
     Args:
         systems: All systems; scores that cannot be compared are taken out of them.
@@ -322,6 +322,8 @@ def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
 
 
 def _levels(analysis: Analysis, draws: Draws, system: System) -> None:
+    """Estimate a system's error rates, by set and over sets, and note what its seeds lack."""
+
     def itself(rate: float) -> float:
         return rate
 
@@ -348,6 +350,7 @@ def _levels(analysis: Analysis, draws: Draws, system: System) -> None:
 
 
 def _against_base(analysis: Analysis, draws: Draws, base: System, adapted: System) -> None:
+    """Estimate what an adapted system gained and forgot."""
     pair = [base, adapted]
     for name in analysis.sets:
         if base.rates(name) and adapted.rates(name) and not comparable(pair, name):
@@ -361,17 +364,16 @@ def _against_base(analysis: Analysis, draws: Draws, base: System, adapted: Syste
             analysis.degradation[adapted.name, name] = estimate
     if (mean := mean_estimate(draws, degradation, pair, analysis.retention_sets)) is not None:
         analysis.mean_degradation[adapted.name] = mean
-        rates = [[s.rate(n) for n in analysis.retention_sets] for s in pair]
-        analysis.gate[adapted.name] = r.gate(
-            *rates, [analysis.kappa[n] for n in analysis.retention_sets]
-        )
+        before, after = ([s.rate(n) or 0.0 for n in analysis.retention_sets] for s in pair)
+        allowed = [analysis.kappa[n] for n in analysis.retention_sets]
+        analysis.gate[adapted.name] = r.gate(before, after, allowed)
     if (gain := mean_estimate(draws, r.new_domain_gain, pair, analysis.test_sets)) is not None:
         analysis.new_gain[adapted.name] = gain
 
 
 def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Comparison:
     pair = Comparison(a, b)
-    rows = [
+    rows: list[tuple[str, Formula, list[System], list[str]]] = [
         ("backward gain", r.backward_gain, [b, a], analysis.retention_sets),
         ("new-domain change", r.new_domain_change, [b, a], analysis.test_sets),
     ]
@@ -388,7 +390,9 @@ def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Compari
     return pair
 
 
-def _mean_rates(analysis: Analysis, rates: dict[str, float | None]) -> tuple[float, float] | None:
+def _mean_rates(
+    analysis: Analysis, rates: Mapping[str, float | None]
+) -> tuple[float, float] | None:
     new = r.mean([rates.get(name) for name in analysis.test_sets])
     kept = r.mean([rates.get(name) for name in analysis.retention_sets])
     return None if new is None or kept is None else (new, kept)

@@ -168,8 +168,8 @@ class System:
     @property
     def seconds_per_step(self) -> float | None:
         """The seconds a training step took, the mean over seeds; None if no log says."""
-        times = [run.training.seconds_per_step for run in self.runs if run.training]
-        times = [time for time in times if time]
+        trainings = [run.training for run in self.runs if run.training]
+        times = [t.seconds_per_step for t in trainings if t.seconds_per_step]
         return sum(times) / len(times) if times else None
 
     def with_score(self, name: str) -> list[Experiment]:
@@ -178,7 +178,8 @@ class System:
 
     def rates(self, name: str) -> list[float]:
         """Return the rate of each seed on a set."""
-        return [run.scores[name].rate for run in self.with_score(name)]
+        rates = [run.scores[name].rate for run in self.with_score(name)]
+        return [rate for rate in rates if rate is not None]
 
     def rate(self, name: str) -> float | None:
         """Return the mean rate over seeds on a set; None without any."""
@@ -253,7 +254,8 @@ def _stem(name: str, names: Container[str]) -> str:
 
 
 def _homes(experiments: Sequence[Experiment], groups: Sequence[str]) -> dict[str, str]:
-    known, homes = {e.name for e in experiments}, {}
+    known = {e.name for e in experiments}
+    homes: dict[str, str] = {}
     for text in groups:
         name, _, members = text.partition("=")
         unknown = [m for m in members.split() if m not in known]

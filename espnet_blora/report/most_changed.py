@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.comparability import Treatment, comparable
 from espnet_blora.report.estimates import Analysis
@@ -54,30 +56,32 @@ def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse
     if not comparable([base, adapted], name):
         raise ValueError(f"{name}: {base.label} and {adapted.label} differ in references")
     (before, n), (after, m) = base.errors(name), adapted.errors(name)
-    rows = []
     runs = adapted.with_score(name)
-    for at, (uid, tokens) in enumerate(base.shape(name)):
-        rows.append(
-            (after[at] / m - before[at] / n, before[at] / n, after[at] / m, uid, tokens, at)
-        )
+    before, after = before / n, after / m  # means over seeds, by utterance
+    change = after - before
+    shape = base.shape(name) or ()
+
+    # the utterances that changed in the direction asked for, most changed first
     side = 1 if worse else -1
-    ranked = sorted((r for r in rows if side * r[0] > 0), key=lambda r: (-side * r[0], -r[2], r[3]))
+    ranked = sorted(
+        np.flatnonzero(side * change > 0),
+        key=lambda at: (-side * change[at], -after[at], shape[at][0]),
+    )
     pick = max if worse else min
-    shown = [
-        Changed(
-            *(uid, float(old), float(new), tokens),
-            pick(runs, key=lambda run, at=at: run.scores[name].utterances[at].errors),
-        )
-        for _, old, new, uid, tokens, at in ranked[:most]
-    ]
-    up, down = sum(r[0] > 0 for r in rows), sum(r[0] < 0 for r in rows)
-    return Change(up, down, len(rows) - up - down, tuple(shown))
+    shown = []
+    for at in ranked[:most]:
+        errors = [run.scores[name].utterances[at].errors for run in runs]
+        run = runs[errors.index(pick(errors))]
+        shown.append(Changed(shape[at][0], float(before[at]), float(after[at]), shape[at][1], run))
+    up, down = int((change > 0).sum()), int((change < 0).sum())
+    return Change(up, down, len(change) - up - down, tuple(shown))
 
 
 def change_table(
     analysis: Analysis, system: System, name: str, change: Change, texts: Texts
 ) -> Table:
     """Return the most changed utterances with what was said and heard."""
+    assert analysis.base is not None  # what else were they compared with?
     base, treatment = analysis.base.with_score(name)[0], analysis.treated[name]
     reference, before = texts.reference(name), texts.heard(base, name)
     several = len(system.runs) > 1
@@ -87,11 +91,8 @@ def change_table(
         after = _of(texts.heard(changed.run, name), changed.id)
         run = changed.run.scores[name].utterances
         shown = next(u.errors for u in run if u.id == changed.id)
-        seed = (
-            f" [{changed.run.name.removeprefix(system.name).strip('_')}: {shown}]"
-            if several
-            else ""
-        )
+        seed = changed.run.name.removeprefix(system.name).strip("_")
+        seed = f" [{seed}: {shown}]" if several else ""
         errors = f"{_number(changed.before)} → {_number(changed.after)}"
         rows.append(
             [
@@ -173,7 +174,7 @@ def group_tokens(system: System, name: str, kind: str) -> dict[str, int]:
 
 
 def heat(analysis: Analysis, kind: str) -> Table | None:
-    """Return rates by set and group, a column a system; None where no set has two groups.
+    """Return rates by set and group, one column per system; None where no set has two groups.
 
     Of more than `MOST_GROUPS` groups of a set, those whose rate differs most from the base's are
     kept, and the caption says how many were left out.
@@ -186,12 +187,10 @@ def heat(analysis: Analysis, kind: str) -> Table | None:
         if len(sizes) < 2:
             continue
         base = by_system.get(analysis.base.name, {}) if analysis.base else {}
-        moved = {
-            g: max(
-                (abs(r[g] - base[g]) for r in by_system.values() if g in r and g in base), default=0
-            )
-            for g in sizes
-        }
+        moved = dict.fromkeys(sizes, 0.0)  # the greatest change of any system
+        for rates in by_system.values():
+            for g in rates.keys() & base.keys() & sizes.keys():
+                moved[g] = max(moved[g], abs(rates[g] - base[g]))
         kept = sorted(sizes, key=lambda g: (-moved[g], g))[:MOST_GROUPS]
         left_out += len(sizes) - len(kept)
         for group in sorted(kept):

@@ -68,7 +68,7 @@ class Table:
                 )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: str = "") -> Table:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Table:
     """Return a table of strings and cells."""
     cells = [[c if isinstance(c, Cell) else Cell(str(c)) for c in row] for row in rows]
     return Table(tuple(head), cells, caption)
@@ -245,7 +245,7 @@ def _of_cards(cards: Cards) -> Table:
     return table(["system", *names, "gate"], rows)
 
 
-def table_markdown(head: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
+def table_markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table; whatever a cell holds is shown as it is, on one line.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,7 @@ from espnet_blora.report.experiments import System
 from espnet_blora.report.page import Picture
 from espnet_blora.report.sparsity import mean_over
 from espnet_blora.report.style import GRID, INK, MUTED, NARROW, PAPER, draw, styles, wrapped
+from espnet_blora.scoring import Interval
 from espnet_blora.scoring.retention import Point, frontier
 
 _MOST_LABELLED = 3  # curves whose scales are written beside their points
@@ -51,18 +53,16 @@ def scatter(path: Path, analysis: Analysis) -> Picture | None:
         if axes.get_ylim()[0] < 0:
             axes.set_ylim(bottom=0)
         # beside the title where there is room, else inside the upper right corner
-        at = {"xy": (1, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate("better: down and left", **at, xytext=(0, -12 if narrow else 6),
-                      ha="right", color=MUTED, fontsize=9)  # fmt: skip
+        axes.annotate("better: down and left", (1, 1), (0, -12 if narrow else 6), "axes fraction",
+                      "offset points", ha="right", color=MUTED, fontsize=9)  # fmt: skip
         curves = [(s, analysis.points[s.name], look[s.name][0]) for s in placed]
         swept = [c for c in curves if len(c[1]) > 1]
         if len(swept) <= _MOST_LABELLED:
             _label_scales(axes, curves)
         handles = _legend(analysis, placed, look, 30 if narrow else 24)
-        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        if narrow:
-            place = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.2)}
-        axes.legend(handles=handles, frameon=False, labelspacing=0.7, **place)
+        anchor = (-0.1, -0.2) if narrow else (1.01, 1.0)  # below the axes, or beside them
+        axes.legend(handles=handles, frameon=False, labelspacing=0.7, loc="upper left",
+                    bbox_to_anchor=anchor)  # fmt: skip
         return canvas
 
     alt = f"gained against forgotten, {len(placed)} systems"
@@ -85,7 +85,7 @@ def _frontier(axes: Axes, analysis: Analysis) -> None:
 
 
 def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: str) -> None:
-    """One system: the line of its scales, its seeds, and its mean with intervals."""
+    """Draw one system: the line of its scales, its seeds, and its mean with intervals."""
     points = analysis.points[system.name]
     full = next((p for p in points if p.name in ("1", "base")), points[-1])
     rest = [p for p in points if p is not full and p.name != "0"]
@@ -96,35 +96,24 @@ def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: 
         axes.plot(*_places(rest), marker, ms=5, mfc=PAPER, mec=colour, zorder=3)
     seeds = analysis.seed_points.get(system.name, [])
     axes.plot(*_places(seeds), marker, ms=5, mfc=colour, mec="none", alpha=0.45, zorder=3)
-    new, kept = analysis.new.get(system.name), analysis.kept.get(system.name)
-    if new and kept and abs(new.value - full.new) + abs(kept.value - full.kept) < 2e-3:
-        spans = [_span(new), _span(kept)]
-        if None not in spans:  # lines, not caps: they must not hide a point
-            at = {"color": colour, "lw": 0.9, "alpha": 0.4, "zorder": 2}
-            axes.plot(spans[0], [100 * full.kept] * 2, **at)
-            axes.plot([100 * full.new] * 2, spans[1], **at)
-    axes.plot(
-        *_places([full]),
-        marker,
-        ms=15 if marker == "*" else 9,
-        color=colour,
-        mec=PAPER,
-        mew=0.8,
-        zorder=4,
-        clip_on=False,  # a system without an error lies on the axis
-    )
+    new, kept = (rates.get(system.name, Estimate(None)) for rates in (analysis.new, analysis.kept))
+    # intervals where the point is that of the recipe's decoding: lines, as caps would hide points
+    away = abs((new.value or 0) - full.new) + abs((kept.value or 0) - full.kept)
+    if new.interval and kept.interval and away < 2e-3:
+        line: dict[str, Any] = {"color": colour, "lw": 0.9, "alpha": 0.4, "zorder": 2}
+        axes.plot(_ends(new.interval), [100 * full.kept] * 2, **line)
+        axes.plot([100 * full.new] * 2, _ends(kept.interval), **line)
+    # not clipped: a system without an error lies on the axis
+    axes.plot(*_places([full]), marker, ms=15 if marker == "*" else 9, color=colour, mec=PAPER,
+              mew=0.8, zorder=4, clip_on=False)  # fmt: skip
 
 
 def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [100 * p.new for p in points], [100 * p.kept for p in points]
 
 
-def _span(estimate: Estimate) -> list[float] | None:
-    return (
-        None
-        if estimate.interval is None
-        else [100 * estimate.interval.low, 100 * estimate.interval.high]
-    )
+def _ends(interval: Interval) -> list[float]:
+    return [100 * interval.low, 100 * interval.high]
 
 
 def _legend(analysis: Analysis, placed: Sequence[System], look: dict, width: int) -> list[Line2D]:
@@ -136,7 +125,7 @@ def _legend(analysis: Analysis, placed: Sequence[System], look: dict, width: int
         if len(s.runs) > 1:
             label += f"\n(mean of {len(s.runs)} seeds)"
         handles.append(Line2D([], [], color=colour, marker=marker, ls="", ms=size, label=label))
-    grey = {"color": MUTED, "marker": "o", "ms": 5}
+    grey: dict[str, Any] = {"color": MUTED, "marker": "o", "ms": 5}
     swept = [s for s in placed if len(analysis.points[s.name]) > 1]
     if any(not s.full for s in swept):
         handles.append(Line2D([], [], mfc=PAPER, **grey, label="scale turned down (×)"))
@@ -171,14 +160,8 @@ def _label_scales(axes: Axes, curves: Sequence[tuple[System, list[Point], str]])
             ):
                 continue
             taken.append(centre)
-            axes.annotate(
-                f"×{p.name}",
-                (100 * p.new, 100 * p.kept),
-                xytext=tuple(offset),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-            )
+            axes.annotate(f"×{p.name}", (100 * p.new, 100 * p.kept), xytext=tuple(offset),
+                          textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -198,14 +181,11 @@ def bars(path: Path, analysis: Analysis) -> Picture | None:
     """
     panels = []
     for name in analysis.sets:
-        figures = {
-            s.name: estimate
-            for s in analysis.systems
-            if (estimate := analysis.rates.get((s.name, name)))
-        }
+        rates = {s.name: analysis.rates.get((s.name, name)) for s in analysis.systems}
+        figures = {system: estimate for system, estimate in rates.items() if estimate}
         if figures:
             role = "new domain" if name in analysis.test_sets else "retention"
-            base = analysis.rates.get((analysis.base.name, name)) if analysis.base else None
+            base = rates.get(analysis.base.name) if analysis.base else None
             title = f"{name} ({role})\n{analysis.treated[name].unit.upper()}, %"
             panels.append(Panel(title, figures, base.value if base else None))
     return _panels(
@@ -245,7 +225,7 @@ def sparsity(path: Path, analysis: Analysis) -> Picture | None:
 def _panels(
     path: Path, title: str, systems: Sequence[System], panels: Sequence[Panel]
 ) -> Picture | None:
-    """Draw horizontal bars, a row a system, a panel a set: names stay readable however many."""
+    """Draw horizontal bars: one row per system, so that many names stay readable."""
     shown = [s for s in systems if any(s.name in p.figures for p in panels)]
     if not shown:
         return None
@@ -276,39 +256,27 @@ def _panels(
 def _bars(
     axes: Axes, panel: Panel, shown: Sequence[System], labels: Sequence[str], look: dict
 ) -> None:
+    """Draw the bars of one panel with intervals, seeds and figures."""
     ends = []
     for place, system in enumerate(shown):
         estimate = panel.figures.get(system.name)
-        if estimate is None:
+        if estimate is None or estimate.value is None:
             axes.annotate("not there", (0, place), color=MUTED, va="center", fontsize=9)
             continue
-        length, end = 100 * estimate.value, 100 * estimate.value
+        length = end = 100 * estimate.value
         axes.barh(place, length, 0.62, color=look[system.name][0], alpha=0.85)
         if estimate.interval:
-            low, end = 100 * estimate.interval.low, 100 * estimate.interval.high
+            low, end = _ends(estimate.interval)
             spread = [[max(0, length - low)], [max(0, end - length)]]
             axes.errorbar(length, place, xerr=spread, color=INK, capsize=3, lw=1)
         if len(estimate.seeds) > 1:
-            axes.plot(
-                [100 * x for x in estimate.seeds],
-                [place] * len(estimate.seeds),
-                *("o",),
-                ms=3.5,
-                mfc=PAPER,
-                mec=INK,
-                mew=0.7,
-                zorder=5,
-            )
+            axes.plot([100 * x for x in estimate.seeds], [place] * len(estimate.seeds), "o",
+                      ms=3.5, mfc=PAPER, mec=INK, mew=0.7, zorder=5)  # fmt: skip
         end = max([end, *(100 * x for x in estimate.seeds)])
         ends.append(end)
-        axes.annotate(
-            f"{length:.1f}",
-            (end, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        axes.annotate(f"{length:.1f}", (end, place), xytext=(4, 0), textcoords="offset points",
+                      va="center", fontsize=9)  # fmt: skip
+    # the base's figure as a line, and the axes
     if panel.line is not None:
         axes.axvline(100 * panel.line, color=MUTED, lw=1, ls=":", zorder=0.5)
     axes.set_yticks(range(len(shown)), labels)

@@ -67,8 +67,8 @@ def plot(path: Path, depths: Sequence[Depth], chance: float, title: str) -> None
             own = [depth for depth in depths if depth.side == side]
             colour, marker = _LOOKS[side]
             x = [depth.layer for depth in own]
-            ends = [[100 * end(d.accuracy) for d in own] for end in (min, max)]
-            axes.fill_between(x, *ends, color=colour, alpha=0.15, lw=0)
+            low, high = ([100 * end(d.accuracy) for d in own] for end in (min, max))
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
             axes.plot(x, [100 * d.mean for d in own], color=colour, lw=1.5, zorder=2)
             axes.plot(x, [100 * d.mean for d in own], marker, color=colour, ms=6, mec=PAPER,
                       zorder=3, clip_on=False, label=side)  # fmt: skip

@@ -69,6 +69,7 @@ def errors(analysis: Analysis) -> list[Block]:
     """Return every error rate, the sides of the new domain, and how the sets were scored."""
     head = ["system", *(f"{n} (new)" for n in analysis.test_sets)]
     head += [f"{n} (kept?)" for n in analysis.retention_sets]
+    # error rates by system and set
     rows = []
     for s in analysis.systems:
         estimates = [analysis.rates.get((s.name, n)) for n in analysis.sets]
@@ -92,6 +93,7 @@ def errors(analysis: Analysis) -> list[Block]:
         f"alone a WER.{seeds if several else ''}"
     )
     blocks: list[Block] = [table(head, rows, caption)]
+    # the sides of the new domain
     sides = []
     for s in analysis.systems:
         for name in analysis.test_sets:
@@ -99,8 +101,9 @@ def errors(analysis: Analysis) -> list[Block]:
                 parts = [[getattr(x, k).rate for x in scores] for k in ("han_kana", "rest", "pier")]
                 sides.append([s.label, name, *(percent(r.mean(part)) for part in parts)])
     if sides:
-        head = ("system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words")
+        head = ["system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words"]
         blocks.append(table(head, sides, "Inside the new domain, per cent:"))
+    # the sets
     sets = []
     for name in analysis.sets:
         score = next(
@@ -110,7 +113,7 @@ def errors(analysis: Analysis) -> list[Block]:
             numbers = (str(len(score.utterances)), str(score.total.tokens))
             sets.append([name, analysis.kind(name), *numbers, analysis.treated[name].describe()])
     if sets:
-        head = ("set", "kind", "utterances", "reference tokens", "unit and treatment of both sides")
+        head = ["set", "kind", "utterances", "reference tokens", "unit and treatment of both sides"]
         blocks.append(table(head, sets, "The sets, and how they were scored:"))
     return blocks
 
@@ -208,15 +211,15 @@ def cost(analysis: Analysis) -> list[Block]:
         rows.append([s.label, trained, share, text, *map(size, sizes)])
     if not rows:
         return [Prose("No adapted experiment.")]
-    head = ("system", "trainable", "share", "seconds a step")
-    head += ("adapter file", "its means alone", "ESPnet's checkpoint")
+    head = ["system", "trainable", "share", "seconds per step"]
+    head += ["adapter file", "its means alone", "ESPnet's checkpoint"]
     blocks: list[Block] = [
         table(head, rows),
         Prose(
             "Adapter file: all factors, means and scales, as `Adapter.save` writes them (without "
             "some kB of metadata). The means alone are what decoding needs. ESPnet's checkpoint "
-            "(of the best epoch) also holds the model's buffers. Seconds a step: as timed in these "
-            "trainings, data loading included; whatever else the machine did is in them."
+            "(of the best epoch) also holds the model's buffers. Seconds per step are as timed in "
+            "these trainings, data loading included; whatever else the machine did is in them."
         ),
     ]
     steps = {s.role: s.seconds_per_step for s in reversed(analysis.systems)}
@@ -282,13 +285,13 @@ def _scale_one(e: Experiment) -> list[str]:
     """Note where the sweep's scale 1 and the recipe's own decoding do not tell the same."""
     return [
         f"{e.label}, {row.set}: the sweep at scale 1 gives {percent(row.rate, 2)} %, the recipe's "
-        f"decoding {percent(e.scores[row.set].rate, 2)} %: two searches, so a little is to be "
-        "expected, much is not"
+        f"decoding {percent(rate, 2)} %. These are two searches: a small difference is to be "
+        "expected, a large one is not"
         for row in e.sweep
         if row.scale == 1
         and row.set in e.scores
-        and e.scores[row.set].rate is not None
-        and abs(row.rate - e.scores[row.set].rate) > 5e-4
+        and (rate := e.scores[row.set].rate) is not None
+        and abs(row.rate - rate) > 5e-4
     ]
 
 
@@ -309,7 +312,9 @@ def conditions(analysis: Analysis, exp: Path, command: str) -> list[Block]:
 def _seeds(adapted: list[System]) -> str:
     several = [s for s in adapted if len(s.runs) > 1]
     if not several:
-        return "one training seed a system: what another seed would change is not in the intervals"
+        return (
+            "one training seed per system: what another seed would change is not in the intervals"
+        )
     counts = ", ".join(f"{s.label} {len(s.runs)}" for s in several)
     rest = "" if len(several) == len(adapted) else "; the others have one"
     return (

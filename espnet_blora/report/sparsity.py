@@ -78,7 +78,8 @@ def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
         raise ValueError("sparsity of no matrix at all")
     table, weight = torch.tensor(rows, dtype=torch.float64), torch.tensor(sizes).double()
     below = ((table[:, 0] * weight).sum() / weight.sum()).item()
-    return Sparsity(below, *table[:, 1:].mean(dim=0).tolist(), matrices=len(rows))
+    adaptive_mean, adaptive_std, top_energy, hoyer = table[:, 1:].mean(dim=0).tolist()
+    return Sparsity(below, adaptive_mean, adaptive_std, top_energy, hoyer, len(rows))
 
 
 def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -165,8 +166,11 @@ def mean_over(runs: Iterable[Mapping[str, Sparsity]]) -> dict[str, Sparsity]:
     for run in runs:
         for part, sparsity in run.items():
             by_part.setdefault(part, []).append(sparsity)
-    names = [f.name for f in fields(Sparsity)]
+    names = [f.name for f in fields(Sparsity) if f.name != "matrices"]
     return {
-        part: Sparsity(**{n: statistics.fmean(getattr(s, n) for s in runs_of_part) for n in names})
-        for part, runs_of_part in by_part.items()
+        part: Sparsity(
+            **{n: statistics.fmean(getattr(s, n) for s in parts) for n in names},
+            matrices=parts[0].matrices,
+        )
+        for part, parts in by_part.items()
     }

@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -35,7 +36,7 @@ _COLOURS = {"base": BASE, "lora": VERMILLION, "blora": BLUE}
 _MARKERS = {"base": "*", "lora": "s", "blora": "o"}
 _OTHERS = (GREEN, PINK, ORANGE, SKY, VERMILLION, BLUE)
 _OTHER_MARKERS = ("^", "D", "v", "P", "X", "<", ">")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 11,
     "text.color": INK,
     "text.parse_math": False,  # names are shown as they are

@@ -70,15 +70,9 @@ def headline(analysis: Analysis) -> list[str]:
         ]
     sentences = []
     if len(systems) > MOST_TOLD:
-        best = {
-            point.name
-            for point in r.frontier(
-                [
-                    r.Point(s.name, analysis.new[s.name].value, analysis.kept[s.name].value)
-                    for s in systems
-                ]
-            )
-        }
+        levels = (analysis.new, analysis.kept)
+        points = [r.Point(s.name, *(e[s.name].value or 0.0 for e in levels)) for s in systems]
+        best = {point.name for point in r.frontier(points)}
         sentences = [
             f"{len(systems)} adapted systems were compared. Described here are the {len(best)} "
             "that no other system beats on both the new domain and the retention sets."
@@ -180,16 +174,17 @@ def _edge(
 def _direction(pair: Comparison, estimate: Estimate) -> str:
     """Say which of the two makes fewer errors, and whether that is clear."""
     a, b = pair.a.label, pair.b.label
-    if estimate.value == 0:
+    value = estimate.value or 0.0
+    if value == 0:
         return f"{a} makes as many errors as {b}"
-    more = "fewer" if estimate.value > 0 else "more"
-    share = f"{abs(100 * estimate.value):.1f} % {more} errors than {b}"
+    more = "fewer" if value > 0 else "more"
+    share = f"{abs(100 * value):.1f} % {more} errors than {b}"
     if estimate.interval is None:
         return f"{a} makes {share} (no interval)"
     low, high = estimate.interval.low, estimate.interval.high
     ends = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} %"
     if len(estimate.seeds) > 1:
-        same = sum((x > 0) == (estimate.value > 0) and x != 0 for x in estimate.seeds)
+        same = sum((x > 0) == (value > 0) and x != 0 for x in estimate.seeds)
         ends += f", so in {same} of {len(estimate.seeds)} pairs of seeds"
     if estimate.sign != 0:
         return f"{a} makes {share} ({ends}, + is fewer)"
