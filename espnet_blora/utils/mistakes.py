@@ -1,4 +1,4 @@
-"""A user's mistake: which errors are one, near misses of a wrong word, numbers read from text."""
+"""Users' mistakes: the errors that are one, near misses of a wrong word, numbers read from text."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def wants_traceback() -> bool:
 def near_misses(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the `count` known words most like `word`, best first.
 
-    >>> near_misses("qeury", ["query", "key", "value"])
-    ['query']
+    >>> near_misses("qeury", ["key", "query", "value"])
+    ['query', 'key']
     """
     return difflib.get_close_matches(str(word), sorted(set(known)), n=count, cutoff=0.5)
 
