@@ -222,17 +222,13 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
     # spawn: the workers must not carry this process's threads and libraries into every fork
     with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(_cut_job, jobs, chunksize=chunk)
+            yield from pool.map(cut_recording, *zip(*jobs, strict=True), chunksize=chunk)
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a process that cuts audio was killed (out of memory?); use a smaller --nj"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cut_job(job: tuple[Path, Sequence[Clip]]) -> list[Cut]:
-    return cut_recording(*job)
 
 
 _JOURNAL = "cuts.jsonl"

@@ -1,4 +1,4 @@
-"""One module a corpus: where its files lie, how its transcripts read, which sets it has.
+"""One module per corpus: the places of its files, its transcripts, its sets.
 
 Each ends with `CORPUS = Corpus(...)` and is entered in `espnet_blora.data.registry`.
 """

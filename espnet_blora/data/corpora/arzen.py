@@ -212,10 +212,11 @@ def _core(recording: str) -> str:
 
 
 def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, str]:
-    """Recording as `segments` spells it -> set."""
+    """Return recording as `segments` spells it -> set."""
     cores: dict[str, list[str]] = {}
     for recording in recordings:
         cores.setdefault(_core(recording), []).append(recording)
+    # Lists may spell a recording otherwise than `segments`.
     known = set(recordings)
     owner: dict[str, str] = {}
     for name in SETS:

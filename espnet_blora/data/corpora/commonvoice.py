@@ -156,16 +156,13 @@ def listed_durations(folder: Path) -> dict[str, float]:
     table = folder / "clip_durations.tsv"
     if not table.is_file():
         return {}
-    return dict(_durations(tables.tsv(table, ("clip", "duration[ms]"))))
-
-
-def _durations(rows: Iterable[tables.Row]) -> Iterator[tuple[str, float]]:
-    """Yield clip and seconds of the rows of `clip_durations.tsv`."""
-    for where, row in rows:
+    durations = {}
+    for where, row in tables.tsv(table, ("clip", "duration[ms]")):
         duration = row["duration[ms]"]
         if not duration.strip().isdecimal():
             raise ValueError(f"{where}: duration {duration!r}; expected milliseconds")
-        yield row["clip"], int(duration) / 1000
+        durations[row["clip"]] = int(duration) / 1000
+    return durations
 
 
 def _look(where: str, clip: Path, ledger: Ledger) -> float:

@@ -73,29 +73,23 @@ def find(path: Path) -> Path:
 
 
 def read(
-    root: Path, names: Sequence[str], ledger: Ledger, options: Mapping[str, str]
-) -> dict[str, list[Utterance]]:
-    """Read sets of one language (option `lang`) in the order of their tables.
-
-    Waves that are still packed are unpacked first. Left out and listed: rows without text, a wave
-    that is listed again, (`train`) truncated recordings, and those longer than option
-    `max_seconds`.
-
-    Raises:
-        FileNotFoundError: A file is not there.
-        ValueError: A row does not have 7 fields (names file and line), an option is missing or
-            unknown, or an archive is damaged.
-    """
-    return _read(root, names, ledger, options, unpack=True)
-
-
-def _read(
     root: Path,
     names: Sequence[str],
     ledger: Ledger,
     options: Mapping[str, str],
     unpack: bool = True,
 ) -> dict[str, list[Utterance]]:
+    """Read sets of one language (option `lang`) in the order of their tables.
+
+    Waves that are still packed are unpacked first, or with `unpack=False` an error. Left out and
+    listed: rows without text, a wave that is listed again, (`train`) truncated recordings, and
+    those longer than option `max_seconds`.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A row does not have 7 fields (names file and line), an option is missing or
+            unknown, or an archive is damaged.
+    """
     check_sets("fleurs", names, _SETS)
     folder = language_folder(root, "lang", options)
     language = prompt_code(folder.name, options.get("language"))
@@ -207,5 +201,5 @@ CORPUS = Corpus(
     },
     find=find,
     read=read,
-    inspect=partial(inspect_sets, partial(_read, unpack=False), _SETS),
+    inspect=partial(inspect_sets, partial(read, unpack=False), _SETS),
 )

@@ -73,7 +73,7 @@ class Line:
 
     @property
     def times(self) -> tuple[int, int] | None:
-        """Return start and end in milliseconds: of several marks the first start and the last end.
+        r"""Return start and end in milliseconds: of several marks the first start and the last end.
 
         >>> Line(0, "ABC", "hola \x151200_1950\x15", "a.cha:7").times
         (1200, 1950)
