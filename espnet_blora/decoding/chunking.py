@@ -19,14 +19,19 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "THAI", "LAO", "KHMER
 
 
 class Source(Protocol):
-    """Audio at 16 kHz, mono, float32, in blocks, as often as asked.
+    """Audio at 16 kHz, mono, float32, in blocks, as often as asked."""
 
-    samples: how many there are. head: the first 30 s of them. notes: what is odd about it.
-    """
+    @property
+    def samples(self) -> int:
+        """How many there are."""
 
-    samples: int
-    head: np.ndarray
-    notes: tuple[str, ...]
+    @property
+    def head(self) -> np.ndarray:
+        """The first 30 s of them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about it."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield its blocks, (samples,) each."""

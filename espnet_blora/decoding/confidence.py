@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from whisper.model import AudioEncoder, TextDecoder
 
 from espnet_blora.decoding.words import Split, word_spans
 from espnet_blora.whisper.decoder import forward, logits_of, states
@@ -77,7 +78,7 @@ class WordConfidence:
 
 @torch.inference_mode()
 def token_scores(
-    decoder: nn.Module,
+    decoder: TextDecoder,
     memory: Tensor,
     memory_lengths: Tensor,
     prompts: Sequence[Sequence[int]],
@@ -156,8 +157,8 @@ def word_confidences(
 
 
 def text_nll(
-    encoder: nn.Module,
-    decoder: nn.Module,
+    encoder: AudioEncoder,
+    decoder: TextDecoder,
     wave: Tensor,
     prompt: Sequence[int],
     text: Sequence[int],

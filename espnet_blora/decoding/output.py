@@ -32,22 +32,23 @@ def render(transcript: Transcript, form: str) -> str:
         ValueError: another format.
     """
     if form == "json":
-        found = transcript.as_dict()
-        return json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(transcript.as_dict(), ensure_ascii=False, allow_nan=False) + "\n"
     if form not in WRITERS:
         raise ValueError(f"format {form!r}; allowed: {', '.join(FORMATS)}")
     segments = [
-        {"start": s.start, "end": s.end, "text": " ".join(s.text.split())}
+        {"start": s.start, "end": s.end, "text": _shown(s.text, form in ("srt", "vtt"))}
         for s in transcript.segments
         if s.text.strip()
     ]
-    if form in ("srt", "vtt"):
-        for segment in segments:
-            broken = lines(segment["text"])
-            segment["text"] = "\n".join(broken if len(broken) <= LINES else [segment["text"]])
     stream = io.StringIO()
     WRITERS[form]("").write_result({"segments": segments}, file=stream)
     return stream.getvalue()
+
+
+def _shown(text: str, subtitle: bool) -> str:
+    """Return a text as one line, or broken into the lines of a subtitle where it fits them."""
+    broken = lines(text) if subtitle else []
+    return "\n".join(broken) if 0 < len(broken) <= LINES else " ".join(text.split())
 
 
 def parse_formats(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from whisper.model import AudioEncoder, TextDecoder
 
 from espnet_blora.decoding.batch import pad
 from espnet_blora.decoding.recogniser import Recogniser
@@ -26,7 +27,7 @@ SIDES = ("encoder", "decoder")
 
 
 @contextmanager
-def watched(half: nn.Module, last: nn.Module) -> Iterator[list[Tensor]]:
+def watched(half: AudioEncoder | TextDecoder, last: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the residual stream behind each of `half.blocks`, (B, T, n_state) each, in order.
 
     It is what the next block's first norm reads; `last`: the norm behind the last block.

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from whisper.model import TextDecoder
 
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
@@ -89,7 +90,7 @@ def build_prompt(
 
 @torch.no_grad()
 def detect_language(
-    decoder: nn.Module, memory: Tensor, memory_lengths: Tensor | None, layout: Vocabulary
+    decoder: TextDecoder, memory: Tensor, memory_lengths: Tensor | None, layout: Vocabulary
 ) -> tuple[list[str], list[dict[str, float]]]:
     """The likeliest language of each utterance, and the probabilities of all.
 
@@ -110,5 +111,5 @@ def detect_language(
     logits = forward(decoder, start, memory, memory_lengths)[:, 0]
     columns = torch.tensor(list(ids.values()), device=memory.device)
     rows = logits[:, columns].softmax(-1).tolist()
-    found = [dict(zip(ids, row, strict=True)) for row in rows]
-    return [max(row, key=row.get) for row in found], found
+    shares = [dict(zip(ids, row, strict=True)) for row in rows]
+    return [max(row, key=row.__getitem__) for row in shares], shares

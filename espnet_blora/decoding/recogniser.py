@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from whisper.model import Whisper
+from whisper.model import AudioEncoder, TextDecoder, Whisper
 
 from espnet_blora.adapters import (
     METHODS,
@@ -57,8 +57,8 @@ class Recogniser:
     name: where it came from, for messages.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: AudioEncoder
+    decoder: TextDecoder
     layout: Vocabulary
     pad_to: str
     adapter: Adapter | None
@@ -94,7 +94,7 @@ class _Model(nn.Module):
 
     is_encoder_whisper = True  # a checkpoint's unexpected keys are an error
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+    def __init__(self, encoder: AudioEncoder, decoder: TextDecoder):
         super().__init__()
         self.encoder = _Half("encoders", encoder)
         self.decoder = _Half("decoders", decoder)
@@ -213,10 +213,10 @@ def open_whisper(
     layout = Vocabulary.of(base.dims.n_vocab)
     model: nn.Module = base
     if adapter_file is not None:
-        layers = read_adapter_file(adapter_file).description["layers"]
+        layers = read_adapter_file(Path(adapter_file)).description["layers"]
         if all(name.startswith(("encoder.encoders.", "decoder.decoders.")) for name in layers):
             model = _Model(base.encoder, base.decoder)
-        load_adapter(model, adapter_file)
+        load_adapter(model, Path(adapter_file))
     return _ready(
         base, model, layout, pad_to, None, os.fspath(adapter_file or spec), place,
         adapter_scale, merge, packed,

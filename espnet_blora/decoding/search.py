@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from whisper.model import TextDecoder
 
 from espnet_blora.decoding.beam import STATES, BeamState, Candidate, Hypothesis
 from espnet_blora.decoding.options import DecodingOptions
@@ -57,7 +58,7 @@ class _Search:
 
     def __init__(
         self,
-        decoder: nn.Module,
+        decoder: TextDecoder,
         memory: Tensor,
         lengths: Tensor,
         prompts: Sequence[Sequence[int]],
@@ -197,7 +198,7 @@ def _placed(running: Sequence[Candidate], beam: int) -> list[tuple[int, Candidat
 
 @torch.inference_mode()
 def search(
-    decoder: nn.Module,
+    decoder: TextDecoder,
     memory: Tensor,
     memory_lengths: Tensor,
     prompts: Sequence[Sequence[int]],
@@ -256,7 +257,7 @@ def search(
 
 
 def _check(
-    decoder: nn.Module, memory: Tensor, prompts: Sequence[Sequence[int]], n_samples: int
+    decoder: TextDecoder, memory: Tensor, prompts: Sequence[Sequence[int]], n_samples: int
 ) -> None:
     lengths = sorted({len(prompt) for prompt in prompts})
     if len(memory) != n_samples * len(prompts) or len(lengths) > 1 or 0 in lengths:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from espnet_blora.decoding.confidence import WordConfidence
 from espnet_blora.decoding.timing import WordTime
@@ -61,17 +61,18 @@ def lines(text: str, most: int = WIDTH) -> list[str]:
     What has no place to break, such as a long address, stays whole.
     """
     units = list(_units(" ".join(text.split())))
-    found: list[str] = []
+    broken: list[str] = []
     for unit in units:
-        if found and width(found[-1] + unit) <= most:
-            found[-1] += unit
+        if broken and width(broken[-1] + unit) <= most:
+            broken[-1] += unit
         else:
-            found.append(unit.strip())
-    if len(found) != 2:
-        return found
+            broken.append(unit.strip())
+    if len(broken) != 2:
+        return broken
+    # two lines are as even as they can be; the shorter one stands above
     splits = [("".join(units[:k]), "".join(units[k:]).strip()) for k in range(1, len(units))]
-    # the shorter line stands above, where both ways are as even
-    return list(min(splits, key=lambda pair: (max(map(width, pair)), width(pair[0]))))
+    upper, lower = min(splits, key=lambda pair: (max(map(width, pair)), width(pair[0])))
+    return [upper, lower]
 
 
 def fits(text: str) -> bool:
@@ -90,7 +91,7 @@ def into_segments(words: Sequence[Word], pause: float = PAUSE) -> list[list[Word
         before = words[number - 1] if number else None
         if (
             before is None
-            or word.start - before.end > pause
+            or _silence(before, word) > pause
             or _SENTENCE_END.search(before.word) is not None
         ):
             segments.append([])
@@ -102,6 +103,11 @@ def into_segments(words: Sequence[Word], pause: float = PAUSE) -> list[list[Word
     return segments
 
 
+def _silence(word: Word, following: Word) -> float:
+    """Return the seconds between two words that have times."""
+    return (following.start or 0.0) - (word.end or 0.0)
+
+
 def _best_cut(words: Sequence[Word]) -> int:
     """How many words stay, of those that are one too many."""
     places = range(max(1, len(words) // 2), len(words))
@@ -109,7 +115,7 @@ def _best_cut(words: Sequence[Word]) -> int:
         places,
         key=lambda k: (
             _CLAUSE_END.search(words[k - 1].word) is not None,
-            words[k].start - words[k - 1].end,
+            _silence(words[k - 1], words[k]),
             k,
         ),
     )
@@ -144,31 +150,28 @@ def spoken_words(
     confidences: Sequence[WordConfidence] | None,
     begin: float = 0.0,
 ) -> list[Word]:
-    """The words of a piece with all that is known of them, each with the blank before it.
+    """Return the words of a piece with all that is known of them, each with the blank before it.
 
     Args:
-        text: of the piece (NFC).
-        times: of its words, in seconds from the piece's beginning; or None.
-        confidences: of the same words; or None.
-        begin: of the piece, in seconds.
+        text: Of the piece (NFC).
+        times: Of its words, in seconds from the piece's beginning; or None.
+        confidences: Of the same words; or None.
+        begin: Of the piece, in seconds.
     """
-    found, end = [], 0
-    for number, known in enumerate(times if times is not None else confidences or ()):
-        at = text.index(known.word, end)
-        blank = " " if at > end else ""
-        end = at + len(known.word)
-        word = Word(blank + known.word)
+    words, end = [], 0
+    texts = [t.word for t in times] if times is not None else [c.word for c in confidences or ()]
+    for number, word_text in enumerate(texts):
+        at = text.index(word_text, end)
+        word = Word(" " * (at > end) + word_text)
+        end = at + len(word_text)
         if times is not None:
-            word = replace(
-                word,
-                start=begin + times[number].start,
-                end=begin + times[number].end,
-                probability=times[number].probability,
-            )
+            time = times[number]
+            start, stop = begin + time.start, begin + time.end
+            word = replace(word, start=start, end=stop, probability=time.probability)
         if confidences is not None:
             word = replace(word, confidence=confidences[number].confidence)
-        found.append(word)
-    return found
+        words.append(word)
+    return words
 
 
 def divided(
@@ -179,16 +182,15 @@ def divided(
         return [replace(whole, words=())]
     firsts = [first for _, first, _ in word_spans(layout, whole.tokens, split)]
     groups = into_segments(words)
-    counts, places = 0, []
-    for group in groups:
-        places.append(firsts[counts])
-        counts += len(group)
+    # the first token of each segment
+    counts = accumulate((len(group) for group in groups[:-1]), initial=0)
+    places = [firsts[count] for count in counts]
     bounds = [0, *places[1:], len(whole.tokens)]
     return [
         replace(
             whole,
-            start=group[0].start,
-            end=group[-1].end,
+            start=group[0].start or 0.0,
+            end=group[-1].end or 0.0,
             text="".join(word.word for word in group),
             tokens=whole.tokens[first:last],
             words=tuple(group),

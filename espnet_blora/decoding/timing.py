@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from whisper.audio import TOKENS_PER_SECOND
+from whisper.model import TextDecoder
 
 from espnet_blora.decoding.silence import SpeechMask
 from espnet_blora.decoding.words import Split, word_spans
@@ -41,7 +42,7 @@ class WordTime(NamedTuple):
 
 
 @contextmanager
-def _asked(decoder: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
+def _asked(decoder: TextDecoder, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
     """Collect what cross-attention asks with (`query`) and is asked for (`key`), by layer."""
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
     handles = [
@@ -146,7 +147,7 @@ def _times(
 
 @torch.inference_mode()
 def word_times(
-    decoder: nn.Module,
+    decoder: TextDecoder,
     memory: Tensor,
     memory_lengths: Tensor | None,
     prompts: Sequence[Sequence[int]],

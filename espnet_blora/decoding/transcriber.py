@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,31 +47,42 @@ _POOL = 2
 
 @dataclass(eq=False)
 class _File:
-    """A file on its way. told: whether its transcript has been handed out."""
+    """A file on its way.
+
+    Attributes:
+        name: As the user named it.
+        source: Its audio, from the moment when it was opened.
+        language: Code of its language, once it is known.
+        probability: Of a detected language.
+        n_pieces: Into how many pieces it is cut.
+        segments: First sample of a piece -> what was found in it.
+        error: Why it cannot be transcribed; empty where it can.
+        delivered: Whether its transcript has been handed out.
+    """
 
     name: str
-    source: Source | None = None
+    source: Source = field(init=False)
     language: str | None = None
     probability: float | None = None
     n_pieces: int = 0
     segments: dict[int, list[Segment]] = field(default_factory=dict)
-    """First sample of a piece -> what was found in it."""
     error: str = ""
-    told: bool = False
+    delivered: bool = False
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to hand out that has not been."""
-        return not self.told and (bool(self.error) or len(self.segments) == self.n_pieces)
+        """Whether a transcript can be handed out that has not been."""
+        return not self.delivered and (bool(self.error) or len(self.segments) == self.n_pieces)
 
     def transcript(self) -> Transcript:
-        self.told = True
+        """Hand the transcript out."""
+        self.delivered = True
         if self.error:
             return Transcript(self.name, error=self.error)
         return Transcript(
             name=self.name,
             duration=self.source.samples / SAMPLE_RATE,
-            language=self.language,
+            language=self.language or "",
             language_probability=self.probability,
             segments=tuple(s for begin in sorted(self.segments) for s in self.segments[begin]),
             notes=tuple(self.source.notes),
@@ -131,11 +142,13 @@ class Transcriber:
         Yields:
             one `Transcript` for each; with `error` where there is none.
         """
+        # pieces of several files wait until there are enough for batches of one length
         most = _POOL * self.options.batch_size * N_SAMPLES
         pool: list[_Piece] = []
-        for given in audio:
-            file = _File(str(given))
-            pieces = self._pieces(file, audio[given] if isinstance(audio, Mapping) else given)
+        named = audio.items() if isinstance(audio, Mapping) else ((str(p), p) for p in audio)
+        for name, given in named:
+            file = _File(name)
+            pieces = self._pieces(file, given)
             while piece := self._next(file, pieces):
                 pool.append(piece)
                 if sum(len(held.wave) for held in pool) >= most:
@@ -146,8 +159,10 @@ class Transcriber:
         yield from self._decode(pool)
 
     def _pieces(self, file: _File, given: Tensor | np.ndarray | str | Path) -> Iterator[_Piece]:
-        is_wave = isinstance(given, Tensor | np.ndarray)
-        file.source = Wave.of(given) if is_wave else AudioFile.open(given)
+        if isinstance(given, str | Path):
+            file.source = AudioFile.open(given)
+        else:
+            file.source = Wave.of(given)
         file.language = self._language(file.name)
         samples, limit = file.source.samples, int(self.options.chunk_length * SAMPLE_RATE)
         file.n_pieces = n_pieces(samples, limit)
@@ -156,7 +171,7 @@ class Transcriber:
 
     @staticmethod
     def _next(file: _File, pieces: Iterator[_Piece]) -> _Piece | None:
-        """The next piece; None behind the last, and where the file has a fault."""
+        """Return the next piece; None behind the last, and where the file has a fault."""
         try:
             return None if file.error else next(pieces, None)
         except (ValueError, OSError) as error:
@@ -228,14 +243,15 @@ class Transcriber:
         # the posterior's mean finds languages and times, the draws (if any) find the texts
         mean = encode_batch(self.recogniser, waves, names)
         self._hear(batch, *mean)
-        prompts = [self._prompt(piece.file.language) for piece in batch]
+        prompts = [self._prompt(str(piece.file.language)) for piece in batch]
         with drawing(self.recogniser, options):
             drawn = encode_batch(self.recogniser, waves * n, names * n) if options.samples else mean
             best, tokens = best_texts(self.recogniser, *drawn, prompts, options, self.filters)
-            scores: list[TokenScores | None] = [None] * len(batch)
+            scores: Sequence[TokenScores | None] = [None] * len(batch)
             if options.confidence:
                 scores = token_scores(decoder, *drawn, prompts, tokens, n, options.temperature)
-        times: list[list[WordTime] | None] = [None] * len(batch)
+        # when each word is said
+        times: Sequence[list[WordTime] | None] = [None] * len(batch)
         if options.word_timestamps:
             times = word_times(
                 decoder, *mean, prompts, [h.ids for h in best], layout,
@@ -243,8 +259,8 @@ class Transcriber:
                 positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
                 quiet=[quiet_positions(wave) for wave in waves],
             )  # fmt: skip
-        for piece, *what in zip(batch, best, times, scores, strict=True):
-            piece.file.segments[piece.begin] = self._segments(piece, *what)
+        for piece, hypothesis, spans, score in zip(batch, best, times, scores, strict=True):
+            piece.file.segments[piece.begin] = self._segments(piece, hypothesis, spans, score)
 
     def _hear(self, batch: list[_Piece], memory: Tensor, lengths: Tensor) -> None:
         """Detect the languages that are not given, by a file's first 30 s."""
@@ -266,21 +282,22 @@ class Transcriber:
     def _segments(
         self,
         piece: _Piece,
-        found: Hypothesis,
+        hypothesis: Hypothesis,
         times: list[WordTime] | None,
         scores: TokenScores | None,
     ) -> list[Segment]:
-        """What a piece comes to: one segment, or several where its words have times."""
+        """Return a piece's segment, or several where its words have times."""
         begin, layout = piece.begin / SAMPLE_RATE, self.recogniser.layout
-        text = layout.decode(found.ids)
+        text = layout.decode(hypothesis.ids)
         whole = Segment(
             start=begin,
             end=begin + len(piece.wave) / SAMPLE_RATE,
             text=text,
-            tokens=found.ids,
-            avg_logprob=found.score / (len(found.ids) + 1),
-            complete=found.ended,
+            tokens=hypothesis.ids,
+            avg_logprob=hypothesis.score / (len(hypothesis.ids) + 1),
+            complete=hypothesis.ended,
         )
+        # confidences of the whole piece and of its words
         confidences = None
         if scores is not None:
             confidences = word_confidences(layout, scores, self.split, self.options.word_confidence)
@@ -288,13 +305,12 @@ class Transcriber:
             whole = replace(whole, extra={"confidence": scores.confidence, **parts})
         if times is None and confidences is None:
             return [whole]
+        # words, and segments of them where they have times
         words = spoken_words(unicodedata.normalize("NFC", text), times, confidences, begin)
         if times is None:
             return [replace(whole, words=tuple(words))]
         # the last position may reach beyond the last sample
-        words = [
-            replace(w, start=min(w.start, whole.end), end=min(w.end, whole.end)) for w in words
-        ]
+        words = [word.until(whole.end) for word in words]
         return divided(whole, words, layout, self.split)
 
 

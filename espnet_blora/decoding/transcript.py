@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from espnet_blora.decoding.chunking import joined
 
@@ -21,6 +21,12 @@ class Word:
     end: float | None = None
     probability: float | None = None
     confidence: float | None = None
+
+    def until(self, end: float) -> Word:
+        """Return the word with times that do not lie behind `end`."""
+        if self.start is None or self.end is None:
+            return self
+        return replace(self, start=min(self.start, end), end=min(self.end, end))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from whisper.model import MultiHeadAttention
 
 
 def split_heads(x: Tensor, n_head: int) -> Tensor:
@@ -17,13 +18,13 @@ def split_heads(x: Tensor, n_head: int) -> Tensor:
     return x.unflatten(-1, (n_head, -1)).transpose(1, 2)
 
 
-def keys_values(mha: nn.Module, source: Tensor) -> tuple[Tensor, Tensor]:
+def keys_values(mha: MultiHeadAttention, source: Tensor) -> tuple[Tensor, Tensor]:
     """Project `source` (B, S, n_state) to keys and values, each (B, n_head, S, d_head)."""
     return split_heads(mha.key(source), mha.n_head), split_heads(mha.value(source), mha.n_head)
 
 
 def attend(
-    mha: nn.Module,
+    mha: MultiHeadAttention,
     x: Tensor,
     keys: Tensor,
     values: Tensor,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from whisper.model import TextDecoder
 
 from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 
@@ -26,7 +27,7 @@ def memory_mask(memory: Tensor, lengths: Tensor | None) -> Tensor | None:
     return None if mask is None else mask[:, None, None, :]
 
 
-def embed(decoder: nn.Module, tokens: Tensor, offset: int, dtype: torch.dtype) -> Tensor:
+def embed(decoder: TextDecoder, tokens: Tensor, offset: int, dtype: torch.dtype) -> Tensor:
     """Token plus position embeddings of `tokens` (N, L) that start at position `offset`."""
     room = decoder.positional_embedding.shape[0]
     if offset + tokens.shape[1] > room:
@@ -38,7 +39,7 @@ def embed(decoder: nn.Module, tokens: Tensor, offset: int, dtype: torch.dtype) -
     return (decoder.token_embedding(tokens) + positions).to(dtype)
 
 
-def logits_of(decoder: nn.Module, states: Tensor) -> Tensor:
+def logits_of(decoder: TextDecoder, states: Tensor) -> Tensor:
     """The product with the token embedding: (..., n_state) -> (..., n_vocab) fp32."""
     packed = getattr(decoder, "packed_logits", None)  # espnet_blora.whisper.packed
     if packed is not None:
@@ -47,7 +48,7 @@ def logits_of(decoder: nn.Module, states: Tensor) -> Tensor:
 
 
 def states(
-    decoder: nn.Module, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
+    decoder: TextDecoder, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
 ) -> Tensor:
     """What the logits are made of, teacher forcing: (B, L, n_state), after the final norm.
 
@@ -65,7 +66,7 @@ def states(
 
 
 def forward(
-    decoder: nn.Module, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
+    decoder: TextDecoder, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
 ) -> Tensor:
     """Logits of every next token, teacher forcing.
 
@@ -94,17 +95,17 @@ class KVCache:
     The tokens' keys and values lie in one tensor (layers, 2, N, n_head, positions, d_head).
     """
 
-    def __init__(self, decoder: nn.Module, memory: Tensor, memory_lengths: Tensor | None = None):
+    def __init__(self, decoder: TextDecoder, memory: Tensor, memory_lengths: Tensor | None = None):
         """Project the memory of B utterances, (B, T, n_state), once for the whole search."""
         self.decoder = decoder
         self.n_utterances = memory.shape[0]
         self.dtype = memory.dtype
         self.mask = memory_mask(memory, memory_lengths)
-        self.cross = [
-            tuple(part.contiguous() for part in keys_values(block.cross_attn, memory))
-            for block in decoder.blocks
-        ]
-        self.past: Tensor | None = None
+        self.cross: list[tuple[Tensor, Tensor]] = []  # per layer, (B, n_head, T, d_head) each
+        for block in decoder.blocks:
+            keys, values = keys_values(block.cross_attn, memory)
+            self.cross.append((keys.contiguous(), values.contiguous()))
+        self.past: Tensor | None = None  # (layers, 2, N, n_head, positions, d_head)
         self.length = 0
 
     @property
@@ -137,7 +138,7 @@ class KVCache:
         """Let all utterances but these go, with their rows."""
         rows_each = self.n_rows // self.n_utterances
         index = self._index(utterances)
-        self.cross = [tuple(part.index_select(0, index) for part in pair) for pair in self.cross]
+        self.cross = [(k.index_select(0, index), v.index_select(0, index)) for k, v in self.cross]
         if self.mask is not None:
             self.mask = self.mask.index_select(0, index)
         self.n_utterances = len(utterances)
@@ -155,24 +156,24 @@ class KVCache:
             raise ValueError(
                 f"{n} rows of tokens, {self.n_rows} cached rows, {self.n_utterances} utterances"
             )
-        x = embed(self.decoder, tokens, self.length, self.dtype)
+        x = embed(self.decoder, tokens, self.length, self.dtype)  # (N, L, n_state)
         end = self.length + new
-        self._make_room(n, end)
+        cache = self._make_room(n, end)
         causal = self.length == 0 and new > 1
         mask = None
         if self.length and new > 1:
             mask = torch.ones(new, end, dtype=torch.bool, device=x.device).tril(self.length)
         for layer, block in enumerate(self.decoder.blocks):
             normed = block.attn_ln(x)
-            past = self.past[layer]
+            past = cache[layer]  # (2, N, n_head, positions, d_head)
             for side, part in enumerate(keys_values(block.attn, normed)):
                 past[side, :, :, self.length : end] = part
             keys, values = past[:, :, :, :end]
             x = x + attend(block.attn, normed, keys, values, mask=mask, causal=causal)
-            # all rows of an utterance ask the same memory: fold them into the query axis
-            asked = block.cross_attn_ln(x).reshape(self.n_utterances, -1, x.shape[-1])
-            answer = attend(block.cross_attn, asked, *self.cross[layer], mask=self.mask)
-            x = x + answer.reshape(x.shape)
+            # all rows of an utterance see the same memory: fold them into the query axis
+            query = block.cross_attn_ln(x).reshape(self.n_utterances, -1, x.shape[-1])
+            seen = attend(block.cross_attn, query, *self.cross[layer], mask=self.mask)
+            x = x + seen.reshape(x.shape)  # (N, L, n_state)
             x = x + block.mlp(block.mlp_ln(x))
         self.length = end
         return logits_of(self.decoder, self.decoder.ln(x[:, -1]))
@@ -180,10 +181,10 @@ class KVCache:
     def _index(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(list(numbers), device=self.cross[0][0].device)
 
-    def _make_room(self, rows: int, end: int) -> None:
-        """Allocate, or double, the positions so that `end` of them fit."""
+    def _make_room(self, rows: int, end: int) -> Tensor:
+        """Return the tokens' keys and values, with room for `end` positions."""
         if self.past is not None and end <= self.past.shape[4]:
-            return
+            return self.past
         room = ROOM
         while room < end:
             room *= 2
@@ -194,3 +195,4 @@ class KVCache:
         if self.past is not None:
             wider[..., : self.length, :] = self.past[..., : self.length, :]
         self.past = wider
+        return wider

@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
+from whisper.model import AudioEncoder
 
 from espnet_blora.whisper.attention import attend, keys_values, padding_mask
 
@@ -61,6 +62,7 @@ def log_mel(
             f"row {row} of the batch lasts {longest / SAMPLE_RATE:.2f} s; Whisper's encoder takes "
             f"at most {N_SAMPLES // SAMPLE_RATE} s: cut the utterance (segments) or leave it out"
         )
+    # zeros behind each utterance, as many as its spectrum may see
     keep = torch.arange(wave.shape[1], device=wave.device) < lengths.to(wave.device).unsqueeze(1)
     wave = wave.float().masked_fill(~keep, 0.0)
     if pad_to == "30s":
@@ -71,10 +73,12 @@ def log_mel(
         target = int(frames.max()) * HOP_LENGTH + N_FFT  # >= 200 zeros behind every utterance
     wave = wave[:, :target]  # samples past `target` are padding by the check above
     wave = F.pad(wave, (0, target - wave.shape[1]))
+    # the features, (B, n_mels, T)
     window = torch.hann_window(N_FFT, device=wave.device)
     stft = torch.stft(wave, N_FFT, HOP_LENGTH, window=window, return_complex=True)
     power = stft[..., : int(frames.max())].abs() ** 2
     mel = torch.clamp(_filters(n_mels, str(wave.device)) @ power, min=1e-10).log10()
+    # each utterance has its own floor, below its own maximum
     mask = padding_mask(frames.to(mel.device), mel.shape[-1])
     peak = mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), -torch.inf)
     mel = torch.maximum(mel, peak.amax(dim=(1, 2), keepdim=True) - 8.0)
@@ -82,7 +86,9 @@ def log_mel(
     return (mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), 0.0)), frames
 
 
-def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+def encode_features(
+    encoder: AudioEncoder, features: Tensor, frames: Tensor
+) -> tuple[Tensor, Tensor]:
     """Run openai-whisper's `AudioEncoder` modules over padded features, every leak closed.
 
     Args:
@@ -96,13 +102,14 @@ def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tup
     Raises:
         ValueError: more frames than the encoder has positions for.
     """
+    # the convolutions see zeros behind an utterance
     frames = frames.to(features.device)
     mask = padding_mask(frames, features.shape[-1])
     dtype = encoder.conv1.weight.dtype
-    x = F.gelu(encoder.conv1(features.to(dtype)))
+    x = F.gelu(encoder.conv1(features.to(dtype)))  # (B, n_state, T)
     if mask is not None:
         x = x.masked_fill(~mask.unsqueeze(1), 0.0)
-    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # (B, T', n_state)
     positions = encoder.positional_embedding
     if x.shape[1] > positions.shape[0]:
         raise ValueError(
@@ -110,6 +117,7 @@ def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tup
             "cut the audio into pieces of at most 30 s"
         )
     x = (x + positions[: x.shape[1]]).to(x.dtype)
+    # attention sees no padded position
     lengths = (frames + 1) // 2
     mask = padding_mask(lengths, x.shape[1])
     if mask is not None:
@@ -122,7 +130,7 @@ def encode_features(encoder: nn.Module, features: Tensor, frames: Tensor) -> tup
 
 
 def encode(
-    encoder: nn.Module, wave: Tensor, lengths: Tensor, pad_to: str = "batch"
+    encoder: AudioEncoder, wave: Tensor, lengths: Tensor, pad_to: str = "batch"
 ) -> tuple[Tensor, Tensor]:
     """Waves (B, S) at 16 kHz -> memory (B, T', n_state) and lengths (B,): the two steps above."""
     features, frames = log_mel(wave, lengths, encoder.conv1.in_channels, pad_to)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from whisper.model import TextDecoder
 
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -34,7 +35,8 @@ class ExtendedEmbedding(nn.Embedding):
     @classmethod
     def over(cls, table: nn.Embedding, codes: Sequence[str], rows: Tensor) -> ExtendedEmbedding:
         """Put `rows` (k, d), of the languages `codes`, behind a table; its weight is shared."""
-        extended = cls(*table.weight.shape, _weight=table.weight)
+        n, width = table.weight.shape
+        extended = cls(n, width, _weight=table.weight)
         extended.weight = table.weight
         extended.new_weight = nn.Parameter(rows.detach().clone())
         packed = torch.frombuffer(bytearray(" ".join(codes).encode("ascii")), dtype=torch.uint8)
@@ -59,7 +61,7 @@ def unpack_codes(packed: Tensor) -> tuple[str, ...]:
     return tuple(bytes(packed.detach().cpu().tolist()).decode("ascii", "replace").split())
 
 
-def extend(decoder: nn.Module, codes: Sequence[str], start: str = MEAN) -> None:
+def extend(decoder: TextDecoder, codes: Sequence[str], start: str = MEAN) -> None:
     """Give a decoder embeddings of new languages, in place; nothing changes without `codes`.
 
     Args:

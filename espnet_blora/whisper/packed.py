@@ -15,12 +15,12 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from whisper.model import Linear
+from whisper.model import AudioEncoder, Linear, TextDecoder
 
 WORTH = 2**17
 """Elements of a decoder's weight from which packing pays for the operator's fixed cost."""
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def _pack(weight: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def available() -> bool:
         with torch.no_grad():
             found = _product(x, _pack(weight), bias)
     except (AttributeError, RuntimeError, TypeError) as error:
-        logger.info("weights are not packed for oneDNN: %s", " ".join(str(error).split()))
+        log.info("weights are not packed for oneDNN: %s", " ".join(str(error).split()))
         return False
     return bool(torch.allclose(found, F.linear(x, weight, bias), atol=1e-5))
 
@@ -63,7 +63,7 @@ class PackedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-def pack(half: nn.Module, least: int = 0) -> int:
+def pack(half: AudioEncoder | TextDecoder, least: int = 0) -> int:
     """Replace the plain Linears of a half of a Whisper by packed ones, and say how many.
 
     Layers with an adapter inside are left as they are. The weights are laid out anew, not kept

@@ -19,7 +19,7 @@ from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
 from espnet_blora.whisper.checkpoint import dims_of_file
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def _dims(width: int, heads: int, layers: int, **changed: int) -> ModelDimensions:
@@ -117,7 +117,7 @@ def in_use(trained: str, asked: str, what: str) -> str:
     model, moved). Warns, naming both; `what` is the half or the model that is loaded.
     """
     chosen = trained if usable(trained) else asked
-    logger.warning(
+    log.warning(
         "%s: trained with Whisper %r, but %r is asked for; using %r", what, trained, asked, chosen
     )
     return chosen
