@@ -47,11 +47,13 @@ def test_a_module_and_a_line_that_are_gone_are_named():
         Patch("espnet2.utils.no_such_module", "x", why="one"),
         Patch("espnet2.utils.types", "str2bool", why="two", relies_on=("def str2bool",)),
         Patch("espnet2.utils.types", "str2bool", why="three", relies_on=("no such line",)),
+        Patch("espnet2", "__version__", why="four", relies_on=("a text has no source",)),
     )
     lines = patches.moved(table)
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "no_such_module" in lines[0] and "one" in lines[0]
     assert "'no such line'" in lines[1] and "three" in lines[1]
+    assert "__version__" in lines[2] and "four" in lines[2]
     assert len(patches.moved(table, read_source=False)) == 1
 
 
