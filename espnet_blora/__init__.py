@@ -1,6 +1,6 @@
 """Adapt Whisper through ESPnet with Bayesian low-rank adapters, without breaking what it knows.
 
-On any torch model::
+Two functions are public here; they work on any torch model::
 
     import espnet_blora
 
@@ -9,10 +9,16 @@ On any torch model::
     adapter.save("adapter.safetensors")
     adapter = espnet_blora.load_adapter(fresh_model, "adapter.safetensors")
 
+`add_adapter` puts a fresh adapter on a model and freezes everything else; `task_loss` is a loss per
+token, and the model is called once per micro-batch before each `elbo_terms`. `load_adapter` puts
+the adapter of a file on a model with the same base. Both return an
+`espnet_blora.adapters.Adapter`, which has everything else: loss terms, posterior samples, scale,
+merging, counts, files.
+
 Importing this package is cheap: torch comes in with the first use of one of these names.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espnet_blora.version import __version__
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "add_adapter", "load_adapter"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in ("add_adapter", "load_adapter"):
         from espnet_blora import adapters
 

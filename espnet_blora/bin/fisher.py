@@ -1,7 +1,7 @@
-"""Estimate which weights of the base old data depends on: the Fisher information for lora_ewc.
+"""Estimate how much old data depend on each weight of the base: the file that lora_ewc needs.
 
 F = (sum over utterances of the squared gradient of their log likelihood) / (number of tokens), for
-every weight that the adapter will go on; one forward and one backward an utterance. With
+every weight that the adapter will go on; one forward and one backward per utterance. With
 --labels text the tokens are those of the transcripts (the empirical Fisher), with --labels sampled
 they are drawn from the model (Kirkpatrick et al. 2017, arXiv 1612.00796; on the difference:
 Kunstner et al. 2019, arXiv 1905.12558). Give it data that the base is to keep (retention sets, but
@@ -14,9 +14,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_blora.bin._common import add_experiment, open_recogniser
 from espnet_blora.utils.program import Parser, run_program
+
+if TYPE_CHECKING:  # torch is imported when the program runs
+    from espnet_blora.adapters.fisher import Fisher
 
 TARGETS = "query key value out mlp.0 mlp.2"
 
@@ -44,8 +48,8 @@ def estimate(args: argparse.Namespace) -> None:
     """Read the model and the sets, estimate, write the file and say what it cost.
 
     Raises:
-        FileNotFoundError: the experiment or a set is not there.
-        ValueError: a checkpoint, a set or a target that does not fit, or a model with an adapter.
+        FileNotFoundError: The experiment or a set is not there.
+        ValueError: A checkpoint, a set or a target does not fit, or the model has an adapter.
     """
     import torch
 
@@ -55,6 +59,7 @@ def estimate(args: argparse.Namespace) -> None:
     from espnet_blora.decoding.confidence import text_nll
     from espnet_blora.decoding.dumped_set import read_set
 
+    # The base's weights that an adapter will go on.
     recogniser = open_recogniser(args, merge=False, packed=False)
     if recogniser.adapter is not None:
         raise ValueError(
@@ -66,6 +71,8 @@ def estimate(args: argparse.Namespace) -> None:
         f"{name}.weight": linear.weight
         for name, linear in find_targets(model, args.target_modules.split()).items()
     }
+
+    # The data, and how likely the model makes it.
     layout = recogniser.layout
     sets = [read_set(args.dump / name, layout, args.utterances) for name in args.sets.split()]
     utterances = [
@@ -80,27 +87,28 @@ def estimate(args: argparse.Namespace) -> None:
         halves = recogniser.encoder, recogniser.decoder
         return text_nll(*halves, wave, prompt, text, layout.eot, recogniser.pad_to, sampler)
 
-    started = time.monotonic()
-    found = diagonal_fisher(weights, utterances, nll)
-    seconds = time.monotonic() - started
-    out = args.output or args.asr_exp / "fisher.safetensors"
+    # The estimate, with a fingerprint of the base.
+    start = time.monotonic()
+    fisher = diagonal_fisher(weights, utterances, nll)
+    seconds = time.monotonic() - start
+    output = args.output or args.asr_exp / "fisher.safetensors"
     names = base_names(model, [name.removesuffix(".weight") for name in weights])
     about = {"sets": args.sets.split(), "labels": args.labels, "seed": args.seed}
     base = {name: model.get_parameter(name) for name in names}
-    size = save_fisher(out, found, base, about, getattr(torch, args.dtype))
-    sys.stdout.write(report(found, size, seconds, out))
+    size = save_fisher(output, fisher, base, about, getattr(torch, args.dtype))
+    sys.stdout.write(report(fisher, size, seconds, output))
 
 
-def report(found, size: int, seconds: float, out: Path) -> str:
-    """Say what was found and what it costs: numbers, memory, file."""
-    count = sum(value.numel() for value in found.values.values())
+def report(fisher: Fisher, size: int, seconds: float, output: Path) -> str:
+    """Return what was estimated and what it costs: numbers, memory, file."""
+    count = sum(value.numel() for value in fisher.values.values())
     lines = [
-        f"{out}: {len(found.values)} matrices, {count:,} weights, {size / 1e6:.1f} MB",
-        f"{found.utterances} utterances, {found.tokens} tokens, {seconds:.0f} s; memory beside the "
-        f"model {8e-6 * count:.0f} MB here, {1e-6 * size:.0f} MB in training",
+        f"{output}: {len(fisher.values)} matrices, {count:,} weights, {size / 1e6:.1f} MB",
+        f"{fisher.utterances} utterances, {fisher.tokens} tokens, {seconds:.0f} s; memory beside "
+        f"the model {8e-6 * count:.0f} MB here, {1e-6 * size:.0f} MB in training",
         f"{'F per weight':>12}  matrix",
     ]
-    lines += [f"{float(value.mean()):12.3g}  {name}" for name, value in found.values.items()]
+    lines += [f"{float(value.mean()):12.3g}  {name}" for name, value in fisher.values.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -145,8 +145,10 @@ class SsvdConfig(AdapterConfig):
         # The size, in one of three ways.
         given = [key for key in _SIZES if getattr(self, key) is not None]
         if len(given) > 1:
-            given_text, allowed = " and ".join(given), ", ".join(_SIZES)
-            raise ValueError(f"{self.where}: {given_text} are given; allowed: one of {allowed}")
+            sizes = " and ".join(given)
+            raise ValueError(
+                f"{self.where}: {sizes} are given; allowed: one of {', '.join(_SIZES)}"
+            )
         if not given:
             self._set("rotation_ratio", 0.4)
         if self.rank is not None:

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import espnet_blora
 from espnet_blora.adapters.methods.svd_layer import svd
 
 
@@ -38,41 +37,3 @@ def test_signs_do_not_depend_on_the_machine(monkeypatch):
 def test_half_precision_is_widened():
     assert svd(matrix(4, 4, torch.float16))[2].dtype == torch.float32
     assert svd(matrix(4, 4, torch.float64))[2].dtype == torch.float64
-
-
-def test_nan_is_refused_with_the_name_of_the_layer(build_stack):
-    model = build_stack()
-    adapter = espnet_blora.add_adapter(model, "dama", theta1=0.34, theta2=1.0)
-    with torch.no_grad():
-        model.decoder.blocks[1].mlp[0].weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="decoder.blocks.1.mlp.0: the base weight holds NaN"):
-        adapter.prepare()
-
-
-def test_a_forward_of_a_part_computes_the_bases_it_needs(build_stack, x):
-    """Decoding never calls the model itself."""
-    model = build_stack()
-    adapter = espnet_blora.add_adapter(model, "dama", theta1=0.34, theta2=1.0)
-    layer = adapter.layers["decoder.blocks.1.attn.query"]
-    assert not layer.ready and not layer.basis_ready
-    model.eval().decoder(x)
-    assert layer.ready and layer.basis_ready
-    kept = layer.lora_A.clone()
-    with torch.no_grad():
-        layer.weight.mul_(-1.0).add_(0.1)
-    model.train()(x)
-    assert torch.equal(layer.lora_A, kept)  # once is enough
-
-
-def test_a_state_without_bases_makes_them_due_again(build_stack, x):
-    model = build_stack()
-    adapter = espnet_blora.add_adapter(model, "dama", theta1=0.34, theta2=1.0)
-    early = {key: value.clone() for key, value in model.state_dict().items()}
-    adapter.prepare()
-    layer = adapter.layers["decoder.blocks.1.attn.query"]
-    basis = layer.lora_A.clone()
-    model.load_state_dict(early)
-    assert not layer.ready and not torch.equal(layer.lora_A, basis)
-    assert not model.adapter_state.bases_agreed  # with the other ranks
-    model.train()(x)
-    assert layer.ready and torch.equal(layer.lora_A, basis)

@@ -176,17 +176,14 @@ class HfLayer(AdapterLayer):
             raise ValueError("the base weight holds NaN or inf; load a sound base")
         base = NoBase(self.in_features, self.out_features, bias=False, device="meta")
         base.weight = nn.Parameter(self._for_peft(weight).clone(), requires_grad=False)
+        paths = {name: path for name, path in self.names.items() if name in self.from_weight}
         with own_random_numbers(weight.device):
-            values = read(peft_layer(self.peft_config(True), base), self.from_weight_paths())
+            values = read(peft_layer(self.peft_config(True), base), paths)
         return {**values, **{name: values[of] for name, of in self.start_names.items()}}
 
     def _for_peft(self, weight: Tensor) -> Tensor:
         """Return the weight in a dtype that PEFT factorises."""
         return weight.float()
-
-    def from_weight_paths(self) -> dict[str, str]:
-        """Return {our name: PEFT's name} of what comes from the weight and this layer has."""
-        return {name: path for name, path in self.names.items() if name in self.from_weight}
 
     @property
     def names(self) -> dict[str, str]:
