@@ -235,6 +235,7 @@ ROOMS = {
     "text": "scripts, tokens, normalisation",
 }
 GROUND = "utils"
+Point = tuple[float, float]
 
 
 def room_graph() -> tuple[dict[str, int], set[tuple[str, str]]]:
@@ -303,7 +304,7 @@ def port(
     room: str,
     other: str,
     arrows: Iterable[tuple[str, str]],
-    place: Mapping[str, tuple[float, float]],
+    place: Mapping[str, Point],
     end: int,
 ) -> float:
     """Return where on a box's edge an arrow begins (end 0) or ends (1), as a share of its width."""
@@ -325,27 +326,46 @@ def floor_plan() -> str:
     top = max(levels.values())
     height = (top + 1) * rise + 60
 
-    # Each floor is centred; its rooms stand where the arrows are short.
-    def spots(rows: Iterable[Iterable[str]]) -> dict[str, tuple[float, float]]:
+    # Each floor is centred, a little to a side or not; its rooms stand where the arrows are short
+    # and pass behind no other room.
+    drawn = sorted(essential(arrows))
+
+    def spots(rows: Iterable[Iterable[str]], shifts: Iterable[int]) -> dict[str, Point]:
         place = {}
-        for level, row in enumerate(rows):
-            left = (width - len(row) * box - (len(row) - 1) * gap) / 2
+        for level, (row, shift) in enumerate(zip(rows, shifts, strict=True)):
+            left = (width - len(row) * box - (len(row) - 1) * gap) / 2 + shift
             for i, room in enumerate(row):
                 place[room] = (left + i * (box + gap), (top - level) * rise + 20)
         return place
 
-    drawn = sorted(essential(arrows))
-    rows = ([room for room in rooms if levels[room] == level] for level in range(top + 1))
+    def ends(place: Mapping[str, Point], a: str, b: str) -> tuple[Point, Point]:
+        start = place[a][0] + box * port(a, b, drawn, place, 0), place[a][1] + 62
+        return start, (place[b][0] + box * port(b, a, drawn, place, 1), place[b][1] - 3)
+
+    def cost(place: Mapping[str, Point]) -> float:
+        total = 0.0
+        for a, b in drawn:
+            (x1, y1), (x2, y2) = ends(place, a, b)
+            total += abs(x1 - x2)
+            for t in (i / 12 for i in range(1, 12)):  # along the curve
+                x = x1 + (x2 - x1) * (3 * t**2 - 2 * t**3)
+                y = y1 + (y2 - y1) * (1.5 * t - 1.5 * t**2 + t**3)
+                total += 120 * sum(
+                    left - 6 < x < left + box + 6 and above - 4 < y < above + 66
+                    for room, (left, above) in place.items()
+                    if room not in (a, b)
+                )
+        return total
+
+    rows = [[room for room in rooms if levels[room] == level] for level in range(top + 1)]
+    shifts = itertools.product((0, -(box + gap) // 2, (box + gap) // 2), repeat=top)
     orders = itertools.product(*(itertools.permutations(row) for row in rows))
-    place = min(
-        map(spots, orders),
-        key=lambda spot: sum(abs(spot[a][0] - spot[b][0]) ** 1.5 for a, b in drawn),
-    )
+    candidates = (spots(order, (0, *s)) for order, s in itertools.product(orders, shifts))
+    place = min(candidates, key=cost)
 
     lines = []
     for a, b in drawn:
-        x1, y1 = place[a][0] + box * port(a, b, drawn, place, 0), place[a][1] + 62
-        x2, y2 = place[b][0] + box * port(b, a, drawn, place, 1), place[b][1] - 3
+        (x1, y1), (x2, y2) = ends(place, a, b)
         middle = (y1 + y2) / 2
         lines.append(
             f'<path d="M{x1:g},{y1:g} C{x1:g},{middle:g} {x2:g},{middle:g} {x2:g},{y2:g}" '
