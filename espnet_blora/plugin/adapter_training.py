@@ -67,9 +67,9 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
         The same with the new loss and more stats, each of shape (1,), which is what ESPnet
         gathers over ranks; None (no change) outside training.
     """
-    if not (model.training and torch.is_grad_enabled()):
-        return None
     adapter = get_adapter(model)
+    if adapter is None or not (model.training and torch.is_grad_enabled()):
+        return None
     term, terms = adapter.loss_terms()
     as_dict = isinstance(output, dict)
     loss, stats, weight = (output["loss"], output["stats"], output["weight"]) if as_dict else output
@@ -86,17 +86,16 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     return total, stats, weight
 
 
-def check_name(name: str, table: Mapping[str, Any]) -> None:
+def check_name(name: str | None, table: Mapping[str, Any]) -> None:
     """Check the name of an adapter.
 
     Raises:
         ValueError: It is unknown; near misses are named.
     """
     if name not in table:
+        near = did_you_mean(str(name), table, count=2)
         allowed = ", ".join(sorted(table))
-        raise ValueError(
-            f"adapter: {name!r} is unknown; allowed are {allowed}{did_you_mean(name, table, 2)}"
-        )
+        raise ValueError(f"adapter: {name!r} is unknown; allowed are {allowed}{near}")
 
 
 def check_training(args: argparse.Namespace) -> None:

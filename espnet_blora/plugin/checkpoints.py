@@ -26,7 +26,7 @@ def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
         OSError: The disk is full or cannot be written; says what is left and what to do.
         Exception: Whatever serialising `obj` raises.
     """
-    with atomic.writing(path) as file:
+    with atomic.writing(Path(path)) as file:
         torch.save(obj, file, **kwargs)
 
 

@@ -179,7 +179,7 @@ class NamingReader(Mapping):
         return len(self.places)
 
 
-def naming_reader(load: Callable[..., Mapping]) -> Callable[..., Mapping]:
+def naming_reader(load: Callable[..., Any]) -> Callable[..., Mapping]:
     """Wrap the function by which ESPnet's training opens a wav.scp."""
 
     def sound_loader(path: str, **options: Any) -> Mapping:

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -369,7 +368,7 @@ def present(patch: Patch) -> Any:
         KeyError: The place is gone.
     """
     owner, last = _owner(patch)
-    return (owner if isinstance(owner, Mapping) else vars(owner))[last]
+    return (owner if isinstance(owner, dict) else vars(owner))[last]
 
 
 def _owner(patch: Patch) -> tuple[Any, str]:
@@ -377,7 +376,7 @@ def _owner(patch: Patch) -> tuple[Any, str]:
     *path, last = re.findall(r"[^.\[\]]+", patch.name)
     owner = importlib.import_module(patch.module)
     for part in path:
-        owner = owner[part] if isinstance(owner, Mapping) else getattr(owner, part)
+        owner = owner[part] if isinstance(owner, dict) else getattr(owner, part)
     return owner, last
 
 
@@ -389,7 +388,7 @@ def _function(place: Any) -> Any:
 def _put(patch: Patch, replacement: Any) -> None:
     """Put a replacement into its place; a class method stays one."""
     owner, last = _owner(patch)
-    if isinstance(owner, Mapping):
+    if isinstance(owner, dict):
         owner[last] = replacement
     elif isinstance(present(patch), classmethod):
         setattr(owner, last, classmethod(replacement))

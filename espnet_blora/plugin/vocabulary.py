@@ -178,7 +178,7 @@ def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
         ValueError: It is not exactly a Whisper vocabulary.
     """
     if isinstance(token_list, (str, os.PathLike)):
-        return Vocabulary.of_tokens(read_token_list(token_list), os.fspath(token_list))
+        return Vocabulary.of_tokens(read_token_list(Path(token_list)), os.fspath(token_list))
     return Vocabulary.of_tokens(list(token_list), "token_list")
 
 

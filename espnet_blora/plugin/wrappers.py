@@ -91,7 +91,7 @@ def create_adapter(
 
     adapter_training.check_name(adapter, create_adapter_fn_table)
     original(model=model, adapter=adapter, adapter_conf=dict(adapter_conf or {}))
-    model._espnet_adapter = adapter
+    model._espnet_adapter = adapter  # type: ignore[assignment]  # the checked load reads it
     adapter_training.train_beside(model)
 
 
