@@ -35,7 +35,7 @@ def odd_rooms(root: Path) -> list[str]:
     table = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## Rooms\n")[2]
     listed = set(re.findall(r"^\| `(\w+)/` ", table, re.MULTILINE))
     rooms = {path.parent.name for path in (root / PACKAGE).glob("*/*") if path.is_file()}
-    return sorted(listed ^ rooms)
+    return sorted(listed ^ (rooms - {"__pycache__"}))
 
 
 def our_files(root: Path, suffixes: set[str]) -> Iterator[Path]:
@@ -61,7 +61,7 @@ def long_files(root: Path) -> list[str]:
 def odd_programs(root: Path) -> list[str]:
     found = []
     for path in sorted((root / PACKAGE / "bin").glob("*.py")):
-        if path.name == "__init__.py":
+        if path.name.startswith("_"):  # the room itself, and what programs share
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
