@@ -1,4 +1,4 @@
-"""The recipes of licensed corpora on layout-exact copies: stages 1-13, and in ESPnet's own tree."""
+"""The recipes of corpora on layout-exact copies: data, all stages, and in ESPnet's own tree."""
 
 import hashlib
 import json
@@ -13,13 +13,14 @@ from tests.integration.conftest import ROOT, TINY, Checkout, copy_recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 LAYOUTS = {"seame": seame, "arzen": arzen, "fisher_cs": fisher, "custom": custom}
-# recipe: its variable, sets of the new domain, language of the prompts, adapter
+# recipe: its variable, sets of the new domain, language of the prompts
 CASES = {
-    "seame": ("SEAME", ("devman", "devsge"), "zh", "blora"),
-    "arzen": ("ARZEN", ("test",), "ar", "lora"),
-    "fisher_cs": ("FISHER_CALLHOME_SPANISH", ("cs_eval", "mono_eval"), "es", "blora"),
-    "custom": ("CUSTOM", ("test",), "zh", "full"),
+    "seame": ("SEAME", ("devman", "devsge"), "zh"),
+    "arzen": ("ARZEN", ("test",), "ar"),
+    "fisher_cs": ("FISHER_CALLHOME_SPANISH", ("cs_eval", "mono_eval"), "es"),
+    "custom": ("CUSTOM", ("test",), "zh"),
 }
+TRAINED = {"seame": "blora", "custom": "full"}  # the others end with their token list
 SHORT = "--set max_epoch=1 --set batch_size=4 --set num_workers=0 --set accum_grad=1".split()
 
 
@@ -40,29 +41,32 @@ def digest(folder):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_stages(name, tmp_path):
-    variable, new, language, adapter = CASES[name]
+def test_stages(name, tmp_path):
+    variable, new, language = CASES[name]
     checkout = Checkout(tmp_path / "checkout", name)
     layout = LAYOUTS[name].make(tmp_path / "corpus")
     english = librispeech.make(tmp_path / "librispeech", utterances=2, sets=("test_clean",))
     where = {variable: str(layout.root), "LIBRISPEECH": str(english.root)}
+    adapter, last = TRAINED.get(name, "lora"), "13" if name in TRAINED else "5"
     own = ["--whisper", str(TINY), "--adapter", adapter, "--tag", "short", *options_of(layout)]
-    done = checkout.run("./run.sh", *own, "--stage", "1", "--stop-stage", "13", *SHORT, **where)
+    done = checkout.run("./run.sh", *own, "--stage", "1", "--stop-stage", last, *SHORT, **where)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "retention sets left out" in done.stdout and "commonvoice_" in done.stdout
 
     recipe = checkout.recipe
-    experiment = recipe / "exp" / f"asr_{adapter}_short"
-    assert (experiment / "valid.acc.best.pth").is_file()
+    assert (recipe / "data/token_list/whisper_multilingual/tokens.txt").stat().st_size
     for dset, code in (*((d, language) for d in new), ("librispeech_test_clean", "en")):
         reference = read_keyed(recipe / "dump" / "raw" / dset / "text")
         assert reference
         assert set(read_keyed(recipe / "data" / dset / "utt2lang").values()) <= {code, "en"}
-        scored = experiment / "decode" / dset / "score_blora" / "score.json"
-        score = json.loads(scored.read_text())
-        assert score["num_utterances"] == len(reference)
-        assert not score["sclite"].get("problems")
-        assert score["by_speaker"] and score["by_language"]
+        if name in TRAINED:
+            experiment = recipe / "exp" / f"asr_{adapter}_short"
+            assert (experiment / "valid.acc.best.pth").is_file()
+            scored = experiment / "decode" / dset / "score_blora" / "score.json"
+            score = json.loads(scored.read_text())
+            assert score["num_utterances"] == len(reference)
+            assert not score["sclite"].get("problems")
+            assert score["by_speaker"] and score["by_language"]
     made = {p.parent.name: read_keyed(p) for p in recipe.glob("data/*/text")}
     for dset, texts in layout.texts.items():
         if dset == "all":  # of own data it is not said which set an utterance goes to
