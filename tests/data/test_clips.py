@@ -205,13 +205,13 @@ def test_processes_do_not_matter(tmp_path):
     written = {nj: {p.name: p.read_bytes() for p in (tmp_path / str(nj)).iterdir()} for nj in jobs}
     assert written[1] == written[2]
     assert len(written[1]) == 8
-    with pytest.raises(ValueError, match="nj must be at least 1, found 0"):
+    with pytest.raises(ValueError, match="nj .*0"):
         list(cut_all(jobs[1], 0))
 
 
 def test_a_failed_write_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "r.wav", noise(16000), 16000)
-    with pytest.raises(OSError, match=r"could not write .*r.wav/x.flac"):
+    with pytest.raises(OSError, match=r"r.wav/x.flac"):
         cut_recording(tmp_path / "r.wav", [clip(tmp_path / "r.wav", "x", 0.0, 1.0)])
 
     def full(*_args):

@@ -179,9 +179,7 @@ def test_losses_are_listed_and_too_many_are_an_error(run, layout):
     ]
     assert "wav.wav: cannot be read as audio" in rows[1][4]
     (layout.root / "audio" / "sph.sph").unlink()
-    with pytest.raises(
-        ValueError, match=r"all: 2 of 6 utterances have usable .* \(2 no audio, 2 un"
-    ):
+    with pytest.raises(ValueError, match=r"all: 2 of 6 .*\(2 no audio, 2 un"):
         run()
     assert kaldi.validate("data/all").utterances == 4  # the old directory is as it was
     run(max_lost=0.7)
@@ -237,7 +235,7 @@ def test_speakers_whose_order_kaldi_refuses(run, layout):
         first = dataclasses.replace(us[0], id="a-z", speaker="a")
         return [first, dataclasses.replace(us[1], id="a-b-c", speaker="a-b"), *us[2:]]
 
-    with pytest.raises(ValueError, match="speaker 'a' comes after 'a-b'"):
+    with pytest.raises(ValueError, match="'a' .*'a-b'"):
         run(corpus=with_records(change))
 
 
@@ -256,7 +254,7 @@ def test_wrong_requests(run, arguments, says):
 
 
 def test_a_blank_in_the_audio_folder(layout, tmp_path):
-    with pytest.raises(ValueError, match="holds a blank"):
+    with pytest.raises(ValueError, match="my clips"):
         prepare(toy.CORPUS, layout.root, ["all"], tmp_path / "d", tmp_path / "my clips")
 
 

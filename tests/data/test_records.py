@@ -26,7 +26,7 @@ def test_ledger_counts_and_writes_sorted_lines(tmp_path):
         "b.txt:4\ts-4\tskip\tno audio\t\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["left_out.tsv"]
-    with pytest.raises(OSError, match=r"could not write .*left_out.tsv/x.tsv"):
+    with pytest.raises(OSError, match=r"left_out.tsv/x.tsv"):
         ledger.write(tmp_path / "left_out.tsv" / "x.tsv")
 
 

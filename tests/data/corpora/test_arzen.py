@@ -77,7 +77,7 @@ def test_options_change_the_text_and_are_checked(layout):
     texts = [u.text for u in kept["train"]]
     assert texts[2] == "مِش عَارِف اه ليه هو امم مشي"
     assert "الـ project" in texts[0]
-    with pytest.raises(ValueError, match="diacritics=perhaps: allowed are remove, keep"):
+    with pytest.raises(ValueError, match="diacritics=perhaps: .*remove, keep"):
         read(layout, diacritics="perhaps")
 
 
@@ -141,7 +141,7 @@ def test_unknown_mark_is_noted(layout):
 def test_recording_in_two_sets_is_refused(layout):
     path = layout.root / "ArzEn_SpeechCorpus_1.0/splits/test"
     path.write_text("C11-R92\nC09-R90.WAV\n")
-    with pytest.raises(ValueError, match=r"splits/test:2: .*C09-R90 is also in splits/train"):
+    with pytest.raises(ValueError, match=r"splits/test:2: .*C09-R90 .*splits/train"):
         read(layout)
 
 

@@ -64,7 +64,7 @@ def test_tags(tag, code):
 def test_language_that_whisper_lacks_must_be_given():
     assert languages.prompt_code("rw", "rw") == "rw"
     assert languages.prompt_code("zh-CN") == "zh"
-    with pytest.raises(ValueError, match="no language for 'rw'; give option language=CODE: .*yue"):
+    with pytest.raises(ValueError, match="'rw'.*language=CODE: .*yue"):
         languages.prompt_code("rw")
-    with pytest.raises(ValueError, match="language='<en>'; expected"):
+    with pytest.raises(ValueError, match="language='<en>'"):
         languages.prompt_code("en", "<en>")

@@ -45,7 +45,7 @@ def test_columns_in_any_order_and_further_ones(tmp_path):
     assert [(u.id, u.text) for u in utterances] == [("AB-a", 'la "frase'), ("AB-b", "otra")]
     assert utterances[1].where == f"{folder}/test.tsv:3"
     (folder / "test.tsv").write_text("new\tpath\tclient_id\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="test.tsv:1: no column sentence; the header has: new,"):
+    with pytest.raises(ValueError, match="test.tsv:1: .*sentence.*: new,"):
         read(tmp_path)
 
 
@@ -55,7 +55,7 @@ def test_a_shifted_row_is_an_error(copy, tmp_path):
     lines = table.read_text(encoding="utf-8").splitlines()
     lines[2] = lines[2].replace("\t", "", 1)
     table.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"test.tsv:3: 12 fields, expected 13 \(client_id, path"):
+    with pytest.raises(ValueError, match=r"test.tsv:3: 12 .*13 \(client_id, path"):
         read(tmp_path)
 
 
@@ -66,7 +66,7 @@ def test_find_takes_a_release_its_parent_or_a_locale_but_not_two_releases(copy, 
     assert commonvoice.find(release / "es") == release
     for name in ("cv-corpus-13.0-2023-03-09", "cv-corpus-17.0"):
         (tmp_path / name / "es").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="several releases: cv-corpus-13.*, cv-corpus-17"):
+    with pytest.raises(FileNotFoundError, match="cv-corpus-13.*, cv-corpus-17"):
         commonvoice.find(tmp_path)
 
 
@@ -74,11 +74,11 @@ def test_locale_is_needed_where_there_are_several(copy, tmp_path):
     shutil.copytree(copy.root, tmp_path, dirs_exist_ok=True)
     release = next(tmp_path.iterdir())
     shutil.copytree(release / "es", release / "rw")
-    with pytest.raises(ValueError, match="option locale=... is needed; .* has: es, rw"):
+    with pytest.raises(ValueError, match="option locale=.*: es, rw"):
         read(tmp_path)
-    with pytest.raises(FileNotFoundError, match="/zh-CN: no such folder.*; there are: es, rw"):
+    with pytest.raises(FileNotFoundError, match="/zh-CN: .*: es, rw"):
         read(tmp_path, locale="zh-CN")
-    with pytest.raises(ValueError, match="Whisper has no language for 'rw'; give option language="):
+    with pytest.raises(ValueError, match="'rw'.* option language="):
         read(tmp_path, locale="rw")
     sets, _ = read(tmp_path, locale="rw", language="rw")
     assert {u.language for u in sets["test"]} == {"rw"}
@@ -153,7 +153,7 @@ def test_cl_masr_without_the_list_says_that_the_rows_are_others(tmp_path, caplog
 @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "ten"])
 def test_cl_masr_hours(tmp_path, hours):
     make_rows(tmp_path / "cv-corpus-13/es", 2)
-    with pytest.raises(ValueError, match=f"option hours='{hours}'; expected a number above 0"):
+    with pytest.raises(ValueError, match=f"option hours='{hours}'"):
         read(tmp_path, ("train",), subset="cl_masr", hours=hours)
 
 
@@ -182,7 +182,7 @@ def test_cl_masr_text_and_what_is_dropped_for_it(tmp_path):
 def test_a_malformed_duration_is_an_error(tmp_path):
     folder = make_rows(tmp_path / "cv-corpus-13/es", 2)
     (folder / "clip_durations.tsv").write_text("clip\tduration[ms]\na\t1.5 s\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="clip_durations.tsv:2: duration '1.5 s'; expected milli"):
+    with pytest.raises(ValueError, match="clip_durations.tsv:2: .*'1.5 s'"):
         read(tmp_path, subset="cl_masr")
 
 
@@ -223,5 +223,5 @@ def test_long_clips_are_left_out_of_every_set_after_the_draw(tmp_path):
     sets, ledger = read(tmp_path, max_seconds="1")
     assert names(sets["test"]) == ["clip1", "clip2"]  # whose audio is not there: said when cut
     assert [e.id for e in ledger.skips] == ["c0-clip0"]
-    with pytest.raises(ValueError, match="option max_seconds='0'; expected a number above 0"):
+    with pytest.raises(ValueError, match="option max_seconds='0'"):
         read(tmp_path, max_seconds="0")

@@ -132,13 +132,13 @@ def test_shares_and_counts(clips):
         assert [len(made[name]) for name in SETS] == sizes
     made, _ = read(clips, ["train", "valid"], language="en", test="0")
     assert [len(some) for some in made.values()] == [9, 1]
-    with pytest.raises(ValueError, match="set test is empty: test=0"):
+    with pytest.raises(ValueError, match="test=0"):
         read(clips, language="en", test="0")
-    with pytest.raises(ValueError, match="leave nothing to train on"):
+    with pytest.raises(ValueError, match="valid=.* test="):
         read(clips, language="en", test="6", valid="4")
-    with pytest.raises(ValueError, match="test=many: a count"):
+    with pytest.raises(ValueError, match="test=many"):
         read(clips, language="en", test="many")
-    with pytest.raises(ValueError, match="seed=x: a whole number"):
+    with pytest.raises(ValueError, match="seed=x"):
         read(clips, language="en", seed="x")
 
 
@@ -179,26 +179,26 @@ def test_folders_in_folders_and_what_has_no_partner(tmp_path):
 def test_two_audio_files_of_one_name(tmp_path):
     folder(tmp_path, ["a", "b"])
     speech.write(tmp_path / "a.flac", speech.tone(0.3, 300))
-    with pytest.raises(ValueError, match=r"a\.wav: a\.flac is there too.*keep one of them"):
+    with pytest.raises(ValueError, match=r"a\.wav: a\.flac "):
         read(tmp_path, language="en")
 
 
 def test_m4a_beside_text(tmp_path):
     (tmp_path / "a.m4a").write_bytes(b"x")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"a\.m4a cannot be read.*ffmpeg -i a\.m4a -ar 16000"):
+    with pytest.raises(ValueError, match=r"a\.m4a .*ffmpeg -i a\.m4a -ar 16000"):
         read(tmp_path, language="en")
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no speech in a form that is known: a Kaldi dir"):
+    with pytest.raises(FileNotFoundError, match="wav.scp .*transcripts.tsv"):
         custom.find(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         custom.find(tmp_path / "x")
     (tmp_path / "a.wav").touch()
-    with pytest.raises(FileNotFoundError, match="no speech in a form"):
+    with pytest.raises(FileNotFoundError, match="wav.scp .*transcripts.tsv"):
         custom.find(tmp_path / "a.wav")
-    with pytest.raises(ValueError, match=r"no transcript \(1\).*a\.txt is not beside it"):
+    with pytest.raises(ValueError, match=r"no transcript \(1\).*a\.txt "):
         read(tmp_path, language="en")
 
 
@@ -236,10 +236,10 @@ def test_wrong_kaldi_directories(directory, name, line, says):
 
 def test_kaldi_directory_without_text_or_languages(directory):
     (directory / "utt2lang").unlink()
-    with pytest.raises(ValueError, match=r"text:1: anna-000 has no language.*language=<code>"):
+    with pytest.raises(ValueError, match=r"text:1: anna-000 .*language=<code>"):
         read(directory)
     (directory / "text").unlink()
-    with pytest.raises(FileNotFoundError, match="wav.scp is there, its text is not"):
+    with pytest.raises(FileNotFoundError, match="/text.*wav.scp"):
         read(directory)
 
 

@@ -63,9 +63,7 @@ def test_wrong_tables(clips, rows, says):
 
 def test_wrong_tsv(clips):
     layout_of.table(clips, ["clips/a0.wav  some text"], "transcripts.tsv")
-    with pytest.raises(
-        ValueError, match=r"tsv:1: 1 fields.*separated by one TAB each, not by blank"
-    ):
+    with pytest.raises(ValueError, match=r"tsv:1: 1 fields.*TAB"):
         read(clips, language="en")
 
 
@@ -81,10 +79,10 @@ def test_encodings_of_excel(clips):
         "split by utterance: speakers may be in two sets": 1,
     }
     layout_of.table(clips, rows, encoding="utf-16")
-    with pytest.raises(ValueError, match=r"csv:1: UTF-16; save the file as UTF-8 .*iconv"):
+    with pytest.raises(ValueError, match=r"csv:1: UTF-16.*iconv"):
         read(clips, language="fr")
     layout_of.table(clips, rows, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"csv:1: not UTF-8 \(byte 0xe9"):
+    with pytest.raises(ValueError, match=r"csv:1: .*UTF-8 .*0xe9"):
         read(clips, language="fr")
 
 
@@ -113,7 +111,7 @@ def test_a_header_in_any_order_and_another_name_for_the_table(clips):
     path = layout_of.table(clips, rows, "mine.TSV")
     made, _ = read(path, language="en")
     assert made["s3-clips_a3"].text == "t3"
-    with pytest.raises(ValueError, match="mine.TSV:2: clips/a0 has no language.*language=<code>"):
+    with pytest.raises(ValueError, match="mine.TSV:2: clips/a0 .*language=<code>"):
         read(path)
 
 
@@ -131,7 +129,7 @@ def test_missing_files_are_prepares_to_judge(clips, tmp_path):
 def test_two_tables_are_one_too_many(clips):
     layout_of.table(clips, ["clips/a0.wav,a"])
     layout_of.table(clips, ["clips/a0.wav\ta"], "transcripts.tsv")
-    with pytest.raises(ValueError, match="give the one that counts"):
+    with pytest.raises(ValueError, match="transcripts.tsv and transcripts.csv"):
         read(clips, language="en")
 
 

@@ -117,7 +117,7 @@ def test_published_table_that_does_not_fit_is_refused(layout, old, new, said):
 def test_published_table_that_is_cut_off_is_refused(layout):
     rows = layout.published.read_text().splitlines()
     layout.published.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(ValueError, match="is the file whole"):
+    with pytest.raises(ValueError, match="fisher_train"):
         read(layout, cs_mapping=str(layout.published))
 
 

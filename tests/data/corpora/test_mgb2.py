@@ -88,7 +88,7 @@ def test_training_segments_by_error_rate(tmp_path):
     assert utterances[0].where.endswith("0A0B-C0D3.xml:0A0B_C0D3_utt_0_align")
     assert len(read(tmp_path, "train", wmer="100")[0]) == len(utterances) + 2
     assert len(read(tmp_path, "train", wmer="50")[0]) == len(utterances) - 2
-    with pytest.raises(ValueError, match="option wmer: 'some'; expected a number"):
+    with pytest.raises(ValueError, match="option wmer: 'some'"):
         read(tmp_path, "train", wmer="some")
 
 

@@ -199,9 +199,7 @@ def test_one_conversation_alone_gives_no_training_sets(layout):
     for path in (layout.root / "beta").glob("fixture[34].cha"):
         path.unlink()
     assert read(layout)[0]["mono_train"]
-    with pytest.raises(
-        ValueError, match=r"in 1 conversation \(fixture2\), and train and valid need"
-    ):
+    with pytest.raises(ValueError, match=r"mono_train .*1 .*fixture2"):
         read(layout, ["valid"])
     items = {i.what: i for i in corpus.inspect(corpus.find(layout.root), {})}
     assert items["train and valid"].ok is False

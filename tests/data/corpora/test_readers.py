@@ -34,7 +34,7 @@ def test_talcs_stem_twice_is_an_error(tmp_path):
     folder = tmp_path / "test_set"
     folder.mkdir()
     (folder / "label.txt").write_text("210_1 你好\n210_1 再见\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="label.txt:2: '210_1' is there already, on line 1"):
+    with pytest.raises(ValueError, match="label.txt:2: '210_1' .* 1"):
         read(talcs, tmp_path, "test")
 
 
@@ -70,12 +70,12 @@ def test_ascend_rows_that_cannot_be_trusted(tmp_path, row, says):
 def test_ascend_still_packed(tmp_path):
     layout = ascend_layout.make(tmp_path, 1, sets=("test",))
     shutil.rmtree(ascend.find(layout.root) / "waves")
-    with pytest.raises(FileNotFoundError, match="waves: no such directory; unpack waves.tar.bz2"):
+    with pytest.raises(FileNotFoundError, match="waves: .*waves.tar.bz2"):
         read(ascend, tmp_path, "test")
     parquet = tmp_path / "other" / "data"
     parquet.mkdir(parents=True)
     (parquet / "train-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(FileNotFoundError, match="view as parquet files is not read"):
+    with pytest.raises(FileNotFoundError, match="parquet"):
         ascend.find(tmp_path / "other")
 
 
@@ -85,10 +85,10 @@ def test_librispeech_of_another_chapter_and_subset_as_root(tmp_path):
     assert librispeech.find(top / "test-clean") == top
     wanted = librispeech.find(tmp_path) / "test-clean/61/70001/61-70001.trans.txt"
     wanted.write_text("61-70001-0000 A\n62-70001-0000 B\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="trans.txt:2: id '62-70001-0000'; expected 61-70001-"):
+    with pytest.raises(ValueError, match="trans.txt:2: .*'62-70001-0000'.* 61-70001-"):
         read(librispeech, tmp_path, "test_clean")
     wanted.unlink()
-    with pytest.raises(FileNotFoundError, match="61-70001.trans.txt: no such file"):
+    with pytest.raises(FileNotFoundError, match="61-70001.trans.txt"):
         read(librispeech, tmp_path, "test_clean")
     items = {i.what: i for i in librispeech.CORPUS.inspect(top, {})}
     assert items["test_clean"].ok is False  # broken is not the same as absent
@@ -130,10 +130,10 @@ def test_aishell_still_packed(tmp_path):
     layout = aishell_layout.make(tmp_path, 1, sets=("test",))
     top = aishell.find(layout.root)
     shutil.rmtree(top / "wav" / "test" / "S0764")
-    with pytest.raises(FileNotFoundError, match="test: holds no folders of speakers"):
+    with pytest.raises(FileNotFoundError, match="wav/test: "):
         read(aishell, tmp_path, "test")
     shutil.rmtree(top / "wav")
-    with pytest.raises(FileNotFoundError, match="wav/test: not there; unpack every archive"):
+    with pytest.raises(FileNotFoundError, match="wav/test: .*tar"):
         read(aishell, tmp_path, "test")
 
 
@@ -143,7 +143,7 @@ def test_cs_fleurs_all_pairs_and_one(tmp_path):
     assert {u.language for u in every} == {"ar"}
     assert ledger.counts() == {"language unknown to Whisper": 2}
     assert {e.detail for e in ledger.skips} == {"ceb-eng", "xho-eng"}
-    with pytest.raises(ValueError, match="no pair 'hin-eng'; there are: ara-eng, ceb-eng, xho-eng"):
+    with pytest.raises(ValueError, match="'hin-eng'.*: ara-eng, ceb-eng, xho-eng"):
         read(cs_fleurs, tmp_path, "read_test", pair="hin-eng")
 
 
@@ -172,7 +172,7 @@ def test_cs_fleurs_train_and_valid_share_no_id(tmp_path):
         assert parts["train"] | parts["valid"] == both
         sizes[share] = len(parts["valid"])
     assert sizes == {"1": 1, "5%": 1, "0.5": 4}  # of 8 and the one without audio
-    with pytest.raises(ValueError, match="option valid=9: only 9 are there"):
+    with pytest.raises(ValueError, match="option valid=9: .*9 "):
         read(cs_fleurs, tmp_path, "valid", pair="cmn-eng", valid="9")
     test = read(cs_fleurs, tmp_path, "test", pair="cmn-eng")[0]
     assert test == read(cs_fleurs, tmp_path, "read_test", pair="cmn-eng")[0]

@@ -155,7 +155,7 @@ def test_validation_utterances_by_count(layout):
     assert [len(made["train"]), len(made["valid"])] == [6, 4]
     both = {u.id for u in made["train"] + made["valid"]}
     assert both == set(layout.texts["train"]) | set(layout.texts["valid"])
-    with pytest.raises(ValueError, match="valid=10: only 10 are there"):
+    with pytest.raises(ValueError, match="valid=10: .*10 "):
         read(layout.root.parent, valid="10")
 
 
@@ -190,15 +190,15 @@ def test_phases_mixed_up_are_noticed(copy):
     interview = copy / "LDC2015S04" / "data" / "interview" / "transcript"
     for top in (folder, interview):
         (top / "phaseII").rename(top / "old")
-    with pytest.raises(FileNotFoundError, match="phase I is there, and phase=I reads it"):
+    with pytest.raises(FileNotFoundError, match="phase=I "):
         read(copy)
     for top in (folder, interview):
         (top / "phaseI").rename(top / "phaseII")
-    with pytest.raises(ValueError, match="is this phase I"):
+    with pytest.raises(ValueError, match="phase=I "):
         read(copy)
     for top in (folder, interview):
         (top / "old").rename(top / "phaseI")
-    with pytest.raises(ValueError, match=r"\.txt:1: a line of phase II .* use phase=II"):
+    with pytest.raises(ValueError, match=r"\.txt:1: .* phase=II"):
         read(copy, phase="I")
 
 
@@ -305,22 +305,20 @@ def test_two_discs_without_a_level_for_the_phase(copy):
     options = {"split_dir": str(copy / "SEAME-dev-set")}
     whole, _ = read(copy)
     assert texts(seame.read(root, SETS, Ledger(), options)) == texts(whole)
-    with pytest.raises(FileNotFoundError, match="only conversation is in .*give .*discs instead"):
+    with pytest.raises(FileNotFoundError, match="conversation is in .*discs "):
         seame.find(copy / "discs" / "seame_d1")
 
 
 def test_half_a_copy_is_named(tmp_path):
     (tmp_path / "seame_d1" / "data" / "conversation" / "audio").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="only conversation is in .*give the folder that"):
+    with pytest.raises(FileNotFoundError, match="conversation is in "):
         seame.find(tmp_path)
 
 
 def test_wrong_roots_say_what_was_looked_for(copy):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         seame.find(copy / "nowhere")
-    with pytest.raises(
-        FileNotFoundError, match="looked for conversation/audio and interview/audio"
-    ):
+    with pytest.raises(FileNotFoundError, match="conversation/audio .*interview/audio"):
         seame.find(copy / "SEAME-dev-set" / "dev_man")
     data = copy / "LDC2015S04" / "data"
     with pytest.raises(FileNotFoundError, match=f"give {re.escape(str(data))} instead"):
@@ -344,7 +342,7 @@ def test_bad_options(layout, options, says):
 
 
 def test_unknown_set(layout):
-    with pytest.raises(ValueError, match="no set dev; there are: train"):
+    with pytest.raises(ValueError, match=" dev; .*: train"):
         read(layout.root.parent, ["dev"])
 
 

@@ -94,7 +94,7 @@ def test_the_draw_depends_on_names_alone():
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.0", "100%", "nan", "", "inf", "5 %%"])
 def test_bad_sizes(value):
-    with pytest.raises(ValueError, match="a count .300., a percentage"):
+    with pytest.raises(ValueError, match="300.*5%.*0.05"):
         draw_valid(["a", "b"], value)
 
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_fetched_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(official, "URL", str(tmp_path / "gone"))
     target = tmp_path / "split"
     command = f"git clone {tmp_path / 'gone'} {target}"
-    with pytest.raises(FileNotFoundError, match="could not be cloned") as caught:
+    with pytest.raises(FileNotFoundError, match="git clone") as caught:
         official.fetch(target)
     assert command in str(caught.value)
     assert not list(tmp_path.iterdir())
