@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def calibrate(args: argparse.Namespace) -> None:
     """Do what the options ask for.
 
-    Raises: FileNotFoundError; ValueError for files and options that do not fit.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: Files and options that do not fit.
     """
     given, fitted_on = pairs("--words", args.words), pairs("--fit_words", args.fit_words)
     if bool(fitted_on) != bool(args.fit_references):
@@ -132,7 +134,8 @@ def calibrate(args: argparse.Namespace) -> None:
 def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
     """Read `NAME=FILE` words.
 
-    Raises: ValueError for another form, or a name twice.
+    Raises:
+        ValueError: Another form, or a name twice.
     """
     found: dict[str, Path] = {}
     for word in words:

@@ -1,4 +1,4 @@
-"""One optimal alignment of two token sequences, to count with and to look at."""
+"""Optimal alignments of two token sequences, and how they are shown."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _GAP = "*"
 class Codes(dict):
     """Token -> a character that stands for it, so that sequences are compared as strings.
 
-    `codes.spell(tokens)` is a string of one character a token; strings spelt between two calls of
-    `forget` can be compared.
+    `codes.spell(tokens)` is a string of one character per token; strings spelled between two calls
+    of `forget` can be compared.
     """
 
     def __missing__(self, token: str) -> str:
@@ -37,21 +37,24 @@ class Codes(dict):
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Row]:
-    """Return one optimal alignment as `(operation, reference token or None, hypothesis token or
-    None)`.
+    """Return one optimal alignment as rows (operation, reference token, hypothesis token).
 
-    Operations: `hit`, `sub`, `del`, `ins`, in order.
+    Operations are `hit`, `sub`, `del` and `ins`, in order; a missing token is None.
+
+    >>> align(["go", "to", "bed"], ["go", "bed"])
+    [('hit', 'go', 'go'), ('del', 'to', None), ('hit', 'bed', 'bed')]
     """
     codes = Codes()
     rows: list[Row] = []
-    for tag, i1, i2, j1, j2 in Levenshtein.opcodes(codes.spell(ref), codes.spell(hyp)):
-        if tag == "delete":
-            rows += [("del", token, None) for token in ref[i1:i2]]
-        elif tag == "insert":
-            rows += [("ins", None, token) for token in hyp[j1:j2]]
+    for op in Levenshtein.opcodes(codes.spell(ref), codes.spell(hyp)):
+        left, right = ref[op.src_start : op.src_end], hyp[op.dest_start : op.dest_end]
+        if op.tag == "delete":
+            rows += [("del", token, None) for token in left]
+        elif op.tag == "insert":
+            rows += [("ins", None, token) for token in right]
         else:
-            name = "hit" if tag == "equal" else "sub"
-            rows += [(name, a, b) for a, b in zip(ref[i1:i2], hyp[j1:j2], strict=True)]
+            name = "hit" if op.tag == "equal" else "sub"
+            rows += [(name, a, b) for a, b in zip(left, right, strict=True)]
     return rows
 
 
@@ -74,10 +77,11 @@ def columns(text: str) -> int:
 def view(rows: Sequence[Row], width: int = 100) -> str:
     """Write an alignment as lines `REF:`, `HYP:` and, where there is an error, `ERR:`.
 
-    A token heard wrong stands above or below the one it is (S, D, I below them), `*` stands for
-    none, every pair is padded to the same columns (`columns`). Blocks are wrapped before
-    `width` columns; a token wider than that has a block of its own.
+    Paired tokens stand above each other (S, D, I below them), `*` stands for none, every pair is
+    padded to the same columns (`columns`). Blocks are wrapped before `width` columns; a token wider
+    than that has a block of its own.
     """
+    # pairs of tokens, in blocks that fit the width
     blocks: list[list[tuple[str, str, str, int]]] = [[]]
     used = 4
     for name, ref, hyp in rows:
@@ -88,15 +92,21 @@ def view(rows: Sequence[Row], width: int = 100) -> str:
             used = 4
         used += 1 + wide
         blocks[-1].append((pair[0], pair[1], _SIGNS[name], wide))
-    out = []
+    # three lines per block, every pair padded to the same columns
+    lines = []
     for block in blocks:
-        for head, place in (("REF:", 0), ("HYP:", 1), ("ERR:", 2)):
-            cells = (f"{cell[place]}{' ' * (cell[3] - columns(cell[place]))}" for cell in block)
-            line = f"{head} {' '.join(cells)}".rstrip()
-            if place < 2 or line != head:
-                out.append(line)
-        out.append("")
-    return "\n".join(out[:-1])
+        sides = {
+            "REF:": [(ref, wide) for ref, _, _, wide in block],
+            "HYP:": [(hyp, wide) for _, hyp, _, wide in block],
+            "ERR:": [(sign, wide) for _, _, sign, wide in block],
+        }
+        for head, cells in sides.items():
+            padded = (cell + " " * (wide - columns(cell)) for cell, wide in cells)
+            line = f"{head} {' '.join(padded)}".rstrip()
+            if line != "ERR:":
+                lines.append(line)
+        lines.append("")
+    return "\n".join(lines[:-1])
 
 
 def confusions(
@@ -108,17 +118,17 @@ def confusions(
     most frequent first, then by token. Of tokens that occur once or are tied the alignment chosen
     decides.
     """
-    found: dict[str, Counter[tuple[str, str]]] = {n: Counter() for n in ("sub", "del", "ins")}
+    times: dict[str, Counter[tuple[str, str]]] = {n: Counter() for n in ("sub", "del", "ins")}
     for rows in pairs:
         for name, ref, hyp in rows:
             if name != "hit":
-                found[name][ref or "", hyp or ""] += 1
+                times[name][ref or "", hyp or ""] += 1
     return {
         name: [(n, *pair) for pair, n in sorted(c.items(), key=lambda i: (-i[1], i[0]))[:most]]
-        for name, c in found.items()
+        for name, c in times.items()
     }
 
 
 def _plain(token: str) -> str:
-    """A token whose control characters are spelt out: nothing moves the cursor."""
+    """Return a token with its control characters spelled out: nothing moves the cursor."""
     return "".join(f"<u{ord(c):04x}>" if unicodedata.category(c) == "Cc" else c for c in token)

@@ -1,4 +1,4 @@
-"""Bootstrap over utterances or speakers: intervals of error rates and of what they give.
+"""Bootstrap over utterances or speakers: intervals of error rates and of figures made of them.
 
 Utterances are drawn with replacement, as many as there are; every system compared is recomputed on
 the same draws (a paired bootstrap: Bisani and Ney, "Bootstrap estimates for confidence intervals in
@@ -38,13 +38,18 @@ def draws(size: int, samples: int, seed: int) -> Iterator[np.ndarray]:
 def resampled_rates(
     errors: np.ndarray, tokens: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> np.ndarray:
-    """Return the error rates of every draw.
+    """Return the error rates (systems, samples) of every draw.
 
-    Shapes: errors (systems, utterances), tokens (utterances,) -> (systems, samples). A draw without
-        any
-    reference token gives NaN.
+    A draw without any reference token gives NaN.
 
-    Raises: ValueError for fewer than two utterances or shapes that do not fit.
+    Args:
+        errors: (systems, utterances).
+        tokens: (utterances,) reference tokens.
+        samples: Number of draws.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: Fewer than two utterances or shapes that do not fit.
     """
     errors = np.atleast_2d(np.asarray(errors, dtype=np.int64))
     tokens = np.asarray(tokens, dtype=np.int64)
@@ -60,19 +65,22 @@ def resampled_rates(
     return np.concatenate(blocks, axis=1)
 
 
-def summed(values: Sequence[int], groups: Sequence[str]) -> np.ndarray:
-    """Return the sums by group, in the order of the groups' names.
+def summed(values: np.ndarray | Sequence[int], groups: Sequence[str]) -> np.ndarray:
+    """Return the sums (..., groups) by group, in the order of the groups' names.
 
-    Shapes: values (..., utterances), groups (utterances,) -> (..., groups).
+    Args:
+        values: (..., utterances).
+        groups: (utterances,) names.
 
-    Raises: ValueError for sequences of different length.
+    Raises:
+        ValueError: Sequences of different length.
     """
-    values = np.asarray(values, dtype=np.int64)
-    if values.shape[-1] != len(groups):
-        raise ValueError(f"{values.shape[-1]} values, but {len(groups)} names of their groups")
-    names, number = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    sums = np.zeros((*values.shape[:-1], len(names)), dtype=np.int64)
-    np.add.at(sums, (..., number), values)
+    numbers = np.asarray(values, dtype=np.int64)
+    if numbers.shape[-1] != len(groups):
+        raise ValueError(f"{numbers.shape[-1]} values, but {len(groups)} names of their groups")
+    names, group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    sums = np.zeros((*numbers.shape[:-1], len(names)), dtype=np.int64)  # (..., G)
+    np.add.at(sums.T, group, numbers.T)
     return sums
 
 
@@ -85,18 +93,23 @@ def interval(
 ) -> Interval | None:
     """Return the 95 % interval of sum(errors) / sum(tokens); None for fewer than two to draw from.
 
-    `groups`: the group of each utterance; whole groups are drawn.
+    Args:
+        errors: (utterances,).
+        tokens: (utterances,) reference tokens.
+        samples: Number of draws.
+        seed: Of the draws.
+        groups: The group of each utterance; whole groups are drawn.
     """
+    counts = np.asarray([errors, tokens], dtype=np.int64)  # (2, U)
     if groups is not None:
-        errors, tokens = summed(errors, groups), summed(tokens, groups)
-    if len(tokens) < 2 or not sum(tokens):
+        counts = summed(counts, groups)  # (2, G)
+    if counts.shape[1] < 2 or not counts[1].any():
         return None
-    return quantiles(resampled_rates(np.asarray(errors), np.asarray(tokens), samples, seed)[0])
+    return quantiles(resampled_rates(counts[0], counts[1], samples, seed)[0])
 
 
 def quantiles(values: np.ndarray) -> Interval | None:
-    """Return the 2.5 % and 97.5 % points of draws; None if any draw is undefined (NaN or
-    infinite)."""
+    """Return the 2.5 % and 97.5 % points of draws; None if a draw is undefined (NaN, infinite)."""
     if not np.isfinite(values).all():
         return None
     low, high = np.percentile(values, [2.5, 97.5])
@@ -104,8 +117,8 @@ def quantiles(values: np.ndarray) -> Interval | None:
 
 
 def probability_better(
-    errors_a: Sequence[int],
-    errors_b: Sequence[int],
+    errors_a: Sequence[int] | np.ndarray,
+    errors_b: Sequence[int] | np.ndarray,
     samples: int = 1000,
     seed: int = 0,
     groups: Sequence[str] | None = None,
@@ -115,7 +128,8 @@ def probability_better(
     Both sequences are in the same order of utterances; `groups` as in `interval`. None for
     fewer than two to draw from.
 
-    Raises: ValueError for sequences of different length.
+    Raises:
+        ValueError: Sequences of different length.
     """
     if len(errors_a) != len(errors_b):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Error counts that add up: of tokens, of an utterance.
+"""Error counts of tokens and of utterances, which add up.
 
 How they are counted, and what the rates mean: `espnet_blora.scoring.errors`.
 """
@@ -18,7 +18,10 @@ class Counts:
     """Token counts of an alignment; they add up with `+` and `sum(..., Counts())`.
 
     Attributes:
-        hits, substitutions, deletions, insertions: tokens (insertions are hypothesis tokens).
+        hits: Tokens recognised right, H.
+        substitutions: Tokens recognised as others, S.
+        deletions: Reference tokens that are missing, D.
+        insertions: Hypothesis tokens that nobody said, I.
     """
 
     hits: int = 0
@@ -38,8 +41,7 @@ class Counts:
 
     @property
     def rate(self) -> float | None:
-        """Errors over reference tokens; None where there is no reference token (never 0 or 1 by
-        decree)."""
+        """Errors over reference tokens; None where there is no reference token."""
         return self.errors / self.tokens if self.tokens else None
 
     def __add__(self, other: Counts) -> Counts:
@@ -59,12 +61,12 @@ shared_counts = lru_cache(maxsize=65536)(Counts)
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Counts of one utterance: what totals, breakdowns, intervals and comparisons are made of.
+    """Counts of one utterance, of which totals, groups, intervals and comparisons are made.
 
     Attributes:
-        id: the utterance's id.
-        counts: over all tokens.
-        pier: at the points of interest; all zero for an utterance that is not code-switched.
+        id: The utterance's id.
+        counts: Over all tokens.
+        pier: At the points of interest; all zero for an utterance that is not code-switched.
         scripts: (script, counts) pairs sorted by script; they add up to `counts`.
     """
 
@@ -80,17 +82,17 @@ class Utterance:
 
     @property
     def hits(self) -> int:
-        """Tokens heard right, H."""
+        """Tokens recognised right, H."""
         return self.counts.hits
 
     @property
     def substitutions(self) -> int:
-        """Tokens heard as others, S."""
+        """Tokens recognised as others, S."""
         return self.counts.substitutions
 
     @property
     def deletions(self) -> int:
-        """Reference tokens not heard, D."""
+        """Reference tokens that are missing, D."""
         return self.counts.deletions
 
     @property
@@ -114,11 +116,11 @@ class Remark:
     """Something odd in the texts that was counted all the same.
 
     Attributes:
-        kind: a key of `diagnostics.REMARKS`, which says how such a thing counts.
+        kind: A key of `diagnostics.REMARKS`, which says how such a thing counts.
         side: `reference` or `hypothesis`.
-        id: the utterance's id.
+        id: The utterance's id.
         where: `file:line`; empty where the texts came from no file.
-        what: what was found; may be empty.
+        what: The odd thing itself; may be empty.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What is odd in texts and ids: refused where it cannot be scored, else counted and listed."""
+"""Oddities of texts and ids: refused where they cannot be scored, else counted and listed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from espnet_blora.scoring.counts import Remark
 
-MOST_CHARACTERS = 500  # a longer token is listed: nobody says such a word
+MOST_CHARACTERS = 500  # a longer token is listed: no word is that long
 
 # kind of remark -> how such a thing is counted
 REMARKS = {
-    "empty_reference": "everything heard there counts as inserted",
+    "empty_reference": "everything recognised there counts as inserted",
     "empty_hypothesis": "every reference token counts as deleted",
-    "missing_hypothesis": "counted as empty, as was asked for",
+    "missing_hypothesis": "counted as empty, on request",
     "ids_differ_by_case": "scored as different utterances; sclite takes them for one without -s",
     "control_characters": (
         "U+001C to U+001F, U+0085 and the line breaks among them separate tokens as blanks do "
@@ -24,7 +24,7 @@ REMARKS = {
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def place_of(texts: Mapping[str, str], key: str) -> str:
+def place_of(texts: Mapping[str, object], key: str) -> str:
     """Return `file:line` of an utterance; "" where the texts came from no file."""
     where = getattr(texts, "where", None)
     return where(key) if where else ""
@@ -34,16 +34,16 @@ def look_at(side: str, key: str, text: str, texts: Mapping[str, str]) -> Iterabl
     """Return remarks on one text: control characters, tokens longer than `MOST_CHARACTERS`."""
     if len(text) <= MOST_CHARACTERS and text.isprintable():
         return ()
-    found = []
+    remarks = []
     if control := _CONTROL.findall(text):
         named = ", ".join(f"U+{ord(c):04X}" for c in sorted(set(control))[:5])
         what = f"{len(control)} control characters ({named})"
-        found.append(Remark("control_characters", side, key, place_of(texts, key), what))
+        remarks.append(Remark("control_characters", side, key, place_of(texts, key), what))
     longest = max(text.split(), key=len, default="")
     if len(longest) > MOST_CHARACTERS:
         what = f"a token of {len(longest)} characters, {longest[:20]}..."
-        found.append(Remark("long_token", side, key, place_of(texts, key), what))
-    return found
+        remarks.append(Remark("long_token", side, key, place_of(texts, key), what))
+    return remarks
 
 
 def ids_by_case(texts: Mapping[str, str]) -> Iterator[Remark]:
@@ -60,13 +60,21 @@ def ids_by_case(texts: Mapping[str, str]) -> Iterator[Remark]:
 
 
 def check_ids(
-    ref: Mapping[str, str], hyp: Mapping[str, str], *, missing_as_empty: bool = False
+    ref: Mapping[str, str], hyp: Mapping[str, object], *, missing_as_empty: bool = False
 ) -> list[str]:
-    """Compare the ids of both sides; return the references without hypothesis, if those are
-    allowed.
+    """Compare the ids of both sides.
 
-    Raises: ValueError naming missing and extra ids, with file and line, and near misses that differ
-        by case only.
+    Args:
+        ref: Id -> reference.
+        hyp: Id -> what was recognised.
+        missing_as_empty: References without hypothesis are allowed.
+
+    Returns:
+        The ids of references without hypothesis, if those are allowed.
+
+    Raises:
+        ValueError: Ids are missing or too many. They are named with file and line, and so are near
+            misses that differ by case only.
     """
     if not ref:
         raise ValueError("no reference utterance: there is nothing to score")
@@ -89,7 +97,7 @@ def check_ids(
     return missing
 
 
-def with_places(ids: Collection[str], texts: Mapping[str, str], limit: int = 5) -> str:
+def with_places(ids: Collection[str], texts: Mapping[str, object], limit: int = 5) -> str:
     """Write the first ids with their places, and how many there are."""
     shown = [(key, place_of(texts, key)) for key in list(ids)[:limit]]
     listed = ", ".join(f"{key} ({place})" if place else key for key, place in shown)

@@ -36,6 +36,7 @@ hand (`<tag word>`) are not read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from rapidfuzz.distance import Levenshtein
 
@@ -63,17 +64,22 @@ def score(
     (`espnet_blora.utils.keyed.KeyedText`) no text stays in memory, only counts do.
 
     Args:
-        ref: id -> reference text. Where a mapping has `where` (id -> `file:line`), errors and
+        ref: Id -> reference text. Where a mapping has `where` (id -> `file:line`), errors and
             remarks name that place.
-        hyp: id -> hypothesis text.
-        unit: a key of `modes.UNITS`.
-        normalisation: a name that `text.presets.get_normalisation` knows.
+        hyp: Id -> hypothesis text.
+        unit: A key of `modes.UNITS`.
+        normalisation: A name that `text.presets.get_normalisation` knows.
         poi: `"rest"`, `"han_kana"` or the name of a script (module docstring, PIER).
-        missing_as_empty: count a missing hypothesis as an empty one (all deletions); the score
+        missing_as_empty: Count a missing hypothesis as an empty one (all deletions); the score
             names them.
 
-    Raises: ValueError for an unknown unit, normalisation or kind of points, no reference at all,
-        references without hypothesis, hypotheses without reference (ids are named).
+    Raises:
+        ValueError: The unit, normalisation or kind of points is unknown; there is no reference;
+            references are without hypothesis, or hypotheses without reference (ids are named).
+
+    >>> counts = score({"a": "我要 two apples"}, {"a": "我 two apple"}).total
+    >>> counts.errors, counts.tokens, counts.rate
+    (2, 4, 0.5)
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     missing = check_ids(ref, hyp, missing_as_empty=missing_as_empty)
@@ -82,10 +88,12 @@ def score(
     utterances: list[Utterance] = []
     remarks: list[Remark] = list(ids_by_case(ref))
     for key in sorted(ref):
+        # counts, of one utterance at a time
         left_text = ref[key]
         right_text = "" if key in absent else hyp[key]
         left, right = tokenise(treat(left_text)), tokenise(treat(right_text))
         utterances.append(counter.count(key, left, right))
+        # what is odd in it
         remarks += look_at("reference", key, left_text, ref)
         remarks += look_at("hypothesis", key, right_text, hyp)
         if not left:
@@ -113,7 +121,7 @@ def describe_normalisation(name: str) -> str:
 
 
 class _Scripts(dict):
-    """Token -> script; a dictionary is faster than a call on the tokens heard right."""
+    """Token -> script; a dictionary is faster than a call per token."""
 
     def __missing__(self, token: str) -> str:
         self[token] = script = script_of_token(token)
@@ -125,7 +133,7 @@ _MOST_SCRIPTS = 200_000
 
 
 class _Counter:
-    """Counts utterances; keeps nothing but what it knows of tokens, and of that a bounded part."""
+    """Counts utterances; keeps only what it knows of tokens, and of that a bounded part."""
 
     def __init__(self, poi: str):
         self._is_point = points_of(poi)
@@ -134,6 +142,7 @@ class _Counter:
 
     def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
         """Count one utterance: in all, by script, and at the points of interest."""
+        # all right so far: hits by script
         scripts = list(map(self._scripts.__getitem__, ref))
         names = frozenset(scripts)
         rows = {name: [scripts.count(name), 0, 0, 0] for name in names}
@@ -143,10 +152,12 @@ class _Counter:
         for name in points:
             pier[_HIT] += rows[name][_HIT]
         whole = [len(ref), 0, 0, 0]
+
+        # every edit of one shortest alignment turns a hit into an error, or inserts one
         if ref != hyp:
             edits = Levenshtein.editops(self._codes.spell(ref), self._codes.spell(hyp))
             last = len(ref) - 1
-            for tag, i, j in edits.as_list():
+            for tag, i, j in cast("list[tuple[str, int, int]]", edits.as_list()):
                 if tag == "insert":
                     whole[_INS] += 1
                     script = self._scripts[hyp[j]]
@@ -170,6 +181,6 @@ class _Counter:
     def _points_among(self, names: frozenset[str]) -> frozenset[str]:
         """Return the scripts of an utterance whose tokens are points; none if all of them are."""
         if names not in self._points:
-            found = frozenset(filter(self._is_point, names))
-            self._points[names] = frozenset() if found == names else found
+            points = frozenset(filter(self._is_point, names))
+            self._points[names] = frozenset() if points == names else points
         return self._points[names]

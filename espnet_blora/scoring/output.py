@@ -32,7 +32,7 @@ _MOST_GROUPS = 20  # printed
 _MOST_REMARKS = 5
 _MOST_CONFUSIONS = 10
 
-Confusions = Mapping[str, list[tuple[int, str, str]]]
+Confusions = dict[str, list[tuple[int, str, str]]]
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def write_utterances(
                 for han in (True, False)
             ]
             group = [(names or {}).get(u.id, "") for names in (speakers, languages)]
-            row = [u.id, *group, place_of(ref, u.id)]
+            row: list[object] = [u.id, *group, place_of(ref, u.id)]
             row += [c.hits, c.substitutions, c.deletions, c.insertions]
             for part in (c, u.pier, *sides):
                 row += [part.errors, part.tokens, "" if part.rate is None else f"{part.rate:.6g}"]
@@ -150,7 +150,7 @@ def write_alignments(
                 )
                 yield rows
 
-        most = confusions(written())
+        most = dict(confusions(written()))
         file.write("\n" + "\n".join(confusion_lines(most)) + "\n")
     return most
 

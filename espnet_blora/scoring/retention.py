@@ -1,4 +1,4 @@
-r"""What was gained and what was forgotten: the formulas, as functions of error rates.
+r"""Formulas of gain and forgetting, as functions of error rates.
 
 Errors E are rates (0.25 = 25 %). `base` is the model before adaptation. A quotient whose divisor
 is not positive is None ("undefined"), never 0.
@@ -16,9 +16,9 @@ is not positive is None ("undefined"), never 0.
         \quad d_i = \max(0, E_{\text{after},i} - E_{\text{before},i})
 
 Signs: positive gains and changes are good for BLoRA; positive degradation is bad. The BLoRA paper
-(arXiv 2510.18723) reports +54 % backward gain and -4 % new-domain change; which of the two gains
-it means is not said, so both are printed. The gate is that of "Damage Control During Domain
-Adaptation" (arXiv 2210.03255).
+(arXiv 2510.18723) reports +54 % backward gain and -4 % new-domain change; it does not say
+which of the two gains it means, so both are printed. The gate is that of "Damage Control During
+Domain Adaptation" (arXiv 2210.03255).
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def gate(before: Sequence[float], after: Sequence[float], kappa: Sequence[float]
     A method passes where the gate is > 0; 1 means that no set got worse. `kappa` is the
     degradation allowed, as a difference of rates (0.02 = two points).
 
-    Raises: ValueError for no sets, unequal lengths, or a kappa that is not positive.
+    Raises:
+        ValueError: There are no sets, lengths differ, or a kappa is not positive.
     """
     if not before or not len(before) == len(after) == len(kappa):
         raise ValueError(
@@ -97,9 +98,8 @@ def gate(before: Sequence[float], after: Sequence[float], kappa: Sequence[float]
 
 def mean(values: Sequence[float | None]) -> float | None:
     """Return the plain mean over sets; None if there is none or one of them is undefined."""
-    if not values or any(value is None for value in values):
-        return None
-    return sum(values) / len(values)
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,7 @@ class Point:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other one beats on both axes (less error is better), by new-domain
-    error."""
+    """Return the points that no other beats on both axes (less is better), by new-domain error."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.new, p.kept)):
         if not best or point.kept < best[-1].kept:

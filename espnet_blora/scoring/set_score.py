@@ -1,4 +1,4 @@
-"""The score of a set of utterances, and the file it is kept in (`score.json`)."""
+"""The score of a set of utterances, and its file `score.json`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class SetScore:
     Every total is the sum over `utterances`; nothing is kept twice.
 
     Attributes:
-        unit: a key of `units.UNITS`: `mer`, `wer`, `cer`, ...
-        normalisation: the name of the treatment of both sides.
-        poi: which tokens are points of interest.
-        utterances: counts by utterance, sorted by id.
-        missing_as_empty: ids without hypothesis that were, on request, counted as empty ones.
-        remarks: odd things in the texts, with file and line, by kind.
+        unit: A key of `modes.UNITS`: `mer`, `wer`, `cer`, ...
+        normalisation: The name of the treatment of both sides.
+        poi: Which tokens are points of interest.
+        utterances: Counts by utterance, sorted by id.
+        missing_as_empty: Ids without hypothesis that were, on request, counted as empty ones.
+        remarks: Odd things in the texts, with file and line, by kind.
     """
 
     unit: str
@@ -137,8 +137,7 @@ class SetScore:
         )
 
     def summary(self) -> dict:
-        """Return the counts alone, flat and small: a row of a sweep (`{"scale": ..., "set": ...,
-        **row}`)."""
+        """Return the counts alone, flat and small, as a row of a sweep has them."""
         return {
             "unit": self.unit,
             "normalisation": self.normalisation,
@@ -163,12 +162,11 @@ class SetScore:
         }
 
     def save(self, path: str | Path, **extra: object) -> None:
-        """Write the score as JSON (whole or not at all); `extra` goes in as it is (paths,
-        settings)."""
+        """Write the score as JSON; `extra` (paths, settings) goes in as it is."""
         head = {"format": FORMAT, **self.totals()}
         if "interval_95" not in extra:
-            found = self.interval()
-            head["interval_95"] = asdict(found) if found else None
+            interval = self.interval()
+            head["interval_95"] = asdict(interval) if interval else None
         head |= {"missing_as_empty": list(self.missing_as_empty)}
         head |= {"remarks": [asdict(r) for r in self.remarks], **extra}
         head |= {"utterance_columns": COLUMNS}
@@ -184,15 +182,16 @@ class SetScore:
     def load(cls, path: str | Path) -> SetScore:
         """Read what `save` wrote.
 
-        Raises: FileNotFoundError; ValueError for anything else, for the format of an older
-            release, or for totals (of the set, by script, PIER, by speaker, by language) that are
-            not the sum over the utterances.
+        Raises:
+            FileNotFoundError: The file is not there.
+            ValueError: It is not such a file, or one of an older release, or its totals (of the
+                set, by script, PIER, by speaker, by language) are not the sum over the
+                utterances.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; write it with python -m espnet_blora.bin.score"
-            )
+            raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora score")
+        # what the file holds
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
@@ -205,6 +204,7 @@ class SetScore:
                 missing_as_empty=tuple(document["missing_as_empty"]),
                 remarks=tuple(Remark(**row) for row in document["remarks"]),
             )
+            # what it states of that, to be compared with it
             stated = {name: document[name] for name in loaded.totals()}
             groups = {
                 name: add_up(_counts([row[n] for n in _NAMES]) for row in document[name].values())
@@ -214,7 +214,7 @@ class SetScore:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path}: not a score, or one of another release ({error!r}); score anew with "
-                "python -m espnet_blora.bin.score"
+                "espnet-blora score"
             ) from error
         _check(path, loaded, stated, groups)
         return loaded

@@ -1,4 +1,4 @@
-r"""Safe `.trn` files for NIST's sclite: every word is read as it stands, or spelled out by name.
+r"""Safe tokens and ids for `.trn` files of NIST's sclite: hazards are spelled out by name.
 
 sclite gives meaning to characters that are plain text elsewhere, mostly without a word. Measured on
 SCTK 2.4.10 (Debian) by scoring identical and slightly different lines; 2.4.12 behaves alike unless
@@ -52,11 +52,14 @@ _SUSPECT = re.compile(r"[{};\\@*<\x00-\x20\x7f\ud800-\udfff]|[^\S\x00-\x7f]")
 
 
 def safe_token(token: str) -> str:
-    """Return a token that sclite leaves alone: hazards are spelled out in ASCII, `{` as
-    `<lbrace>`.
+    """Return a token that sclite leaves alone: hazards are spelled out in ASCII.
 
     Equal tokens stay equal and different ones different (a text's own `<lbrace>` becomes
-    `<lt>lbrace>`); of a token too long stay its beginning, length and a digest.
+    `<lt>lbrace>`); a token that is too long keeps its beginning, its length and a digest. The place
+    in the line does not matter, else a token would be spelled out on one side only.
+
+    >>> safe_token("a{b"), safe_token("@"), safe_token("plain")
+    ('a<lbrace>b', '<at>', 'plain')
     """
     if len(token) <= MAX_TOKEN // 4 and not _SUSPECT.search(token):
         return token

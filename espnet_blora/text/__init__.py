@@ -1,5 +1,4 @@
-"""Text: scripts of characters, tokens for scoring, named normalisations. Imports nothing of
-ours."""
+"""Text: scripts of characters, tokens for scoring, named normalisations."""
 
 from espnet_blora.text.normalisation import Normalisation
 from espnet_blora.text.presets import FLAGS, NORMALISATIONS, get_normalisation

@@ -1,8 +1,8 @@
-"""What Arabic writing leaves open, taken out of the comparison, one kind of difference a flag.
+"""Variants of Arabic writing that comparisons may ignore, one flag per kind of difference.
 
 Marks: the vowel signs U+064B..0652, U+0656..065F, U+0670; the honorific and Quranic ones
 U+0610..061A and those of U+06D6..06ED; the extended ones U+0897..089F and U+08CA..08FF. The
-combining madda and hamza U+0653..0655 are part of a letter and are none of them.
+combining madda and hamza U+0653..0655 are part of a letter and do not belong here.
 
 Source of the letters' foldings: CAMeL tools' `normalize_alef_ar` (with `dediac_ar`, what is
 usual for ArzEn), `normalize_alef_maksura_ar` and `normalize_teh_marbuta_ar`.

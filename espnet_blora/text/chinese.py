@@ -19,7 +19,8 @@ _MOST_ROUNDS = 8  # two are needed in practice
 def simplifier() -> Callable[[str], str]:
     """Return the function that converts a text whose blanks are single; it keeps its length.
 
-    Raises: ValueError where OpenCC is not installed.
+    Raises:
+        ValueError: OpenCC is not installed.
     """
     try:
         from opencc import OpenCC

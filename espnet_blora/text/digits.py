@@ -14,11 +14,12 @@ Spelling, in full:
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
+
+from espnet_blora.utils.mistakes import did_you_mean
 
 # Whisper's codes of the languages that num2words spells without an exception up to 10^12, and its
 # own name for each.
@@ -39,13 +40,15 @@ def ascii_digit(char: str) -> str:
 
 
 def check_language(code: str) -> str:
-    """Return the language code. Raises: ValueError where no number can be spelled in it."""
+    """Return the language code.
+
+    Raises:
+        ValueError: No number can be spelled in that language.
+    """
     if code not in LANGUAGES:
-        near = difflib.get_close_matches(code, LANGUAGES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"spell_digits={code}: numbers cannot be spelled in {code!r}{hint}"
-            f" (there are: {', '.join(sorted(LANGUAGES))})"
+            f"spell_digits={code}: numbers cannot be spelled in {code!r}"
+            f"{did_you_mean(code, LANGUAGES)} (there are: {', '.join(sorted(LANGUAGES))})"
         )
     return code
 
@@ -54,7 +57,8 @@ def check_language(code: str) -> str:
 def speller(language: str) -> Callable[[str], str]:
     """Return the function that spells out a text's digits in a language (rules: this module's).
 
-    Raises: ValueError for a language there is not, or where num2words is not installed.
+    Raises:
+        ValueError: The language is unknown, or num2words is not installed.
     """
     name = LANGUAGES[check_language(language)]
     try:

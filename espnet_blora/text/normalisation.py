@@ -1,9 +1,9 @@
-"""One treatment of text, as a record of flags and as a function.
+"""One treatment of text: a record of flags, and a function.
 
 The steps, in this order: the Unicode form; tags; digits spelled; case; characters one by one
 (punctuation, Arabic, digits to ASCII) by one table that fills itself; the form again, where a
 deletion has brought a letter and a mark together; SEAME's breath marks;
-apostrophes; blanks; simplified characters. Done twice it is as done once.
+apostrophes; blanks; simplified characters. A second time changes nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Normalisation:
     def __call__(self, text: str) -> str:
         """Return the treated text; unless nothing at all is done, blanks are single.
 
-        Raises: ValueError where a treatment needs a library that is not installed.
+        Raises:
+            ValueError: A treatment needs a library that is not installed.
         """
         return self._treat(text)
 

@@ -1,4 +1,4 @@
-"""Named normalisations: what is done to both sides before they are compared.
+"""Named normalisations of both sides before they are compared.
 
 The name goes beside every figure, so two figures with the same name were treated the same way. A
 name is a preset, or a preset and flags: `basic+ascii_digits+spell_digits=en`. Equal treatments
@@ -8,7 +8,6 @@ earlier in `NORMALISATIONS`), then the flags in the order of `FLAGS`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from functools import lru_cache
 from espnet_blora.text import tags
 from espnet_blora.text.digits import check_language
 from espnet_blora.text.normalisation import ASCII, FULL, NOTHING, TURKISH, Normalisation
+from espnet_blora.utils.mistakes import did_you_mean
 
 SPELL_DIGITS = "spell_digits"
 
@@ -74,14 +74,20 @@ def get_normalisation(name: str) -> Normalisation:
         name: `PRESET` or `PRESET+FLAG+FLAG`: a key of `NORMALISATIONS`, then keys of
             `FLAGS` in any order, `spell_digits` with a language: `basic+spell_digits=en`.
 
-    Raises: ValueError for a preset, flag or language there is not (with the nearest there is), a
-        flag that contradicts the preset or another flag, a value missing or too many.
+    Raises:
+        ValueError: A preset, flag or language is unknown (the nearest is named), a flag contradicts
+            the preset or another flag, or a value is missing or too many.
+
+    >>> get_normalisation("basic+simplified").name
+    'mandarin'
+    >>> get_normalisation("basic")("Don't STOP!")
+    "don't stop"
     """
     preset, *flags = name.split("+")
     if preset not in NORMALISATIONS:
         raise ValueError(
             f"normalisation {name!r} is unknown: there is no preset {preset!r}"
-            f"{_near(preset, NORMALISATIONS)}; there are: {', '.join(NORMALISATIONS)}"
+            f"{did_you_mean(preset, NORMALISATIONS)}; there are: {', '.join(NORMALISATIONS)}"
             " (flags follow a preset, as in basic+simplified)"
         )
     treatment = NORMALISATIONS[preset]
@@ -94,7 +100,7 @@ def get_normalisation(name: str) -> Normalisation:
                 f"normalisation {name!r}: {flag!r} contradicts {set_by.get(attribute, preset)!r},"
                 f" which has {attribute} = {now!r} already; leave one of them out"
             )
-        treatment = replace(treatment, **{attribute: value})
+        treatment = replace(treatment, **{attribute: value})  # type: ignore[arg-type]
         set_by[attribute] = flag
     if treatment.spell_digits:  # no digit of any script is left to rewrite
         treatment = replace(treatment, ascii_digits=False)
@@ -105,7 +111,9 @@ def _parse_flag(flag: str, name: str) -> tuple[str, object]:
     key, equals, value = flag.partition("=")
     if key not in FLAGS:
         hint = (
-            f"; {key!r} is a preset and goes first" if key in NORMALISATIONS else _near(key, FLAGS)
+            f"; {key!r} is a preset and goes first"
+            if key in NORMALISATIONS
+            else did_you_mean(key, FLAGS)
         )
         raise ValueError(
             f"normalisation {name!r} is unknown: there is no flag {key!r}{hint};"
@@ -134,16 +142,11 @@ def _canonical_name(treatment: Normalisation) -> str:
 
 
 def _flags_setting(attributes: Iterable[str], treatment: Normalisation) -> list[str]:
-    wanted = {attribute: getattr(treatment, attribute) for attribute in attributes}
+    values = {attribute: getattr(treatment, attribute) for attribute in attributes}
     flags = []
     for flag, (attribute, value) in FLAGS.items():
-        if flag == SPELL_DIGITS and wanted.get(attribute):
-            flags.append(f"{flag}={wanted[attribute]}")
-        elif attribute in wanted and wanted[attribute] == value:
+        if flag == SPELL_DIGITS and values.get(attribute):
+            flags.append(f"{flag}={values[attribute]}")
+        elif attribute in values and values[attribute] == value:
             flags.append(flag)
     return flags
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

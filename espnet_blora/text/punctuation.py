@@ -1,4 +1,4 @@
-"""What the removal of punctuation does to each character, and to apostrophes.
+"""Removal of punctuation, character by character, and of apostrophes.
 
 Punctuation and symbols (categories P and S) become blanks, except an apostrophe inside a word;
 format signs (category Cf: soft hyphen, byte order mark, joiners) are deleted. Combining marks
@@ -25,8 +25,10 @@ _ASCII_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|'(?![A-Za-z])")
 
 
 def plain(char: str) -> str:
-    """Return what takes a character's place: itself, a blank, nothing, or an apostrophe that
-    `settle_apostrophes` has yet to judge."""
+    """Return what takes a character's place: itself, a blank, nothing, or an apostrophe.
+
+    Apostrophes are judged later, by `settle_apostrophes`.
+    """
     if char in APOSTROPHES:
         return "'"
     category = unicodedata.category(char)
@@ -38,7 +40,7 @@ def plain(char: str) -> str:
 def settle_apostrophes(text: str) -> str:
     """Blank each apostrophe that does not stand between two letters or marks of one word.
 
-    Han and Kana, with the marks on them, are tokens of their own and no part of a word.
+    Han and Kana, with the marks on them, are tokens of their own, not part of a word.
     """
     if "'" not in text:
         return text

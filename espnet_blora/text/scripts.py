@@ -1,4 +1,4 @@
-"""Which script a character belongs to, from the character database that comes with Python.
+"""Scripts of characters, from the character database that comes with Python.
 
 Unicode's own `Script` property is not in `unicodedata`, but the name of a letter begins with
 its script ("ARABIC LETTER BEH", "CJK UNIFIED IDEOGRAPH-4F60"), so the name is asked, with the
@@ -37,11 +37,13 @@ _PREFIXES = {"CJK": HAN, "KANGXI": HAN, "OHM": "Greek", "KELVIN": "Latin", "ANGS
 
 @lru_cache(maxsize=65536)
 def script_of(char: str) -> str:
-    """Return the script of one character: `"Han"`, `"Latin"`, `"Devanagari"`, ...,
-    `"Common"`.
+    """Return the script of one character, such as `"Han"`, `"Latin"` or `"Common"`.
 
     Combining marks that belong to one script ("DEVANAGARI SIGN VIRAMA") have it; marks shared by
     many scripts, variation selectors and joiners are `"Inherited"`.
+
+    >>> [script_of(char) for char in "a1我か"]
+    ['Latin', 'Common', 'Han', 'Hiragana']
     """
     if char in _EXCEPTIONS:
         return _EXCEPTIONS[char]
@@ -95,8 +97,10 @@ def character_class(*wanted: str) -> str:
 
 @cache
 def _script_runs() -> list[tuple[str, int, int]]:
-    """Return runs of equal script over all code points that have one (planes 4 to 13 are
-    unassigned, 15 and 16 private): 50 ms, once."""
+    """Return runs of equal script over all code points that have one: 50 ms, once.
+
+    Planes 4 to 13 are unassigned, 15 and 16 private.
+    """
     runs: list[tuple[str, int, int]] = []
     for codes in (range(0x20000), range(0xE0000, 0xE0200)):
         scripts = map(script_of.__wrapped__, map(chr, codes))

@@ -1,6 +1,6 @@
-"""Marks that stand for something other than words, and what their removal means.
+"""Marks that stand for something other than words, and their removal.
 
-`removed`: `<noise>` and `[laugh]` go whole, `[a [b] c]` too; `a < b` is no tag.
+`removed`: `<noise>` and `[laugh]` go whole, `[a [b] c]` too; `a < b` is not a tag.
 
 `seame`: as the recipe ESPnet ships for SEAME makes its `text.clean`, so that figures compare:
 `<...>` goes whole (`<unk movie title>`, `< unk >`, `<v-noise>`), so do the laugh and breath
@@ -26,7 +26,7 @@ def without_tags(text: str) -> str:
     """Put a blank in the place of each `<tag>` and `[tag]`."""
     before = ""
     while before != text and ("<" in text or "[" in text):
-        before = text  # a pair that is no tag may stand in [...] and bar the pair around that
+        before = text  # a pair that is not a tag may stand in [...] and bar the pair around that
         text = _without_pairs(_ANGLES, "<", text, lambda inside: inside[:1].strip() != "")
         text = _without_pairs(_SQUARES, "[", text)
     return text
@@ -50,7 +50,7 @@ def _without_pairs(
 ) -> str:
     """Blank balanced brackets with what is inside, innermost first, in linear time.
 
-    A pair that is no tag stays, and so does every pair around it.
+    A pair that is not a tag stays, and so does every pair around it.
     """
     out: list[str] = []
     open_at: list[int] = []

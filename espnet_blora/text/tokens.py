@@ -1,4 +1,4 @@
-"""Tokens for scoring: Han and Kana by character, every other script by word.
+"""Tokens for scoring, Han and Kana by character and other scripts by word, and their blanks.
 
 The rules, in full:
 
@@ -41,6 +41,9 @@ def mixed_tokens(text: str) -> list[str]:
     """Split a text into the tokens of the mixed error rate (rules: this module's docstring).
 
     `" ".join(mixed_tokens(text))` gives the same tokens again.
+
+    >>> mixed_tokens("我的iphone手机 is new")
+    ['我', '的', 'iphone', '手', '机', 'is', 'new']
     """
     if text.isascii():
         return text.split()
@@ -61,10 +64,10 @@ def words(text: str) -> list[str]:
 
 
 def characters(text: str) -> list[str]:
-    """Return the characters (NFC code points) of a text without its white space: the character
-    error rate.
+    """Return the characters (NFC code points) of a text without its white space.
 
-    ESPnet's own CER counts `<space>` as one more character; ours does not, so the two differ.
+    They are the tokens of the character error rate. ESPnet's own CER counts `<space>` as one more
+    character; ours does not, so the two differ.
     """
     return list("".join(unicodedata.normalize("NFC", text).split()))
 

@@ -127,7 +127,8 @@ class Examined:
     def difference(self, a: str, b: str) -> Difference:
         """Return `a` minus `b`.
 
-        Raises: KeyError for systems that are not there.
+        Raises:
+            KeyError: Systems that are not there.
         """
         for one in self.differences:
             if (one.a, one.b) == (a, b):
@@ -147,7 +148,9 @@ class Examined:
     def load(cls, path: str | Path) -> Examined:
         """Read what `save` wrote.
 
-        Raises: FileNotFoundError; ValueError for anything else.
+        Raises:
+            FileNotFoundError: The file is not there.
+            ValueError: Anything else.
         """
         path = Path(path)
         if not path.is_file():
@@ -188,8 +191,9 @@ def examine(
         groups: id -> speaker (or any group): whole groups are drawn.
         notes: name -> what was done to the confidences.
 
-    Raises: ValueError for none, a name twice, systems of other utterances, references, units or
-        normalisations, and utterances without a group.
+    Raises:
+        ValueError: None, a name twice, systems of other utterances, references, units or
+            normalisations, and utterances without a group.
     """
     _comparable(systems)
     first = systems[0][1]
@@ -234,7 +238,8 @@ def resampled(
     """Return blocks (b, U): how often each utterance is taken in each draw; none for fewer than two
     to draw from.
 
-    Raises: ValueError for utterances without a group.
+    Raises:
+        ValueError: Utterances without a group.
     """
     member = np.arange(len(ids))
     if groups is not None:

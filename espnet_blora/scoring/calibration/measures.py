@@ -60,7 +60,8 @@ class Bin:
 def equal_width(bins: int = BINS) -> np.ndarray:
     """Return the inner edges (bins - 1,) of bins of equal width.
 
-    Raises: ValueError for less than one bin.
+    Raises:
+        ValueError: Less than one bin.
     """
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, found {bins}")
@@ -71,7 +72,8 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Return the inner edges, at most bins - 1, of bins of about as many tokens each; tokens of one
     confidence share a bin.
 
-    Raises: ValueError for less than one bin.
+    Raises:
+        ValueError: Less than one bin.
     """
     shares = equal_width(bins)
     if not len(confidence):

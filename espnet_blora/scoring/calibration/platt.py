@@ -55,7 +55,8 @@ class ConfidenceMap:
 def fit_map(valid: LabelledTokens) -> ConfidenceMap:
     """Fit a map of confidences by Newton's method with halved steps; the problem is convex.
 
-    Raises: ValueError without any token.
+    Raises:
+        ValueError: Without any token.
     """
     count, right = len(valid.owner), int(valid.right.sum())
     if not count:
@@ -86,7 +87,8 @@ def best_temperature(valid: Mapping[float, LabelledTokens]) -> tuple[float, dict
     Args:
         valid: temperature -> the validation set with the confidences written at it.
 
-    Raises: ValueError for none, other utterances from one to the next, or no token.
+    Raises:
+        ValueError: None, other utterances from one to the next, or no token.
     """
     if not valid:
         raise ValueError("no temperature to choose from")

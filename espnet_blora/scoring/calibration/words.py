@@ -112,9 +112,11 @@ class LabelledTokens:
 def read_confidences(path: str | Path) -> Confidences:
     """Read a file of confidences.
 
-    Raises: FileNotFoundError; ValueError naming file and line for what is not the format above: a
-        probability that is NaN or outside of 0 to 1, an uncertainty that is not finite or that only
-        some lines have, words that do not spell the text, an utterance twice.
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: Names file and line for what is not the format above: a probability that is NaN
+            or outside of 0 to 1, an uncertainty that is not finite or that only some lines have,
+            words that do not spell the text, an utterance twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -153,8 +155,9 @@ def label_tokens(
     Args:
         ref: id -> reference text, all of whose ids `found` must have, and no others.
 
-    Raises: ValueError for an unknown unit or normalisation, ids that do not match, or a text whose
-        tokens its words do not account for (`confidences_of_tokens`).
+    Raises:
+        ValueError: An unknown unit or normalisation, ids that do not match, or a text whose tokens
+            its words do not account for (`confidences_of_tokens`).
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     check_ids(ref, found)
@@ -208,7 +211,8 @@ def confidences_of_tokens(
     looks across words), characters are matched, and a token has the product of the confidences of
     the words that its characters are in.
 
-    Raises: ValueError where there are tokens, but no word that gives any.
+    Raises:
+        ValueError: There are tokens, but no word that gives any.
     """
     if [t for piece in pieces for t in piece] == list(tokens):
         return [p for piece, p in zip(pieces, confidence, strict=True) for _ in piece]
