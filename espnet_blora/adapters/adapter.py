@@ -353,7 +353,8 @@ class Adapter:
 
 def get_adapter(model: nn.Module) -> Adapter | None:
     """Return the adapter on `model` (or on the model inside a DDP wrapper), None without one."""
-    for candidate in (model, getattr(model, "module", None)):
-        if candidate is not None and isinstance(getattr(candidate, STATE_NAME, None), AdapterState):
+    inner: Any = getattr(model, "module", None)
+    for candidate in (model, inner):
+        if isinstance(getattr(candidate, STATE_NAME, None), AdapterState):
             return Adapter(candidate)
     return None

@@ -52,10 +52,9 @@ def average_states(
     # The averages, formed in fp64.
     result = dict(best)
     for key in means:
-        if all(torch.equal(state[key], best[key]) for state in states):
-            continue
-        total = torch.stack([state[key].double() for state in states]).mean(0)
-        result[key] = total.to(best[key].dtype)
+        if not all(torch.equal(state[key], best[key]) for state in states):
+            mean = torch.stack([state[key].double() for state in states]).mean(0)
+            result[key] = mean.to(best[key].dtype)
     return result
 
 

@@ -48,12 +48,12 @@ class Context:
     draws: Draws | None = None
 
 
-def rank_of_process() -> int:
-    """Return this process's rank in torch.distributed, 0 without it."""
+def processes() -> tuple[int, int]:
+    """Return this process's rank in torch.distributed and the number of ranks; (0, 1) without."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    return 0
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def mix(*numbers: int) -> int:
@@ -70,7 +70,7 @@ def sample_seeds(seed: int, samples: int) -> tuple[int, ...]:
 
 def noise_generator(context: Context, index: int, device: torch.device) -> torch.Generator | None:
     """Return the generator of layer `index` for this step of training (None on meta)."""
-    return seeded(device, context.seed, context.step, rank_of_process(), index)
+    return seeded(device, context.seed, context.step, processes()[0], index)
 
 
 def seeded(device: torch.device, *numbers: int) -> torch.Generator | None:

@@ -150,8 +150,7 @@ def read_adapter_file(path: str | Path) -> AdapterFile:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     if checksum(tensors) != description["sha256"]:
         raise ValueError(
-            f"{path} is damaged: its tensors do not match their checksum; copy it again, or "
-            f"{remedy}"
+            f"{path}: its tensors do not match their checksum; copy it again, or {remedy}"
         )
     return AdapterFile(path, description, tensors)
 

@@ -55,11 +55,10 @@ def base_names(model: nn.Module, layer_names: Iterable[str]) -> list[str]:
 
 def fingerprint(weights: Iterable[Tensor]) -> Tensor | None:
     """Return (n, 17) float64 on the CPU, or None when a weight is on the meta device."""
-    rows = []
-    for weight in weights:
-        if weight.is_meta:
-            return None
-        rows.append(sketch(weight))
+    tensors = list(weights)
+    if any(tensor.is_meta for tensor in tensors):
+        return None
+    rows = [sketch(tensor) for tensor in tensors]
     return torch.stack(rows).cpu() if rows else torch.zeros(0, WIDTH, dtype=torch.float64)
 
 

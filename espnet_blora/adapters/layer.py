@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.adapters.context import Context
+from espnet_blora.adapters.context import Context, processes
 
 log = logging.getLogger(__name__)
 
@@ -243,24 +243,19 @@ def prepare_layers(layers: Mapping[str, AdapterLayer]) -> None:
         ValueError: A weight holds NaN or inf; names the layer.
     """
     based = {n: la for n, la in layers.items() if la.basis_names and not la.weight.is_meta}
-    distributed = torch.distributed
-    several_ranks = (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
+    rank, ranks = processes()
     start, computed = time.monotonic(), 0
-    if not several_ranks or distributed.get_rank() == 0:
+    if rank == 0:
         for name, layer in based.items():
             try:
                 computed += layer.prepare()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    if several_ranks:
+    if ranks > 1:
         with torch.no_grad():
             for layer in based.values():
                 for name in (*layer.basis_names, "basis_ready"):
-                    distributed.broadcast(getattr(layer, name).detach(), 0)
+                    torch.distributed.broadcast(getattr(layer, name).detach(), 0)
                 layer.read_ready()
     if computed:
         log.info("computed the bases of %d Linears in %.1f s", computed, time.monotonic() - start)

@@ -19,7 +19,7 @@ def test_noise_depends_on_seed_step_and_layer_only():
 
 def test_noise_depends_on_the_rank(monkeypatch):
     alone = first(Context(1, 2))
-    monkeypatch.setattr("espnet_blora.adapters.context.rank_of_process", lambda: 1)
+    monkeypatch.setattr("espnet_blora.adapters.context.processes", lambda: (1, 2))
     assert first(Context(1, 2)) != alone
 
 
