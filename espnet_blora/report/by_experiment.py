@@ -27,7 +27,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ from espnet_blora.report.experiments import Experiment, SweepRow
 from espnet_blora.report.page import ABSENT, counts_rate, rate, table_markdown
 from espnet_blora.scoring import Counts, SetScore
 from espnet_blora.scoring.output import ESPNET_HEAD, espnet_row
+
+# head -> cell of the table beside ESPnet's
+_PARTS: dict[str, Callable[[SetScore], str]] = {
+    "Err (95 % interval)": rate,
+    "CER, Han and Kana": lambda score: counts_rate(score.han_kana),
+    "WER, rest": lambda score: counts_rate(score.rest),
+    "PIER": lambda score: counts_rate(score.pier),
+    "empty ref. / hyp.": lambda s: f"{len(s.empty_references)} / {len(s.empty_hypotheses)}",
+    "missing, counted as empty": lambda score: str(len(score.missing_as_empty) or ABSENT),
+}
 
 
 def results_md(
@@ -82,13 +92,14 @@ def results_md(
 
 
 def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
+    """Return our tables, one pair per treatment: figures of different ones never stand together."""
     if not e.scores:
         return ["### MER (espnet_blora)", "", "not scored", ""]
     treated: dict[Treatment, list[str]] = {}
     for name in (n for n in sets if n in e.scores):
         treated.setdefault(Treatment.of(e.scores[name]), []).append(name)
     lines = []
-    for treatment, names in treated.items():  # figures with different treatments never in one table
+    for treatment, names in treated.items():
         lines += _table(e, names, treatment, inference_tag)
     return lines
 
@@ -98,28 +109,10 @@ def _table(
 ) -> list[str]:
     scored = [(f"{inference_tag}/{e.places.get(n, n)}", e.scores[n]) for n in names]
     parts = [
-        [
-            name,
-            rate(score),
-            counts_rate(score.han_kana),
-            counts_rate(score.rest),
-            counts_rate(score.pier),
-            f"{len(score.empty_references)} / {len(score.empty_hypotheses)}",
-            str(len(score.missing_as_empty)) if score.missing_as_empty else ABSENT,
-            _agreement(e.compared.get(n, {})),
-        ]
-        for n, (name, score) in zip(names, scored, strict=True)
+        [title, *(cell(score) for cell in _PARTS.values()), _agreement(e.compared.get(name, {}))]
+        for name, (title, score) in zip(names, scored, strict=True)
     ]
-    head = (
-        "dataset",
-        "Err (95 % interval)",
-        "CER, Han and Kana",
-        "WER, rest",
-        "PIER",
-        "empty ref. / hyp.",
-        "missing, counted as empty",
-        "sclite on our tokens",
-    )
+    head = ("dataset", *_PARTS, "sclite on our tokens")
     return [
         f"### {treatment.describe()} (espnet_blora)",
         "",

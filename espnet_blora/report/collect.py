@@ -10,6 +10,7 @@ import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -38,43 +39,53 @@ def collect(
         experiment.notes.append(f"{folder} does not exist: run the recipe with this adapter")
         return experiment
     experiment.config = _config(folder / "config.yaml", experiment.notes)
-    absent = []
     for name in sets:
-        where = folder / inference_tag / name
-        if not where.is_dir() and (folder / inference_tag / "org" / name).is_dir():
+        place = folder / inference_tag / name
+        if not place.is_dir() and (folder / inference_tag / "org" / name).is_dir():
             experiment.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
-            where = folder / inference_tag / "org" / name
-        experiment.decoded[name] = where
-        path = where / "score_blora" / "score.json"
-        try:
-            experiment.scores[name] = SetScore.load(path)
-        except (FileNotFoundError, ValueError) as error:
-            experiment.notes.append(f"no score of {name}: {error}")
-        else:
-            document = json.loads(path.read_text("utf-8"))
-            experiment.compared[name] = document.get("sclite") or {}
-            if document.get("resampled") == "speaker":
-                experiment.notes.append(
-                    f"{name}: the interval of score.json draws whole speakers, those here draw "
-                    "utterances and are narrower"
-                )
-            experiment.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
-        for kind in ("wer", "cer"):
-            result = where / f"score_{kind}" / "result.txt"
-            if result.is_file():
-                cells = parse_percentages(result.read_text("utf-8", "replace"))
-                experiment.sclite[name, kind] = cells or ["not", "scored", *"------"]
-                if not cells or cells[0] == "not":
-                    first = result.read_text("utf-8", "replace").strip().split("\n")[0]
-                    experiment.notes.append(f"sclite did not score {name} ({kind}): {first}")
-            else:
-                absent.append(f"{name} ({kind})")
-    if absent:
-        experiment.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
+            place = folder / inference_tag / "org" / name
+        experiment.decoded[name] = place
+        _score(experiment, name, place / "score_blora" / "score.json")
+    _sclite(experiment)
     if experiment.adapted:
         _adapter(experiment)
         experiment.sweep = _sweep(folder / "scale_sweep.json", experiment.notes)
     return experiment
+
+
+def _score(experiment: Experiment, name: str, path: Path) -> None:
+    """Read our score of a set."""
+    try:
+        experiment.scores[name] = SetScore.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        experiment.notes.append(f"no score of {name}: {error}")
+        return
+    document = json.loads(path.read_text("utf-8"))
+    experiment.compared[name] = document.get("sclite") or {}
+    experiment.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
+    if document.get("resampled") == "speaker":
+        experiment.notes.append(
+            f"{name}: the interval of score.json draws whole speakers, those here draw utterances "
+            "and are narrower"
+        )
+
+
+def _sclite(experiment: Experiment) -> None:
+    """Read sclite's results of all sets, which ESPnet's stage 13 leaves."""
+    absent = []
+    for name, kind in product(experiment.decoded, ("wer", "cer")):
+        path = experiment.decoded[name] / f"score_{kind}" / "result.txt"
+        if not path.is_file():
+            absent.append(f"{name} ({kind})")
+            continue
+        text = path.read_text("utf-8", "replace")
+        cells = parse_percentages(text)
+        experiment.sclite[name, kind] = cells or ["not", "scored", *"------"]
+        if not cells or cells[0] == "not":
+            first = text.strip().split("\n")[0]
+            experiment.notes.append(f"sclite did not score {name} ({kind}): {first}")
+    if absent:
+        experiment.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
 
 
 def read_training_log(text: str) -> Training:

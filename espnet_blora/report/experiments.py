@@ -45,11 +45,6 @@ class Training:
     total: int | None
     command: str
 
-    @property
-    def share(self) -> float | None:
-        """Trainable share of all parameters."""
-        return self.trainable / self.total if self.trainable is not None and self.total else None
-
 
 @dataclass(frozen=True)
 class SweepRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from espnet_blora.report.collect import Texts
@@ -237,14 +238,8 @@ def sparsity(analysis: Analysis) -> list[Block]:
         means = mean_over(run.sparsity for run in s.runs)
         for part in PARTS:
             if part in means:
-                update = means[part]
-                shares = (
-                    update.below,
-                    update.adaptive_mean,
-                    update.adaptive_std,
-                    update.top_energy,
-                )
-                rows.append([s.label, part, *(percent(x) for x in shares), f"{update.hoyer:.3f}"])
+                *shares, hoyer, _ = astuple(means[part])
+                rows.append([s.label, part, *map(percent, shares), f"{hoyer:.3f}"])
     if not rows:
         return [Prose("Unknown: no adapter's factors were found.")]
     caption = (

@@ -23,14 +23,14 @@ def test_a_training_log():
     found = read_training_log(log)
     assert found.seconds_per_step == 1.75  # a resumed epoch counts once, as it ended
     assert (found.trainable, found.total, found.epochs) == (811008, 8975104, 2)
-    assert found.share == pytest.approx(0.0904, abs=1e-4)
+    assert found.trainable / found.total == pytest.approx(0.0904, abs=1e-4)
     assert found.command == "python3 -m x --y z"
 
 
 def test_a_training_log_of_plain_espnet():
     log = "    Number of trainable parameters: 59.30 K (0.7%)\n"
     found = read_training_log(log)
-    assert found.trainable == 59300 and found.share == pytest.approx(0.007, rel=1e-3)
+    assert found.trainable == 59300 and found.trainable / found.total == pytest.approx(0.007, rel=1e-3)
     assert found.seconds_per_step is None and found.command == ""
 
 
