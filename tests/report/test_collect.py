@@ -30,7 +30,9 @@ def test_a_training_log():
 def test_a_training_log_of_plain_espnet():
     log = "    Number of trainable parameters: 59.30 K (0.7%)\n"
     found = read_training_log(log)
-    assert found.trainable == 59300 and found.trainable / found.total == pytest.approx(0.007, rel=1e-3)
+    assert found.trainable == 59300 and found.trainable / found.total == pytest.approx(
+        0.007, rel=1e-3
+    )
     assert found.seconds_per_step is None and found.command == ""
 
 
