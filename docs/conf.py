@@ -25,6 +25,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_generated"]
 default_role = "code"  # single backticks in docstrings
+smartquotes = False  # an option's value stands as it is typed
 source_suffix = {".md": "markdown"}
 
 html_theme = "furo"
