@@ -1,4 +1,4 @@
-"""What a beam search does with its candidates: ESPnet's way and openai-whisper's.
+"""The two rules of beam search: how ESPnet and openai-whisper choose among candidates.
 
 A rule sees one utterance at a time and only numbers, never tensors: the best continuations of its
 running hypotheses, best first. It says which run on, which have ended, and when nothing can change
@@ -22,9 +22,11 @@ END_DISTANCE = -10.0
 class Hypothesis:
     """A text that a search has found.
 
-    ids: tokens behind the prompt, without end of text. score: sum of the log probabilities, end of
-    text included, in nats (and of the penalties of rule `espnet`). ended: whether end of text came
-    by itself, not from the limit.
+    Attributes:
+        ids: Tokens behind the prompt, without end of text.
+        score: Sum of the log probabilities, end of text included, in nats (and of the penalties of
+            rule `espnet`).
+        ended: Whether end of text came by itself, not from the limit.
     """
 
     ids: tuple[int, ...]
@@ -45,7 +47,13 @@ class Candidate:
 class BeamState(ABC):
     """Where the search for one utterance stands.
 
-    `options`, the id `eot`, the length of the prompt, and the length of the memory are given.
+    Attributes:
+        options: How to search.
+        eot: Id of end of text.
+        n_prompt: Length of the prompt.
+        n_memory: Positions of the memory.
+        n_text_ctx: Positions of the decoder.
+        ended: Ended hypotheses, each behind the figure that it is ranked by.
     """
 
     options: DecodingOptions
@@ -53,8 +61,7 @@ class BeamState(ABC):
     n_prompt: int
     n_memory: int
     n_text_ctx: int
-    found: list[tuple[float, Hypothesis]] = field(default_factory=list)
-    """Ended hypotheses with what they are ranked by."""
+    ended: list[tuple[float, Hypothesis]] = field(default_factory=list)
 
     @property
     @abstractmethod
@@ -85,7 +92,7 @@ class BeamState(ABC):
 
     def best(self) -> list[Hypothesis]:
         """Return the hypotheses, best first, `nbest` at most; earlier ones first among equals."""
-        ranked = sorted(self.found, key=lambda pair: pair[0], reverse=True)
+        ranked = sorted(self.ended, key=lambda pair: pair[0], reverse=True)
         return [hypothesis for _, hypothesis in ranked[: self.options.nbest]]
 
 
@@ -130,12 +137,12 @@ class EspnetState(BeamState):
         if step < self.least:
             return
         ids = [*text, candidate.token]
-        length = len(ids) + appended  # ESPnet appends end of text in the last step, come what may
+        length = len(ids) + appended  # ESPnet always appends end of text in the last step
         if self.eot in ids:
             ids = ids[: ids.index(self.eot)]
         ended = candidate.token == self.eot
         hypothesis = Hypothesis(tuple(ids), candidate.score, ended)
-        self.found.append((self._rank(candidate.score, length), hypothesis))
+        self.ended.append((self._rank(candidate.score, length), hypothesis))
         whole = self.n_prompt + length
         self.ends[whole] = max(self.ends.get(whole, -math.inf), candidate.score)
 
@@ -164,9 +171,9 @@ class EspnetState(BeamState):
 
     def _settled(self, step: int, best: float) -> bool:
         """Whether no hypothesis with at most the score `best` can still be among the `nbest`."""
-        if len(self.found) < self.options.nbest:
+        if len(self.ended) < self.options.nbest:
             return False
-        worst_kept = sorted((rank for rank, _ in self.found), reverse=True)[self.options.nbest - 1]
+        worst_kept = sorted((rank for rank, _ in self.ended), reverse=True)[self.options.nbest - 1]
         left = self.limit - step - 1
         most = best + max(0.0, self.options.penalty) * left
         bounds = [self._rank(most, step + 1 + more) for more in (0, left + 1)]
@@ -175,15 +182,15 @@ class EspnetState(BeamState):
 
 @dataclass
 class WhisperState(BeamState):
-    """openai-whisper's beam search: enough ended hypotheses end it; ranked by score a token."""
+    """openai-whisper's beam search: enough ended hypotheses end it; ranked by score per token."""
 
     running: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
 
     @property
     def limit(self) -> int:
         """Tokens at most; and as many as there are positions, and one more."""
-        asked = self.options.max_tokens or self.n_text_ctx // 2
-        return min(asked, self.n_text_ctx + 1 - self.n_prompt)
+        limit = self.options.max_tokens or self.n_text_ctx // 2
+        return min(limit, self.n_text_ctx + 1 - self.n_prompt)
 
     @property
     def n_candidates(self) -> int:
@@ -197,9 +204,9 @@ class WhisperState(BeamState):
     def _end(self, ids: tuple[int, ...], score: float, ended: bool) -> None:
         alpha = self.options.length_penalty
         penalty = len(ids) if alpha is None else ((5 + len(ids)) / 6) ** alpha
-        # openai-whisper divides by nought where a text is empty: such a one is ranked last
+        # openai-whisper divides by 0 where a text is empty: an empty one is ranked last here
         rank = score / penalty if penalty else -math.inf
-        self.found.append((rank, Hypothesis(ids, score, ended)))
+        self.ended.append((rank, Hypothesis(ids, score, ended)))
 
     def update(
         self, step: int, candidates: Sequence[Candidate], texts: Sequence[Sequence[int]]
@@ -208,17 +215,17 @@ class WhisperState(BeamState):
         running = []
         for candidate in candidates:
             if candidate.token == self.eot:
-                if len(self.found) < self._enough:
+                if len(self.ended) < self._enough:
                     self._end(tuple(texts[candidate.slot]), candidate.score, ended=True)
                 continue
             running.append(candidate)
             if len(running) == self.options.beam_size:
                 break
-        if len(self.found) >= self._enough and self._enough >= self.options.beam_size:
+        if len(self.ended) >= self._enough and self._enough >= self.options.beam_size:
             return []
-        if len(self.found) < self._enough and step < self.limit - 1:
+        if len(self.ended) < self._enough and step < self.limit - 1:
             return running
-        for candidate in running[: max(0, self.options.beam_size - len(self.found))]:
+        for candidate in running[: max(0, self.options.beam_size - len(self.ended))]:
             ids = (*texts[candidate.slot], candidate.token)
             self._end(ids, candidate.score, ended=False)
         return []

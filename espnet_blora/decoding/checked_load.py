@@ -1,4 +1,4 @@
-"""Loads of a whole model, checked: what a checkpoint lacks is never replaced by chance.
+"""load_state_dict hooks that refuse checkpoints with missing, foreign or misshapen keys.
 
 ESPnet loads with strict=False and reports nothing, so that an empty file decodes with rc 0. The
 hooks below sit on the model itself and therefore see every load: inference, resume, init_param.
@@ -111,7 +111,7 @@ def _after(module: torch.nn.Module, keys) -> None:
         len(missing),
         len(unexpected),
     )
-    # ESPnet's own adapters save a part of the model; theirs is the part that must be there.
+    # ESPnet's own adapters save a part of the model: that part must be there.
     partial = getattr(module, "_espnet_adapter", None)
     if partial and matched:
         missing = [key for key in missing if "adapter" in key or "lora_" in key]

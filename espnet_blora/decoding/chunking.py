@@ -1,4 +1,4 @@
-"""Long audio: cut at quiet places into what fits Whisper's window, and its texts joined again."""
+"""Chunking of long audio at quiet places, and the joining of the chunks' texts."""
 
 from __future__ import annotations
 

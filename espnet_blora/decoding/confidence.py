@@ -1,4 +1,4 @@
-r"""How sure a model is of a text, token by token, and how much of its doubt more data would remove.
+r"""Scores of given texts: likelihood, confidence per token and word, and uncertainty in its parts.
 
 With S draws W_s from the posterior (S = 1 without sampling), p_s the distribution of the next token
 under W_s and p their mean, the doubt at a token has two parts (nats; H[p] = -sum_v p(v) log p(v)):
@@ -63,7 +63,7 @@ class TokenScores:
         return math.exp(self.log_prob.mean())
 
     def mean_uncertainty(self) -> dict[str, float]:
-        """Return `total`, `data` and `model` in nats a token (times L: of the text)."""
+        """Return `total`, `data` and `model` in nats per token (times L: of the text)."""
         parts = {"total": self.total, "data": self.data, "model": self.model}
         return {name: float(values.mean()) for name, values in parts.items()}
 
@@ -96,31 +96,34 @@ def token_scores(
         memory: encoder output, (S * B, T, n_state), sample-major: row s * B + b.
         memory_lengths: real positions of each row, (S * B,).
         prompts: B prompts of one length, given and not scored.
-        texts: B lists of at least one id, end of text among them where it was said.
+        texts: B lists of at least one id, end of text among them where the model wrote it.
         n_samples: S.
         temperature: the logits of every draw are divided by it.
 
     Raises:
-        ValueError: not one prompt and text an utterance, an empty text, a temperature that is not
+        ValueError: not one prompt and text per utterance, an empty text, a temperature that is not
             above 0, a text that the decoder has no positions for; a model whose output is no
             number.
     """
     _check(memory, prompts, texts, n_samples, temperature)
     if not texts:
         return []
+    # one pass of the decoder over all texts
     device, n_prompt = memory.device, len(prompts[0])
     read = [torch.tensor([*p, *text[:-1]]) for p, text in zip(prompts, texts, strict=True)]
     tokens = nn.utils.rnn.pad_sequence(read, batch_first=True).to(device)
     hidden = states(decoder, tokens.repeat(n_samples, 1), memory, memory_lengths)
-    hidden = hidden.unflatten(0, (n_samples, -1))[:, :, n_prompt - 1 :]
+    hidden = hidden.unflatten(0, (n_samples, -1))[:, :, n_prompt - 1 :]  # (S, B, L, n_state)
+    # only real positions, side by side
     lengths = torch.tensor([len(text) for text in texts])
     real = (torch.arange(hidden.shape[2]) < lengths.unsqueeze(1)).to(device)
     hidden = hidden[:, real]  # (S, positions of all texts, n_state)
-    wanted = torch.tensor([token for text in texts for token in text], device=device)
+    ids = torch.tensor([token for text in texts for token in text], device=device)
+    # logits of a few positions at a time
     at_once = max(1, CHUNK // (n_samples * decoder.token_embedding.weight.shape[0]))
     parts = [
-        _score(logits_of(decoder, some), ids, temperature)
-        for some, ids in zip(hidden.split(at_once, dim=1), wanted.split(at_once), strict=True)
+        _score(logits_of(decoder, part), some, temperature)
+        for part, some in zip(hidden.split(at_once, dim=1), ids.split(at_once), strict=True)
     ]
     figures = torch.cat(parts, dim=1).double().cpu().numpy()
     if not np.isfinite(figures).all():
@@ -187,14 +190,14 @@ def text_nll(
     memory, memory_lengths = encode(encoder, wave.to(device).unsqueeze(0), lengths, pad_to)
     read = torch.tensor([[*prompt, *text]], device=device)
     logits = forward(decoder, read, memory, memory_lengths)[0, len(prompt) - 1 :]
-    wanted = torch.tensor([*text, eot], device=device)
+    target = torch.tensor([*text, eot], device=device)
     if sampler is not None:
         chances = logits.detach().softmax(-1).to(sampler.device)
-        wanted = torch.multinomial(chances, 1, generator=sampler).squeeze(1).to(device)
-    return nn.functional.cross_entropy(logits, wanted, reduction="sum"), len(wanted)
+        target = torch.multinomial(chances, 1, generator=sampler).squeeze(1).to(device)
+    return nn.functional.cross_entropy(logits, target, reduction="sum"), len(target)
 
 
-def _score(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+def _score(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     """Logits (S, P, n_vocab) and P ids -> (3, P): log p(id), H[p] and the mean of H[p_s]."""
     each = torch.log_softmax(logits / temperature, dim=-1)
     if len(each) == 1:
@@ -203,8 +206,8 @@ def _score(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     else:
         mean = each.logsumexp(0) - math.log(len(each))
         total, data = _entropy(mean), _entropy(each).mean(0)
-    said = mean.gather(1, wanted.unsqueeze(1)).squeeze(1).clamp_max(0.0)  # rounding may leave more
-    return torch.stack([said, total, data])
+    chosen = mean.gather(1, ids.unsqueeze(1)).squeeze(1).clamp_max(0.0)  # rounding may leave more
+    return torch.stack([chosen, total, data])
 
 
 def _entropy(log_prob: Tensor) -> Tensor:
@@ -229,7 +232,7 @@ def _check(
     ):
         raise ValueError(
             f"{len(memory)} memories of {n_samples} samples, {len(prompts)} prompts of lengths "
-            f"{lengths} and {len(texts)} texts: one of each an utterance and sample is needed, "
+            f"{lengths} and {len(texts)} texts: one of each per utterance and sample is needed, "
             "prompts of one length"
         )
     if not all(texts):

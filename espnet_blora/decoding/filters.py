@@ -1,4 +1,4 @@
-"""What a search may not say next: filters that set logits to -inf before the softmax.
+"""Filters of a search: they set the logits of forbidden tokens to -inf before the softmax.
 
 A filter is called with `logits` (N, n_vocab) fp32, which it changes in place, and `texts`
 (N, step) int64 on the CPU, the ids chosen since the prompt: step 0 at the first call. Rules and
@@ -26,7 +26,7 @@ class Suppress:
     """These ids never."""
 
     def __init__(self, ids: Iterable[int]):
-        """ids: what is never said."""
+        """Take the ids that are forbidden."""
         self.ids = torch.tensor(sorted(set(ids)), dtype=torch.int64)
 
     def __call__(self, logits: Tensor, texts: Tensor) -> None:
@@ -40,7 +40,7 @@ class SuppressBlank(Suppress):
     """No blank and no end of text as the first token."""
 
     def __init__(self, layout: Vocabulary):
-        """layout: the vocabulary."""
+        """Take the vocabulary."""
         super().__init__([*layout.encode(" "), layout.eot])
 
     def __call__(self, logits: Tensor, texts: Tensor) -> None:
@@ -53,7 +53,7 @@ class MinTokens(Suppress):
     """No end of text before a number of tokens."""
 
     def __init__(self, count: int, eot: int):
-        """count: tokens that a text has at least; eot: id of end of text."""
+        """Take the least number of tokens, and the id of end of text."""
         super().__init__([eot])
         self.count = count
 
@@ -67,7 +67,7 @@ class NoRepeatNgram:
     """No n-gram of tokens twice in a text (the prompt does not count)."""
 
     def __init__(self, size: int):
-        """size: n, at least 1."""
+        """Take n, at least 1."""
         if size < 1:
             raise ValueError(f"no_repeat_ngram_size {size}: 1 or more, or 0 to allow repeats")
         self.size = size
@@ -94,7 +94,7 @@ class TimestampRules:
     """
 
     def __init__(self, layout: Vocabulary, max_initial_timestamp: float | None = 1.0):
-        """layout: the vocabulary; max_initial_timestamp: seconds, None for no limit."""
+        """Take the vocabulary, and the latest first timestamp in seconds (None: no limit)."""
         self.begin, self.eot, self.notimestamps = (
             layout.timestamp_begin, layout.eot, layout.notimestamps,
         )  # fmt: skip
@@ -134,7 +134,7 @@ def _ban(logits: Tensor, rows: Tensor) -> None:
 
 
 def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) -> list[int]:
-    """The ids that openai-whisper suppresses for its option `suppress_tokens`.
+    """Return the ids that openai-whisper suppresses for its option `suppress_tokens`.
 
     Args:
         layout: the vocabulary.
@@ -144,7 +144,7 @@ def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) 
             there is nothing to suppress: "", [] or None.
 
     Raises:
-        ValueError: what is no id of this vocabulary.
+        ValueError: an id that this vocabulary lacks.
     """
     allowed = (
         f"ids from 0 to {layout.n_vocab - 1}, with commas between them; -1 for the symbols that "

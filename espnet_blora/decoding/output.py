@@ -55,7 +55,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """Formats with commas between them, `all` for all, each once.
 
     Raises:
-        ValueError: none, or one that there is not.
+        ValueError: none, or one that does not exist.
     """
     names = [name for part in text.split(",") if (name := part.strip().lower())]
     unknown = [name for name in names if name not in (*FORMATS, "all")]
@@ -84,7 +84,7 @@ def outputs(
     if doubled:
         raise ValueError(f"{doubled[0]}: given twice; name each file once")
     common = os.path.commonpath([os.path.dirname(os.path.abspath(i)) for i in inputs] or [""])
-    found: dict[str, Path] = {}
+    stems: dict[str, Path] = {}
     owners: dict[str, str] = {}
     for name in inputs:
         below = os.path.relpath(os.path.abspath(name), common) if keep_folders else Path(name).name
@@ -95,8 +95,8 @@ def outputs(
             if not keep_folders and os.path.dirname(name) != os.path.dirname(other):
                 remedy = f"--keep_folders writes each to its own folder below {folder}"
             raise ValueError(f"{other} and {name} would both be written to {stem}.*: {remedy}")
-        found[name] = stem
-    return found
+        stems[name] = stem
+    return stems
 
 
 def file_of(stem: Path, form: str) -> Path:
@@ -150,35 +150,37 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Seconds of audio a second."""
+        """Seconds of audio per second."""
         return self.heard / max(self.clock() - self.begin, 1e-9)
 
     def audio(self, seconds: float) -> None:
-        """So much more audio is decoded."""
+        """Count seconds of audio that were decoded."""
         self.heard += seconds
         if self.live:
             count = f"{self.done} of {self.files} files, {self.heard:.0f} s of audio"
             self.stream.write(f"\r\033[K{count}, {self.rate:.1f} s/s")
             self.stream.flush()
 
-    def file(self, found: Transcript) -> None:
+    def file(self, transcript: Transcript) -> None:
         """Say that a file is done, or why it is not."""
         self.done += 1
         place = f"[{self.done}/{self.files}]"
-        if found.error:
+        if transcript.error:
             self.failed += 1
-            self._line(f"{place} FAILED {found.error}")
+            self._line(f"{place} FAILED {transcript.error}")
             return
-        share = found.language_probability
-        heard = found.language if share is None else f"{found.language} ({share:.2f})"
-        notes = list(found.notes)
-        if cut_off := sum(not segment.complete for segment in found.segments):
-            notes.append(f"{cut_off} of {len(found.segments)} segments reached the limit of tokens")
-        if not found.text:
+        share = transcript.language_probability
+        heard = transcript.language if share is None else f"{transcript.language} ({share:.2f})"
+        notes = list(transcript.notes)
+        if cut_off := sum(not segment.complete for segment in transcript.segments):
+            notes.append(
+                f"{cut_off} of {len(transcript.segments)} segments reached the limit of tokens"
+            )
+        if not transcript.text:
             notes.append("nothing was said")
         more = "".join(f"; {note}" for note in notes)
-        rate = f"{self.rate:.1f} s of audio a second"
-        self._line(f"{place} {found.name}: {found.duration:.2f} s, {heard}, {rate}{more}")
+        rate = f"{self.rate:.1f} s of audio per second"
+        self._line(f"{place} {transcript.name}: {transcript.duration:.2f} s, {heard}, {rate}{more}")
 
     def end(self) -> int:
         """Sum up; 1 where files failed, else 0."""

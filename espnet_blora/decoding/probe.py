@@ -1,7 +1,7 @@
-"""What each layer of a Whisper knows: linear probes on its states, averaged over time.
+"""Linear probes: how well each layer's states, averaged over time, tell languages apart.
 
 As in DAMA (arXiv 2602.01008, appendix A): the model is frozen, the states behind each layer are
-averaged over the positions of an utterance, and one linear layer a depth learns to tell the
+averaged over the positions of an utterance, and one linear layer per depth learns to tell the
 languages apart. How well it does is how much of the language can be read off at that depth.
 """
 
@@ -101,8 +101,11 @@ def layer_means(
 class Probe:
     """How a probe is trained; the defaults are the paper's.
 
-    lr: of AdamW. batch_size: utterances a step. epochs: passes; the one with the lowest loss on
-    held-out utterances counts. held_out: their share of each language.
+    Attributes:
+        lr: Of AdamW.
+        batch_size: Utterances per step.
+        epochs: Passes; the one with the lowest loss on held-out utterances counts.
+        held_out: Their share of each language.
     """
 
     lr: float = 1e-3
@@ -223,15 +226,15 @@ def accuracies(
         )
 
     def gathered(vectors: Mapping[str, Tensor], ids: Sequence[str]) -> tuple[Tensor, Tensor]:
-        wanted = torch.tensor([names.index(labels[uid]) for uid in ids])
-        return torch.stack([vectors[uid] for uid in ids]), wanted
+        numbers = torch.tensor([names.index(labels[uid]) for uid in ids])
+        return torch.stack([vectors[uid] for uid in ids]), numbers
 
-    features, wanted = gathered(test, sorted(test))
-    found: list[list[float]] = [[] for _ in range(features.shape[1])]
+    features, expected = gathered(test, sorted(test))
+    shares: list[list[float]] = [[] for _ in range(features.shape[1])]
     for seed in seeds:
         sides = divide({uid: labels[uid] for uid in train}, how.held_out, seed)
         (kept, kept_labels), (held, held_labels) = (gathered(train, ids) for ids in sides)
-        for layer, row in enumerate(found):
+        for layer, row in enumerate(shares):
             probe = fit(
                 (kept[:, layer], kept_labels),
                 (held[:, layer], held_labels),
@@ -240,7 +243,7 @@ def accuracies(
                 torch.Generator().manual_seed(1000 * seed + layer),
             )
             with torch.no_grad():
-                hits = probe(features[:, layer]).argmax(-1) == wanted
+                hits = probe(features[:, layer]).argmax(-1) == expected
             row.append(float(hits.float().mean()))
         done(seed)
-    return found
+    return shares

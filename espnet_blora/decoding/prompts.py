@@ -1,4 +1,4 @@
-"""What a search begins with: previous text, start, language, task, and words already known."""
+"""Prompts of a search, and the detection of the language that they name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def _ids(layout: Vocabulary, text: str | Sequence[int] | None, name: str) -> list[int]:
-    """A text, or ids of one, as ids; a text is put behind one blank, as words are."""
+    """Return a text, or the ids of one, as ids; a text is put behind one blank, as words are."""
     if text is None:
         return []
     if isinstance(text, str):
@@ -28,7 +28,7 @@ def _ids(layout: Vocabulary, text: str | Sequence[int] | None, name: str) -> lis
 
 
 def _cut(ids: list[int], room: int, name: str, given: object) -> list[int]:
-    """The last `room` ids; that something of a user's text is left out is said."""
+    """Return the last `room` ids; warn where a part of a user's text is left out."""
     if len(ids) > room and isinstance(given, str):
         log.warning("%s: %d tokens, of which the last %d are used", name, len(ids), room)
     return ids[max(0, len(ids) - room) :]
@@ -92,7 +92,7 @@ def build_prompt(
 def detect_language(
     decoder: TextDecoder, memory: Tensor, memory_lengths: Tensor | None, layout: Vocabulary
 ) -> tuple[list[str], list[dict[str, float]]]:
-    """The likeliest language of each utterance, and the probabilities of all.
+    """Return the likeliest language of each utterance, and the probabilities of all.
 
     softmax over the language tokens alone of the logits behind the start token, as
     `whisper.detect_language`. Languages added to a model are not among them: it never says one.

@@ -47,14 +47,17 @@ log = logging.getLogger(__name__)
 class Recogniser:
     """A Whisper that is ready to decode: evaluation mode, nothing to train.
 
-    encoder: a `whisper.model.AudioEncoder`. decoder: a `whisper.model.TextDecoder`; both with the
-    adapter's update in their weights, or, opened with `merge=False`, with its layers inside.
-    layout: which id is which token. pad_to: how waves are padded ("batch" or "30s").
-    adapter: its handle, of a model opened with `merge=False` (or of a method that cannot be
-    merged); None when the update is in the weights, and without an adapter.
-    alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
-    language: code of the language that the training was told of, if any.
-    name: where it came from, for messages.
+    Attributes:
+        encoder: With the adapter's update in its weights, or, opened with `merge=False`, with the
+            adapter's layers inside.
+        decoder: The same.
+        layout: The vocabulary: which id is which token.
+        pad_to: How waves are padded ("batch" or "30s").
+        adapter: Its handle, of a model opened with `merge=False` (or of a method that cannot be
+            merged); None when the update is in the weights, and without an adapter.
+        alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
+        language: Code of the training's language, if its configuration names one.
+        name: Where it came from, for messages.
     """
 
     encoder: AudioEncoder
@@ -129,7 +132,7 @@ def open_experiment(
 
     Raises:
         FileNotFoundError: no config.yaml, no checkpoint or no Whisper there.
-        ValueError: a model that is no Whisper or has an adapter of ESPnet's own, a damaged
+        ValueError: a model that is not a Whisper or has an adapter of ESPnet's own, a damaged
             checkpoint, or one that does not fit (base, method, rank, keys).
     """
     config = _config_of(asr_exp)
@@ -250,9 +253,9 @@ def _adapter_of(config: TrainingConfig) -> tuple[str, dict] | None:
     return config.adapter
 
 
-def _whisper_of(config: TrainingConfig, asked: str | os.PathLike | None) -> str:
-    """The Whisper to build: the trained one, from here or beside the experiment, else `asked`."""
-    other = None if asked is None else os.fspath(asked)
+def _whisper_of(config: TrainingConfig, given: str | os.PathLike | None) -> str:
+    """The Whisper to build: the trained one, from here or beside the experiment, else `given`."""
+    other = None if given is None else os.fspath(given)
     named = config.whisper or other
     if named is None:
         raise ValueError(

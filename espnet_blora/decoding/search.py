@@ -29,7 +29,7 @@ LEAVE = 8
 
 
 class Filter(Protocol):
-    """Something that changes logits before the softmax: what may not be said, prompts, rules."""
+    """A function that changes logits before the softmax, usually by forbidding tokens."""
 
     def __call__(self, logits: Tensor, texts: Tensor) -> None:
         """Change `logits` (N, n_vocab) fp32 in place, given `texts` (N, step), ids so far (CPU)."""
@@ -80,50 +80,57 @@ class _Search:
         ]
         self.live = list(range(len(prompts)))  # utterances whose rows are in the cache
         self.going = set(self.live)  # those of them that are not done
-        self.slots = 1  # rows an utterance and sample
+        self.slots = 1  # rows per utterance and sample
         self.tokens = torch.tensor([list(p) for p in prompts], device=self.device)
         self.scores = torch.zeros(len(prompts), 1, device=self.device)
         self.texts = np.zeros((len(prompts), self.n_text_ctx + 1), dtype=np.int64)
 
     def run(self) -> list[list[Hypothesis]]:
+        """Search until no utterance is going; return the hypotheses of each."""
         step = 0
         while self.going:
             values, columns, parents = self._best(step)
             self._update(step, values, columns, parents)
             step += 1
-        return [progress.best() for progress in self.utterances]
+        return [state.best() for state in self.utterances]
 
     def _log_probabilities(self, step: int) -> Tensor:
-        """Of the next token, (rows, n_vocab), averaged over samples where there are several."""
-        logits = self.cache.step(self.tokens.repeat(self.n_samples, 1))
+        """Return those of the next token, (rows, n_vocab): the mean over samples, if several."""
+        logits = self.cache.step(self.tokens.repeat(self.n_samples, 1))  # (S * rows, n_vocab)
         if self.filters:
             texts = torch.from_numpy(self.texts[:, :step]).repeat(self.n_samples, 1)
-            for one in self.filters:
-                one(logits, texts)
-        found = torch.log_softmax(logits, dim=-1)
+            for change in self.filters:
+                change(logits, texts)
+        scores = torch.log_softmax(logits, dim=-1)  # (S * rows, n_vocab)
+        # the mean of the draws' probabilities
         if self.n_samples > 1:
-            found = found.unflatten(0, (self.n_samples, -1)).logsumexp(0)
-            found -= math.log(self.n_samples)
+            scores = scores.unflatten(0, (self.n_samples, -1)).logsumexp(0)
+            scores -= math.log(self.n_samples)
+        # where the positions end, only end of text fits
         if self.forces_end and self.n_prompt + step >= self.n_text_ctx:
-            end = found[:, self.eot].clone()
-            found.fill_(-math.inf)  # the positions end here: only end of text fits
-            found[:, self.eot] = end
-        return found
+            end = scores[:, self.eot].clone()
+            scores.fill_(-math.inf)
+            scores[:, self.eot] = end
+        return scores
 
     def _best(self, step: int) -> tuple[list, list, list]:
-        """The best continuations of each live utterance: scores, tokens, slots, best first."""
+        """Return the best continuations per live utterance: scores, tokens, slots, best first."""
+        # the best tokens of each row, (rows, k)
         first = self.utterances[0]
         values, columns = top(self._log_probabilities(step), first.n_continuations)
         penalty = first.options.penalty if first.options.rule == "espnet" else 0.0
         values = (values + penalty).unflatten(0, (-1, self.slots)) + self.scores.unsqueeze(-1)
+        # the best rows and tokens of each utterance, (utterances, n_candidates)
         k = values.shape[-1]
         values, places = values.flatten(1).topk(min(first.n_candidates, self.slots * k))
         columns = columns.reshape(len(self.live), -1).gather(1, places)
-        # one transfer a step: ids are whole numbers below 2^53
+        # one transfer per step: ids are whole numbers below 2^53
         packed = torch.stack([values.double(), columns.double(), (places // k).double()]).tolist()
         return packed[0], packed[1], packed[2]
 
     def _update(self, step: int, values: list, columns: list, parents: list) -> None:
+        """Let each utterance choose among its continuations, and move the rows accordingly."""
+        # by default a slot keeps its row, says end of text and can never win
         beam = self.beam
         rows = [place * self.slots for place in range(len(self.live)) for _ in range(beam)]
         tokens = [self.eot] * len(rows)
@@ -131,6 +138,7 @@ class _Search:
         for place, utterance in enumerate(self.live):
             if utterance not in self.going:
                 continue
+            # what the utterance may choose from
             candidates = [
                 Candidate(score, int(slot), int(token))
                 for score, token, slot in zip(
@@ -143,12 +151,14 @@ class _Search:
                     f"row {utterance} of the batch: no token has a probability (scores "
                     f"{values[place][:3]}); check the checkpoint and the audio, and use float32"
                 )
+            # its rule chooses what runs on; nothing does when the utterance is done
             first = place * self.slots
             texts = self.texts[first : first + self.slots, :step].tolist()
             running = self.utterances[utterance].update(step, candidates, texts)
             if not running:
                 self.going.discard(utterance)
                 continue
+            # each survivor gets a slot
             for slot, candidate in _placed(running, beam):
                 at = place * beam + slot
                 rows[at] = first + candidate.slot
@@ -156,6 +166,7 @@ class _Search:
                 scores[at] = candidate.score
         if not self.going:
             return
+        # texts, keys and values follow their rows, in every sample
         self.texts = self.texts[rows]
         self.texts[:, step] = tokens
         n_rows = len(self.live) * self.slots
@@ -228,18 +239,19 @@ def search(
         as long as `minlenratio` wants (as ESPnet, it tries smaller ratios from 0.1 on first).
 
     Raises:
-        ValueError: prompts of unequal length, not one an utterance, or too long; logits that are
+        ValueError: prompts of unequal length, not one per utterance, or too long; logits that are
             not numbers.
     """
     options = options or DecodingOptions()
     _check(decoder, memory, prompts, n_samples)
     if not prompts:
         return []
-    found = _Search(
+    nbest = _Search(
         decoder, memory, memory_lengths, prompts, eot, options, filters, n_samples
     ).run()
-    empty = [row for row, hypotheses in enumerate(found) if not hypotheses]
-    if empty and options.minlenratio >= 0.1:  # as ESPnet does
+    # as ESPnet does: a shorter least length for utterances without a hypothesis
+    empty = [row for row, hypotheses in enumerate(nbest) if not hypotheses]
+    if empty and options.minlenratio >= 0.1:
         rows = torch.tensor([s * len(prompts) + row for s in range(n_samples) for row in empty])
         again = search(
             decoder,
@@ -252,8 +264,8 @@ def search(
             n_samples,
         )
         for row, hypotheses in zip(empty, again, strict=True):
-            found[row] = hypotheses
-    return found
+            nbest[row] = hypotheses
+    return nbest
 
 
 def _check(
@@ -263,7 +275,7 @@ def _check(
     if len(memory) != n_samples * len(prompts) or len(lengths) > 1 or 0 in lengths:
         raise ValueError(
             f"{len(memory)} memories of {n_samples} samples and {len(prompts)} prompts of lengths "
-            f"{lengths}: one prompt an utterance is needed, all of one length"
+            f"{lengths}: one prompt per utterance is needed, all of one length"
         )
     room = decoder.positional_embedding.shape[0]
     if lengths and lengths[0] > room:

@@ -76,7 +76,7 @@ def lines(text: str, most: int = WIDTH) -> list[str]:
 
 
 def fits(text: str) -> bool:
-    """Whether a text can be shown as one subtitle."""
+    """Tell whether a text can be shown as one subtitle."""
     return len(lines(text)) <= LINES
 
 

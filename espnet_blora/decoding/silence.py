@@ -47,10 +47,12 @@ def quiet_positions(wave: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SpeechMask:
-    """Where one utterance's speech is: what its path leads through.
+    """Where one utterance's speech is, for the path of its alignment.
 
-    quiet: (positions,) bool. path: the positions through which the path leads, rising. breaks: the
-    places in `path` where a pause is, between words.
+    Attributes:
+        quiet: (positions,) bool, True where nobody speaks.
+        path: The positions through which the path leads, rising.
+        breaks: The places in `path` where a pause is, between words.
     """
 
     quiet: np.ndarray
@@ -59,25 +61,27 @@ class SpeechMask:
 
     @classmethod
     def of(cls, quiet: Tensor | None, n_positions: int) -> SpeechMask:
-        """All positions, where nothing is known to be quiet, or everything is."""
-        given = np.zeros(n_positions, dtype=bool)
+        """Return an utterance's mask; all positions if none is known to be quiet, or all are."""
+        mask = np.zeros(n_positions, dtype=bool)
         if quiet is not None:
             known = quiet[:n_positions].cpu().numpy()
-            given[: len(known)] = known
-        if given.all():
-            given[:] = False
-        heard = np.flatnonzero(~given)
+            mask[: len(known)] = known
+        if mask.all():
+            mask[:] = False
+        # the path also leads through what is near to speech
+        speech = np.flatnonzero(~mask)
         far = np.ones(n_positions, dtype=bool)
         for shift in range(-MARGIN, MARGIN + 1):
-            near = heard + shift
+            near = speech + shift
             far[near[(near >= 0) & (near < n_positions)]] = False
         path = np.flatnonzero(~far)
-        ends = np.flatnonzero(np.diff(heard) > 1)
-        middles = (heard[ends] + heard[ends + 1] + 1) / 2
-        return cls(given, path, np.searchsorted(path, middles).tolist())
+        # a break stands in the middle of a pause
+        ends = np.flatnonzero(np.diff(speech) > 1)
+        middles = (speech[ends] + speech[ends + 1] + 1) / 2
+        return cls(mask, path, np.searchsorted(path, middles).tolist())
 
     def moment(self, at: float, end: bool) -> float:
-        """A place in `path`, or between two, as a position: of what ends there, or begins."""
+        """Return the position at which a word ends or begins, given a place in `path`."""
         whole = min(int(at), len(self.path))
         if end:
             begin = self.path[whole - 1] + 1 if whole else self.path[0]
@@ -86,17 +90,19 @@ class SpeechMask:
         return float(begin + at - whole)
 
     def tight(self, start: float, end: float) -> tuple[float, float]:
-        """A word's positions without the quiet at its ends; as they are, if all is quiet."""
+        """Return a word's positions without the quiet at its ends; unchanged if all is quiet."""
         inside = np.arange(int(start), max(int(start), int(np.ceil(end))))
-        heard = inside[~self.quiet[inside]]
-        if not len(heard):
+        speech = inside[~self.quiet[inside]]
+        if not len(speech):
             return start, max(start, end)
-        return max(start, float(heard[0])), min(end, float(heard[-1] + 1))
+        return max(start, float(speech[0])), min(end, float(speech[-1] + 1))
 
     def snap(self, begins: np.ndarray, words: Sequence[int]) -> np.ndarray:
         """Put the nearest beginning of a word at each pause that is near; see `NEAR`.
 
-        begins: places in `path` at which tokens begin, rising. words: tokens that begin a word.
+        Args:
+            begins: Places in `path` at which tokens begin, rising.
+            words: Tokens that begin a word.
         """
         begins = begins.copy()
         for at in self.breaks:

@@ -1,4 +1,4 @@
-"""When each word is said: what the decoder looks at while it writes, brought into order.
+"""Word times: the decoder's cross-attention, aligned with the audio by dynamic time warping.
 
 Some heads of cross-attention follow the audio from left to right. Given a text, one pass of the
 decoder says for each of its tokens which memory positions (20 ms each) these heads look at, and
@@ -42,18 +42,18 @@ class WordTime(NamedTuple):
 
 
 @contextmanager
-def _asked(decoder: TextDecoder, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
-    """Collect what cross-attention asks with (`query`) and is asked for (`key`), by layer."""
-    found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
+def _watched(decoder: TextDecoder, layers: Sequence[int]) -> Iterator[dict[int, dict[str, Tensor]]]:
+    """Collect the queries and keys of cross-attention, by layer: (B, L or T, n_state) each."""
+    sides: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
     handles = [
         getattr(decoder.blocks[layer].cross_attn, side).register_forward_hook(
-            lambda _, __, output, side=side, layer=layer: found[layer].__setitem__(side, output)
+            lambda _, __, output, side=side, layer=layer: sides[layer].__setitem__(side, output)
         )
         for layer in layers
         for side in ("query", "key")
     ]
     try:
-        yield found
+        yield sides
     finally:
         for handle in handles:
             handle.remove()
@@ -71,7 +71,7 @@ def _plain(prompt: Sequence[int], layout: Vocabulary) -> list[int]:
 
 
 def _weights(
-    asked: dict[int, dict[str, Tensor]],
+    sides: dict[int, dict[str, Tensor]],
     heads: Sequence[tuple[int, int]],
     n_head: int,
     row: int,
@@ -81,12 +81,12 @@ def _weights(
     """Attention logits of one utterance, (heads, n_tokens, n_positions) fp32."""
 
     def of(layer: int, head: int, side: str, length: int) -> Tensor:
-        return asked[layer][side][row, :length].unflatten(-1, (n_head, -1))[:, head].float()
+        return sides[layer][side][row, :length].unflatten(-1, (n_head, -1))[:, head].float()
 
     return torch.stack([
         of(layer, head, "query", n_tokens)
         @ of(layer, head, "key", n_positions).T
-        / (asked[layer]["query"].shape[-1] // n_head) ** 0.5
+        / (sides[layer]["query"].shape[-1] // n_head) ** 0.5
         for layer, head in heads
     ])  # fmt: skip
 
@@ -106,9 +106,11 @@ def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
     """
     from whisper.timing import dtw, median_filter  # numba: seconds that only alignment costs
 
+    # normalise and smooth, (heads, tokens, positions)
     weights = weights.softmax(-1)
     std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
     weights = median_filter((weights - mean) / std.clamp(min=_SMALLEST), MEDIAN_WIDTH)
+    # the best path through the mean over heads, (L + 1, positions)
     matrix = weights.mean(0)[n_prompt - 1 : n_prompt + n_text]
     tokens, positions = dtw(-matrix.cpu())
     begins = positions[np.diff(tokens, prepend=-1) > 0]
@@ -134,15 +136,15 @@ def _times(
         part = (holders[token].index(number) + after) / len(holders[token])
         return begins[token] + part * (begins[token + 1] - begins[token])
 
-    found = []
+    times = []
     for number, (word, first, last) in enumerate(spans):
         start, end = audio.tight(
             audio.moment(place(first, number, 0), end=False),
             audio.moment(place(last - 1, number, 1), end=True),
         )
         chance = float(probabilities[first:last].mean())
-        found.append(WordTime(word, start / TOKENS_PER_SECOND, end / TOKENS_PER_SECOND, chance))
-    return found
+        times.append(WordTime(word, start / TOKENS_PER_SECOND, end / TOKENS_PER_SECOND, chance))
+    return times
 
 
 @torch.inference_mode()
@@ -183,7 +185,7 @@ def word_times(
         The words of each text, in order; none for an empty text.
 
     Raises:
-        ValueError: not one prompt and text an utterance, a prompt without start of transcript, a
+        ValueError: not one prompt and text per utterance, a prompt without start of transcript, a
             head that the decoder does not have, more tokens than it has positions, or a `split`
             that changes the words.
     """
@@ -192,41 +194,47 @@ def word_times(
     if positions is None:
         positions = [memory.shape[1]] * len(memory) if memory_lengths is None else memory_lengths
     positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
-    said = [[i for i in text if 0 <= i < layout.eot] for text in texts]
+    # texts and prompts without control tokens; only rows with a text are aligned
+    plain = [[i for i in text if 0 <= i < layout.eot] for text in texts]
     starts = [_plain(prompt, layout) for prompt in prompts]
-    found: list[list[WordTime]] = [[] for _ in said]
-    rows = [row for row, text in enumerate(said) if text]
+    times: list[list[WordTime]] = [[] for _ in plain]
+    rows = [row for row, text in enumerate(plain) if text]
     if not rows:
-        return found
+        return times
     room = decoder.positional_embedding.shape[0]
     for row in rows:
-        if len(starts[row]) + len(said[row]) > room + 1:
+        if len(starts[row]) + len(plain[row]) > room + 1:
             raise ValueError(
                 f"row {row} of the batch: {len(starts[row])} tokens of the prompt and "
-                f"{len(said[row])} of the text; this Whisper has {room} positions"
+                f"{len(plain[row])} of the text; this Whisper has {room} positions"
             )
-    read = [torch.tensor([*starts[row], *said[row], layout.eot][:room]) for row in rows]
-    tokens = nn.utils.rnn.pad_sequence(read, batch_first=True, padding_value=layout.eot)
+    # one pass of the decoder over all of them
+    read = [torch.tensor([*starts[row], *plain[row], layout.eot][:room]) for row in rows]
+    tokens = nn.utils.rnn.pad_sequence(read, batch_first=True, padding_value=layout.eot)  # (R, L)
     index = torch.tensor(rows, device=memory.device)
     if len(rows) < len(memory):
         memory = memory[index]
         memory_lengths = None if memory_lengths is None else memory_lengths.to(index.device)[index]
-    with _asked(decoder, sorted({layer for layer, _ in heads})) as asked:
-        hidden = states(decoder, tokens.to(memory.device), memory, memory_lengths)
+    with _watched(decoder, sorted({layer for layer, _ in heads})) as sides:
+        hidden = states(
+            decoder, tokens.to(memory.device), memory, memory_lengths
+        )  # (R, L, n_state)
     for place, row in enumerate(rows):
-        n_prompt, ids = len(starts[row]), said[row]
-        audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
-        weights = _weights(asked, heads, n_head, place, len(read[place]), positions[row])
+        # probabilities among the text tokens, (L,)
+        n_prompt, ids = len(starts[row]), plain[row]
         logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
         chances = logits[:, : layout.eot].softmax(-1).cpu()
         probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
-        spans = word_spans(layout, ids, split)
+        # the path, through speech only where pauses are known
+        audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
+        weights = _weights(sides, heads, n_head, place, len(read[place]), positions[row])
         begins = _path(weights[..., audio.path], n_prompt, len(ids))
+        spans = word_spans(layout, ids, split)
         if quiet is not None:
             begins = audio.snap(begins, [first for _, first, _ in spans])
             begins[-1] = len(audio.path)  # what is not quiet belongs to the text, to its end
-        found[row] = _times(spans, begins, audio, probabilities)
-    return found
+        times[row] = _times(spans, begins, audio, probabilities)
+    return times
 
 
 def _check(

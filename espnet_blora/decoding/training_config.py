@@ -1,8 +1,8 @@
 """The `config.yaml` of a trained ESPnet experiment, read fast: what decoding needs of it.
 
-Nine tenths of the file are the token list, one line a token. YAML parsers take a fifth of a second
-to over a second for it; as nearly all of its lines are plain, they are read as text, and compared
-with Whisper's own vocabulary token by token all the same.
+Nine tenths of the file are the token list, one line per token. YAML parsers need between a fifth
+of a second and over a second for it. As nearly all of its lines are plain, they are read as text,
+and still compared with Whisper's own vocabulary token by token.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _WORDS = frozenset("y n yes no on off true false null".split())
 class TrainingConfig:
     """What a trained experiment says of its model.
 
-    values: config.yaml without the token list. layout: that of the token list.
+    Attributes:
+        path: Of config.yaml.
+        values: config.yaml without the token list.
+        layout: The vocabulary of the token list.
     """
 
     path: Path
@@ -97,7 +100,7 @@ def read_training_config(path: Path) -> TrainingConfig:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no such file, of another model than a Whisper, or its token list is not
+        ValueError: it is not such a file, of another model than a Whisper, or its token list is not
             exactly Whisper's (and tokens of new languages).
     """
     if not path.is_file():
@@ -123,12 +126,12 @@ def read_training_config(path: Path) -> TrainingConfig:
 
 
 def find_checkpoint(folder: Path, given: str | os.PathLike | None = None) -> Path:
-    """The checkpoint to load: `given`, by its name in `folder` or its path, else the usual one.
+    """Return the checkpoint to load: `given`, by name in `folder` or by path, else the usual one.
 
     Without `given` it is the best epoch's, else the mark of the unadapted base.
 
     Raises:
-        FileNotFoundError: it is not there; says what is.
+        FileNotFoundError: it is not there; names those that are.
     """
     names = [BEST, BASE] if given is None else [os.fspath(given)]
     places = [folder / name for name in names] + [Path(name) for name in names if given is not None]
@@ -146,8 +149,8 @@ def _check_model(path: Path, values: Mapping[str, Any]) -> None:
     """Refuse everything that is not a Whisper from wave to tokens."""
     odd = [
         f"{key}: {values[key]}"
-        for key, wanted in (("encoder", "whisper"), ("decoder", "whisper"))
-        if values[key] != wanted
+        for key, expected in (("encoder", "whisper"), ("decoder", "whisper"))
+        if values[key] != expected
     ]
     odd += [
         f"{key}: {values[key]}"

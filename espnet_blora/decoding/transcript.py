@@ -1,4 +1,4 @@
-"""What a transcription found: words, segments and the whole, with times in seconds."""
+"""Transcripts: words, segments and whole files, with times in seconds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from espnet_blora.decoding.chunking import joined
 class Word:
     """One word with the blank before it, if it has one: a segment's words join to its text.
 
-    start, end: seconds from the file's beginning; probability: the mean of its tokens', among
-    text; all three where times were asked for. confidence: the probability of all its tokens
-    together, where it was asked for.
+    Attributes:
+        word: Its text.
+        start: Seconds from the file's beginning, with `word_timestamps`.
+        end: The same.
+        probability: The mean of its tokens', among text tokens, with `word_timestamps`.
+        confidence: Its probability by all its tokens, with `confidence`.
     """
 
     word: str
@@ -33,10 +36,16 @@ class Word:
 class Segment:
     """A stretch of a file that is shown at once.
 
-    start, end: seconds. text: what is said. tokens: its ids. avg_logprob: of the whole piece of
-    audio it comes from, end of text included, in nats a token. complete: False where that piece's
-    text was cut off by the limit of tokens. words: where times or confidences were asked for.
-    extra: further figures of that piece, by name: its confidence and uncertainties.
+    Attributes:
+        start: Seconds.
+        end: Seconds.
+        text: Its text.
+        tokens: Ids of the text.
+        avg_logprob: Of the whole piece of audio it comes from, end of text included, in nats per
+            token.
+        complete: False where that piece's text was cut off by the limit of tokens.
+        words: With `word_timestamps` or `confidence`.
+        extra: Further figures of that piece, by name: its confidence and uncertainties.
     """
 
     start: float
@@ -51,11 +60,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was found in one file, or why nothing was.
+    """The text of one file, or the reason why there is none.
 
-    name: of the file. duration: seconds. language: code that was decoded with.
-    language_probability: of a detected language. segments: in order of time. notes: what is odd.
-    error: empty, or what was wrong; then there is nothing else.
+    Attributes:
+        name: Of the file.
+        duration: Seconds.
+        language: Code that was decoded with.
+        language_probability: Of a detected language.
+        segments: In order of time.
+        notes: Remarks on its audio.
+        error: Why it could not be transcribed; else empty. Then there is nothing else.
     """
 
     name: str
@@ -75,9 +89,9 @@ class Transcript:
         """openai-whisper's layout of a result, with `duration`, `notes` and `complete` added.
 
         Times are rounded to milliseconds, probabilities and log probabilities to four digits.
-        What was not asked for is left out.
+        Figures that the options do not ask for are left out.
         """
-        found: dict = {
+        values: dict = {
             "text": self.text,
             "segments": [_segment(i, segment) for i, segment in enumerate(self.segments)],
             "language": self.language,
@@ -85,12 +99,12 @@ class Transcript:
             "notes": list(self.notes),
         }
         if self.language_probability is not None:
-            found["language_probability"] = round(self.language_probability, 4)
-        return found
+            values["language_probability"] = round(self.language_probability, 4)
+        return values
 
 
 def _segment(number: int, segment: Segment) -> dict:
-    found: dict = {
+    values: dict = {
         "id": number,
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
@@ -101,8 +115,8 @@ def _segment(number: int, segment: Segment) -> dict:
         **{name: round(value, 4) for name, value in segment.extra.items()},
     }
     if segment.words is not None:
-        found["words"] = [_word(word) for word in segment.words]
-    return found
+        values["words"] = [_word(word) for word in segment.words]
+    return values
 
 
 def _word(word: Word) -> dict:

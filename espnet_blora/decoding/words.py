@@ -19,17 +19,17 @@ Split = Callable[[str], list[str]]
 
 def _characters(raw: bytes) -> list[tuple[str, int]]:
     """Characters of UTF-8 with the bytes each takes; a broken sequence is U+FFFD, as in Python."""
-    found: list[tuple[str, int]] = []
+    characters: list[tuple[str, int]] = []
     while raw:
         try:
             good, end = raw.decode(), len(raw)
         except UnicodeDecodeError as error:
             good, end = raw[: error.start].decode(), error.end
-        found.extend((char, len(char.encode())) for char in good)
+        characters.extend((char, len(char.encode())) for char in good)
         if bad := end - len(good.encode()):
-            found.append(("\ufffd", bad))
+            characters.append(("\ufffd", bad))
         raw = raw[end:]
-    return found
+    return characters
 
 
 def _composed(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -47,7 +47,7 @@ def _composed(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tuple[str, int, int]]:
-    """The tokens of each word of a text.
+    """Return the tokens of each word of a text.
 
     A token counts for every word that has a byte of it, so spans of neighbours may overlap by one
     token. Control tokens and timestamps have no bytes: inside a word they lie in its span, outside

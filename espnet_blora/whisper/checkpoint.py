@@ -1,4 +1,4 @@
-"""Where a Whisper comes from: a published size or a file (.pt, .safetensors)."""
+"""Checkpoints of a Whisper: published sizes and files (.pt, .safetensors)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[
             metadata = file.metadata() or {}
             if "dims" not in metadata:
                 raise ValueError(
-                    f"{path}: no 'dims' in the metadata, so this is no Whisper checkpoint of this "
-                    "project; write one with espnet_blora.whisper.checkpoint.save_whisper"
+                    f"{path}: no 'dims' in the metadata, so this is not a Whisper checkpoint of "
+                    "this project; write one with espnet_blora.whisper.checkpoint.save_whisper"
                 )
             dims = _dims(path, json.loads(metadata["dims"]))
             state = {k: file.get_tensor(k).float() for k in file.keys()} if weights else {}  # noqa: SIM118
@@ -77,7 +77,7 @@ def _read_pt(path: Path) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
         ) from error
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= set(checkpoint):
         raise ValueError(
-            f"{path}: no openai-whisper checkpoint (a dict with 'dims' and 'model_state_dict')"
+            f"{path}: not an openai-whisper checkpoint (a dict with 'dims' and 'model_state_dict')"
         )
     return _dims(path, dict(checkpoint["dims"])), checkpoint["model_state_dict"]
 

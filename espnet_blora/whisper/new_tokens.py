@@ -4,7 +4,7 @@ Their ids follow the published vocabulary (`Vocabulary.new_languages`). They sta
 the product that makes logits is with the published table alone, so that no new token can be
 said, and the checkpoint's own table keeps its name, shape and values.
 
-Source: CL-MASR (della Libera et al. 2023, arXiv:2310.16931) adds one token a new language; DAMA
+Source: CL-MASR (della Libera et al. 2023, arXiv:2310.16931) adds one token per new language; DAMA
 (arXiv:2602.01008) trains its embedding beside the adapter.
 """
 
@@ -25,8 +25,10 @@ MEAN = "mean"
 class ExtendedEmbedding(nn.Embedding):
     """An embedding of `n` published ids with a table of `k` further ones behind it.
 
-    weight: (n, d), as in the checkpoint. new_weight: (k, d). new_codes: the codes of the new
-    languages as bytes, so that a saved table says whose it is.
+    Attributes:
+        weight: (n, d), as in the checkpoint.
+        new_weight: (k, d).
+        new_codes: The codes of the new languages as bytes, so that a saved table names them.
     """
 
     new_weight: nn.Parameter
@@ -57,7 +59,7 @@ class ExtendedEmbedding(nn.Embedding):
 
 
 def unpack_codes(packed: Tensor) -> tuple[str, ...]:
-    """The codes in a buffer of `ExtendedEmbedding`."""
+    """Return the codes in a buffer of `ExtendedEmbedding`."""
     return tuple(bytes(packed.detach().cpu().tolist()).decode("ascii", "replace").split())
 
 
@@ -90,7 +92,7 @@ def extend(decoder: TextDecoder, codes: Sequence[str], start: str = MEAN) -> Non
 
 
 def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
-    """The name and the table of new languages in a model, None without one."""
+    """Return the name and the table of new languages in a model, None without one."""
     for name, module in model.named_modules():
         if isinstance(module, ExtendedEmbedding):
             return name, module
@@ -116,30 +118,30 @@ def check_table(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: they are missing, of other languages, or of another width.
     """
-    found = find(model)
-    theirs = next((key for key in state if key.endswith(f".{CODES}")), None)
-    there = () if theirs is None else unpack_codes(state[theirs])
-    here = () if found is None else found[1].languages
-    if there != here:
+    named = find(model)
+    codes = next((key for key in state if key.endswith(f".{CODES}")), None)
+    saved = () if codes is None else unpack_codes(state[codes])
+    known = () if named is None else named[1].languages
+    if saved != known:
         raise ValueError(
-            f"the checkpoint's new languages are {' '.join(there) or 'none'}, the model's are "
-            f"{' '.join(here) or 'none'}. Remedy: use the config.yaml that was written with this "
+            f"the checkpoint's new languages are {' '.join(saved) or 'none'}, the model's are "
+            f"{' '.join(known) or 'none'}. Remedy: use the config.yaml that was written with this "
             "checkpoint: its token list names them."
         )
-    if found is None:
+    if named is None:
         return
-    key = f"{found[0]}.{TABLE}"
+    key = f"{named[0]}.{TABLE}"
     if key not in state:
         raise ValueError(
-            f"the checkpoint lacks {key}, the embeddings of the new languages {' '.join(here)}: "
+            f"the checkpoint lacks {key}, the embeddings of the new languages {' '.join(known)}: "
             "it would be decoded with prompts that nobody trained. Remedy: use another epoch's "
             "file; if it was cut short, copy it again."
         )
-    shape, wanted = tuple(state[key].shape), tuple(found[1].new_weight.shape)
-    if shape != wanted:
+    shape, expected = tuple(state[key].shape), tuple(named[1].new_weight.shape)
+    if shape != expected:
         raise ValueError(
-            f"{key} has shape {shape} in the checkpoint, {wanted} in the model: it was trained on "
-            "a Whisper of another size. Remedy: use the --whisper that it was trained with."
+            f"{key} has shape {shape} in the checkpoint, {expected} in the model: it was trained "
+            "on a Whisper of another size. Remedy: use the --whisper that it was trained with."
         )
     if not bool(torch.isfinite(state[key]).all()):
         raise ValueError(f"{key} holds NaN or inf: training diverged; use an earlier checkpoint")

@@ -1,4 +1,4 @@
-"""Reading torch archives (.pth, .pt): whole, undamaged, of tensors alone, or one clear error."""
+"""Safe loading of torch archives (.pth, .pt): whole, undamaged, of tensors alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 def damaged_entry(path: str | os.PathLike) -> str | None:
     """Name the first entry of a torch archive whose bytes are not those of its checksum (CRC-32).
 
-    torch.load does not compare them: a file whose size is right gives wrong weights in silence.
-    None when all is well, or when the file is no archive (torch.load then says so).
+    torch.load does not compare them: a file whose size is right silently gives wrong weights.
+    None when all is well, or when the file is not an archive (torch.load then says so).
     """
     if not zipfile.is_zipfile(path):
         return None
@@ -48,7 +48,7 @@ def checked_loader(load: Callable, keys: Sequence[str] = ()) -> Callable:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise  # no permission, a disk error: these say themselves what and where
             reason = (
-                "it is no whole checkpoint (truncated or corrupted)"
+                "it is not a whole checkpoint (truncated or corrupted)"
                 if not zipfile.is_zipfile(path)
                 else "it holds more than tensors and plain containers, or is damaged inside"
             )
@@ -69,7 +69,7 @@ def checked_loader(load: Callable, keys: Sequence[str] = ()) -> Callable:
         if missing:
             raise ValueError(
                 f"checkpoint {path} lacks {', '.join(missing)}; found "
-                f"{', '.join(map(str, list(states)[:5])) or 'nothing'}: it is no training state "
+                f"{', '.join(map(str, list(states)[:5])) or 'nothing'}: it is not a training state "
                 f"to resume from. Remedy: {_remedy(Path(path), keys)}"
             )
         return states

@@ -66,7 +66,7 @@ def dims_of(spec: str | os.PathLike) -> ModelDimensions:
 
     Raises:
         FileNotFoundError: neither a published size nor a file.
-        ValueError: a file that is no Whisper checkpoint.
+        ValueError: a file that is not a Whisper checkpoint.
     """
     spec = os.fspath(spec)
     if spec in PUBLISHED:
@@ -99,25 +99,25 @@ def empty_modules(
 
 
 def usable(spec: str) -> bool:
-    """Whether `spec` is a published size or a file that is there."""
+    """Tell whether `spec` is a published size or a file that exists."""
     return spec in PUBLISHED or os.path.isfile(spec)
 
 
 def same_whisper(one: str, other: str) -> bool:
-    """Whether two specs name the same Whisper: one size, or one file by whatever path."""
+    """Tell whether two specs name the same Whisper: one size, or one file by whatever path."""
     if os.path.isfile(one) and os.path.isfile(other):
         return os.path.samefile(one, other)
     return one == other
 
 
-def in_use(trained: str, asked: str, what: str) -> str:
-    """Of the Whisper a model was trained with and another that is asked for, the one to load.
+def in_use(trained: str, given: str, what: str) -> str:
+    """Return the Whisper to load: the one a model was trained with, or another that is given.
 
-    The trained model decides; what is asked for counts only when that file has gone (a packed
+    The trained model decides; the other counts only when that file has gone (a packed
     model, moved). Warns, naming both; `what` is the half or the model that is loaded.
     """
-    chosen = trained if usable(trained) else asked
+    chosen = trained if usable(trained) else given
     log.warning(
-        "%s: trained with Whisper %r, but %r is asked for; using %r", what, trained, asked, chosen
+        "%s: trained with Whisper %r, but %r is asked for; using %r", what, trained, given, chosen
     )
     return chosen

@@ -29,7 +29,7 @@ N_PROMPT = 4
 
 @lru_cache(maxsize=1)
 def _sizes() -> dict[int, int]:
-    """Vocabulary size -> number of languages, for every multilingual layout: a token a language."""
+    """Return vocabulary size -> number of languages, for every multilingual layout."""
     fewest = 99
     tokenizer = get_tokenizer(multilingual=True, num_languages=fewest)
     return {tokenizer.encoding.n_vocab - fewest + n: n for n in (fewest, len(LANGUAGES))}
@@ -50,8 +50,16 @@ def _alphabet() -> dict[int, str]:
 class Vocabulary:
     """The token ids of one vocabulary; made by `Vocabulary.of`, equal ones share one object.
 
-    n_vocab: ids that the checkpoint has, and that a model can say.
-    languages: code -> id, those of `new_languages` among them, from `n_vocab` on.
+    Attributes:
+        n_vocab: Ids that the checkpoint has, and that a model can say.
+        sot: Start of transcript.
+        eot: End of text.
+        transcribe: The task of transcription.
+        translate: The task of translation into English.
+        notimestamps: No timestamps.
+        timestamp_begin: The first timestamp.
+        languages: Code -> id, those of `new_languages` among them, from `n_vocab` on.
+        new_languages: Codes of languages that were added, in the order of their ids.
     """
 
     n_vocab: int
@@ -73,7 +81,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, n_vocab: int, new_languages: Iterable[str] = ()) -> Vocabulary:
-        """The layout of a model with `n_vocab` tokens (51,865 or 51,866 at present).
+        """Return the vocabulary of a model with `n_vocab` tokens (51,865 or 51,866 at present).
 
         Args:
             n_vocab: number of tokens of the checkpoint.
@@ -81,13 +89,13 @@ class Vocabulary:
 
         Raises:
             ValueError: for an English-only model, a size no multilingual Whisper has, or a new
-                language that is no code, is named twice or is known to the model already.
+                language that is not a code, is named twice or is known to the model already.
         """
         return _layout(int(n_vocab), tuple(new_languages))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[str], where: str = "token_list") -> Vocabulary:
-        """The layout a token list was written for, checked token by token.
+        """Return the vocabulary that a token list was written for, checked token by token.
 
         Raises:
             ValueError: when the list is not exactly a Whisper vocabulary, naming the first line
@@ -125,7 +133,7 @@ class Vocabulary:
 
     @property
     def stamp(self) -> str:
-        """What the layout is, for logs and messages."""
+        """A description for logs and messages."""
         known = len(self.languages) - len(self.new_languages)
         new = f", new: {' '.join(self.new_languages)}" if self.new_languages else ""
         return f"whisper_multilingual, {self.n_vocab} tokens, {known} languages{new}"
@@ -203,13 +211,13 @@ class Vocabulary:
         """Token strings of `token_list` -> ids.
 
         Raises:
-            ValueError: for a string that is no token.
+            ValueError: for a string that is not a token.
         """
         table = _token_ids(self.n_vocab, self.new_languages)
         try:
             return [table[token] for token in tokens]
         except KeyError as error:
-            raise ValueError(f"{error.args[0]!r} is no token of {self.stamp}") from error
+            raise ValueError(f"{error.args[0]!r} is not a token of {self.stamp}") from error
 
     def text_of_tokens(self, tokens: Iterable[str]) -> str:
         """Token strings -> text, control tokens left out."""
@@ -224,12 +232,12 @@ def _or(values: Iterable[object]) -> str:
     return " or ".join(str(value) for value in values)
 
 
-def _agreeing(tokens: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many tokens at the beginning are those that are wanted."""
-    if tokens[: len(wanted)] == wanted:
-        return len(wanted)
+def _agreeing(tokens: Sequence[str], expected: Sequence[str]) -> int:
+    """Return how many tokens at the beginning are the expected ones."""
+    if tokens[: len(expected)] == expected:
+        return len(expected)
     # not strict: a list that ends early agrees as far as it goes
-    pairs = enumerate(zip(tokens, wanted, strict=False))
+    pairs = enumerate(zip(tokens, expected, strict=False))
     return next((i for i, (one, other) in pairs if one != other), len(tokens))
 
 
@@ -274,7 +282,7 @@ def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str,
     layout = Vocabulary.of(n_vocab)
     encoding = layout.tokenizer.encoding
     raw = [encoding.decode_single_token_bytes(index) for index in range(n_vocab)]
-    # a character a byte, all tokens at once; the blank between them is no byte's character
+    # one character per byte, all tokens at once; the separator is not a byte's character
     text = "\u2028".join(token.decode("latin-1") for token in raw[: layout.eot])
     return (
         *text.translate(_alphabet()).split("\u2028"),
@@ -288,7 +296,7 @@ def _token_ids(n_vocab: int, new_languages: tuple[str, ...]) -> dict[str, int]:
 
 
 def read_token_list(path: str | Path) -> list[str]:
-    """Read `tokens.txt` the way ESPnet's `ASRTask.build_model` does (one token a line).
+    """Read `tokens.txt` the way ESPnet's `ASRTask.build_model` does (one token per line).
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -26,10 +26,10 @@ def test_a_line_a_file_and_a_summary():
     stream = io.StringIO()
     assert watch(stream) == 1
     assert stream.getvalue().splitlines() == [
-        "[1/3] a.wav: 40.00 s, en (0.88), 15.0 s of audio a second; 48000 Hz; 1 of 2 segments "
+        "[1/3] a.wav: 40.00 s, en (0.88), 15.0 s of audio per second; 48000 Hz; 1 of 2 segments "
         "reached the limit of tokens",
         "[2/3] FAILED b.wav: no such audio file",
-        "[3/3] c.wav: 1.00 s, zh, 20.0 s of audio a second; nothing was said",
+        "[3/3] c.wav: 1.00 s, zh, 20.0 s of audio per second; nothing was said",
         "2 of 3 files transcribed, 1 FAILED (named above): 40.0 s of audio in 2.0 s",
     ]
     assert Progress(0, stream).end() == 0

@@ -140,7 +140,7 @@ def test_a_foreign_token_list_is_refused_by_line():
     tokens[7] = "x"
     with pytest.raises(ValueError, match=r"here:8: token 'x', .* has '\('"):
         Vocabulary.of_tokens(tokens, "here")
-    with pytest.raises(ValueError, match=r"'nonsense token' is no token of whisper_multilingual"):
+    with pytest.raises(ValueError, match="'nonsense token' .*whisper_multilingual"):
         Vocabulary.of(51865).ids(["nonsense token"])
 
 
