@@ -59,18 +59,16 @@ def long_files(root: Path) -> list[str]:
 
 
 def odd_programs(root: Path) -> list[str]:
-    found = []
-    for path in sorted((root / PACKAGE / "bin").glob("*.py")):
-        if path.name.startswith("_"):  # the room itself, and what programs share
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        found += [
-            f"{path.relative_to(root)}: has no {name}()"
-            for name in ("get_parser", "main")
-            if name not in defined
-        ]
-    return found
+    """Programs without one of the two functions, or whose main() is not on the frame."""
+    problems = []
+    for path in sorted((root / PACKAGE / "bin").glob("[a-z]*.py")):
+        text = path.read_text(encoding="utf-8")
+        functions = {f.name: f for f in ast.parse(text).body if isinstance(f, ast.FunctionDef)}
+        lacking = [f"has no {name}()" for name in ("get_parser", "main") if name not in functions]
+        if "main" in functions and "run_program(" not in ast.unparse(functions["main"]):
+            lacking.append("main() does not call run_program()")
+        problems += [f"{path.relative_to(root)}: {lack}" for lack in lacking]
+    return problems
 
 
 # A key with a value; what only opens a block of further keys needs no comment of its own.
@@ -172,11 +170,17 @@ def test_long_file_is_seen(tmp_path):
     assert long_files(tmp_path) == [f"espnet_blora/text/long.py: {MOST_LINES + 1} lines"]
 
 
-def test_program_without_parser_is_seen(tmp_path):
+def test_program_beside_the_frame_is_seen(tmp_path):
+    main = "def main(argv=None):\n    return run_program(get_parser(), work, argv)\n"
     plant(tmp_path, "espnet_blora/bin/__init__.py")
-    plant(tmp_path, "espnet_blora/bin/good.py", "def get_parser(): ...\ndef main(): ...\n")
-    plant(tmp_path, "espnet_blora/bin/bad.py", "def main(): ...\n")
-    assert odd_programs(tmp_path) == ["espnet_blora/bin/bad.py: has no get_parser()"]
+    plant(tmp_path, "espnet_blora/bin/_common.py")
+    plant(tmp_path, "espnet_blora/bin/good.py", f"def get_parser(): ...\n{main}")
+    plant(tmp_path, "espnet_blora/bin/bad.py", main)
+    plant(tmp_path, "espnet_blora/bin/worse.py", "def get_parser(): ...\ndef main(): ...\n")
+    assert odd_programs(tmp_path) == [
+        "espnet_blora/bin/bad.py: has no get_parser()",
+        "espnet_blora/bin/worse.py: main() does not call run_program()",
+    ]
 
 
 def test_key_without_comment_is_seen(tmp_path):
