@@ -208,6 +208,11 @@ def _take_role(experiments: Sequence[Experiment], role: str) -> None:
 def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
     """Read `2` or `ret_en=1 ret_zh=3` (points) as {set: rate}.
 
+    >>> parse_kappa("2", ["ret_en", "ret_zh"])
+    {'ret_en': 0.02, 'ret_zh': 0.02}
+    >>> parse_kappa("ret_en=1 ret_zh=3", ["ret_en", "ret_zh"])
+    {'ret_en': 0.01, 'ret_zh': 0.03}
+
     Raises:
         ValueError: Anything else, a set that is left out, or a kappa that is not > 0.
     """

@@ -7,7 +7,7 @@ columns stay as they are (new ones are added at the end):
 * `system`: the label; `experiment`: its folder (one per seed); `role`: base, lora, blora or
   other;
 * `set`; `kind`: `new` (domain) or `retention`;
-* `decoded`: `recipe` (ESPnet's stages 12 and 13) or `sweep` (the scale sweep's own search);
+* `decoded`: `recipe` (stages 12 and 13) or `sweep` (the scale sweep's own search);
 * `scale`: 0 is the base, 1 the model as trained; between them the adapter's scale, or the weights
   interpolated;
 * `unit`, `normalisation`: how it was scored; only rows that agree in both are comparable;
@@ -66,7 +66,7 @@ def results_md(
         f"- Git hash: `{commit}`",
         f"  - Commit date: `{date}`",
         "",
-        "sclite's WER and CER are those of ESPnet's stage 13: words at blanks, characters with "
+        "sclite's WER and CER are those of stage 13: words at blanks, characters with "
         "`<space>` as one more. Ours: one Han or Kana character or one word of another script is a "
         "token (MER), pairs by utterance id. Corr to S.Err are per cent.",
         "",

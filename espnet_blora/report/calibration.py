@@ -106,7 +106,7 @@ def number(key: str, value: float, sign: bool = False) -> str:
 
 
 def full_table(examined: Examined) -> Table:
-    """Return every figure that a system has, a column a system."""
+    """Return every figure that a system has, one column per system."""
     rows: list[list[str]] = [
         ["utterances", *(str(s.utterances) for s in examined.systems)],
         ["words recognised", *(str(s.words) for s in examined.systems)],
@@ -268,8 +268,8 @@ class Confident:
     """What is known of a system on a set.
 
     Attributes:
-        kinds: the name of a way to be confident (`mean`, `samples8`) -> its runs, one a seed.
-        differences: pair of such names -> the difference in each seed.
+        kinds: The name of a way to be confident (`mean`, `samples8`) -> its runs, one per seed.
+        differences: Pair of such names -> the difference in each seed.
     """
 
     system: System

@@ -71,7 +71,7 @@ def _score(experiment: Experiment, name: str, path: Path) -> None:
 
 
 def _sclite(experiment: Experiment) -> None:
-    """Read sclite's results of all sets, which ESPnet's stage 13 leaves."""
+    """Read sclite's results of all sets, which stage 13 leaves."""
     absent = []
     for name, kind in product(experiment.decoded, ("wer", "cer")):
         path = experiment.decoded[name] / f"score_{kind}" / "result.txt"
@@ -85,7 +85,7 @@ def _sclite(experiment: Experiment) -> None:
             first = text.strip().split("\n")[0]
             experiment.notes.append(f"sclite did not score {name} ({kind}): {first}")
     if absent:
-        experiment.notes.append(f"no sclite result.txt (ESPnet's stage 13) of {', '.join(absent)}")
+        experiment.notes.append(f"no sclite result.txt (stage 13) of {', '.join(absent)}")
 
 
 def read_training_log(text: str) -> Training:

@@ -3,7 +3,7 @@
 Utterances: every system is recomputed on the same 1,000 draws of a set's utterances (the draws of
 different sets are independent), the formula is applied in each draw, and the 2.5 % and 97.5 %
 points of the results are the interval. Seeds: in a draw a system's rate is the mean over its seeds
-(`espnet_blora.report.systems`); the formula of every combination of seeds is kept beside it.
+(`espnet_blora.report.experiments`); the formula of every combination of seeds is kept beside it.
 A figure's sign is *clear* only where the interval lies on one side of zero **and** every
 combination of seeds does too.
 """
@@ -33,7 +33,7 @@ class Estimate:
     """A number with its 95 % interval, either of which may be undefined (None).
 
     Attributes:
-        seeds: the same formula for each combination of the systems' seeds; one for single runs.
+        seeds: The same formula for each combination of the systems' seeds; one for single runs.
     """
 
     value: float | None
@@ -184,8 +184,8 @@ class Comparison:
     """System A against system B.
 
     Attributes:
-        figures: name of a formula -> (set or `ALL_SETS`) -> figure; > 0 favours A.
-        better: set -> probability that A makes fewer errors than B.
+        figures: Name of a formula -> (set or `ALL_SETS`) -> figure; > 0 favours A.
+        better: Set -> probability that A makes fewer errors than B.
     """
 
     a: System
@@ -199,15 +199,15 @@ class Analysis:
     """What the page says; names of systems and sets are the keys.
 
     Attributes:
-        treated: set -> unit and normalisation of every figure shown of it.
+        treated: Set -> unit and normalisation of every figure shown of it.
         rates: (system, set) -> error rate, over seeds.
-        new, kept: system -> mean error over the new-domain sets, over the retention sets.
+        new, kept: System -> mean error over the new-domain sets, over the retention sets.
         degradation: (system, set) -> backward degradation.
-        mean_degradation, new_gain, gate: system -> figure over its role's sets.
-        comparisons: the pairs compared.
-        points: system -> points (scale by name) in the plane of new-domain and retention error.
-        seed_points: system -> its runs' own points, where there are several.
-        warnings: what must be read before any figure; notes: what is missing.
+        mean_degradation, new_gain, gate: System -> figure over its role's sets.
+        comparisons: The pairs compared.
+        points: System -> points (scale by name) in the plane of new-domain and retention error.
+        seed_points: System -> its runs' own points, where there are several.
+        warnings: What must be read before any figure; notes: what is missing.
     """
 
     systems: list[System]

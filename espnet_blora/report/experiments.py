@@ -33,10 +33,10 @@ class Training:
     """What a training log says.
 
     Attributes:
-        seconds_per_step: median over epochs of ESPnet's `train_time` (one optimiser step).
-        epochs: epochs in the log.
-        trainable, total: numbers of parameters.
-        command: the first command in the log.
+        seconds_per_step: Median over epochs of ESPnet's `train_time` (one optimiser step).
+        epochs: Epochs in the log.
+        trainable, total: Numbers of parameters.
+        command: The first command in the log.
     """
 
     seconds_per_step: float | None
@@ -81,21 +81,21 @@ class Experiment:
     """Everything known of one experiment; `notes` says what is missing.
 
     Attributes:
-        name, folder: the experiment's folder.
+        name, folder: The experiment's folder.
         role: `base`, `lora`, `blora` or `other`.
-        label: what figures and tables call it.
+        label: What figures and tables call it.
         config: ESPnet's `config.yaml`.
-        scores: set -> our score.
+        scores: Set -> our score.
         sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
-        compared: set -> sclite's totals on our tokens, as `score.json` has them.
-        groups: set -> `by_speaker` | `by_language` -> name -> counts and rate, as
+        compared: Set -> sclite's totals on our tokens, as `score.json` has them.
+        groups: Set -> `by_speaker` | `by_language` -> name -> counts and rate, as
             `score.json` has them.
-        decoded: set -> the folder of its hypotheses and scores.
-        places: set -> its folder under the decoding's, where that has another name.
-        checkpoint_bytes: size of ESPnet's checkpoint, buffers included.
-        adapter_bytes: all factors, means and scales: what `Adapter.save` writes, but for its
+        decoded: Set -> the folder of its hypotheses and scores.
+        places: Set -> its folder under the decoding's, where that has another name.
+        checkpoint_bytes: Size of ESPnet's checkpoint, buffers included.
+        adapter_bytes: All factors, means and scales: what `Adapter.save` writes, but for its
             metadata (tens of kB).
-        means_bytes: the means alone: what decoding needs.
+        means_bytes: The means alone: what decoding needs.
     """
 
     name: str
@@ -139,8 +139,8 @@ class System:
     """One method: an experiment, or the experiments of its seeds.
 
     Attributes:
-        name: the experiment's name, without `_seedN` if there are several.
-        label: what figures and tables call it.
+        name: The experiment's name, without `_seedN` if there are several.
+        label: What figures and tables call it.
         role: `base`, `lora`, `blora` or `other`.
         runs: Its experiments, one per seed.
     """
@@ -210,7 +210,7 @@ def make_systems(
     """Make systems of experiments: `NAME_seedN` belong together, and whatever is said to.
 
     Args:
-        experiments: of one role each; the order is kept.
+        experiments: Of one role each; the order is kept.
         groups: `"NAME=asr_a asr_b"`: these experiments are the seeds of NAME.
         labels: `"NAME=what to call it"`, NAME a system or an experiment.
 

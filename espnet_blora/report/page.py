@@ -30,12 +30,12 @@ class Cell:
     """A cell: its text, and what a page with colours may do with it.
 
     Attributes:
-        text: plain text, shown as it is.
-        sort: what the column is sorted by, where that is not the number the text begins with.
+        text: Plain text, shown as it is.
+        sort: What the column is sorted by, where that is not the number the text begins with.
         tone: `good`, `bad`, `unclear` or "".
-        heat: between -1 (much better) and 1 (much worse): a coloured ground.
-        marks: the text cut into (piece, whether it is wrong), for recognised words.
-        foreign: somebody's words, in whatever script and direction.
+        heat: Between -1 (much better) and 1 (much worse): a coloured ground.
+        marks: The text cut into (piece, whether it is wrong), for recognised words.
+        foreign: Somebody's words, in whatever script and direction.
     """
 
     text: str
@@ -165,7 +165,11 @@ class Page:
 
 
 def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
-    """Write 0.123 as `12.3`; what is undefined as a dash."""
+    """Write a share in per cent; what is undefined as a dash.
+
+    >>> percent(0.123), percent(0.0456, sign=True), percent(None)
+    ('12.3', '+4.6', '–')
+    """
     if value is None:
         return ABSENT
     return f"{100 * value:{'+' if sign else ''}.{digits}f}"
