@@ -33,6 +33,7 @@ MIN_SECONDS = 0.1  # ESPnet drops shorter clips from training, and Whisper hears
 OVERHANG = 0.1  # an end this far beyond the recording's is a rounding error of the transcript
 LONG_SECONDS = 30.0  # Whisper's window
 _FULL_SCALE = 32768.0
+_JOURNAL = "cuts.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +230,6 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-_JOURNAL = "cuts.jsonl"
 
 
 class Journal:

@@ -25,6 +25,29 @@ from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import read_keyed
 
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # raised when the same records and audio would give other files
+_MARKER = ".prepared.json"
+_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", "left_out.tsv")
+_ID = re.compile(r"[!-~]{1,200}")
+_FORBIDDEN = re.compile(r"(?<!\w)(?:<s>|</s>|#0)(?!\w)")  # symbols of Kaldi's own
+# Losses that come from a bad copy of the corpus, not from odd transcripts.
+_BAD_COPY = frozenset(
+    {
+        "no audio",
+        "unreadable audio",
+        "damaged audio",
+        "not finite",
+        "no audio there",
+        "no such channel",
+        "reaches beyond the recording",
+    }
+)
+_LOSABLE = 2  # utterances; so few in a tiny set do not mean a bad copy
+_REPORT_SECONDS = 30.0
+_BYTES_PER_SECOND = 2 * audio.SAMPLE_RATE
+
 
 @dataclass(frozen=True)
 class SetSummary:
@@ -90,30 +113,6 @@ class Summary:
             places = ", ".join(str(s.directory / "left_out.tsv") for s in self.sets)
             lines.append(f"each of these is named in {places}")
         return lines
-
-
-log = logging.getLogger(__name__)
-
-_VERSION = 1  # raised when the same records and audio would give other files
-_MARKER = ".prepared.json"
-_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", "left_out.tsv")
-_ID = re.compile(r"[!-~]{1,200}")
-_FORBIDDEN = re.compile(r"(?<!\w)(?:<s>|</s>|#0)(?!\w)")  # symbols of Kaldi's own
-# Losses that come from a bad copy of the corpus, not from odd transcripts.
-_BAD_COPY = frozenset(
-    {
-        "no audio",
-        "unreadable audio",
-        "damaged audio",
-        "not finite",
-        "no audio there",
-        "no such channel",
-        "reaches beyond the recording",
-    }
-)
-_LOSABLE = 2  # utterances; so few in a tiny set do not mean a bad copy
-_REPORT_SECONDS = 30.0
-_BYTES_PER_SECOND = 2 * audio.SAMPLE_RATE
 
 
 def prepare(

@@ -24,6 +24,7 @@ _NAMES = (
     "librispeech aishell commonvoice fleurs mgb2 custom"
 )
 CORPORA: dict[str, str] = {name: f"{_ROOM}.{name}" for name in _NAMES.split()}
+CHOICES = ("locale", "lang", "pair")
 
 
 def get_corpus(name: str) -> Corpus:
@@ -36,9 +37,6 @@ def get_corpus(name: str) -> Corpus:
         near = did_you_mean(name.lower(), CORPORA, 2) or ";"
         raise ValueError(f"corpus {name!r} is unknown{near} there are: {', '.join(CORPORA)}")
     return importlib.import_module(CORPORA[name]).CORPUS
-
-
-CHOICES = ("locale", "lang", "pair")
 
 
 class SetName(NamedTuple):

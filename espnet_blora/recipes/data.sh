@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Stage 1 of a recipe: its corpus and the retention sets that are at hand, as Kaldi directories of 16 kHz mono audio.
+# Stage 1 of a recipe: its corpus, and the retention sets that this machine has, as Kaldi directories of 16 kHz mono audio.
 #
-# Sourced by local/data.sh after path.sh, with its arguments. It says before: corpus, sets (those of the corpus); and,
-# where one language is run at a time, lang= and hours=, whose values then stand in the names of the sets.
+# Sourced by local/data.sh after path.sh, with its arguments. local/data.sh sets before: corpus, sets (those of the
+# corpus); and, where a run has one language, lang= and hours=, whose values are then part of the sets' names.
 #   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_option KEY=VALUE,KEY=VALUE]
 #   [--lang FOLDER --hours H] [--new_languages CODE,CODE]
 corpus_dir=
@@ -10,6 +10,7 @@ clips_dir=downloads
 nj=1
 retention_sets=
 corpus_option=
+corpus_options= # the old name, for one more release
 new_languages=
 # shellcheck disable=SC1091
 . utils/parse_options.sh
@@ -25,6 +26,10 @@ if [ ${#foreign[@]} -gt 0 ]; then # hours before they are prepared
     python3 -m espnet_blora.bin.prepare_retention --check "${foreign[@]}"
 fi
 
+if [ -n "${corpus_options}" ]; then
+    log "WARNING: --corpus_options is called --corpus_option now"
+    corpus_option=${corpus_options}
+fi
 read_options=()
 for option in ${corpus_option//,/ }; do read_options+=(--corpus_option "${option}"); done
 # prepare_sets PREFIX "SETS": data/PREFIX<set>

@@ -48,6 +48,15 @@ _NO_PRIVATE = str.maketrans("", "", _PRIVATE)
 _DIACRITICS = re.compile("[\u064b-\u0652\u0670\u0640]")
 _NO_PUNCTUATION = Normalisation("no punctuation", punctuation=False)
 _STRAY_BLANK = re.compile(r"\s+([.,?!:;\u060c\u061b\u061f])(?=\s|$)")
+_INSIDE = "ArzEn_SpeechCorpus_1.0"
+_NEEDED = ("recordings", "ASR_files", "splits")
+_FILE = re.compile(r"([^/\\\s]+)\.(?:wav|flac|sph)\b", re.IGNORECASE)  # in a line of wav.scp
+_SOURCE = "summary of the ArzEn-ST paper (LREC 2022)"
+SETS = {
+    "train": Expected(3344, None, _SOURCE),
+    "dev": Expected(1402, None, _SOURCE),
+    "test": Expected(1470, None, _SOURCE),
+}
 
 
 def unknown_marks(text: str) -> list[str]:
@@ -86,17 +95,6 @@ def clean(
     # what stood before a full stop may just have gone
     text = _STRAY_BLANK.sub(r"\1", text)
     return text if any(char.isalnum() for char in text) else ""
-
-
-_INSIDE = "ArzEn_SpeechCorpus_1.0"
-_NEEDED = ("recordings", "ASR_files", "splits")
-_FILE = re.compile(r"([^/\\\s]+)\.(?:wav|flac|sph)\b", re.IGNORECASE)  # in a line of wav.scp
-_SOURCE = "summary of the ArzEn-ST paper (LREC 2022)"
-SETS = {
-    "train": Expected(3344, None, _SOURCE),
-    "dev": Expected(1402, None, _SOURCE),
-    "test": Expected(1470, None, _SOURCE),
-}
 
 
 def find(root: Path) -> Path:

@@ -11,6 +11,21 @@ from pathlib import Path
 from espnet_blora.data import audio
 from espnet_blora.data.records import Expected, Item, Ledger, Utterance
 
+log = logging.getLogger(__name__)
+
+# Zero-width space: a blank, as scoring has it. Joiners (200C, 200D) belong to words and stay.
+_BLANKS = re.compile("[\\s\u200b]+")
+# Marks that no script shows: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
+_UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\x00-\x08\x0e-\x1b\x7f]")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._\-]+")
+_NOT_IN_SPEAKER = re.compile(r"[^A-Za-z0-9._]+")
+# Full-width digits and letters -> ASCII. Full-width punctuation is how Chinese is written.
+_FULL_WIDTH = {
+    code: code - 0xFEE0
+    for first, last in ("０９", "ＡＺ", "ａｚ")
+    for code in range(ord(first), ord(last) + 1)
+}
+
 
 def find_root(
     path: Path, marks: Sequence[str], variants: Sequence[str] = ("",), hint: str = ""
@@ -146,20 +161,6 @@ def part_size(value: str, total: int, option: str) -> int:
     return count
 
 
-# Zero-width space: a blank, as scoring has it. Joiners (200C, 200D) belong to words and stay.
-_BLANKS = re.compile("[\\s\u200b]+")
-# Marks that no script shows: direction (200E, 200F, 202A-202E, 2066-2069), byte order mark.
-_UNSEEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\x00-\x08\x0e-\x1b\x7f]")
-_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._\-]+")
-_NOT_IN_SPEAKER = re.compile(r"[^A-Za-z0-9._]+")
-# Full-width digits and letters -> ASCII. Full-width punctuation is how Chinese is written.
-_FULL_WIDTH = {
-    code: code - 0xFEE0
-    for first, last in ("０９", "ＡＺ", "ａｚ")
-    for code in range(ord(first), ord(last) + 1)
-}
-
-
 def single_blanks(text: str) -> str:
     """Make each stretch of white space (no-break, zero-width, ideographic, ...) one blank.
 
@@ -233,9 +234,6 @@ def compare_counts(
         return f"{count:,}", "-", None
     agrees = count == expected
     return f"{count:,}", f"{expected:,}", agrees if agrees or sure or not count else None
-
-
-log = logging.getLogger(__name__)
 
 
 def positive_number(options: Mapping[str, str], name: str) -> float | None:

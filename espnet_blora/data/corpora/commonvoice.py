@@ -68,6 +68,9 @@ _SECONDS = {"train": 36000.0, "dev": 3600.0, "test": 3600.0}
 _LONGEST = 200  # characters
 _CLEANING = str.maketrans({**dict.fromkeys(",'’`", " "), '"': "", "$": "S"})
 OTHER_ROWS = "not CL-MASR's rows: random_idxes=FILE was not given"
+_SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
+_NEEDED = ("client_id", "path", "sentence")
+_SPEAKER_DIGITS = 16  # of the 128 hexadecimal digits that name a speaker
 
 
 def draw_cl_masr(
@@ -172,11 +175,6 @@ def _look(where: str, clip: Path, ledger: Ledger) -> float:
     except (FileNotFoundError, ValueError) as error:
         ledger.note(where, clip.stem, "unknown duration", str(error))
         return 0.0
-
-
-_SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
-_NEEDED = ("client_id", "path", "sentence")
-_SPEAKER_DIGITS = 16  # of the 128 hexadecimal digits that name a speaker
 
 
 def find(path: Path) -> Path:

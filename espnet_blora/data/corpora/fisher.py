@@ -30,6 +30,23 @@ _SPEECH = "[Ll][Dd][Cc]2010[Ss]01*"
 _TEXT = "[Ll][Dd][Cc]2010[Tt]04*"
 _DEPTHS = ("", "*/", "*/*/")  # the package itself, fisher_spa_tr or DISC1, a disc in a folder
 _SIDES = "AB"
+_POST = "Post et al. 2013, mapping files"
+_WELLER = "Weller et al. 2022"
+SETS = {
+    "cs_train": Expected(7398, None, _WELLER),
+    "cs_valid": Expected(822, None, _WELLER),
+    "cs_eval": Expected(986, None, _WELLER),
+    "mono_train": Expected(130599, None, _WELLER),
+    "mono_train_lid": Expected(7398, None, _WELLER),
+    "mono_eval": Expected(10595, None, _WELLER),
+    "train": Expected(138819, None, _POST),
+    "dev": Expected(3979, None, _POST),
+    "dev2": Expected(3961, None, _POST),
+    "test": Expected(3641, None, _POST),
+}
+_DRAWN = ("cs_train", "cs_valid", "mono_train_lid")
+_CALLS = 819
+_SHOWN = 5
 
 
 def _folders(root: Path, package: str, inside: str) -> list[Path]:
@@ -155,25 +172,6 @@ def _read_pins(tables: Iterable[Path], ledger: Ledger) -> dict[tuple[int, int], 
                 if field:
                     pins[int(fields[0]), channel] = field
     return pins
-
-
-_POST = "Post et al. 2013, mapping files"
-_WELLER = "Weller et al. 2022"
-SETS = {
-    "cs_train": Expected(7398, None, _WELLER),
-    "cs_valid": Expected(822, None, _WELLER),
-    "cs_eval": Expected(986, None, _WELLER),
-    "mono_train": Expected(130599, None, _WELLER),
-    "mono_train_lid": Expected(7398, None, _WELLER),
-    "mono_eval": Expected(10595, None, _WELLER),
-    "train": Expected(138819, None, _POST),
-    "dev": Expected(3979, None, _POST),
-    "dev2": Expected(3961, None, _POST),
-    "test": Expected(3641, None, _POST),
-}
-_DRAWN = ("cs_train", "cs_valid", "mono_train_lid")
-_CALLS = 819
-_SHOWN = 5
 
 
 class _Read(NamedTuple):

@@ -29,6 +29,33 @@ FIELDS = (
 LEAST = 11  # the last two are mostly empty, and some tools strip them
 _DECLARES = "file;unicode"
 _COMMENT = ";;MM"
+# Remarks stand in braces or square brackets. Signs mark uncertain, mispronounced or invented words:
+# the sign is removed, the word stays.
+_REMARKS = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+_SIGNS = re.compile(r"[()+*/#{}\[\]]")
+_TAG = re.compile(r"<[^<>]*>")
+# A tag that lost a sign: foreing, lang+"English", /foreign>, <foreign lang="English" without >,
+# langengullís. What follows such a tag is a word again.
+_FOREIGN = "for(?:eign|eing|egin|iegn|ein|ign)"
+_NAMES = rf"(?:{_FOREIGN}|lname|laugh|cough|sneeze|breath|lipsmack|background)"
+_LANGUAGE = r"lang?(?:engull?[íi]s\b|\s*[+=]\s*(?:\"[^\"<>]*\"|\w*))"
+_BROKEN = re.compile(
+    rf"<\s*/?\s*{_NAMES}\b(?:\s*{_LANGUAGE})?\s*/?"
+    rf"|(?<![\w<])/\s*{_NAMES}\s*>"
+    rf"|\b{_LANGUAGE}\s*>?",
+    re.IGNORECASE,
+)
+_FOREIGN_MARK = re.compile(rf"<\s*/?\s*{_FOREIGN}\b|\b{_LANGUAGE}", re.IGNORECASE)
+_LEFT_OVER = re.compile(r"[<>]")
+_STRAY_BLANK = re.compile(r"\s+([.,?!:;])(?=\s|$)")
+_REPAIRS = (
+    (" /foreign>", "</foreign>"),
+    (
+        '<foreign lang="English"> meeting <foreign lang="English">',
+        '<foreign lang="English"> meeting </foreign>',
+    ),
+)
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Segment(NamedTuple):
@@ -93,35 +120,6 @@ def read_tdf(path: Path) -> list[Segment | None]:
         for number, line in lines(path)
         if is_data(line)
     ]
-
-
-# Remarks stand in braces or square brackets. Signs mark uncertain, mispronounced or invented words:
-# the sign is removed, the word stays.
-_REMARKS = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
-_SIGNS = re.compile(r"[()+*/#{}\[\]]")
-_TAG = re.compile(r"<[^<>]*>")
-# A tag that lost a sign: foreing, lang+"English", /foreign>, <foreign lang="English" without >,
-# langengullís. What follows such a tag is a word again.
-_FOREIGN = "for(?:eign|eing|egin|iegn|ein|ign)"
-_NAMES = rf"(?:{_FOREIGN}|lname|laugh|cough|sneeze|breath|lipsmack|background)"
-_LANGUAGE = r"lang?(?:engull?[íi]s\b|\s*[+=]\s*(?:\"[^\"<>]*\"|\w*))"
-_BROKEN = re.compile(
-    rf"<\s*/?\s*{_NAMES}\b(?:\s*{_LANGUAGE})?\s*/?"
-    rf"|(?<![\w<])/\s*{_NAMES}\s*>"
-    rf"|\b{_LANGUAGE}\s*>?",
-    re.IGNORECASE,
-)
-_FOREIGN_MARK = re.compile(rf"<\s*/?\s*{_FOREIGN}\b|\b{_LANGUAGE}", re.IGNORECASE)
-_LEFT_OVER = re.compile(r"[<>]")
-_STRAY_BLANK = re.compile(r"\s+([.,?!:;])(?=\s|$)")
-_REPAIRS = (
-    (" /foreign>", "</foreign>"),
-    (
-        '<foreign lang="English"> meeting <foreign lang="English">',
-        '<foreign lang="English"> meeting </foreign>',
-    ),
-)
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def clean(transcript: str) -> str:

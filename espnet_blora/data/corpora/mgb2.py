@@ -85,6 +85,14 @@ BUCKWALTER = {
     "G": "\u06af",
 }
 _TO_ARABIC = str.maketrans(BUCKWALTER)
+_SOURCE = "counts that lhotse's recipe checks; train with WMER <= 80"
+_SETS = {
+    "train": Expected(375103, None, _SOURCE),
+    "dev": Expected(5002, None, _SOURCE),
+    "test": Expected(5365, None, _SOURCE),
+}
+_ATTRIBUTES = ("id", "starttime", "endtime", "who", "WMER")
+_WMER = 80.0
 
 
 def to_arabic(text: str) -> tuple[str, list[str]]:
@@ -101,16 +109,6 @@ def to_arabic(text: str) -> tuple[str, list[str]]:
         else:
             words.append(word.translate(_TO_ARABIC))
     return " ".join(words), left
-
-
-_SOURCE = "counts that lhotse's recipe checks; train with WMER <= 80"
-_SETS = {
-    "train": Expected(375103, None, _SOURCE),
-    "dev": Expected(5002, None, _SOURCE),
-    "test": Expected(5365, None, _SOURCE),
-}
-_ATTRIBUTES = ("id", "starttime", "endtime", "who", "WMER")
-_WMER = 80.0
 
 
 def find(path: Path) -> Path:

@@ -59,6 +59,19 @@ _STRAY_BLANK = re.compile(r"\s+([.,?!;])(?=[\s.,?!;]|$)")
 _QUOTES = str.maketrans(dict.fromkeys('"“”«»<>‹›[]^', " ") | {"„": ",", "‡": ","})
 UNINTELLIGIBLE = re.compile(r"(?<![\w@])(?:xxx?|yyy?)(?!\w)", re.IGNORECASE)
 UNTRANSCRIBED = re.compile(r"(?<![\w@])www(?!\w)")
+_SOURCE = "miami_mapping.csv of Weller et al. 2022, counted"
+SETS = {
+    "cs_test": Expected(3296, 2.82, _SOURCE),
+    "mono_test": Expected(6490, 3.61, _SOURCE),
+    "mono_train": Expected(6489, 3.60, _SOURCE),
+    "train": Expected(),
+    "valid": Expected(),
+}
+_VALID = 0.1  # of mono_train
+_CONVERSATIONS = 56
+_SHORTEST = 300  # ms
+_OFF = 2  # ms between the published times and the transcript's
+_COLUMNS = ("split", "file", "file_line_num", "offset", "duration", "cs_type")
 
 
 @dataclass
@@ -183,21 +196,6 @@ def clean(raw: str) -> str:
     text = " ".join(words).replace("_", " ").replace("+", " ").replace(",,", ",")
     text = _STRAY_BLANK.sub(r"\1", single_blanks(text)).lstrip(" ,.;")
     return text if any(char.isalnum() for char in text) else ""
-
-
-_SOURCE = "miami_mapping.csv of Weller et al. 2022, counted"
-SETS = {
-    "cs_test": Expected(3296, 2.82, _SOURCE),
-    "mono_test": Expected(6490, 3.61, _SOURCE),
-    "mono_train": Expected(6489, 3.60, _SOURCE),
-    "train": Expected(),
-    "valid": Expected(),
-}
-_VALID = 0.1  # of mono_train
-_CONVERSATIONS = 56
-_SHORTEST = 300  # ms
-_OFF = 2  # ms between the published times and the transcript's
-_COLUMNS = ("split", "file", "file_line_num", "offset", "duration", "cs_type")
 
 
 class _Conversation(NamedTuple):

@@ -30,13 +30,21 @@ from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 
 STYLES = ("conversation", "interview")
 PHASES = ("II", "I")
-LANGUAGES = ("ZH", "CS", "EN")  # the fourth field of phase II
 _PLACES = (
     ". data seame/data seame LDC2015S04/data LDC2015S04/seame/data LDC2015S04 "
     "seame_d1/data seame_d2/data seame_d1 seame_d2"
 ).split()
 _AUDIO = (".flac", ".wav")
 _FIELDS = {"I": 4, "II": 5}
+_LANGUAGES = {"ZH": "zh", "CS": "zh", "EN": "en"}  # fourth field of phase II -> code of the prompt
+_SOURCE = "README of the official split"
+_SIZES = {
+    "train": Expected(hours=96.6, source="ESPnet's split, quoted second hand"),
+    "valid": Expected(hours=4.9, source="ESPnet's split, quoted second hand"),
+    "devman": Expected(6531, 7.49, _SOURCE),
+    "devsge": Expected(5321, 3.93, _SOURCE),
+}
+_TRAIN_RECORDINGS = 260
 
 
 class Line(NamedTuple):
@@ -147,10 +155,10 @@ def _parse(where: str, raw: str, phase: str, ledger: Ledger) -> tuple[str, Line]
     language = ""
     if phase == "II":
         language = fields[3].strip().upper()
-        if language not in LANGUAGES:
+        if language not in _LANGUAGES:
             ledger.skip(where, name, "missing field", f"{fields[3]!r} is not EN, ZH or CS")
             return None
-    elif fields[3].strip() in LANGUAGES and len(fields) > expected:
+    elif fields[3].strip() in _LANGUAGES and len(fields) > expected:
         raise ValueError(f"{where}: a line of phase II (5 fields, with a language); use phase=II")
     if len(fields) > expected:
         ledger.note(where, name, "TAB inside the text")
@@ -205,17 +213,6 @@ def read_lines(
     for name in sorted(audio_files.keys() - lines.keys()):
         ledger.skip(str(audio_files[name]), name, "no transcript")
     return lines
-
-
-_LANGUAGES = {"ZH": "zh", "CS": "zh", "EN": "en"}  # the line's field -> the prompt's code
-_SOURCE = "README of the official split"
-_SIZES = {
-    "train": Expected(hours=96.6, source="ESPnet's split, quoted second hand"),
-    "valid": Expected(hours=4.9, source="ESPnet's split, quoted second hand"),
-    "devman": Expected(6531, 7.49, _SOURCE),
-    "devsge": Expected(5321, 3.93, _SOURCE),
-}
-_TRAIN_RECORDINGS = 260
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,24 @@ _NOISE, _UNK = "\ue000", "\ue001"
 _TAGS = {_NOISE: "<noise>", _UNK: "<unk>"}
 _PAIRS = {")": "(", "]": "[", "}": "{", ">": "<", "】": "【"}
 _APOSTROPHES = dict.fromkeys(map(ord, "‘’ʼ`´′"), "'")
+_E_ACUTE = re.compile("é[\u0300-\u036f]*")
+_LOOSE_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # not between two letters
+# Characters that must not stand beside a bare tag (Han may); U+00D7 and U+00F7 are not letters.
+_WORD = r"[a-z0-9'\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f]"
+# (ppl) <ppo> (ppx); with a bracket missing or a 0 typed for it: (ppl0 (ppl ppb) ppl
+_NOISE_MARK = re.compile(
+    rf"<?\s*(?<!{_WORD})v-noise(?!{_WORD})\s*>?|<\s*noise\s*>"
+    rf"|[(<]\s*pp[a-z0-9]+(?!{_WORD})\s*[)>]?"
+    rf"|[\[{{【]?\s*(?<!{_WORD})pp[lcbo]0?(?!{_WORD})\s*[)\]>}}】]?"
+)
+# <unk> < unk > <unl> <unk movie title>; with a bracket missing or another kind of bracket
+_UNK_MARK = re.compile(
+    r"<\s*un[kl](?:\s[a-z0-9 _-]*)?>"
+    rf"|[<(\[{{【]\s*un[kl](?!{_WORD})\s*[)\]}}】]?"
+    rf"|(?<!{_WORD})un[kl]\s*>"
+    rf"|(?<!{_WORD})unk(?!{_WORD})"
+)
+_OTHER_TAG = re.compile(r"<[^<>]*[^\W_][^<>]*>")
 
 
 class Cleaned(NamedTuple):
@@ -73,25 +91,6 @@ class _Letters(dict):
 
 _PLAIN = _Plain({ord("\t"): " ", ord("\n"): " ", ord("\r"): " ", **_APOSTROPHES})
 _LETTERS = _Letters()
-_E_ACUTE = re.compile("é[\u0300-\u036f]*")
-_LOOSE_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # not between two letters
-
-# Characters that must not stand beside a bare tag (Han may); U+00D7 and U+00F7 are not letters.
-_WORD = r"[a-z0-9'\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f]"
-# (ppl) <ppo> (ppx); with a bracket missing or a 0 typed for it: (ppl0 (ppl ppb) ppl
-_NOISE_MARK = re.compile(
-    rf"<?\s*(?<!{_WORD})v-noise(?!{_WORD})\s*>?|<\s*noise\s*>"
-    rf"|[(<]\s*pp[a-z0-9]+(?!{_WORD})\s*[)>]?"
-    rf"|[\[{{【]?\s*(?<!{_WORD})pp[lcbo]0?(?!{_WORD})\s*[)\]>}}】]?"
-)
-# <unk> < unk > <unl> <unk movie title>; with a bracket missing or another kind of bracket
-_UNK_MARK = re.compile(
-    r"<\s*un[kl](?:\s[a-z0-9 _-]*)?>"
-    rf"|[<(\[{{【]\s*un[kl](?!{_WORD})\s*[)\]}}】]?"
-    rf"|(?<!{_WORD})un[kl]\s*>"
-    rf"|(?<!{_WORD})unk(?!{_WORD})"
-)
-_OTHER_TAG = re.compile(r"<[^<>]*[^\W_][^<>]*>")
 
 
 def _odd_brackets(text: str) -> bool:
