@@ -43,7 +43,7 @@ def load(path: str | Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such configuration")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        config: Any = OmegaConf.to_container(OmegaConf.load(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not yaml: {error}") from error
     if not isinstance(config, dict):
@@ -68,7 +68,8 @@ def merge(*layers: dict[str, Any]) -> dict[str, Any]:
     >>> merge({"conf": {"rank": 8, "alpha": 16}}, {"conf": {"rank": 4}})
     {'conf': {'rank': 4, 'alpha': 16}}
     """
-    return OmegaConf.to_container(OmegaConf.merge(*layers))
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
+    return merged
 
 
 def parse_setting(setting: str) -> dict[str, Any]:
@@ -83,9 +84,10 @@ def parse_setting(setting: str) -> dict[str, Any]:
     if not _SETTING.match(setting):
         raise ValueError(f"--set {setting!r}: KEY=VALUE is expected, as in adapter_conf.beta=0.1")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([setting]))
+        config: Any = OmegaConf.to_container(OmegaConf.from_dotlist([setting]))
     except yaml.YAMLError as error:
         raise ValueError(f"--set {setting!r}: the value is not yaml: {error}") from error
+    return config
 
 
 def get_parser() -> Parser:
