@@ -196,9 +196,7 @@ def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
         )
 
 
-def check_new_languages(
-    layout: Vocabulary, languages: Sequence[str], where: str = "token list"
-) -> None:
+def check_new_languages(layout: Vocabulary, languages: Sequence[str]) -> None:
     """Check that a token list has the new languages that the launcher was given.
 
     Raises:
@@ -208,7 +206,7 @@ def check_new_languages(
         return
     listed, given = (" ".join(codes) or "none" for codes in (layout.new_languages, languages))
     raise ValueError(
-        f"{where}: its new languages are {listed}, the launcher's --new_languages says {given}. "
+        f"token list: its new languages are {listed}, the launcher's --new_languages says {given}. "
         "Run stage 5 again with the same --new_languages as now, or give those of the list."
     )
 
