@@ -126,14 +126,16 @@ def marked(name: str, path: Path):
 
 def systems(label: str, decoder: Decoder, args: argparse.Namespace, draws: Sequence[int]):
     """Set -> (name, marked words) of every way to be confident, and what was fitted."""
-    from espnet_blora.scoring.calibration.platt import best_temperature, fit_map
+    from espnet_blora.scoring.calibration.measures import nll_of
+    from espnet_blora.scoring.calibration.platt import fit_map
 
     grid = [float(word) for word in args.temperatures.split()]
     if 1.0 not in grid:
         raise ValueError(f"--temperatures {args.temperatures!r}: 1 must be among them")
     files = decoder.words(args.valid_set, 0, grid)
     valid = {t: marked(args.valid_set, path) for t, path in files.items()}
-    best, nll = best_temperature(valid)
+    nll = {t: float(nll_of(one).mean()) for t, one in sorted(valid.items())}
+    best = min(nll, key=nll.__getitem__)
     fitted = fit_map(valid[1.0])
     edge = ", at the edge of the grid" if best in (min(grid), max(grid)) else ""
     notes = [

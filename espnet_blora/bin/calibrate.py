@@ -1,7 +1,7 @@
 """Measure how far confidences can be believed: words.jsonl of systems against references.
 
-The files are those that `espnet-blora confidence` writes. Example: two systems on one set, and the
-first once more with its confidences mapped.
+The files are those that `espnet-blora confidence` writes. Example, two systems on one set, and the
+first once more with its confidences mapped:
 
     espnet-blora calibrate --references dump/raw/test_cs/text
         --words mean=exp/asr_x/confidence/mean/test_cs/words.jsonl
@@ -10,7 +10,7 @@ first once more with its confidences mapped.
         --fit_words mean=exp/asr_x/confidence/mean/valid_cs/words.jsonl
         --output_dir exp/asr_x/confidence/all/test_cs
 
-Prints the figures with intervals and paired differences; the folder gets calibration.json (which
+Prints the figures with intervals and paired differences. The folder gets calibration.json (which
 the report of the experiments shows), calibration.md, reliability.png and risk_coverage.png. To
 choose a temperature, give the files of a validation set written at several: the least NLL wins.
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.report.calibration import examined_blocks, risk_lines
@@ -31,16 +31,11 @@ from espnet_blora.report.calibration_plots import (
     plot_risk,
 )
 from espnet_blora.report.page import Page, Section, blocks_markdown, page_markdown
-from espnet_blora.scoring.calibration.compare import examine
+from espnet_blora.scoring.calibration.compare import Examined, examine_files
 from espnet_blora.scoring.calibration.measures import BINS
-from espnet_blora.scoring.calibration.platt import fit_map
-from espnet_blora.scoring.calibration.words import LabelledTokens, label_tokens, read_confidences
 from espnet_blora.scoring.modes import MODES
 from espnet_blora.utils import atomic
-from espnet_blora.utils.keyed import KeyedText
 from espnet_blora.utils.program import Parser, run_program
-
-MAPPED = "{} + map"
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +45,25 @@ def get_parser() -> Parser:
     parser = Parser("calibrate", __doc__)
     add = parser.add_argument
     add("--references", required=True, type=Path, help="Kaldi text file, or a folder that has one")
-    add("--words", required=True, action="append", metavar="NAME=FILE",
-        help="confidences of a system; may be repeated, differences are paired")  # fmt: skip
+    add(
+        "--words",
+        required=True,
+        action="append",
+        metavar="NAME=FILE",
+        help="confidences of a system; may be repeated, differences are paired",
+    )
     add("--fit_references", type=Path, help="references of a validation set, to fit maps on")
-    add("--fit_words", action="append", default=[], metavar="NAME=FILE",
+    add(
+        "--fit_words",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
         help="the system's confidences there: it is shown once more with p' = sigmoid(a logit p + "
-        "b); may be repeated")  # fmt: skip
-    add("--mode", default="default", choices=list(MODES), help="unit and normalisation, as in "
-        "espnet-blora score")  # fmt: skip
+        "b); may be repeated",
+    )
+    add(
+        "--mode", default="default", choices=list(MODES), help="unit and normalisation, as in score"
+    )
     add("--unit", help="what a token is, instead of the mode's")
     add("--normalisation", help="of both sides, likewise")
     add("--bins", type=int, default=BINS, help="number of bins of confidence")
@@ -69,65 +75,25 @@ def get_parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), calibrate, argv)
-
-
-def calibrate(args: argparse.Namespace) -> None:
-    """Measure, print and write.
-
-    Raises:
-        FileNotFoundError: A file is not there.
-        ValueError: Options do not fit each other, or a file does not fit the references.
-    """
-    # ---- options that must fit each other ----
-    given, fitted_on = pairs("--words", args.words), pairs("--fit_words", args.fit_words)
-    if bool(fitted_on) != bool(args.fit_references):
-        raise ValueError("--fit_references and --fit_words belong together: give both or none")
-    if unknown := sorted(fitted_on.keys() - given.keys()):
-        raise ValueError(f"--fit_words names {', '.join(unknown)}, which --words does not")
-    if args.samples < 1:
-        raise ValueError(f"--samples {args.samples}: 1 or more are needed")
+def work(args: argparse.Namespace) -> None:
+    """Measure, print and write."""
+    files = pairs("--words", args.words)
     mode = MODES[args.mode]
-    how = args.unit or mode.unit, args.normalisation or mode.normalisation
-
-    # ---- the systems, and those with a map once more ----
-    systems = _labelled(args.references, given, how)
-    notes = {}
-    if fitted_on:
-        test = dict(systems)
-        for name, valid in _labelled(args.fit_references, fitted_on, how):
-            fitted, mapped = fit_map(valid), MAPPED.format(name)
-            systems.append((mapped, fitted.apply(test[name])))
-            notes[mapped] = fitted.describe()
-    groups = KeyedText(args.utt2spk) if args.utt2spk else None
-    comparison = examine(systems, groups, args.samples, args.seed, args.bins, notes)
-    blocks = examined_blocks(comparison)
-    sys.stdout.write("\n\n".join(blocks_markdown(blocks)) + "\n")
-    if args.output_dir is None:
-        return
-
-    # ---- files ----
-    folder = args.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    name = _folder(args.references).name
-    files = {key: str(path) for key, path in given.items()}
-    comparison.save(folder / "calibration.json", references=str(args.references), files=files)
-    kinds = {system.name: [system] for system in comparison.systems}
-    pictures = [
-        plot_reliability(
-            folder / "reliability.png",
-            [ReliabilityPanel(name, {s.name: s.bins for s in comparison.systems})],
-        ),
-        plot_risk(folder / "risk_coverage.png", [RiskPanel(name, *risk_lines(kinds))]),
-    ]
-    drawn = [picture for picture in pictures if picture is not None]
-    section = Section(name, [*drawn, *blocks])
-    page = Page("Does it know when it is wrong?", sections=[section])
-    with atomic.writing(folder / "calibration.md", "w") as file:
-        file.write(page_markdown(page))
-    log.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), folder)
+    examined = examine_files(
+        args.references,
+        files,
+        args.fit_references,
+        pairs("--fit_words", args.fit_words),
+        unit=args.unit or mode.unit,
+        normalisation=args.normalisation or mode.normalisation,
+        utt2spk=args.utt2spk,
+        samples=args.samples,
+        seed=args.seed,
+        bins=args.bins,
+    )
+    sys.stdout.write("\n\n".join(blocks_markdown(examined_blocks(examined))) + "\n")
+    if args.output_dir is not None:
+        write(examined, args.references, files, args.output_dir)
 
 
 def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
@@ -147,19 +113,29 @@ def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _labelled(
-    references: Path, files: dict[str, Path], how: tuple[str, str]
-) -> list[tuple[str, LabelledTokens]]:
-    text = KeyedText(_folder(references) / "text" if references.is_dir() else references)
-    return [
-        (name, label_tokens(text, read_confidences(path), *how)) for name, path in files.items()
+def write(examined: Examined, references: Path, files: Mapping[str, Path], folder: Path) -> None:
+    """Write the figures as JSON, as a page, and as two plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {key: str(path) for key, path in files.items()}
+    examined.save(folder / "calibration.json", references=str(references), files=paths)
+    whole = references.absolute()
+    name = whole.name if whole.is_dir() else whole.parent.name  # of the data directory
+    kinds = {system.name: [system] for system in examined.systems}
+    bins = {system.name: system.bins for system in examined.systems}
+    pictures = [
+        plot_reliability(folder / "reliability.png", [ReliabilityPanel(name, bins)]),
+        plot_risk(folder / "risk_coverage.png", [RiskPanel(name, *risk_lines(kinds))]),
     ]
+    drawn = [picture for picture in pictures if picture is not None]
+    section = Section(name, [*drawn, *examined_blocks(examined)])
+    page = Page("Does it know when it is wrong?", sections=[section])
+    atomic.write(folder / "calibration.md", page_markdown(page))
+    log.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), folder)
 
 
-def _folder(references: Path) -> Path:
-    """Return the data directory of references."""
-    references = references.absolute()
-    return references if references.is_dir() else references.parent
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure calibration; return the exit status."""
+    return run_program(get_parser(), work, argv)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ def test_whole_speakers(files, capsys):
 )
 def test_mistakes_are_one_line(files, capsys, more, said):
     assert call(files, *more) == 2
-    message = capsys.readouterr().err
-    assert said in message and message.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("calibrate: error: ") and said in err and err.count("\n") == 1
 
 
 def test_a_bad_line_is_named(files, capsys):

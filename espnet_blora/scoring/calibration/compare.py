@@ -19,9 +19,16 @@ import numpy as np
 
 from espnet_blora.scoring.bootstrap import Interval, draws, quantiles
 from espnet_blora.scoring.calibration.measures import BINS, Bin, bins_of, by_chance, figures
+from espnet_blora.scoring.calibration.platt import fit_map
 from espnet_blora.scoring.calibration.risk_coverage import areas, curve, oracle_order
-from espnet_blora.scoring.calibration.words import UNCERTAINTIES, LabelledTokens
+from espnet_blora.scoring.calibration.words import (
+    UNCERTAINTIES,
+    LabelledTokens,
+    label_tokens,
+    read_confidences,
+)
 from espnet_blora.utils import atomic
+from espnet_blora.utils.keyed import KeyedText
 
 FORMAT = "espnet_blora.calibration/1"
 SHARE, NUMBER = "%", ""
@@ -29,8 +36,13 @@ SHARE, NUMBER = "%", ""
 
 @dataclass(frozen=True)
 class Measure:
-    """What a figure is called, its unit (`%` or none), and whether less (-1) or more (1) of it is
-    better; 0: neither."""
+    """A figure's name and meaning.
+
+    Attributes:
+        title: What it is called.
+        unit: `%` or none.
+        better: -1 where less of it is better, 1 where more is, else 0.
+    """
 
     title: str
     unit: str
@@ -48,7 +60,7 @@ MEASURES = {
     "resolution": Measure("Brier: resolution", NUMBER, 1),
     "uncertainty": Measure("Brier: uncertainty", NUMBER, 0),
     "within": Measure("Brier: within bins", NUMBER, 0),
-    "nll": Measure("NLL, nats a token", NUMBER, -1),
+    "nll": Measure("NLL, nats per token", NUMBER, -1),
     "auroc": Measure("AUROC, wrong tokens", SHARE, 1),
     "aupr": Measure("AUPR, wrong tokens", SHARE, 1),
     "area_oracle": Measure("risk-coverage area of the oracle", SHARE, 0),
@@ -78,13 +90,17 @@ class Calibration:
     """One system on one set.
 
     Attributes:
-        utterances, words, wrong, deletions, removed: counts; words are hypothesis tokens, removed
-            the words of the file of which normalisation left nothing.
-        estimates: a key of `MEASURES` -> figure.
-        bins: of equal width.
+        name: Of the system.
+        utterances: Their number.
+        words: Number of hypothesis tokens.
+        wrong: Those that are wrong.
+        deletions: Reference tokens that are missing.
+        removed: Words of the file of which normalisation left nothing.
+        estimates: A key of `MEASURES` -> figure.
+        bins: Of equal width.
         curves: `oracle` and every uncertainty -> risk at coverage 0, 0.01, ..., 1.
-        chance: mean and 97.5 % point of the ECE by chance alone; None without words.
-        note: what was done to the confidences, such as a map.
+        chance: Mean and 97.5 % point of the ECE by chance alone; None without words.
+        note: What was done to the confidences, such as a map.
     """
 
     name: str
@@ -114,7 +130,12 @@ class Examined:
     """Systems on the same utterances, and the differences of all pairs.
 
     Attributes:
-        resampled: what was drawn, `utterance` or `speaker`.
+        systems: One by one.
+        differences: Of all pairs.
+        unit: How both sides were cut into tokens.
+        normalisation: How both sides were treated.
+        resampled: What was drawn, `utterance` or `speaker`.
+        samples: Number of draws.
     """
 
     systems: tuple[Calibration, ...]
@@ -128,21 +149,21 @@ class Examined:
         """Return `a` minus `b`.
 
         Raises:
-            KeyError: Systems that are not there.
+            KeyError: A system is not there.
         """
-        for one in self.differences:
-            if (one.a, one.b) == (a, b):
-                return one
-            if (one.b, one.a) == (a, b):
-                turned = {name: _turned(found) for name, found in one.estimates.items()}
-                return Difference(a, b, turned)
+        for difference in self.differences:
+            if (difference.a, difference.b) == (a, b):
+                return difference
+            if (difference.b, difference.a) == (a, b):
+                estimates = difference.estimates.items()
+                return Difference(a, b, {name: _turned(value) for name, value in estimates})
         raise KeyError(f"{a} - {b}")
 
     def save(self, path: str | Path, **extra: object) -> None:
-        """Write `calibration.json`, whole or not at all; `extra` goes in as it is."""
+        """Write `calibration.json`; `extra` goes in as it is."""
         document = {"format": FORMAT, **asdict(self), **extra}
-        with atomic.writing(path, "w") as file:
-            file.write(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
+        atomic.write(path, text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Examined:
@@ -150,13 +171,11 @@ class Examined:
 
         Raises:
             FileNotFoundError: The file is not there.
-            ValueError: Anything else.
+            ValueError: It is not such a file, or one of another release.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; write it with python -m espnet_blora.bin.calibrate"
-            )
+            raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora calibrate")
         try:
             document = json.loads(path.read_text("utf-8"))
             if document["format"] != FORMAT:
@@ -172,7 +191,7 @@ class Examined:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path}: not a calibration, or one of another release ({error!r}); make it anew "
-                "with python -m espnet_blora.bin.calibrate"
+                "with espnet-blora calibrate"
             ) from error
 
 
@@ -187,40 +206,45 @@ def examine(
     """Compute every figure of every system with intervals, and the differences of all pairs.
 
     Args:
-        systems: (name, marked words).
-        groups: id -> speaker (or any group): whole groups are drawn.
-        notes: name -> what was done to the confidences.
+        systems: (name, labelled tokens).
+        groups: Id -> speaker (or any group): whole groups are drawn.
+        samples: Number of draws.
+        seed: Of the draws.
+        bins: Number of bins of confidence.
+        notes: Name -> what was done to the confidences.
 
     Raises:
-        ValueError: None, a name twice, systems of other utterances, references, units or
-            normalisations, and utterances without a group.
+        ValueError: There is no system, a name stands twice, systems have other utterances,
+            references, units or normalisations, or utterances have no group.
     """
+    # every figure of the set itself (the first weights) and of every draw
     _comparable(systems)
     first = systems[0][1]
     weights = [
         np.ones((1, len(first.ids))),
         *resampled(first.ids, groups, samples, seed),
     ]
-    every = np.concatenate(weights)
+    every = np.concatenate(weights)  # (1 + draws, U)
     drawn = {name: {**figures(m, every, bins), **areas(m, every)} for name, m in systems}
-    made = tuple(
+    # systems, one by one and in pairs
+    calibrations = tuple(
         Calibration(
             name,
-            len(marked.ids),
-            len(marked.owner),
-            int((~marked.right).sum()),
-            int(marked.deletions.sum()),
-            marked.removed,
+            len(labelled.ids),
+            len(labelled.owner),
+            int((~labelled.right).sum()),
+            int(labelled.deletions.sum()),
+            labelled.removed,
             {key: _estimate(values) for key, values in drawn[name].items()},
-            bins_of(marked, bins),
+            bins_of(labelled, bins),
             {
-                "oracle": curve(marked, oracle_order(marked)),
-                **{key: curve(marked, values) for key, values in marked.uncertainty.items()},
+                "oracle": curve(labelled, oracle_order(labelled)),
+                **{key: curve(labelled, values) for key, values in labelled.uncertainty.items()},
             },
-            by_chance(marked, bins),
+            by_chance(labelled, bins),
             (notes or {}).get(name, ""),
         )
-        for name, marked in systems
+        for name, labelled in systems
     )
     differences = tuple(
         Difference(
@@ -229,19 +253,75 @@ def examine(
         for (b, _), (a, _) in combinations(systems, 2)
     )
     how = "utterance" if groups is None else "speaker"
-    return Examined(made, differences, first.unit, first.normalisation, how, samples)
+    return Examined(calibrations, differences, first.unit, first.normalisation, how, samples)
+
+
+def examine_files(
+    references: Path,
+    files: Mapping[str, Path],
+    fit_references: Path | None,
+    fit_files: Mapping[str, Path],
+    *,
+    unit: str,
+    normalisation: str,
+    utt2spk: Path | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    bins: int = BINS,
+) -> Examined:
+    """Examine systems by their files of confidences, and once more those with a fitted map.
+
+    Args:
+        references: Kaldi text file of the set, or a folder that has one.
+        files: Name of a system -> its file of confidences (`words`).
+        fit_references: Those of the validation set on which maps are fitted.
+        fit_files: Name of a system -> its file of confidences there.
+        unit: A key of `modes.UNITS`.
+        normalisation: A name that `text.presets.get_normalisation` knows.
+        utt2spk: File of speakers: whole ones are drawn.
+        samples: Number of draws.
+        seed: Of the draws.
+        bins: Number of bins of confidence.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: Files or options do not fit together.
+    """
+    if bool(fit_files) != bool(fit_references):
+        raise ValueError("--fit_references and --fit_words belong together: give both or none")
+    if unknown := sorted(fit_files.keys() - files.keys()):
+        raise ValueError(f"--fit_words names {', '.join(unknown)}, which --words does not")
+    if samples < 1:
+        raise ValueError(f"--samples {samples}: 1 or more are needed")
+
+    def labelled(texts: Path, words: Mapping[str, Path]) -> dict[str, LabelledTokens]:
+        ref = KeyedText(texts / "text" if texts.is_dir() else texts)
+        return {
+            name: label_tokens(ref, read_confidences(path), unit, normalisation)
+            for name, path in words.items()
+        }
+
+    systems, notes = labelled(references, files), {}
+    if fit_references is not None:
+        for name, valid in labelled(fit_references, fit_files).items():
+            fitted, mapped = fit_map(valid), f"{name} + map"
+            systems[mapped] = fitted.apply(systems[name])
+            notes[mapped] = fitted.describe()
+    groups = KeyedText(utt2spk) if utt2spk else None
+    return examine(list(systems.items()), groups, samples, seed, bins, notes)
 
 
 def resampled(
     ids: Sequence[str], groups: Mapping[str, str] | None, samples: int, seed: int
 ) -> list[np.ndarray]:
-    """Return blocks (b, U): how often each utterance is taken in each draw; none for fewer than two
-    to draw from.
+    """Return blocks (b, U): how often each utterance is taken in each draw.
+
+    There is none for fewer than two to draw from.
 
     Raises:
-        ValueError: Utterances without a group.
+        ValueError: Utterances have no group.
     """
-    member = np.arange(len(ids))
+    member = np.arange(len(ids))  # (U,) what is drawn with each utterance
     if groups is not None:
         alone = [key for key in ids if key not in groups]
         if alone:
@@ -253,12 +333,12 @@ def resampled(
     size = int(member.max()) + 1
     if size < 2:
         return []
-    found = []
+    blocks = []
     for index in draws(size, samples, seed):
         flat = index + size * np.arange(len(index))[:, None]
         times = np.bincount(flat.ravel(), minlength=flat.shape[0] * size)
-        found.append(times.reshape(-1, size)[:, member].astype(np.float64))
-    return found
+        blocks.append(times.reshape(-1, size)[:, member].astype(np.float64))
+    return blocks
 
 
 def _comparable(systems: Sequence[tuple[str, LabelledTokens]]) -> None:
@@ -268,11 +348,11 @@ def _comparable(systems: Sequence[tuple[str, LabelledTokens]]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"a name stands twice among {', '.join(names)}")
     (name, first), *others = systems
-    for other, marked in others:
+    for other, labelled in others:
         for what in ("unit", "normalisation", "ids"):
-            if getattr(marked, what) != getattr(first, what):
+            if getattr(labelled, what) != getattr(first, what):
                 raise ValueError(f"{name} and {other} differ in {what}: they cannot be compared")
-        if not np.array_equal(marked.tokens, first.tokens):
+        if not np.array_equal(labelled.tokens, first.tokens):
             raise ValueError(f"{name} and {other} were scored on different references")
 
 
@@ -283,16 +363,17 @@ def _estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(values[0]), quantiles(values[1:]) if len(values) > 1 else None)
 
 
-def _turned(one: Estimate) -> Estimate:
-    between = one.interval and Interval(-one.interval.high, -one.interval.low)
-    return Estimate(None if one.value is None else -one.value, between)
+def _turned(estimate: Estimate) -> Estimate:
+    ends = estimate.interval and Interval(-estimate.interval.high, -estimate.interval.low)
+    return Estimate(None if estimate.value is None else -estimate.value, ends)
 
 
-def _calibration(one: Mapping) -> Calibration:
-    bins = tuple(Bin(**{**row, "interval": _interval(row["interval"])}) for row in one["bins"])
-    chance = one["chance"] and tuple(one["chance"])
-    estimates = _estimates(one["estimates"])
-    return Calibration(**{**one, "bins": bins, "chance": chance, "estimates": estimates})
+def _calibration(document: Mapping) -> Calibration:
+    rows = document["bins"]
+    bins = tuple(Bin(**{**row, "interval": _interval(row["interval"])}) for row in rows)
+    chance = document["chance"] and tuple(document["chance"])
+    estimates = _estimates(document["estimates"])
+    return Calibration(**{**document, "bins": bins, "chance": chance, "estimates": estimates})
 
 
 def _estimates(rows: Mapping[str, Mapping]) -> dict[str, Estimate]:

@@ -1,4 +1,4 @@
-r"""How far confidences can be believed: figures of calibration, each as a function of weights.
+r"""Figures of calibration, each a function of the weights of utterances.
 
 p is the confidence of a token, y whether it is right (0 or 1), B a bin, n the number of tokens.
 
@@ -9,7 +9,7 @@ p is the confidence of a token, y whether it is right (0 or 1), B a bin, n the n
 * **Brier score** :math:`= \overline{(p - y)^2}` = reliability - resolution + uncertainty + within:
   reliability :math:`\sum_B \frac{n_B}{n} (\bar p_B - \bar y_B)^2`, resolution
   :math:`\sum_B \frac{n_B}{n} (\bar y_B - \bar y)^2`, uncertainty :math:`\bar y (1 - \bar y)`
-  (Murphy 1973); within is what confidences differ inside bins of equal width:
+  (Murphy 1973); within is the spread of confidences inside bins of equal width:
   their variance less twice their covariance with y (Stephenson et al. 2008).
 * **NLL** :math:`= -\overline{y \log p + (1 - y) \log (1 - p)}` in nats, p kept within
   :math:`10^{-7}` of 0 and 1, so that one sure and wrong token costs 16 nats, not infinity.
@@ -43,9 +43,11 @@ class Bin:
     """A bin of equal width of a reliability diagram.
 
     Attributes:
-        low, high: its ends; the lower one belongs to it (of the last bin both).
-        count: tokens in it.
-        confidence, accuracy: means over them; None for an empty bin.
+        low: Its lower end, which belongs to it.
+        high: Its upper end, which belongs to the last bin alone.
+        count: Tokens in it.
+        confidence: Mean over them; None for an empty bin.
+        accuracy: Mean over them; None for an empty bin.
         interval: 95 % Wilson interval of the accuracy, as if tokens were independent.
     """
 
@@ -61,7 +63,7 @@ def equal_width(bins: int = BINS) -> np.ndarray:
     """Return the inner edges (bins - 1,) of bins of equal width.
 
     Raises:
-        ValueError: Less than one bin.
+        ValueError: There is less than one bin.
     """
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, found {bins}")
@@ -69,11 +71,12 @@ def equal_width(bins: int = BINS) -> np.ndarray:
 
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return the inner edges, at most bins - 1, of bins of about as many tokens each; tokens of one
-    confidence share a bin.
+    """Return the inner edges, at most bins - 1, of bins of about as many tokens each.
+
+    Tokens of one confidence share a bin.
 
     Raises:
-        ValueError: Less than one bin.
+        ValueError: There is less than one bin.
     """
     shares = equal_width(bins)
     if not len(confidence):
@@ -82,24 +85,27 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.unique(edges[edges > confidence.min()])
 
 
-def bins_of(marked: LabelledTokens, bins: int = BINS) -> tuple[Bin, ...]:
+def bins_of(labelled: LabelledTokens, bins: int = BINS) -> tuple[Bin, ...]:
     """Return the bins of equal width of a reliability diagram."""
     edges = equal_width(bins)
-    sums = _by_bin(marked, edges).sum(axis=1)
+    sums = _by_bin(labelled, edges).sum(axis=1)
     ends = np.concatenate([[0.0], edges, [1.0]])
-    found = []
+    diagram = []
     for low, high, (count, confidence, right) in zip(ends[:-1], ends[1:], sums.T, strict=True):
         if not count:
-            found.append(Bin(float(low), float(high), 0))
+            diagram.append(Bin(float(low), float(high), 0))
             continue
         means = float(confidence / count), float(right / count)
-        known = wilson(int(right), int(count))
-        found.append(Bin(float(low), float(high), int(count), *means, known))
-    return tuple(found)
+        interval = wilson(int(right), int(count))
+        diagram.append(Bin(float(low), float(high), int(count), *means, interval))
+    return tuple(diagram)
 
 
 def wilson(right: float, count: float) -> Interval:
-    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing."""
+    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing.
+
+    Counts may be fractions, as means over seeds are; scipy's takes whole numbers alone.
+    """
     if not count:
         return Interval(0.0, 1.0)
     share, z2 = right / count, _WILSON_Z**2
@@ -109,60 +115,64 @@ def wilson(right: float, count: float) -> Interval:
     return Interval(float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
-def figures(marked: LabelledTokens, weights: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Return every figure of tokens (`MEASURES`), each (D,), for weights (D, U)."""
+def figures(
+    labelled: LabelledTokens, weights: np.ndarray, bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """Return every figure of tokens, each (D,), for weights (D, U)."""
     weights = np.asarray(weights, dtype=np.float64)
-    mass = equal_mass(marked.confidence, bins)
-    wide = weights @ _by_bin(marked, equal_width(bins))
+    mass = equal_mass(labelled.confidence, bins)
+    wide = weights @ _by_bin(labelled, equal_width(bins))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = _binned(wide)
-        even = weights @ _by_bin(marked, mass)
-        found["ece_mass"] = _ece(even)
-        total = wide[0].sum(axis=1)
-        found["brier"] = weights @ _summed(marked, brier_of(marked)) / total
-        found["within"] = found["brier"] - (
-            found["reliability"] - found["resolution"] + found["uncertainty"]
+        values = _binned(wide)
+        even = weights @ _by_bin(labelled, mass)  # (3, D, bins)
+        values["ece_mass"] = _ece(even)
+        total = wide[0].sum(axis=1)  # (D,)
+        values["brier"] = weights @ _summed(labelled, brier_of(labelled)) / total
+        values["within"] = values["brier"] - (
+            values["reliability"] - values["resolution"] + values["uncertainty"]
         )
-        found["nll"] = weights @ _summed(marked, nll_of(marked)) / total
-    found["auroc"], found["aupr"] = in_blocks(_ranked(marked), weights, len(marked.owner))
-    return found
+        values["nll"] = weights @ _summed(labelled, nll_of(labelled)) / total
+    values["auroc"], values["aupr"] = in_blocks(_ranked(labelled), weights, len(labelled.owner))
+    return values
 
 
-def brier_of(marked: LabelledTokens) -> np.ndarray:
+def brier_of(labelled: LabelledTokens) -> np.ndarray:
     """Return (p - y)^2 of every token."""
-    return (marked.confidence - marked.right) ** 2
+    return (labelled.confidence - labelled.right) ** 2
 
 
-def nll_of(marked: LabelledTokens) -> np.ndarray:
+def nll_of(labelled: LabelledTokens) -> np.ndarray:
     """Return the negative log likelihood of every token, in nats."""
-    p = np.clip(marked.confidence, NEAREST, 1 - NEAREST)
-    return -np.where(marked.right, np.log(p), np.log1p(-p))
+    p = np.clip(labelled.confidence, NEAREST, 1 - NEAREST)
+    return -np.where(labelled.right, np.log(p), np.log1p(-p))
 
 
 def by_chance(
-    marked: LabelledTokens, bins: int = BINS, samples: int = 200, seed: int = 0
+    labelled: LabelledTokens, bins: int = BINS, samples: int = 200, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Return the mean, and the value that 97.5 % stay below, of the ECE (equal width) that chance
-    alone gives: every token right with just the probability it states, all independent.
+    """Return mean and 97.5 % point of the ECE (equal width) that chance alone gives.
 
-    An ECE below the second tells of no miscalibration (Broecker and Smith 2007). Errors come in
+    By chance, every token is right with just the probability it states, all independent. An ECE
+    below the second figure is no sign of miscalibration (Broecker and Smith 2007). Errors come in
     runs, so real chance gives somewhat more. None without tokens.
     """
-    p = np.sort(marked.confidence)
+    # bins of the sorted tokens, and what they hold
+    p = np.sort(labelled.confidence)  # (W,)
     if not len(p):
         return None
     place = np.searchsorted(equal_width(bins), p, side="right")
     starts = np.flatnonzero(np.diff(place, prepend=-1))
     count = np.add.reduceat(np.ones_like(p), starts)
     confidence = np.add.reduceat(p, starts)
+    # draws, some at a time
     generator = np.random.default_rng(seed)
-    found = []
+    parts = []
     block = max(1, _CELLS // len(p))
     for start in range(0, samples, block):
-        right = generator.random((min(block, samples - start), len(p))) < p
+        right = generator.random((min(block, samples - start), len(p))) < p  # (b, W)
         sums = np.add.reduceat(right.astype(np.float64), starts, axis=1)
-        found.append(np.abs(sums - confidence).sum(axis=1) / count.sum())
-    values = np.concatenate(found)
+        parts.append(np.abs(sums - confidence).sum(axis=1) / count.sum())
+    values = np.concatenate(parts)
     return float(values.mean()), float(np.percentile(values, 97.5))
 
 
@@ -175,17 +185,17 @@ def in_blocks(
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def _summed(marked: LabelledTokens, values: np.ndarray) -> np.ndarray:
+def _summed(labelled: LabelledTokens, values: np.ndarray) -> np.ndarray:
     """Return sums (U,) by utterance."""
-    return np.bincount(marked.owner, weights=values, minlength=len(marked.ids))
+    return np.bincount(labelled.owner, weights=values, minlength=len(labelled.ids))
 
 
-def _by_bin(marked: LabelledTokens, edges: np.ndarray) -> np.ndarray:
+def _by_bin(labelled: LabelledTokens, edges: np.ndarray) -> np.ndarray:
     """Return (3, U, bins): tokens, sums of confidences and tokens that are right."""
     bins = len(edges) + 1
-    place = marked.owner * bins + np.searchsorted(edges, marked.confidence, side="right")
-    shape, size = (len(marked.ids), bins), len(marked.ids) * bins
-    columns = (None, marked.confidence, marked.right)
+    place = labelled.owner * bins + np.searchsorted(edges, labelled.confidence, side="right")
+    shape, size = (len(labelled.ids), bins), len(labelled.ids) * bins
+    columns = (None, labelled.confidence, labelled.right)
     return np.stack([np.bincount(place, values, size).reshape(shape) for values in columns])
 
 
@@ -211,25 +221,25 @@ def _binned(sums: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _ranked(marked: LabelledTokens) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _ranked(labelled: LabelledTokens) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return AUROC and AUPR as a function of weights; tokens of one confidence are one step."""
-    order = np.argsort(marked.confidence, kind="stable")  # the surest errors first
-    owner, right = marked.owner[order], marked.right[order]
-    starts = np.flatnonzero(np.diff(marked.confidence[order], prepend=np.nan) != 0)
+    order = np.argsort(labelled.confidence, kind="stable")  # the surest errors first
+    owner, right = labelled.owner[order], labelled.right[order]
+    starts = np.flatnonzero(np.diff(labelled.confidence[order], prepend=np.nan) != 0)
 
     def measure(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(owner):
             return (np.full(len(weights), np.nan),) * 2
-        taken = weights[:, owner]
+        taken = weights[:, owner]  # (D, W), the surest errors first
         wrong = np.add.reduceat(taken * ~right, starts, axis=1)
         fine = np.add.reduceat(taken * right, starts, axis=1)
         wrongs, fines = wrong.sum(axis=1), fine.sum(axis=1)
         passed = np.cumsum(fine, axis=1)
-        found = np.cumsum(wrong, axis=1)
+        caught = np.cumsum(wrong, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             above = fines[:, None] - passed + fine / 2
             auroc = (wrong * above).sum(axis=1) / (wrongs * fines)
-            precision = np.where(found > 0, found / (found + passed), 0.0)
+            precision = np.where(caught > 0, caught / (caught + passed), 0.0)
             aupr = (wrong * precision).sum(axis=1) / wrongs
         aupr[fines == 0] = np.nan
         return auroc, aupr

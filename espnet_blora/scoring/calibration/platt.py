@@ -1,7 +1,6 @@
-r"""Two repairs of confidences, both fitted on other utterances than those they are judged on.
+r"""Maps of confidences (Platt scaling), fitted on other utterances than they are judged on.
 
-**A map of confidences** (Platt scaling of the word's log odds): after the fact, from the file of
-confidences alone,
+A map takes the word's log odds, after the fact and from the file of confidences alone:
 
 .. math:: p' = \sigma(a \operatorname{logit} p + b)
 
@@ -10,19 +9,18 @@ all. The order of tokens stays (a > 0), and so do AUROC and AUPR. Targets are Pl
 + 2) for the R right tokens and 1 / (F + 2) for the F wrong ones, so that a fit exists when all
 tokens are right, or one threshold parts them (Platt 1999; Lin, Lin and Weng 2007).
 
-**A temperature** divides the logits before the softmax (Guo et al., arXiv 1706.04599). A file of
-confidences holds no logits, so files are written at several temperatures from validation
-utterances, and `best_temperature` takes the one of least NLL; it may reorder tokens.
+The other repair, a temperature, divides the logits before the softmax (Guo et al., arXiv
+1706.04599). A file of confidences holds no logits, so it takes files written at several
+temperatures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_blora.scoring.calibration.measures import NEAREST, nll_of
+from espnet_blora.scoring.calibration.measures import NEAREST
 from espnet_blora.scoring.calibration.words import LabelledTokens
 
 _MOST_STEPS = 100
@@ -40,9 +38,9 @@ class ConfidenceMap:
         """Return mapped confidences."""
         return _sigmoid(self.scale * _logit(confidence) + self.shift)
 
-    def apply(self, marked: LabelledTokens) -> LabelledTokens:
+    def apply(self, labelled: LabelledTokens) -> LabelledTokens:
         """Return a set with mapped confidences of tokens; its utterances' uncertainties stay."""
-        return marked.with_confidence(self(marked.confidence))
+        return labelled.with_confidence(self(labelled.confidence))
 
     def describe(self) -> str:
         """Say the formula with its numbers."""
@@ -56,48 +54,31 @@ def fit_map(valid: LabelledTokens) -> ConfidenceMap:
     """Fit a map of confidences by Newton's method with halved steps; the problem is convex.
 
     Raises:
-        ValueError: Without any token.
+        ValueError: There is no token.
     """
     count, right = len(valid.owner), int(valid.right.sum())
     if not count:
         raise ValueError("a map of confidences needs validation tokens, found none")
+    # Platt's targets, and the line's two columns: log odds and 1
     wrong = count - right
     target = np.where(valid.right, (right + 1) / (right + 2), 1 / (wrong + 2))
     x = np.stack([_logit(valid.confidence), np.ones(count)])
-    found = np.array([1.0, 0.0])
-    loss = _loss(found, x, target)
+    # Newton's method from the map that changes nothing
+    line = np.array([1.0, 0.0])
+    loss = _loss(line, x, target)
     for _ in range(_MOST_STEPS):
-        p = _sigmoid(found @ x)
+        p = _sigmoid(line @ x)  # (W,)
         gradient = x @ (p - target)
         curvature = (x * (p * (1 - p))) @ x.T + 1e-9 * count * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        while (new := _loss(found - step, x, target)) > loss and np.abs(step).max() > 1e-12:
+        while (new := _loss(line - step, x, target)) > loss and np.abs(step).max() > 1e-12:
             step = step / 2
         if new > loss:
             break
-        found, gain, loss = found - step, loss - new, new
+        line, gain, loss = line - step, loss - new, new
         if gain <= 1e-12 * count:
             break
-    return ConfidenceMap(float(found[0]), float(found[1]), count)
-
-
-def best_temperature(valid: Mapping[float, LabelledTokens]) -> tuple[float, dict[float, float]]:
-    """Return the temperature of least NLL, and the NLL of each.
-
-    Args:
-        valid: temperature -> the validation set with the confidences written at it.
-
-    Raises:
-        ValueError: None, other utterances from one to the next, or no token.
-    """
-    if not valid:
-        raise ValueError("no temperature to choose from")
-    if len({marked.ids for marked in valid.values()}) > 1:
-        raise ValueError("temperatures must be compared on the same utterances")
-    if any(not len(marked.owner) for marked in valid.values()):
-        raise ValueError("a temperature needs validation tokens, found none")
-    found = {t: float(nll_of(marked).mean()) for t, marked in sorted(valid.items())}
-    return min(found, key=found.__getitem__), found
+    return ConfidenceMap(float(line[0]), float(line[1]), count)
 
 
 def _loss(line: np.ndarray, x: np.ndarray, target: np.ndarray) -> float:

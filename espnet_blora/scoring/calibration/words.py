@@ -1,6 +1,6 @@
-r"""Recognised words with confidences, and which of them are right.
+r"""Recognised words with confidences, and their labels right and wrong.
 
-A file of confidences (`words.jsonl`) has one JSON object an utterance:
+A file of confidences (`words.jsonl`) has one JSON object per utterance:
 
 .. code:: json
 
@@ -45,8 +45,9 @@ class Recognised:
     """One utterance as recognised.
 
     Attributes:
+        text: As it was recognised.
         words: (word, probability that it is right), in order.
-        confidence: the whole utterance's.
+        confidence: The whole utterance's.
         uncertainty: `total`, `data`, `model` -> nats; those that the file has.
     """
 
@@ -85,11 +86,14 @@ class LabelledTokens:
         owner: (W,) the utterance of each token, ascending.
         confidence: (W,) probability of being right, 0 to 1.
         right: (W,) bool.
-        errors, tokens, deletions: (U,) S + D + I, reference tokens, D.
-        uncertainty: name -> (U,) the larger, the less certain; `confidence` is
+        errors: (U,) S + D + I.
+        tokens: (U,) reference tokens.
+        deletions: (U,) D.
+        uncertainty: Name -> (U,) the larger, the less certain; `confidence` is
             1 - the utterance's.
-        unit, normalisation: how both sides were treated.
-        removed: words of the file of which normalisation left nothing.
+        unit: How both sides were cut into tokens.
+        normalisation: How both sides were treated.
+        removed: Words of the file of which normalisation left nothing.
     """
 
     ids: tuple[str, ...]
@@ -114,7 +118,7 @@ def read_confidences(path: str | Path) -> Confidences:
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: Names file and line for what is not the format above: a probability that is NaN
+        ValueError: A line is not of the format above; file and line are named. A probability is NaN
             or outside of 0 to 1, an uncertainty that is not finite or that only some lines have,
             words that do not spell the text, an utterance twice.
     """
@@ -127,40 +131,43 @@ def read_confidences(path: str | Path) -> Confidences:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            key, found = _entry(line, where)
+            key, recognised = _entry(line, where)
             if key in lines:
                 raise ValueError(f"{where}: {key} stands on line {lines[key][0]} already")
-            first = next(iter(lines.values()), (number, found))
-            if first[1].uncertainty.keys() != found.uncertainty.keys():
+            first = next(iter(lines.values()), (number, recognised))
+            if first[1].uncertainty.keys() != recognised.uncertainty.keys():
                 raise ValueError(
-                    f"{where}: uncertainties {sorted(found.uncertainty)}, but line {first[0]} has "
-                    f"{sorted(first[1].uncertainty)}; all lines must have the same ones"
+                    f"{where}: uncertainties {sorted(recognised.uncertainty)}, but line {first[0]} "
+                    f"has {sorted(first[1].uncertainty)}; all lines must have the same ones"
                 )
-            lines[key] = number, found
+            lines[key] = number, recognised
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error})") from error
     if not lines:
-        raise ValueError(f"{path}: no utterance; a JSON object a line is expected")
+        raise ValueError(f"{path}: no utterance; one JSON object per line is expected")
     return Confidences(path, lines)
 
 
 def label_tokens(
     ref: Mapping[str, str],
-    found: Mapping[str, Recognised],
+    hyp: Mapping[str, Recognised],
     unit: str = "mer",
     normalisation: str = "basic",
 ) -> LabelledTokens:
-    """Align every hypothesis with its reference and mark its tokens as right or wrong.
+    """Align every hypothesis with its reference and label its tokens as right or wrong.
 
     Args:
-        ref: id -> reference text, all of whose ids `found` must have, and no others.
+        ref: Id -> reference text, all of whose ids `hyp` must have, and no others.
+        hyp: Id -> what was recognised.
+        unit: A key of `modes.UNITS`.
+        normalisation: A name that `text.presets.get_normalisation` knows.
 
     Raises:
-        ValueError: An unknown unit or normalisation, ids that do not match, or a text whose tokens
-            its words do not account for (`confidences_of_tokens`).
+        ValueError: The unit or normalisation is unknown, ids do not match, or a text has tokens
+            that its words do not account for (`confidences_of_tokens`).
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
-    check_ids(ref, found)
+    check_ids(ref, hyp)
     ids = tuple(sorted(ref))
     owner: list[int] = []
     confidence: list[float] = []
@@ -168,19 +175,20 @@ def label_tokens(
     counts = np.zeros((3, len(ids)), dtype=np.int64)
     removed = 0
     for place, key in enumerate(ids):
-        one = found[key]
-        tokens = tokenise(treat(one.text))
-        pieces = [tokenise(treat(word)) for word, _ in one.words]
+        # each token's confidence
+        recognised = hyp[key]
+        tokens = tokenise(treat(recognised.text))
+        pieces = [tokenise(treat(word)) for word, _ in recognised.words]
         removed += sum(not piece for piece in pieces)
         try:
-            own = confidences_of_tokens(tokens, pieces, [p for _, p in one.words])
+            confidence += confidences_of_tokens(tokens, pieces, [p for _, p in recognised.words])
         except ValueError as error:
-            raise ValueError(f"{place_of(found, key) or key}: {error}") from error
+            raise ValueError(f"{place_of(hyp, key) or key}: {error}") from error
+        # whether it is right, and the utterance's counts
         expected = tokenise(treat(ref[key]))
         rows = align(expected, tokens)
         hits = [name == "hit" for name, _, heard in rows if heard is not None]
         owner += [place] * len(tokens)
-        confidence += own
         right += hits
         missed = sum(name == "del" for name, _, _ in rows)
         counts[:, place] = len(hits) - sum(hits) + missed, len(expected), missed
@@ -189,8 +197,10 @@ def label_tokens(
         np.array(owner, dtype=np.int64),
         np.array(confidence, dtype=np.float64),
         np.array(right, dtype=bool),
-        *counts,
-        _uncertainties([found[key] for key in ids]),
+        counts[0],
+        counts[1],
+        counts[2],
+        _uncertainties([hyp[key] for key in ids]),
         unit,
         treat.name,
         removed,
@@ -202,14 +212,14 @@ def confidences_of_tokens(
 ) -> list[float]:
     """Return the confidence of each token of a text from those of its words.
 
-    Args:
-        tokens: those of the whole text.
-        pieces: for each word of the file the tokens it gives by itself, perhaps none.
-        confidence: of each word.
-
     Where the words' tokens are not the text's (a word is cut where no token ends, or normalisation
     looks across words), characters are matched, and a token has the product of the confidences of
     the words that its characters are in.
+
+    Args:
+        tokens: Those of the whole text.
+        pieces: For each word of the file the tokens it gives by itself, perhaps none.
+        confidence: Of each word.
 
     Raises:
         ValueError: There are tokens, but no word that gives any.
@@ -221,39 +231,43 @@ def confidences_of_tokens(
         raise ValueError(f"the text has tokens {list(tokens)[:5]}, its words give none")
     text = "".join(tokens)
     owners = _owners("".join(c for c, _ in spelt), text, [number for _, number in spelt])
-    found, start = [], 0
+    products, start = [], 0
     for token in tokens:
         inside = set(owners[start : start + len(token)])
-        known = {number for number in inside if number >= 0} or {~number for number in inside}
-        found.append(math.prod(confidence[number] for number in known))
+        words = {number for number in inside if number >= 0} or {~number for number in inside}
+        products.append(math.prod(confidence[number] for number in words))
         start += len(token)
-    return found
+    return products
 
 
 def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
-    """Return the owner of each character of `target` from that of `source` it is matched with;
-    of one that stands in no word the complement (< 0) of its right neighbour's."""
+    """Return the owner of each character of `target`, from the one of `source` it is matched with.
+
+    A character that stands in no word has the complement (< 0) of its right neighbour's owner.
+    """
     if source == target:
         return list(owner)
-    found: list[int] = []
+    owners: list[int] = []
     last = len(source) - 1
-    for tag, i1, _, j1, j2 in Levenshtein.opcodes(source, target):
-        if tag in ("equal", "replace"):
-            found += owner[i1 : i1 + j2 - j1]
-        elif tag == "insert":
-            found += [~owner[min(i1, last)]] * (j2 - j1)
-    return found
+    for op in Levenshtein.opcodes(source, target):
+        length = op.dest_end - op.dest_start
+        if op.tag in ("equal", "replace"):
+            owners += owner[op.src_start : op.src_start + length]
+        elif op.tag == "insert":
+            owners += [~owner[min(op.src_start, last)]] * length
+    return owners
 
 
 def _uncertainties(rows: Sequence[Recognised]) -> dict[str, np.ndarray]:
-    found = {"confidence": np.array([1.0 - row.confidence for row in rows])}
+    columns = {"confidence": np.array([1.0 - row.confidence for row in rows])}
     for name in UNCERTAINTIES[1:]:
         if all(name in row.uncertainty for row in rows):
-            found[name] = np.array([row.uncertainty[name] for row in rows])
-    return found
+            columns[name] = np.array([row.uncertainty[name] for row in rows])
+    return columns
 
 
 def _entry(line: str, where: str) -> tuple[str, Recognised]:
+    # the fields
     try:
         entry = json.loads(line)
     except ValueError as error:
@@ -262,20 +276,21 @@ def _entry(line: str, where: str) -> tuple[str, Recognised]:
         raise ValueError(f"{where}: a JSON object is expected, found {line[:40]!r}")
     try:
         key, text, words = entry["utterance"], entry["text"], entry["words"]
-        told = [(word["word"], word["confidence"]) for word in words]
+        spoken = [(word["word"], word["confidence"]) for word in words]
         whole = entry["confidence"]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{where}: utterance, text, confidence and words, each with word and confidence, are "
             f"expected; {error!r}"
         ) from error
-    for what, value in (("utterance", key), ("text", text), *(("word", w) for w, _ in told)):
+    # their types and ranges
+    for what, value in (("utterance", key), ("text", text), *(("word", w) for w, _ in spoken)):
         if not isinstance(value, str):
             raise ValueError(f"{where}: {what} must be a string, found {value!r}")
     if not key:
         raise ValueError(f"{where}: utterance must not be empty")
-    checked = tuple((w, _probability(p, f"{where}: confidence of word {w!r}")) for w, p in told)
-    if _letters("".join(w for w, _ in told)) != _letters(text):
+    checked = tuple((w, _probability(p, f"{where}: confidence of word {w!r}")) for w, p in spoken)
+    if _letters("".join(w for w, _ in spoken)) != _letters(text):
         raise ValueError(f"{where}: the words of {key} do not spell its text {text[:60]!r}")
     uncertainty = {
         name: _finite(entry[name], f"{where}: {name}")

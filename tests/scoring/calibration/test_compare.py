@@ -125,5 +125,5 @@ def test_another_file_is_refused(tmp_path, text):
     path.write_text(text, "utf-8")
     with pytest.raises(ValueError, match="not a calibration"):
         Examined.load(path)
-    with pytest.raises(FileNotFoundError, match="bin.calibrate"):
+    with pytest.raises(FileNotFoundError, match="espnet-blora calibrate"):
         Examined.load(tmp_path / "none.json")

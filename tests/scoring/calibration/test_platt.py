@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from espnet_blora.scoring.calibration.measures import by_chance, figures, nll_of
-from espnet_blora.scoring.calibration.platt import best_temperature, fit_map
+from espnet_blora.scoring.calibration.platt import fit_map
 from tests.scoring.calibration.test_measures import WORDS, marked
 
 
@@ -76,18 +76,3 @@ def test_all_right_or_all_wrong_gives_platts_target(answer, expected):
 def test_a_fit_needs_words():
     with pytest.raises(ValueError, match="validation tokens, found none"):
         fit_map(marked([]))
-
-
-def test_the_temperature_of_least_nll_is_taken():
-    sharp = simulated(0.5, 0.0, 3)
-    z = np.log(sharp.confidence / (1 - sharp.confidence))
-    valid = {t: sharp.with_confidence(sigmoid(z / t)) for t in (4.0, 2.0, 1.0)}
-    best, nll = best_temperature(valid)
-    assert best == 2.0 and list(nll) == [1.0, 2.0, 4.0]
-    assert nll[1.0] == pytest.approx(nll_of(sharp).mean())
-    with pytest.raises(ValueError, match="no temperature"):
-        best_temperature({})
-    with pytest.raises(ValueError, match="same utterances"):
-        best_temperature({1.0: sharp, 2.0: marked([(0.5, True)])})
-    with pytest.raises(ValueError, match="found none"):
-        best_temperature({1.0: marked([])})
