@@ -1,7 +1,7 @@
-"""At which depth does a Whisper know which language it hears? Linear probes, layer by layer.
+"""Linear probes, layer by layer: the depth at which a Whisper knows the language that it hears.
 
-After DAMA (arXiv 2602.01008, appendix A): frozen model, states averaged over time, a linear layer
-a depth, AdamW, the epoch with the best validation loss. The paper does not say what the decoder
+After DAMA (arXiv 2602.01008, appendix A): frozen model, states averaged over time, one linear layer
+per depth, AdamW, the epoch with the best validation loss. The paper does not say what the decoder
 reads; here it is never the language token: with --reads text the start, task and time-stamp tokens
 and the transcript, with --reads start the start token alone, so that all it knows comes from the
 audio. Languages are those of utt2lang (any code, known to Whisper or not). A probe is trained on
@@ -49,7 +49,7 @@ def get_parser() -> Parser:
 
 
 def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dict]:
-    """Waves, texts and languages of sets, by utterance id.
+    """Read waves, texts and languages of sets, by utterance id.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -60,17 +60,17 @@ def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dic
 
     waves, texts, languages = {}, {}, {}
     for name in names.split():
-        found, said = read_waves(dump / name, most)
-        spoken = read_utt2lang(dump / name / "utt2lang")
-        odd = sorted(found.keys() - spoken.keys() | found.keys() & waves.keys())
+        set_waves, set_texts = read_waves(dump / name, most)
+        codes = read_utt2lang(dump / name / "utt2lang")
+        odd = sorted(set_waves.keys() - codes.keys() | set_waves.keys() & waves.keys())
         if odd:
             raise ValueError(
                 f"{dump / name}: {odd[0]} (and {len(odd) - 1} more) has no line in utt2lang, or is "
                 "in another set too; every utterance is needed once, with a language"
             )
-        waves.update(found)
-        texts.update(said)
-        languages.update((uid, spoken[uid]) for uid in found)
+        waves.update(set_waves)
+        texts.update(set_texts)
+        languages.update((uid, codes[uid]) for uid in set_waves)
     return waves, texts, languages
 
 
@@ -92,24 +92,26 @@ def probe(args: argparse.Namespace) -> None:
     layout = recogniser.layout
     sides = SIDES if args.side == "both" else (args.side,)
     prefix = [layout.sot, layout.transcribe, layout.notimestamps]
+    # states of each layer, averaged over time, of the train sets and of the test sets
     started = time.monotonic()
     vectors, languages = [], {}
     for names in (args.train_sets, args.test_sets):
-        waves, texts, spoken = read_sets(args.dump, names, args.utterances)
-        languages.update(spoken)
+        waves, texts, codes = read_sets(args.dump, names, args.utterances)
+        languages.update(codes)
         read = {
             uid: [layout.sot] if args.reads == "start" else prefix + layout.encode(text)
             for uid, text in texts.items()
         }
         means = layer_means(recogniser, waves, read, sides, args.batch_size)
         vectors.append({s: dict(zip(waves, m, strict=True)) for s, m in means.items()})
-        log.info("%s: %s", names, dict(sorted(Counter(spoken.values()).items())))
+        log.info("%s: %s", names, dict(sorted(Counter(codes.values()).items())))
     computed = time.monotonic() - started
+    # probes
     train, test = vectors
     steps = how.steps(len(train[sides[0]]))
     if steps < ENOUGH:
         log.warning(
-            "%d utterances are about %d steps a probe, which hardly leaves its start (the paper "
+            "%d utterances are about %d steps per probe, which hardly leaves its start (the paper "
             "has many more utterances); give a smaller --probe_batch_size or more --epochs",
             len(train[sides[0]]),
             steps,
@@ -123,6 +125,7 @@ def probe(args: argparse.Namespace) -> None:
     ]
     tested = Counter(languages[uid] for uid in test[sides[0]])
     chance = max(tested.values()) / sum(tested.values())
+    # figures, plot and table
     adapter = recogniser.adapter
     conditions = {
         "asr_exp": str(args.asr_exp),
@@ -138,13 +141,14 @@ def probe(args: argparse.Namespace) -> None:
         "chance": chance,
         "seconds": {"states": computed, "probes": time.monotonic() - started - computed},
     }
-    out = args.output or args.asr_exp / "probe_depth.json"
+    output = args.output or args.asr_exp / "probe_depth.json"
     result = {"conditions": conditions, "layers": [depth.row() for depth in depths]}
-    atomic.write(out, (json.dumps(result, indent=1) + "\n").encode())
-    spoken = ", ".join(sorted(tested)) if len(tested) <= 6 else f"{len(tested)} languages"
-    plot(out.with_suffix(".png"), depths, chance, f"{args.asr_exp.name}: telling {spoken} apart")
+    atomic.write(output, (json.dumps(result, indent=1) + "\n").encode())
+    which = ", ".join(sorted(tested)) if len(tested) <= 6 else f"{len(tested)} languages"
+    picture = output.with_suffix(".png")
+    plot(picture, depths, chance, f"{args.asr_exp.name}: telling {which} apart")
     sys.stdout.write(table(depths, chance))
-    log.info("wrote %s and %s", out, out.with_suffix(".png").name)
+    log.info("wrote %s and %s", output, picture.name)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -51,26 +51,26 @@ def takes(arguments: Sequence[str]) -> argparse.Namespace | None:
     Raises:
         ValueError: ESPNET_BLORA_SEARCH is nonsense, or options of ours beside some of ESPnet's.
     """
-    asked = os.environ.get(SEARCH) or SEARCHES[0]
-    if asked not in SEARCHES:
-        raise ValueError(f"{SEARCH} is {asked!r}; allowed: {' or '.join(SEARCHES)}")
+    search = os.environ.get(SEARCH) or SEARCHES[0]
+    if search not in SEARCHES:
+        raise ValueError(f"{SEARCH} is {search!r}; allowed: {' or '.join(SEARCHES)}")
     options = parse(arguments)
     if isinstance(options, str):
         return None
-    reason = "it was asked for" if asked == "espnet" else why_espnet(options)
+    reason = "it was asked for" if search == "espnet" else why_espnet(options)
     if reason is None:
         return options
-    if ours := extras(options):
+    if own := extras(options):
         raise ValueError(
-            f"{', '.join(ours)}: only our own search knows that, but ESPnet's has to run: {reason}"
+            f"{', '.join(own)}: only our own search knows that, but ESPnet's has to run: {reason}"
         )
     logging.basicConfig(level=options.log_level, format=_FORMAT)
     log.info("decoding with ESPnet's own search: %s", reason)
     return None
 
 
-def asked_keys(key_file: str | Path) -> list[str]:
-    """The utterance ids of a key file.
+def listed_keys(key_file: str | Path) -> list[str]:
+    """Return the utterance ids of a key file.
 
     Raises:
         ValueError: one is listed twice.
@@ -139,7 +139,7 @@ class _Job:
         self.problems: list[str] = []
 
     def groups(self) -> Iterator[dict[str, Tensor]]:
-        """Yield utterances in the order asked for, so many that they fill the memory set aside."""
+        """Yield utterances in the key file's order, `GROUP` samples at a time."""
         group: dict[str, Tensor] = {}
         for uid, place in self.places.items():
             try:
@@ -155,6 +155,7 @@ class _Job:
 
     def decode(self, group: dict[str, Tensor]) -> dict[str, list[Result]]:
         """Decode utterances of any length; those over 30 s in pieces, whose texts are joined."""
+        # pieces of at most 30 s by names of their own
         waves: dict[str, Tensor] = {}
         pieces: dict[str, list[str]] = {}
         for uid, wave in group.items():
@@ -166,6 +167,7 @@ class _Job:
             for uid, names in pieces.items()
             for piece in names
         }
+        # one search over all of them, and the texts of an utterance's pieces as one
         begin = time.time()
         nbest = decode(self.recogniser, waves, prompts, self.search)
         self._log(group, nbest, pieces, begin, time.time())
@@ -181,7 +183,7 @@ class _Job:
         begin: float,
         end: float,
     ) -> None:
-        """Write the two lines an utterance that `calculate_rtf.py` reads.
+        """Write the two lines per utterance that `calculate_rtf.py` reads.
 
         What batches took is shared out by length: the times of the lines add up to it.
         """
@@ -210,11 +212,11 @@ class _Job:
             for row in side_by_side(parts)
         ]
 
-    def write(self, writer: DatadirWriter, uid: str, found: Sequence[Result]) -> None:
+    def write(self, writer: DatadirWriter, uid: str, results: Sequence[Result]) -> None:
         """Write the n-best list of one utterance as ESPnet does."""
-        if not found:
+        if not results:
             log.warning(NO_HYPOTHESIS, uid)
-        for number, (ids, text, score) in enumerate(found or [([], "", 0.0)], 1):
+        for number, (ids, text, score) in enumerate(results or [([], "", 0.0)], 1):
             folder = writer[f"{number}best_recog"]
             folder["token"][uid] = " ".join(self.recogniser.layout.tokens(ids))
             folder["token_int"][uid] = " ".join(map(str, ids))
@@ -226,17 +228,19 @@ def inference(options: argparse.Namespace) -> None:
     """Decode one key file of stage 12.
 
     Raises:
-        FileNotFoundError, ValueError: a mistake in options, model, data or audio; every utterance
-            that cannot be decoded is named, after the others have been.
+        FileNotFoundError: a file that the options name is not there.
+        ValueError: a mistake in options, model, data or audio; every utterance that cannot be
+            decoded is named, after the others have been decoded.
     """
     from espnet_blora.plugin.resume import only_run
 
     logging.basicConfig(level=options.log_level, format=_FORMAT)
     settings = Settings.current()
+    # the utterances of this job
     scp = options.data_path_and_name_and_type[0][0]
     places = read_keyed(scp)
     if options.key_file is not None:
-        keys = asked_keys(options.key_file)
+        keys = listed_keys(options.key_file)
         missing = [key for key in keys if not places.get(key)]
         if missing:
             raise ValueError(
@@ -244,6 +248,7 @@ def inference(options: argparse.Namespace) -> None:
                 f"{' '.join(missing[:10])}"
             )
         places = {key: places[key] for key in keys}
+    # open the model, decode, write
     with ExitStack() as stack:
         stack.enter_context(only_run(Path(options.output_dir)))
         recogniser = open_experiment(
@@ -257,8 +262,8 @@ def inference(options: argparse.Namespace) -> None:
         job = _Job(options, recogniser, places)
         writer = stack.enter_context(DatadirWriter(options.output_dir))
         for group in job.groups():
-            for uid, found in job.decode(group).items():
-                job.write(writer, uid, found)
+            for uid, results in job.decode(group).items():
+                job.write(writer, uid, results)
     if job.problems:
         raise ValueError(
             f"{len(job.problems)} of {len(places)} utterances could not be decoded (the others "

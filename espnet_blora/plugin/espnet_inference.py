@@ -26,8 +26,8 @@ from espnet_blora.decoding.batch import check_finite, too_large
 from espnet_blora.decoding.chunking import joined
 from espnet_blora.plugin.batched_inference import (
     NO_HYPOTHESIS,
-    asked_keys,
     cut_long,
+    listed_keys,
     side_by_side,
 )
 from espnet_blora.plugin.preprocessor import unpack_name
@@ -157,11 +157,13 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
     ) -> list[list[Result]]:
         """Decode waves of any length; those over 30 s in pieces, whose texts are joined."""
+        # pieces of at most 30 s, each with the row that it belongs to
         pieces, owners = [], []
         for row, wave in enumerate(waves):
             parts = cut_long(names[row], wave)
             pieces += parts
             owners += [row] * len(parts)
+        # batches of pieces
         results: list[list[Result]] = []
         room = max(1, self.batch_size)
         for first in range(0, len(pieces), room):
@@ -171,6 +173,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
                 [prompts[row] for row in rows],
                 [names[row] for row in rows],
             )
+        # the results of an utterance's pieces as one
         grouped: list[list[list[Result]]] = [[] for _ in waves]
         for row, result in zip(owners, results, strict=True):
             grouped[row].append(result)
@@ -183,7 +186,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         for wave in waves:
             log.info("speech length: " + str(len(wave)))
         try:
-            found = self._search(waves, prompts, names)
+            nbest = self._search(waves, prompts, names)
         except Exception as error:
             if not is_out_of_memory_error(error):
                 error.add_note(f"while decoding the utterances {', '.join(names)}")
@@ -194,8 +197,9 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         else:
             return [
                 self._results(hypotheses, prompt, name)
-                for hypotheses, prompt, name in zip(found, prompts, names, strict=True)
+                for hypotheses, prompt, name in zip(nbest, prompts, names, strict=True)
             ]
+        # two halves
         log.warning("out of memory with %d utterances; trying again in two halves", len(waves))
         for name in names:
             log.info(f"best hypo: (out of memory, {name} is decoded again)")
@@ -248,7 +252,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
 
 
 def _joined(parts: list[list[Result]]) -> list[Result]:
-    """The n-best lists of an utterance's pieces as one list, best with best."""
+    """Return the n-best lists of an utterance's pieces as one list, best with best."""
     if len(parts) == 1:
         return parts[0]
     results = []
@@ -271,7 +275,7 @@ def inference(**options: Any) -> None:
     """
     key_file = options.get("key_file")
     if key_file is not None:
-        keys = asked_keys(key_file)
+        keys = listed_keys(key_file)
     with only_run(Path(options["output_dir"])):
         base_inference(**options)
     text = Path(options["output_dir"]) / "1best_recog" / "text"

@@ -38,7 +38,7 @@ def test_figures_of_an_adapted_model(adapted, capsys, caplog, reads):
     assert said["test_utterances"] == {"en": 2, "zh": 1} and said["chance"] == 2 / 3
     assert path.with_suffix(".png").stat().st_size > 5000
     assert "always the commonest language: 66.7 %" in capsys.readouterr().out
-    assert "8 utterances are about 5 steps a probe" in caplog.text
+    assert "8 utterances are about 5 steps" in caplog.text
 
 
 @pytest.mark.parametrize(
