@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_blora import adapters, decoding
 from espnet_blora.adapters import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 MADE = ("exp/", "dump/", "downloads/", "data/")  # by a recipe
 
 ids = {"ids": lambda page: page.name}
 
 
-@pytest.mark.parametrize("page", PAGES, **ids)
+@pytest.mark.parametrize("page", TEXTS, **ids)
 def test_each_file_it_names_exists(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:espnet_blora|egs2|docs|benchmarks|tools|tests)/[\w./-]+)`", text):
@@ -27,10 +29,17 @@ def test_each_file_it_names_exists(page):
         assert made or (ROOT / name).exists(), name
 
 
-@pytest.mark.parametrize("page", PAGES, **ids)
+@pytest.mark.parametrize("page", TEXTS, **ids)
 def test_lines_are_readable_in_an_editor(page):
     for line in page.read_text(encoding="utf-8").splitlines():
         assert len(line) <= 120 or line.startswith("|") or "http" in line, line
+
+
+def test_the_api_has_what_rooms_offer_to_programs():
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    for room in (adapters, decoding):
+        for name in room.__all__:
+            assert re.search(rf"::? {room.__name__}\.{name}$", page, re.MULTILINE), name
 
 
 def strings_of_the_code() -> str:
