@@ -185,8 +185,8 @@ def sentence(name: str, runs: Sequence[Calibration]) -> str:
         word = "overconfident" if gap > 0 else "underconfident"
         judged = f"{word} by {percent(abs(gap))} points"
     text = (
-        f"**{name}**: says its words are right with {percent(right + gap)} %, "
-        f"{percent(right)} % are: {judged}"
+        f"**{name}**: mean confidence of its words {percent(right + gap)} %, "
+        f"{percent(right)} % of them are right: {judged}"
     )
     risks = [mean_of(s.curves["confidence"][at] for s in runs) for at in (_KEPT, -1)]
     if None in risks:

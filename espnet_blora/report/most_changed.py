@@ -1,6 +1,7 @@
 """The utterances and groups whose errors changed most.
 
-Utterances are shown that got most worse on the retention sets, and most better on the new domain.
+Shown are the utterances that worsened most on the retention sets, and improved most on the new
+domain.
 
 Utterances are ranked by the change of their errors from the base to the adapted system (the mean
 over its seeds; more errors first at equal changes, then by id). The words shown of a system with
@@ -231,18 +232,18 @@ def utterances(analysis: Analysis, texts: Texts) -> list[Block]:
                 continue
             forgetting = name in analysis.retention_sets
             change = changed(base, s, name, worse=forgetting)
-            what = "most worse" if forgetting else "most better"
+            what = "worsened" if forgetting else "improved"
             caption = f"{change.worse} worse, {change.better} better, {change.same} as before"
-            inside: list[Block] = [Prose(f"None got {what.split()[1]}.")]
+            inside: list[Block] = [Prose(f"None {what}.")]
             if change.most:
                 inside = [change_table(analysis, s, name, change, texts)]
-            blocks.append(Folded(f"{s.label}, {name}: {caption}; {what}", inside))
+            blocks.append(Folded(f"{s.label}, {name}: {caption}; {what} most", inside))
     if not blocks:
         return []
     caption = (
-        "Utterances by their errors before and after: on the retention sets those that got most "
-        f"worse, on the new domain those that got most better (at most {MOST} each). Of "
-        "several seeds: the mean of their errors; the words, and the errors in brackets, are those "
+        "Utterances by their errors before and after: on the retention sets those that worsened "
+        f"most, on the new domain those that improved most (at most {MOST} each). Of several "
+        "seeds: the mean of their errors; the words, and the errors in brackets, are those "
         "of the seed with most errors there (new domain: with fewest)."
     )
     return [Prose(caption), *blocks]

@@ -79,7 +79,8 @@ def test_figures_are_written_in_their_units():
 def test_the_sentence_says_which_way_it_is_wrong(two):
     fair, over = two.systems
     assert re.fullmatch(
-        r"\*\*a\*\*: says its words are right with [\d.]+ %, [\d.]+ % are: as right as it says, as "
+        r"\*\*a\*\*: mean confidence of its words [\d.]+ %, [\d.]+ % of them are right: "
+        r"as right as it says, as "
         r"far as this set can tell; keeping the surest 80 % of what was said takes the error rate "
         r"from [\d.]+ to [\d.]+ %",
         sentence("a", [fair]),
@@ -226,7 +227,7 @@ def test_the_report_shows_what_experiments_left(tree):
         "|BLoRA: samples8 − mean|test\\_cs|",
         "|LoRA, b|ret\\_en|",
         "|LoRA: b − a|ret\\_en|",
-        "**BLoRA, test_cs, mean**: says its words are right with 60.0 %, 100.0 % are: under",
+        "**BLoRA, test_cs, mean**: mean confidence of its words 60.0 %, 100.0 % of them are right: ",
         f"]({RELIABILITY})",
         f"]({RISK})",
         "not a calibration, or one of another release",
