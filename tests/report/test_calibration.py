@@ -227,7 +227,7 @@ def test_the_report_shows_what_experiments_left(tree):
         "|BLoRA: samples8 − mean|test\\_cs|",
         "|LoRA, b|ret\\_en|",
         "|LoRA: b − a|ret\\_en|",
-        "**BLoRA, test_cs, mean**: mean confidence of its words 60.0 %, 100.0 % of them are right: ",
+        "**BLoRA, test_cs, mean**: mean confidence of its words 60.0 %, 100.0 % of them are right",
         f"]({RELIABILITY})",
         f"]({RISK})",
         "not a calibration, or one of another release",
