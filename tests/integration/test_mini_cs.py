@@ -63,7 +63,7 @@ def test_a_second_run_skips_everything(demo):
     started = time.monotonic()
     again = demo.run("python3", "local/demo.py", SCALE="ci")
     assert again.returncode == 0, again.stdout[-3000:]
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60  # of minutes, beside other tests
     steps = re.findall(r"^\[(\d+)/(\d+)\] (.*)$", again.stdout, re.MULTILINE)
     assert [int(number) for number, _, _ in steps] == list(range(1, int(steps[0][1]) + 1))
     assert all(text.endswith("done before") for _, _, text in steps)
