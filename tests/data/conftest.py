@@ -35,10 +35,10 @@ def kaldi_says(tmp_path_factory):
         done = subprocess.run(
             command, cwd=_TEMPLATE, env=environment, capture_output=True, text=True, check=False
         )
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         # some of its complaints leave with status 0
-        good = done.returncode == 0 and "Successfully validated data-directory" in said
-        return "" if good else said or f"status {done.returncode}"
+        good = done.returncode == 0 and "Successfully validated data-directory" in output
+        return "" if good else output or f"status {done.returncode}"
 
     return check
 

@@ -24,13 +24,13 @@ def noise(samples, seed=0):
 def test_16_khz_comes_out_bit_for_bit_in_the_order_asked_for(tmp_path):
     wave = noise(70 * 16000)
     soundfile.write(tmp_path / "r.flac", wave, 16000)
-    asked = [
+    requests = [
         clip(tmp_path, "late", 50.25, 51.5),
         clip(tmp_path, "long", 1.0, 66.0),  # more than one block
         clip(tmp_path, "early", 0.0, 0.5),
         clip(tmp_path, "all"),
     ]
-    done = cut_recording(tmp_path / "r.flac", asked)
+    done = cut_recording(tmp_path / "r.flac", requests)
     assert [(c.id, c.samples, c.reason) for c in done] == [
         ("late", 20000, ""),
         ("long", 65 * 16000, ""),
@@ -38,7 +38,7 @@ def test_16_khz_comes_out_bit_for_bit_in_the_order_asked_for(tmp_path):
         ("all", 70 * 16000, ""),
     ]
     assert done[1].notes == (("longer than 30 s", "65.00 s"),)
-    for c in asked:
+    for c in requests:
         cut, rate = soundfile.read(c.target, dtype="int16")
         info = soundfile.info(c.target)
         first = round(16000 * (c.start or 0))
@@ -86,8 +86,8 @@ def test_channels_are_averaged_and_44_khz_resampled(tmp_path):
 )
 def test_spans_that_are_not_there_have_a_reason(tmp_path, start, end, channel, reason):
     soundfile.write(tmp_path / "r.wav", noise(32000), 16000)
-    asked = [clip(tmp_path, "x", start, end, channel), clip(tmp_path, "good", 0.5, 1.0)]
-    bad, good = cut_recording(tmp_path / "r.wav", asked)
+    requests = [clip(tmp_path, "x", start, end, channel), clip(tmp_path, "good", 0.5, 1.0)]
+    bad, good = cut_recording(tmp_path / "r.wav", requests)
     assert bad.reason == reason
     assert bad.detail
     assert good.samples == 8000
@@ -106,10 +106,10 @@ def test_damage_costs_only_what_it_hits(tmp_path):
     data = bytearray((tmp_path / "r.flac").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 3000] = b"\x55" * 3000
     (tmp_path / "r.flac").write_bytes(bytes(data))
-    asked = [clip(tmp_path, f"c{s}", s, s + 2.0) for s in (1.0, 9.0, 15.0)] + [
+    requests = [clip(tmp_path, f"c{s}", s, s + 2.0) for s in (1.0, 9.0, 15.0)] + [
         clip(tmp_path, "all")
     ]
-    done = cut_recording(tmp_path / "r.flac", asked)
+    done = cut_recording(tmp_path / "r.flac", requests)
     assert [c.samples for c in done] == [32000, 0, 32000, 0]
     assert {c.reason for c in done} == {"", "damaged audio"}
     assert "r.flac" in done[1].detail
@@ -120,8 +120,8 @@ def test_truncated_files(tmp_path, name):
     speech.write(tmp_path / name, noise(20 * 16000) / 32768.0)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])
-    asked = [clip(tmp_path, "early", 1.0, 3.0), clip(tmp_path, "late", 15.0, 17.0)]
-    early, late = cut_recording(tmp_path / name, asked)
+    requests = [clip(tmp_path, "early", 1.0, 3.0), clip(tmp_path, "late", 15.0, 17.0)]
+    early, late = cut_recording(tmp_path / name, requests)
     assert early.samples == 32000
     assert late.reason in ("damaged audio", "no audio there")
     (whole,) = cut_recording(tmp_path / name, [clip(tmp_path, "all")])
@@ -197,8 +197,8 @@ def test_processes_do_not_matter(tmp_path):
         soundfile.write(tmp_path / f"r{n}.wav", noise(24000, n), 24000)
         for nj in jobs:
             (tmp_path / str(nj)).mkdir(exist_ok=True)
-            asked = [clip(tmp_path / str(nj), f"r{n}-{s}", s, s + 0.5) for s in (0.5, 0.0)]
-            jobs[nj].append((tmp_path / f"r{n}.wav", asked))
+            requests = [clip(tmp_path / str(nj), f"r{n}-{s}", s, s + 0.5) for s in (0.5, 0.0)]
+            jobs[nj].append((tmp_path / f"r{n}.wav", requests))
     done = {nj: list(cut_all(jobs[nj], nj)) for nj in jobs}
     assert done[1] == done[2]
     assert [c.id for c in done[2][3]] == ["r3-0.5", "r3-0.0"]

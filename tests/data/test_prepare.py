@@ -133,10 +133,10 @@ def test_only_what_changed_is_cut_again(run, layout, monkeypatch):
     kept = [line.replace("want", "need") for line in lines if not line.startswith("s1-004")]
     table.write_text("".join(kept), encoding="utf-8")
     speech.write(layout.root / "audio" / "sph.sph", np.zeros((24000, 2)), 8000)
-    asked, real = [], clips.cut_recording
-    monkeypatch.setattr(clips, "cut_recording", lambda s, c: asked.extend(c) or real(s, c))
+    cut, real = [], clips.cut_recording
+    monkeypatch.setattr(clips, "cut_recording", lambda s, c: cut.extend(c) or real(s, c))
     (one,) = run().sets
-    assert sorted(clip.id for clip in asked) == ["s2-002", "s2-005"]
+    assert sorted(clip.id for clip in cut) == ["s2-002", "s2-005"]
     assert (one.utterances, dict(one.notes), one.unchanged) == (5, {"silent": 2}, False)
     assert read_keyed("data/all/text")["s0-003"] == "我们 need 3"
     assert sorted(p.name for p in Path("clips/all").glob("*.flac")) == [
@@ -265,7 +265,7 @@ def program(monkeypatch, capsys, *arguments):
 
 
 def test_program(layout, tmp_path, monkeypatch, capsys):
-    asked = [
+    words = [
         "--corpus_dir",
         layout.root,
         "--data_dir",
@@ -273,21 +273,21 @@ def test_program(layout, tmp_path, monkeypatch, capsys):
         "--clips_dir",
         tmp_path / "a",
     ]
-    asked += ["--nj", 1, "--sets"]
+    words += ["--nj", 1, "--sets"]
     status, out, _ = program(
-        monkeypatch, capsys, *asked, "two", "--corpus_option", "language=en", "--prefix", "p_"
+        monkeypatch, capsys, *words, "two", "--corpus_option", "language=en", "--prefix", "p_"
     )
     assert status == 0
     assert "2 utterances" in out
     assert set(read_keyed(tmp_path / "d/p_two/utt2lang").values()) == {"en"}
-    old = [str(word).replace("corpus_dir", "root").replace("clips", "audio") for word in asked]
+    old = [str(word).replace("corpus_dir", "root").replace("clips", "audio") for word in words]
     assert program(monkeypatch, capsys, *old, "two", "--option", "language=en")[0] == 0
     for bad, says in (
         (["all", "--corpus_option", "language"], "option 'language'; write KEY=VALUE"),
         (["all two three"], "no set three"),
         (["all", "--corpus_dir", tmp_path / "nosuch"], "no table.tsv"),
     ):
-        status, out, err = program(monkeypatch, capsys, *asked, *bad)
+        status, out, err = program(monkeypatch, capsys, *words, *bad)
         assert (status, out) == (2, "")
         assert err.startswith("prepare_corpus: error: ")
         assert err.count("\n") == 1
@@ -298,9 +298,9 @@ def test_program(layout, tmp_path, monkeypatch, capsys):
 def test_a_folder_that_cannot_be_written_is_one_line(layout, tmp_path, monkeypatch, capsys, place):
     (tmp_path / "file").write_text("in the way")
     folders = {"data": tmp_path / "d", "audio": tmp_path / "a", place: tmp_path / "file" / "x"}
-    asked = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
-    asked += ["--data_dir", folders["data"], "--clips_dir", folders["audio"]]
-    status, _, err = program(monkeypatch, capsys, *asked)
+    words = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
+    words += ["--data_dir", folders["data"], "--clips_dir", folders["audio"]]
+    status, _, err = program(monkeypatch, capsys, *words)
     assert status == 2
     assert err.count("\n") == 1
     assert str(tmp_path / "file") in err
@@ -319,10 +319,10 @@ sys.exit(prepare_corpus.main(["toy", *sys.argv[1:]]))
 
 
 def test_a_full_disk_is_one_line(layout, tmp_path, monkeypatch, capsys):
-    asked = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
-    asked += ["--data_dir", tmp_path / "d", "--clips_dir", tmp_path / "a"]
+    words = ["--corpus_dir", layout.root, "--sets", "all", "--nj", 1]
+    words += ["--data_dir", tmp_path / "d", "--clips_dir", tmp_path / "a"]
     done = subprocess.run(
-        [sys.executable, "-c", ON_A_SMALL_DISK, *map(str, asked)],
+        [sys.executable, "-c", ON_A_SMALL_DISK, *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -333,4 +333,4 @@ def test_a_full_disk_is_one_line(layout, tmp_path, monkeypatch, capsys):
     assert "s0-000.flac" in error
     assert not list(tmp_path.rglob("*.part"))
     assert not list((tmp_path / "a").rglob("*.flac"))
-    assert program(monkeypatch, capsys, *asked)[0] == 0
+    assert program(monkeypatch, capsys, *words)[0] == 0

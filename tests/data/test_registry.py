@@ -39,8 +39,8 @@ def test_other_names_are_refused(name, says):
 def test_the_folder_is_that_of_the_variable_or_it_is_said_why_not(tmp_path):
     corpus = registry.parse_set_name("aishell_test").corpus
     assert "AISHELL is not set" in registry.corpus_folder(corpus, {})
-    said = registry.corpus_folder(corpus, {"AISHELL": str(tmp_path / "nosuch")})
-    assert said.startswith("AISHELL=") and "nosuch" in said
+    message = registry.corpus_folder(corpus, {"AISHELL": str(tmp_path / "nosuch")})
+    assert message.startswith("AISHELL=") and "nosuch" in message
     (tmp_path / "data_aishell" / "transcript").mkdir(parents=True)
     (tmp_path / "data_aishell" / "transcript" / "aishell_transcript_v0.8.txt").touch()
     assert registry.corpus_folder(corpus, {"AISHELL": str(tmp_path)}) == tmp_path

@@ -146,16 +146,16 @@ def test_recording_in_two_sets_is_refused(layout):
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "says"),
     [
         ("ASR_files/segments", "C09-R90 3.10", "C09-R90 3,10", r"segments:1: S90.*expected"),
         ("ASR_files/segments", "C09-R90 3.10", "C09-R90", r"segments:1: S90.*expected"),
         ("splits/dev", "C10-R91", "C10-R91 C11-R92", r"splits/dev:1: .*C10-R91 C11-R92"),
     ],
 )
-def test_malformed_tables_are_refused_with_their_line(layout, file, old, new, said):
+def test_malformed_tables_are_refused_with_their_line(layout, file, old, new, says):
     edit(layout, file, (old, new))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=says):
         read(layout)
 
 

@@ -159,8 +159,8 @@ def test_cl_masr_hours(tmp_path, hours):
 
 def test_cl_masr_text_and_what_is_dropped_for_it(tmp_path):
     folder = make_rows(tmp_path / "cv-corpus-13/es", 0)
-    said = ['l’eau, c\'est "5$"', "',", "x" * 201, "fin"]
-    rows = [f"c{i}\tclip{i}.mp3\t{text}" for i, text in enumerate(said)]
+    says = ['l’eau, c\'est "5$"', "',", "x" * 201, "fin"]
+    rows = [f"c{i}\tclip{i}.mp3\t{text}" for i, text in enumerate(says)]
     content = "client_id\tpath\tsentence\n" + "\n".join(rows) + "\n"
     (folder / "test.tsv").write_text(content, encoding="utf-8")
     (folder / "clip_durations.tsv").unlink()
@@ -175,7 +175,7 @@ def test_cl_masr_text_and_what_is_dropped_for_it(tmp_path):
     assert ledger.counts() == skips
     assert ledger.note_counts() == {"unknown duration": 1}
     sets, ledger = read(tmp_path, text="corpus", **options)
-    assert [u.text for u in sets["test"]] == [said[0], "fin"]
+    assert [u.text for u in sets["test"]] == [says[0], "fin"]
     assert ledger.counts() == skips
 
 

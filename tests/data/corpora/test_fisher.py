@@ -97,7 +97,7 @@ def test_published_split_decides_and_differences_are_noted(layout):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "says"),
     [
         (",cs\n", ",code\n", r"split 'test', cs_type 'code'"),
         (",fisher_dev,0,", ",fisher_dev,99,", r"no such line"),
@@ -106,11 +106,11 @@ def test_published_split_decides_and_differences_are_noted(layout):
         ("0,fisher_dev,0,test,", "0,fisher_dev,0,dev,", r"split 'dev'"),
     ],
 )
-def test_published_table_that_does_not_fit_is_refused(layout, old, new, said):
+def test_published_table_that_does_not_fit_is_refused(layout, old, new, says):
     text = layout.published.read_text()
     assert old in text
     layout.published.write_text(text.replace(old, new, 1))
-    with pytest.raises(ValueError, match=rf"mapping\.csv:\d+: .*{said}"):
+    with pytest.raises(ValueError, match=rf"mapping\.csv:\d+: .*{says}"):
         read(layout, cs_mapping=str(layout.published))
 
 
@@ -135,7 +135,7 @@ def test_split_is_not_drawn_from_a_part_of_the_transcripts(layout):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "says"),
     [
         ("20990102_000000_903_fsp 999", r"fisher_dev:\d+: data line 999 of .* is not there"),
         ("20990102_000000_903_fsp 4", r"fisher_dev:\d+: data line 4 of .* is blank"),
@@ -145,10 +145,10 @@ def test_split_is_not_drawn_from_a_part_of_the_transcripts(layout):
         ("20990102_000000_903_fsp ١", r"fisher_dev:\d+: .*expected '<call> <n>'"),
     ],
 )
-def test_malformed_mapping_is_refused_with_its_line(layout, line, said):
+def test_malformed_mapping_is_refused_with_its_line(layout, line, says):
     path = layout.mapping / "fisher_dev"
     path.write_text(path.read_text() + line + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=says):
         read(layout, "dev")
 
 

@@ -113,7 +113,7 @@ def test_empty_fields_at_the_end_may_be_stripped(end):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "says"),
     [
         ("\t0\t5\t-1", "\t0\t5", "10 fields, expected 13"),
         ("\t-1", "\t-1\t\t\t", "14 fields, expected 13"),
@@ -124,8 +124,8 @@ def test_empty_fields_at_the_end_may_be_stripped(end):
         ("15.2", "-3", "time '-3'"),
     ],
 )
-def test_malformed_line_is_refused_with_its_place(old, new, said):
-    with pytest.raises(ValueError, match=f"a.tdf:4: .*{said}"):
+def test_malformed_line_is_refused_with_its_place(old, new, says):
+    with pytest.raises(ValueError, match=f"a.tdf:4: .*{says}"):
         fisher_text.parse_segment(LINE.replace(old, new), "a.tdf:4")
 
 
@@ -148,10 +148,10 @@ def test_a_written_line_is_read_again(channel, start, end, cells, stripped):
 def test_any_line_is_read_or_refused_with_its_place(line):
     try:
         fisher_text.parse_segment(line, "a.tdf:7")
-        said = "a.tdf:7: "
+        says = "a.tdf:7: "
     except ValueError as refusal:
-        said = str(refusal)
-    assert said.startswith("a.tdf:7: ")
+        says = str(refusal)
+    assert says.startswith("a.tdf:7: ")
 
 
 def test_numbers_count_data_lines_from_one(tmp_path):

@@ -94,17 +94,17 @@ def test_any_file_is_read_or_refused_with_its_line(tmp_path_factory, lines):
     try:
         chat = corpus.read_chat(path)
     except ValueError as refusal:
-        said = str(refusal)
+        says = str(refusal)
         chat = corpus.Chat([], [])
     else:
-        said = f"{path}:"
-    assert said.startswith(f"{path}:")
+        says = f"{path}:"
+    assert says.startswith(f"{path}:")
     assert [line.number for line in chat.lines] == list(range(len(chat.lines)))
     assert all(line.times is None or len(line.times) == 2 for line in chat.lines)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "says"),
     [
         ("@Languages:\teng\nhello\n", r"a\.cha:2: 'hello'; expected a line that begins with"),
         ("@Begin\n*ABC:\thi .\n", r"a\.cha:1: no @Languages"),
@@ -113,10 +113,10 @@ def test_any_file_is_read_or_refused_with_its_line(tmp_path_factory, lines):
         ("@Languages:\teng\n*ABC:\t\xff\n".encode("latin-1"), r"a\.cha:2: not UTF-8"),
     ],
 )
-def test_malformed_transcript_is_refused_with_its_line(tmp_path, text, said):
+def test_malformed_transcript_is_refused_with_its_line(tmp_path, text, says):
     path = tmp_path / "a.cha"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=says):
         corpus.read_chat(path)
 
 
@@ -222,18 +222,18 @@ def test_shifted_line_numbers_are_found_by_their_times(layout):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "says"),
     [
         (",cs\n", ",both\n", r"mapping\.csv:2: split 'test', cs_type 'both'"),
         (",1.234,", ",early,", r"mapping\.csv:2: line '0', offset 'early'"),
         ("file_line_num", "line", r"mapping\.csv:1: no column file_line_num"),
     ],
 )
-def test_malformed_table_is_refused(layout, old, new, said):
+def test_malformed_table_is_refused(layout, old, new, says):
     text = layout.mapping.read_text()
     assert old in text
     layout.mapping.write_text(text.replace(old, new, 1))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=says):
         read(layout, miami_mapping=str(layout.mapping))
 
 
