@@ -6,7 +6,7 @@ from espnet_blora.adapters import average_states
 
 
 def states(build, shake, trained_state):
-    made = []
+    trained = []
     for seed in range(3):
         model = build()
         adapter = shake(espnet_blora.add_adapter(model, "blora", rank=4), seed=seed)
@@ -15,13 +15,13 @@ def states(build, shake, trained_state):
                 layer.rho_A.sub_(seed)
         for _ in range(seed):
             adapter.advance()
-        made.append((model, trained_state(model)))
-    return made
+        trained.append((model, trained_state(model)))
+    return trained
 
 
 def test_means_are_averaged_and_the_rest_is_the_best(build, shake, trained_state):
-    made = states(build, shake, trained_state)
-    plain = [state for _, state in made]
+    trained = states(build, shake, trained_state)
+    plain = [state for _, state in trained]
     average = average_states(plain, plain[1])
     key = "blocks.0.attn.query.lora_A"
     assert torch.allclose(average[key], sum(s[key] for s in plain) / 3)
@@ -30,7 +30,7 @@ def test_means_are_averaged_and_the_rest_is_the_best(build, shake, trained_state
         if "lora_" not in key:
             assert torch.equal(value, plain[1][key]) and value.dtype == plain[1][key].dtype
     assert int(average["adapter_state.step"]) == 1
-    made[0][0].load_state_dict(average, strict=False)  # and it passes the checks of a load
+    trained[0][0].load_state_dict(average, strict=False)  # and it passes the checks of a load
 
 
 def test_one_state_is_itself(build, shake, trained_state):

@@ -59,12 +59,12 @@ def options(method, **change):
 
 @pytest.fixture
 def make(build_stack, method):
-    def made(seed=0, **kind):
+    def adapted(seed=0, **kind):
         model = build_stack(seed=seed, **kind)
         torch.default_generator.manual_seed(3)
         return model, espnet_blora.add_adapter(model, method, **options(method))
 
-    return made
+    return adapted
 
 
 @pytest.fixture
@@ -125,8 +125,9 @@ def tensors(adapter):
 
 def of(adapter, kind):
     """Copies of the trained tensors of the adapter, or of the frozen ones."""
-    wanted = kind == "trained"
-    return {k: t.detach().clone() for k, t in tensors(adapter).items() if t.requires_grad is wanted}
+    trained = kind == "trained"
+    chosen = {k: t for k, t in tensors(adapter).items() if t.requires_grad is trained}
+    return {key: tensor.detach().clone() for key, tensor in chosen.items()}
 
 
 def same(one, two):
@@ -361,14 +362,14 @@ def test_the_first_forward_under_autocast_or_in_half_precision_is_sound(make, x)
     assert torch.allclose(model.bfloat16().eval()(x.bfloat16()).float(), exact, atol=0.1)
 
 
-def test_averaging_leaves_what_is_no_mean_alone(make, batches, trained_state):
-    made = []
+def test_averaging_changes_means_alone(make, batches, trained_state):
+    runs = []
     for count in (2, 4, 6):
         model, adapter = make()
         train(model, adapter, optimiser_of(adapter), batches[:count])
-        made.append((model, adapter, trained_state(model)))
-    model, adapter, best = made[1]
-    average = average_states([state for _, _, state in made], best)
+        runs.append((model, adapter, trained_state(model)))
+    model, adapter, best = runs[1]
+    average = average_states([state for _, _, state in runs], best)
     moved = {key for key in best if not torch.equal(average[key], best[key])}
     assert moved and moved <= of(adapter, "trained").keys()
     model.load_state_dict(average, strict=False)

@@ -43,13 +43,13 @@ def rows(samples, x):
 def test_a_batch_is_as_many_single_draws(drawn, x, samples):
     model, adapter = drawn
     with adapter.sampling_batch(samples, seed=3) as same:
-        found = model(rows(samples, x))
-        assert same.model is model and torch.equal(model(rows(samples, x)), found)
+        output = model(rows(samples, x))
+        assert same.model is model and torch.equal(model(rows(samples, x)), output)
     singles = []
     for seed in sample_seeds(3, samples):
         with adapter.sampling(seed):
             singles.append(model(x))
-    torch.testing.assert_close(found, torch.cat(singles), rtol=0, atol=1e-5)
+    torch.testing.assert_close(output, torch.cat(singles), rtol=0, atol=1e-5)
     means = model(x)
     assert min(float((single - means).abs().max()) for single in singles) > 1e-3
     assert samples == 1 or float((singles[0] - singles[1]).abs().max()) > 1e-3
@@ -85,10 +85,10 @@ def test_draws_made_in_inference_mode_serve_any_forward(drawn, x):
     model, adapter = drawn
     with adapter.sampling_batch(2, seed=0):
         with torch.inference_mode():
-            found = model(rows(2, x))
+            output = model(rows(2, x))
         inputs = rows(2, x).requires_grad_()
         again = model(inputs)
-        assert torch.equal(again, found)
+        assert torch.equal(again, output)
         again.sum().backward()
     assert inputs.grad.abs().max() > 0
 

@@ -37,15 +37,15 @@ def test_against_torch_distributions(build, shake, reduction):
     conf = {"kl_reduction": reduction, "train_sigma_B": True, "prior_std_B": 0.3}
     if reduction == "sum_over_tokens":
         conf["num_tokens"] = 1000
-    made = adapter(build, shake, target_modules=["query", "mlp.0"], **conf)
-    kl_a, kl_b = by_hand(made, "A", 0.01), by_hand(made, "B", 0.3)
+    handle = adapter(build, shake, target_modules=["query", "mlp.0"], **conf)
+    kl_a, kl_b = by_hand(handle, "A", 0.01), by_hand(handle, "B", 0.3)
     total = sum(k.numel() for k in (*kl_a, *kl_b))
-    terms = {name: term.detach() for name, term in made.kl_terms().items()}
+    terms = {name: term.detach() for name, term in handle.kl_terms().items()}
     assert len({k.numel() for k in kl_b}) == 2  # matrices of two sizes: the mean is per matrix
     assert float(terms["kl_A"]) == pytest.approx(float(REDUCE[reduction](kl_a, total)), rel=1e-12)
     assert float(terms["kl_B"]) == pytest.approx(float(REDUCE[reduction](kl_b, total)), rel=1e-12)
-    assert torch.equal(made.kl().detach(), terms["kl_A"] + terms["kl_B"])
-    assert made.kl().dim() == 0 and made.kl().dtype == torch.float64
+    assert torch.equal(handle.kl().detach(), terms["kl_A"] + terms["kl_B"])
+    assert handle.kl().dim() == 0 and handle.kl().dtype == torch.float64
 
 
 def test_against_monte_carlo():
@@ -59,19 +59,19 @@ def test_against_monte_carlo():
 
 
 def test_frozen_sigma_B_adds_nothing_unless_asked_for(build, shake):
-    made = adapter(build, shake)
-    full = made.kl_terms(constants=True)
-    expected = sum(k.mean() for k in by_hand(made, "B", 0.01))
+    handle = adapter(build, shake)
+    full = handle.kl_terms(constants=True)
+    expected = sum(k.mean() for k in by_hand(handle, "B", 0.01))
     assert full["kl_B"].item() == pytest.approx(float(expected), rel=1e-12)
-    constant = len(made.layers) * (math.log(0.01) + 50.0 - 0.5)
-    assert (full["kl_B"] - made.kl_terms()["kl_B"]).item() == pytest.approx(constant, rel=1e-9)
-    assert torch.equal(full["kl_A"], made.kl_terms()["kl_A"])
+    constant = len(handle.layers) * (math.log(0.01) + 50.0 - 0.5)
+    assert (full["kl_B"] - handle.kl_terms()["kl_B"]).item() == pytest.approx(constant, rel=1e-9)
+    assert torch.equal(full["kl_A"], handle.kl_terms()["kl_A"])
 
 
 def test_a_point_lora_B_has_no_kl(build, shake):
-    made = adapter(build, shake, bayesian_factors="A")
-    assert made.kl_terms()["kl_B"].item() == 0.0 and made.kl_terms()["kl_A"].item() > 0.0
-    assert all(layer.rho_B is None for layer in made.layers.values())
+    handle = adapter(build, shake, bayesian_factors="A")
+    assert handle.kl_terms()["kl_B"].item() == 0.0 and handle.kl_terms()["kl_A"].item() > 0.0
+    assert all(layer.rho_B is None for layer in handle.layers.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -88,14 +88,14 @@ def test_log_softplus_is_exact_and_finite_everywhere(dtype):
 
 @pytest.mark.parametrize("kl_dtype", ["float32", "float64"])
 def test_finite_for_deterministic_scales(build, shake, kl_dtype):
-    made = adapter(build, shake, kl_dtype=kl_dtype)
+    handle = adapter(build, shake, kl_dtype=kl_dtype)
     with torch.no_grad():
-        for layer in made.layers.values():
+        for layer in handle.layers.values():
             layer.rho_A.fill_(-50.0)
-    total = sum(made.kl_terms(constants=True).values())
+    total = sum(handle.kl_terms(constants=True).values())
     total.backward()
     assert torch.isfinite(total) and total.dtype == getattr(torch, kl_dtype)
-    for parameter in made.trainable_parameters():
+    for parameter in handle.trainable_parameters():
         assert torch.isfinite(parameter.grad).all()
 
 
@@ -108,8 +108,8 @@ def test_the_size_of_the_kl_at_the_start_of_the_paper_s_setting():
     """Of width 1280: 1.3 nats an element from Kaiming means, 0.2 from scales; beta 0.5 is sane."""
     model = torch.nn.Sequential()
     model.query = torch.nn.Linear(1280, 4)
-    made = espnet_blora.add_adapter(model, "blora", preset="paper", target_modules=["query"])
-    terms = made.kl_terms()
+    handle = espnet_blora.add_adapter(model, "blora", preset="paper", target_modules=["query"])
+    terms = handle.kl_terms()
     assert terms["kl_A"].item() == pytest.approx(1280**-1 / 3 / 2e-4 + 0.16, abs=0.04)
     assert terms["kl_B"].item() == 0.0
 

@@ -30,13 +30,13 @@ def softmax():
 
 def test_it_is_the_squared_gradient_of_each_utterance_per_token(softmax):
     linear, utterances, nll = softmax
-    found = diagonal_fisher({"w": linear.weight}, utterances, nll)
-    wanted = torch.zeros(4, 3).double()
+    estimate = diagonal_fisher({"w": linear.weight}, utterances, nll)
+    expected_sum = torch.zeros(4, 3).double()
     for x, y in utterances:  # d nll / d W = (p - onehot)^T x, by hand
         gap = linear(x).softmax(-1) - nn.functional.one_hot(y, 4)
-        wanted += (gap.T @ x).square()
-    torch.testing.assert_close(found.values["w"].double(), wanted / 8, rtol=1e-6, atol=0)
-    assert found[1:] == (3, 8) and found.values["w"].dtype == torch.float32
+        expected_sum += (gap.T @ x).square()
+    torch.testing.assert_close(estimate.values["w"].double(), expected_sum / 8, rtol=1e-6, atol=0)
+    assert estimate[1:] == (3, 8) and estimate.values["w"].dtype == torch.float32
     assert not linear.weight.requires_grad and linear.weight.grad is None
 
 
@@ -86,16 +86,16 @@ def test_the_file(base, tmp_path):
     size = save(path, Fisher(values, 7, 90), base, {"sets": ["old"], "labels": "text"})
     assert path.stat().st_size == size and [p.name for p in tmp_path.iterdir()] == ["fisher"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o444
-    found = read_fisher(path, base, {"b.weight": base["b.weight"]})
-    assert list(found) == ["b.weight"] and torch.equal(found["b.weight"], values["b.weight"])
+    estimate = read_fisher(path, base, {"b.weight": base["b.weight"]})
+    assert list(estimate) == ["b.weight"] and torch.equal(estimate["b.weight"], values["b.weight"])
     with safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()[METADATA_KEY])
     assert (description["utterances"], description["tokens"]) == (7, 90)
     assert description["about"] == {"sets": ["old"], "labels": "text"}
     save(path, Fisher(values, 7, 90), base, {}, torch.bfloat16)
-    found = read_fisher(path, base, base)
-    assert {value.dtype for value in found.values()} == {torch.bfloat16}
-    torch.testing.assert_close(found["a.weight"].float(), values["a.weight"], rtol=8e-3, atol=0)
+    estimate = read_fisher(path, base, base)
+    assert {value.dtype for value in estimate.values()} == {torch.bfloat16}
+    torch.testing.assert_close(estimate["a.weight"].float(), values["a.weight"], rtol=8e-3, atol=0)
 
 
 @pytest.mark.parametrize(

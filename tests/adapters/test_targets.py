@@ -28,8 +28,8 @@ def test_whole_components_at_the_end(name, target, expected):
 
 
 def test_finds_in_model_order_whatever_the_order_of_targets(build):
-    found = find_targets(build(), ["mlp.2", "query"])
-    assert list(found) == [
+    named = find_targets(build(), ["mlp.2", "query"])
+    assert list(named) == [
         "blocks.0.attn.query",
         "blocks.0.mlp.2",
         "blocks.1.attn.query",

@@ -41,10 +41,10 @@ def test_a_file_for_lora_ewc(base, capsys, tmp_path):
 
     assert run(base, "--sets", "train valid", "--target_modules", "query mlp.0") == 0
     path = base[1] / "fisher.safetensors"
-    said = capsys.readouterr().out
+    report = capsys.readouterr().out
     # encoder: 1 query, 1 mlp.0; decoder: 2 queries (cross-attention) and 1 mlp.0
-    assert f"{path}: 5 matrices, {3 * 16 * 16 + 2 * 16 * 64:,} weights, 0.0 MB" in said
-    assert "11 utterances, " in said and said.count("decoder.decoders.blocks.0.") == 3
+    assert f"{path}: 5 matrices, {3 * 16 * 16 + 2 * 16 * 64:,} weights, 0.0 MB" in report
+    assert "11 utterances, " in report and report.count("decoder.decoders.blocks.0.") == 3
     model = open_experiment(base[1], packed=False).as_trained()
     conf = {"rank": 2, "target_modules": ["query"], "fisher_file": str(path)}
     adapter = add_adapter(model, "lora_ewc", **conf)
@@ -78,5 +78,5 @@ def test_mistakes_are_one_line(base, mistake, extra, message):
 def test_an_adapted_experiment_is_refused(base, mistake):
     experiment, _ = base
     adapted = experiment.train_here("for_fisher", max_epoch=1, **BLORA)
-    said = mistake("fisher", run, (experiment, adapted), "--sets", "train")
-    assert "is adapted ('blora'); Fisher information is that of the base" in said
+    message = mistake("fisher", run, (experiment, adapted), "--sets", "train")
+    assert "is adapted ('blora'); Fisher information is that of the base" in message

@@ -39,18 +39,18 @@ def test_the_kl_is_over_what_has_a_posterior(build_stack, shake, reduction):
     _, adapter = make(build_stack, kl_reduction=reduction, prior_std_B=0.3, train_sigma_B=True)
     adapter.prepare()
     shake(adapter)  # of a basis, too: it must not count
-    found = {"A": [], "B": []}
+    divergences = {"A": [], "B": []}
     for layer in adapter.layers.values():
         for letter, prior_std in (("A", 0.01), ("B", 0.3)):
             mean, rho = getattr(layer, f"lora_{letter}"), getattr(layer, f"rho_{letter}")
             if rho is not None:
                 prior = Normal(torch.zeros_like(mean), prior_std)
                 posterior = Normal(mean, nn.functional.softplus(rho))
-                found[letter].append(kl_divergence(posterior, prior).detach())
-    assert len(found["A"]) == 12 and len(found["B"]) == 18
-    total = sum(kl.numel() for kl in (*found["A"], *found["B"]))
+                divergences[letter].append(kl_divergence(posterior, prior).detach())
+    assert len(divergences["A"]) == 12 and len(divergences["B"]) == 18
+    total = sum(kl.numel() for kl in (*divergences["A"], *divergences["B"]))
     terms = adapter.kl_terms()
-    for letter, kls in found.items():
+    for letter, kls in divergences.items():
         by_matrix = sum(float(kl.mean()) for kl in kls)
         overall = sum(float(kl.sum()) for kl in kls) / total
         expected = by_matrix if reduction == "per_matrix_mean" else overall

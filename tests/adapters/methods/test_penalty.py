@@ -38,7 +38,7 @@ def fisher_file(build, tmp_path):
 def penalised(request, build, shake, fisher_file):
     """Return (model, adapter, expected): a shaken adapter and its penalty by definition."""
 
-    def made(dtype=torch.float64, strength=0.3):
+    def make(dtype=torch.float64, strength=0.3):
         model = build(dtype=dtype)
         conf = {"rank": 4, "alpha": 6, "target_modules": TARGETS, "strength": strength}
         if request.param == "ewc":
@@ -59,18 +59,18 @@ def penalised(request, build, shake, fisher_file):
 
         return model, adapter, expected
 
-    return made
+    return make
 
 
 def test_value_and_gradient_are_those_of_the_definition(penalised):
     _, adapter, expected = penalised()
     term, logs = adapter.loss_terms()
     assert term.shape == () and float(term.detach()) > 1e-3
-    wanted = expected()
-    torch.testing.assert_close(term, wanted, rtol=1e-12, atol=0)
+    definition = expected()
+    torch.testing.assert_close(term, definition, rtol=1e-12, atol=0)
     parameters = adapter.trainable_parameters()
-    found = torch.autograd.grad(term, parameters)
-    for one, two in zip(found, torch.autograd.grad(wanted, parameters), strict=True):
+    gradients = torch.autograd.grad(term, parameters)
+    for one, two in zip(gradients, torch.autograd.grad(definition, parameters), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
         assert one.abs().max() > 0
     norm = torch.cat([la.delta_weight().flatten() for la in adapter.layers.values()]).norm()

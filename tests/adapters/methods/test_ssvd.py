@@ -88,12 +88,12 @@ def test_it_is_the_rotation_of_the_whole_decomposition(shape, subspace, rotation
     )
     rotation[rows, rows] += layer.change()
     expected = u @ torch.diag(s + shift) @ rotation @ vh
-    found = weight + layer.delta_weight()
-    assert torch.allclose(found, expected, atol=1e-12)
-    assert (found - weight).abs().max() > 1e-2
+    adapted = weight + layer.delta_weight()
+    assert torch.allclose(adapted, expected, atol=1e-12)
+    assert (adapted - weight).abs().max() > 1e-2
     rest = [i for i in range(8) if i not in range(8)[rows]]
-    assert torch.allclose(found @ vh[rest].T, weight @ vh[rest].T, atol=1e-12)
-    assert torch.allclose(u[:, rest].T @ found, u[:, rest].T @ weight, atol=1e-12)
+    assert torch.allclose(adapted @ vh[rest].T, weight @ vh[rest].T, atol=1e-12)
+    assert torch.allclose(u[:, rest].T @ adapted, u[:, rest].T @ weight, atol=1e-12)
     x = torch.randn(2, 5, shape[1], dtype=torch.float64)
     assert torch.allclose(layer(x), nn.functional.linear(x, expected, layer.bias), atol=1e-12)
 

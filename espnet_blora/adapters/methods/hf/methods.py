@@ -69,7 +69,7 @@ class DoraLayer(HfLayer):
         return {**values, "lora_magnitude": torch.empty(self.out_features, device="meta")}
 
     def _for_peft(self, weight: Tensor) -> Tensor:
-        return weight if weight.dtype == torch.float64 else weight.float()
+        return wide(weight)
 
     def update(self, x: Tensor) -> Tensor:
         """Return what PEFT adds to the base's output, with dropout on x in training."""

@@ -22,7 +22,7 @@ CONF = {
 
 @pytest.fixture
 def make(build):
-    def made():
+    def start():
         model = build()
         torch.manual_seed(4)
         adapter = espnet_blora.add_adapter(model, "adalora", **CONF)
@@ -30,7 +30,7 @@ def make(build):
         adapter.follow(optimiser)
         return model, adapter, optimiser
 
-    return made
+    return start
 
 
 def train(model, adapter, optimiser, x, steps):
@@ -65,9 +65,9 @@ def test_it_is_pefts_own_training_step_by_step(make, build, x):
         deltaT=3,
         target_modules=CONF["target_modules"],
     )
-    theirs = peft.get_peft_model(build(), config)
+    peft_model = peft.get_peft_model(build(), config)
     pairs = [
-        (getattr(layer, own), theirs.get_parameter(f"base_model.model.{name}.{path}"))
+        (getattr(layer, own), peft_model.get_parameter(f"base_model.model.{name}.{path}"))
         for name, layer in adapter.layers.items()
         for own, path in layer.names.items()
         if own != "ranknum"
@@ -84,9 +84,9 @@ def test_it_is_pefts_own_training_step_by_step(make, build, x):
             (p @ p.T if p.shape[0] == 4 else p.T @ p) for _, p in pairs if p.shape not in [(4, 1)]
         ]
         gaps = [torch.norm(gram - torch.eye(4)) for gram in grams]
-        (theirs.train()(x).square().mean() + 0.5 * sum(gaps) / len(gaps)).backward()
+        (peft_model.train()(x).square().mean() + 0.5 * sum(gaps) / len(gaps)).backward()
         other_optimiser.step()
-        theirs.base_model.update_and_allocate(number)
+        peft_model.base_model.update_and_allocate(number)
         other_optimiser.zero_grad()
         assert all(torch.allclose(mine, other, atol=1e-5) for mine, other in pairs), number
         counts.append(sum(kept(adapter)))

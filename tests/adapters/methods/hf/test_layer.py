@@ -50,18 +50,18 @@ def name(request):
 
 def both(build, name):
     """Our adapter and PEFT's on the same base, with the same tensors in them."""
-    ours = build()
-    adapter = espnet_blora.add_adapter(ours, name, target_modules=TARGETS, **SAME[name][0])
+    our_model = build()
+    adapter = espnet_blora.add_adapter(our_model, name, target_modules=TARGETS, **SAME[name][0])
     adapter.prepare()
-    theirs = peft.get_peft_model(build(), SAME[name][1]())
-    share(adapter, theirs)
-    return ours, adapter, theirs
+    peft_model = peft.get_peft_model(build(), SAME[name][1]())
+    share(adapter, peft_model)
+    return our_model, adapter, peft_model
 
 
-def in_peft(adapter, theirs):
+def in_peft(adapter, peft_model):
     """Yield (our tensor, PEFT's) of every tensor that both know."""
     for prefix, layer in adapter.layers.items():
-        module = theirs.get_submodule(f"base_model.model.{prefix}")
+        module = peft_model.get_submodule(f"base_model.model.{prefix}")
         for own, path in layer.names.items():
             if hasattr(layer, own):  # not what another layer owns for all
                 place, key = slot(module, path)
@@ -69,8 +69,8 @@ def in_peft(adapter, theirs):
 
 
 @torch.no_grad()
-def share(adapter, theirs):
-    for mine, other in in_peft(adapter, theirs):
+def share(adapter, peft_model):
+    for mine, other in in_peft(adapter, peft_model):
         assert mine.shape == other.shape
         other.copy_(mine)
 
@@ -87,9 +87,9 @@ def step(model, parameters, x):
 
 def test_it_starts_where_peft_does(build, name, x):
     """What is computed from the weight is what PEFT computes from it, in its own model."""
-    ours, adapter, _ = both(build, name)
-    theirs = peft.get_peft_model(build(), SAME[name][1]())
-    pairs = list(in_peft(adapter, theirs))
+    our_model, adapter, _ = both(build, name)
+    peft_model = peft.get_peft_model(build(), SAME[name][1]())
+    pairs = list(in_peft(adapter, peft_model))
     if name in ("pissa", "mica", "osf"):
         assert all(torch.equal(mine, other) for mine, other in pairs)
     if name == "vera":
@@ -97,63 +97,63 @@ def test_it_starts_where_peft_does(build, name, x):
     if name == "dora":
         layer = adapter.layers["blocks.0.mlp.0"]
         assert torch.allclose(layer.lora_magnitude, layer.weight.norm(dim=1))
-    assert pairs and torch.allclose(ours.eval()(x), build()(x), atol=1e-3)
+    assert pairs and torch.allclose(our_model.eval()(x), build()(x), atol=1e-3)
 
 
 def test_it_trains_and_computes_as_peft_does(build, name, x):
     """Four steps of gradient descent on both: equal outputs, equal tensors, equal merges."""
-    ours, adapter, theirs = both(build, name)
-    trained = [(mine, other) for mine, other in in_peft(adapter, theirs) if mine.requires_grad]
+    our_model, adapter, peft_model = both(build, name)
+    trained = [(mine, other) for mine, other in in_peft(adapter, peft_model) if mine.requires_grad]
     for _ in range(4):
-        step(ours, [mine for mine, _ in trained], x)
-        step(theirs, [other for _, other in trained], x)
-    ours.eval(), theirs.eval()
-    assert (ours(x) - build()(x)).abs().max() > 1e-3  # it has moved
-    assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+        step(our_model, [mine for mine, _ in trained], x)
+        step(peft_model, [other for _, other in trained], x)
+    our_model.eval(), peft_model.eval()
+    assert (our_model(x) - build()(x)).abs().max() > 1e-3  # it has moved
+    assert torch.allclose(our_model(x), peft_model(x), atol=1e-5)
     assert all(torch.allclose(mine, other, atol=1e-5) for mine, other in trained)
     adapter.merge()
-    merged = theirs.merge_and_unload()
-    assert torch.allclose(ours(x), merged(x), atol=1e-5)
+    merged = peft_model.merge_and_unload()
+    assert torch.allclose(our_model(x), merged(x), atol=1e-5)
 
 
 def test_a_scale_goes_from_the_base_to_the_adapted_model(build, name, x):
-    ours, adapter, _ = both(build, name)
+    our_model, adapter, _ = both(build, name)
     trained = adapter.trainable_parameters()
     for _ in range(3):
-        step(ours, trained, x)
-    whole, base = ours.eval()(x), build()(x)
+        step(our_model, trained, x)
+    whole, base = our_model.eval()(x), build()(x)
     with adapter.scaled(0.0):
-        assert torch.equal(ours(x), base)
+        assert torch.equal(our_model(x), base)
     layer, z = adapter.layers["blocks.0.mlp.0"], torch.randn(2, 12)
     full, empty = layer(z), nn.functional.linear(z, layer.weight, layer.bias)
     with adapter.scaled(0.5):
         assert torch.allclose(layer(z), (full + empty) / 2, atol=1e-6)
-        factored = ours(x)
+        factored = our_model(x)
         adapter.merge()
-        assert torch.allclose(ours(x), factored, atol=1e-6)
+        assert torch.allclose(our_model(x), factored, atol=1e-6)
         adapter.unmerge()
-    assert torch.equal(ours(x), whole)
+    assert torch.equal(our_model(x), whole)
 
 
 def test_dropout_is_on_the_update_alone_and_in_training_alone(build, name, x):
-    ours = build()
+    our_model = build()
     options = {**SAME[name][0], "dropout_rate": 0.5, "target_modules": TARGETS}
-    adapter = espnet_blora.add_adapter(ours, name, **options)
-    assert torch.allclose(ours.train()(x), build()(x), atol=1e-3)
+    adapter = espnet_blora.add_adapter(our_model, name, **options)
+    assert torch.allclose(our_model.train()(x), build()(x), atol=1e-3)
     for _ in range(3):
-        step(ours, adapter.trainable_parameters(), x)
-    assert torch.equal(ours.eval()(x), ours(x))
-    assert not torch.equal(ours.train()(x), ours(x))
+        step(our_model, adapter.trainable_parameters(), x)
+    assert torch.equal(our_model.eval()(x), our_model(x))
+    assert not torch.equal(our_model.train()(x), our_model(x))
 
 
 def test_torchs_generator_moves_at_the_start_alone_and_not_for_what_is_frozen(build, name, x):
-    ours = build()
+    our_model = build()
     torch.manual_seed(1)
-    adapter = espnet_blora.add_adapter(ours, name, target_modules=TARGETS, **SAME[name][0])
+    adapter = espnet_blora.add_adapter(our_model, name, target_modules=TARGETS, **SAME[name][0])
     before = torch.get_rng_state()
     adapter.prepare()
-    ours.train()(x)
-    copy.deepcopy(ours)(x)
+    our_model.train()(x)
+    copy.deepcopy(our_model)(x)
     adapter.merge()
     assert torch.equal(torch.get_rng_state(), before)
     other = build()
