@@ -1,6 +1,6 @@
-"""A rank of two: train every method a step under DDP, and compare what the ranks hold.
+"""A rank of two: train every method one step under DDP, and compare what the ranks hold.
 
-python two_ranks.py STORE RANK; prints "checked METHOD COUNT_OF_BASES" a method.
+python two_ranks.py STORE RANK; prints "checked METHOD COUNT_OF_BASES" per method.
 """
 
 import sys
@@ -41,10 +41,10 @@ def main(store: str, rank: int) -> None:
         batch = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(rank))
         train(wrapped, adapter, optimiser, [batch, batch])
         mine = {key: value.detach().clone() for key, value in tensors(adapter).items()}
-        found: list = [None, None]
-        distributed.all_gather_object(found, mine)
-        if not same(*found):
-            differing = [key for key in mine if not torch.equal(found[0][key], found[1][key])]
+        states: list = [None, None]
+        distributed.all_gather_object(states, mine)
+        if not same(*states):
+            differing = [key for key in mine if not torch.equal(states[0][key], states[1][key])]
             raise SystemExit(f"{method}: ranks differ in {differing}")
         sys.stdout.write(f"checked {method} {len(bases(adapter))}\n")
     distributed.destroy_process_group()
