@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from espnet_blora.bin._common import add_experiment, open_recogniser
 from espnet_blora.decoding.options import add_options
@@ -58,7 +59,9 @@ def read_sets(dump: Path, names: str, most: int | None) -> tuple[dict, dict, dic
     from espnet_blora.data.kaldi import read_utt2lang
     from espnet_blora.decoding.dumped_set import read_waves
 
-    waves, texts, languages = {}, {}, {}
+    waves: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    languages: dict[str, str] = {}
     for name in names.split():
         set_waves, set_texts = read_waves(dump / name, most)
         codes = read_utt2lang(dump / name / "utt2lang")

@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from espnet_blora.scoring import UNITS
 from espnet_blora.scoring.job import open_job, run, text_of
@@ -74,7 +75,8 @@ def work(args: argparse.Namespace) -> int:
         raise ValueError("--alignments needs --output_dir, the folder to write them to")
     modes = combinations(args.mode, args.unit, args.normalisation, args.poi)
     job = open_job(
-        *sides,
+        sides[0],
+        sides[1],
         args.baseline,
         args.utt2spk,
         args.utt2lang,
@@ -84,7 +86,8 @@ def work(args: argparse.Namespace) -> int:
     )
     ref, hyp = map(text_of, sides)
     paths = {"reference": str(ref), "hypothesis": str(hyp), "baseline": args.baseline}
-    problems, rows = [], []
+    problems: list[str] = []
+    rows: list[tuple[str, Any]] = []
     for mode in modes:
         result = run(job, mode)
         name = f"{mode.unit}_{mode.normalisation}"

@@ -42,8 +42,10 @@ class Recognition:
     hypothesis: Hypothesis
 
     def as_json(self, utterance: str) -> dict:
-        """Return a line of `words.jsonl`: confidences are probabilities, uncertainties nats a
-        token, `tokens` their number."""
+        """Return a line of `words.jsonl`.
+
+        Confidences are probabilities, uncertainties nats per token; `tokens` is their number.
+        """
         return {
             "utterance": utterance,
             "text": self.text,

@@ -47,7 +47,7 @@ class ReliabilityPanel:
     """A diagram: a name of a line -> its bins, all of equal width."""
 
     title: str
-    lines: dict[str, Sequence[Bin]]
+    lines: Mapping[str, Sequence[Bin]]
 
 
 @dataclass(frozen=True)
