@@ -1,4 +1,4 @@
-"""Average checkpoints of one adapter without mixing posterior scales or counters."""
+"""Averages of checkpoints of one adapter, without mixing posterior scales or counters."""
 
 from collections.abc import Mapping, Sequence
 

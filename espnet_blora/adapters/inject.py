@@ -1,4 +1,4 @@
-"""Put an adapter on a model, fresh or from a file.
+"""Putting an adapter on a model, fresh or from a file.
 
 The model is frozen, its target Linears are extended, the adapter's state and hooks registered.
 """

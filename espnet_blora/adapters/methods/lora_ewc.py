@@ -1,4 +1,4 @@
-"""LoRA with EWC (Kirkpatrick et al. 2017, arXiv 1612.00796): what old data needs is moved least.
+"""LoRA with EWC (Kirkpatrick et al. 2017, arXiv 1612.00796): a pull on weights that old data need.
 
 loss = loss per token + strength / 2 * sum_ij F_ij (delta W_ij)^2, with F the diagonal of the Fisher
 information of the base on old data, per token (`fisher.diagonal_fisher`). To second order, and with
