@@ -76,29 +76,9 @@ class Utterance:
     scripts: tuple[tuple[str, Counts], ...] = ()
 
     @property
-    def by_script(self) -> dict[str, Counts]:
-        """Counts by script of the token."""
-        return dict(self.scripts)
-
-    @property
-    def hits(self) -> int:
-        """Tokens recognised right, H."""
-        return self.counts.hits
-
-    @property
-    def substitutions(self) -> int:
-        """Tokens recognised as others, S."""
-        return self.counts.substitutions
-
-    @property
     def deletions(self) -> int:
         """Reference tokens that are missing, D."""
         return self.counts.deletions
-
-    @property
-    def insertions(self) -> int:
-        """Hypothesis tokens that nobody said, I."""
-        return self.counts.insertions
 
     @property
     def errors(self) -> int:

@@ -2,7 +2,7 @@
 
 from espnet_blora.text.normalisation import Normalisation
 from espnet_blora.text.presets import FLAGS, NORMALISATIONS, get_normalisation
-from espnet_blora.text.scripts import is_han, is_han_kana, is_kana, script_of
+from espnet_blora.text.scripts import is_han_kana, script_of
 from espnet_blora.text.tokens import characters, mixed_tokens, script_of_token, words
 
 __all__ = [
@@ -11,9 +11,7 @@ __all__ = [
     "Normalisation",
     "characters",
     "get_normalisation",
-    "is_han",
     "is_han_kana",
-    "is_kana",
     "mixed_tokens",
     "script_of",
     "script_of_token",

@@ -68,16 +68,6 @@ def script_of(char: str) -> str:
     return COMMON
 
 
-def is_han(char: str) -> bool:
-    """Tell whether a character is a Chinese character (hanzi, kanji, hanja)."""
-    return script_of(char) == HAN
-
-
-def is_kana(char: str) -> bool:
-    """Tell whether a character is Hiragana or Katakana, prolonged sound mark included."""
-    return script_of(char) in (HIRAGANA, KATAKANA)
-
-
 def is_han_kana(char: str) -> bool:
     """Tell whether a character counts as a token of its own in mixed scoring."""
     return script_of(char) in (HAN, HIRAGANA, KATAKANA)

@@ -30,7 +30,10 @@ def test_every_total_is_the_sum_over_the_utterances(tmp_path_factory, rows):
     assert made.pier == sum((u.pier for u in made.utterances), Counts())
     assert sum(made.by_script.values(), Counts()) == made.total
     assert made.wrong_utterances == sum(u.errors > 0 for u in made.utterances)
-    assert all(u.errors == u.substitutions + u.deletions + u.insertions for u in made.utterances)
+    assert all(
+        u.errors == u.counts.substitutions + u.counts.deletions + u.counts.insertions
+        for u in made.utterances
+    )
     path = tmp_path_factory.mktemp("score") / "score.json"
     made.save(path)
     assert SetScore.load(path) == made
@@ -103,7 +106,7 @@ def test_a_file_that_is_no_score(tmp_path, damage):
 def test_a_file_of_an_older_release_is_to_be_made_anew(tmp_path):
     old = {"format": "espnet_blora.score/1", "unit": "mer", "utterances": [["a", 0, 1]]}
     (tmp_path / "score.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"score/1', this release reads .*score anew with python"):
+    with pytest.raises(ValueError, match=r"score/1', this release reads"):
         SetScore.load(tmp_path / "score.json")
 
 

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from espnet_blora.text import (
     characters,
-    is_han,
     is_han_kana,
-    is_kana,
     mixed_tokens,
     script_of,
     script_of_token,
@@ -57,7 +55,7 @@ def test_script(char, script):
 
 
 def test_han_and_kana():
-    assert is_han("好") and not is_han("ひ") and is_kana("ひ") and not is_kana("好")
+    assert script_of("好") == "Han" and script_of("ひ") == "Hiragana"
     assert [is_han_kana(c) for c in "好ひカーa，한"] == [True] * 4 + [False] * 3
 
 
