@@ -73,6 +73,8 @@ def work(args: argparse.Namespace) -> int:
         raise ValueError("give REF and HYP, or --ref and --hyp")
     if args.alignments and not args.output_dir:
         raise ValueError("--alignments needs --output_dir, the folder to write them to")
+
+    # what is scored, and how
     modes = combinations(args.mode, args.unit, args.normalisation, args.poi)
     job = open_job(
         sides[0],
@@ -97,6 +99,8 @@ def work(args: argparse.Namespace) -> int:
         problems += result.problems
         rows.append((f"{ref.absolute().parent.name}/{name}", result.score))
         sys.stdout.write("\n".join(lines_of(result)) + "\n")
+
+    # all of them, and differences that nothing explains
     sys.stdout.write(f"\n{espnet_table(rows)}\n")
     for problem in problems:
         log.error("the scorers disagree: %s", problem)

@@ -179,6 +179,7 @@ def run(job: Job, mode: Mode) -> Result:
             missing_as_empty=job.missing_as_empty,
         )
 
+    # ours, by group, and beside the baseline
     own = scored(job.hyp)
     groups = {}
     if job.speakers is not None:
@@ -216,6 +217,7 @@ def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
             f"{f'{source}: ' if source else ''}no group (speaker, language) for {len(without)} of "
             f"{len(score.utterances)} utterances: {with_places(without, {})}"
         )
+    # what each group has of the set
     parts: dict[str, list[Utterance]] = {}
     for utterance in score.utterances:
         parts.setdefault(groups[utterance.id], []).append(utterance)

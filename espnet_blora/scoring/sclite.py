@@ -329,10 +329,10 @@ class Expected:
             ),
             "pays 4S + 3D + 3I = {}": (totals.cost, self.cost),
         }
-        found = [f"sclite {what.format(a)}, we {b}" for what, (a, b) in pairs.items() if a != b]
+        problems = [f"sclite {what.format(a)}, we {b}" for what, (a, b) in pairs.items() if a != b]
         if c.errors < self.errors:
-            found.append(f"sclite found {c.errors} errors, fewer than our {self.errors}")
-        return found
+            problems.append(f"sclite found {c.errors} errors, fewer than our {self.errors}")
+        return problems
 
 
 @dataclass(frozen=True)

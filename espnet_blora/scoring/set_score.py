@@ -119,10 +119,10 @@ class SetScore:
         if not isinstance(other, SetScore):
             return NotImplemented
         for name in ("unit", "normalisation", "poi"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
+            own, others = getattr(self, name), getattr(other, name)
+            if own != others:
                 raise ValueError(
-                    f"scores of different {name} do not add up: {mine!r} and {theirs!r}"
+                    f"scores of different {name} do not add up: {own!r} and {others!r}"
                 )
         both = {u.id for u in self.utterances} & {u.id for u in other.utterances}
         if both:

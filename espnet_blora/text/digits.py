@@ -69,12 +69,14 @@ def speller(language: str) -> Callable[[str], str]:
             "pip install 'espnet_blora[digits]' (or pip install num2words)"
         ) from error
 
+    # one run of digits
     @lru_cache(maxsize=4096)
     def spelled(run: str, kind: str = "cardinal") -> str:
         if len(run) > _LONGEST_NUMBER or (len(run) > 1 and unicodedata.decimal(run[0]) == 0):
             return " ".join(map(spelled, run))
         return unicodedata.normalize("NFC", num2words(int(run), lang=name, to=kind))
 
+    # a whole text: groups of three are joined, ordinals and runs are set off by blanks
     def spell(text: str) -> str:
         if not _DIGIT.search(text):
             return text

@@ -33,7 +33,7 @@ class Normalisation:
     read as UTF-8 has, is left as it is.
 
     Attributes:
-        name: what reports print; `espnet_blora.text.presets.get_normalisation` sets it.
+        name: What reports print; `espnet_blora.text.presets.get_normalisation` sets it.
         form: Unicode normalisation form, `"NFC"` or `"NFKC"` (wide letters, ligatures,
             presentation forms become plain ones); "" leaves the text as it is.
         case: `"full"` Unicode case folding (`ß` = `ss`), `"turkish"` the same with dotted
@@ -45,7 +45,7 @@ class Normalisation:
         alef, alef_maksura, teh_marbuta, hamza: True writes these forms as the plain letter.
         ascii_digits: True writes decimal digits of any script as 0 to 9.
         simplified: True turns traditional Chinese characters into simplified ones (OpenCC).
-        spell_digits: the language in which digits are spelled out (`text.digits`); "" is none.
+        spell_digits: The language in which digits are spelled out (`text.digits`); "" is none.
     """
 
     name: str = field(default="", compare=False)

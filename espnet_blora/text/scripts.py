@@ -73,11 +73,11 @@ def is_han_kana(char: str) -> bool:
     return script_of(char) in (HAN, HIRAGANA, KATAKANA)
 
 
-def character_class(*wanted: str) -> str:
+def character_class(*names: str) -> str:
     """Return the inside of a regular expression's `[...]` for the characters of these scripts."""
     runs: list[list[int]] = []
     for script, first, last in _script_runs():
-        if script in wanted:
+        if script in names:
             if runs and runs[-1][1] == first - 1:
                 runs[-1][1] = last
             else:
