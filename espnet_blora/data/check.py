@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from espnet_blora.data.corpora.common import inspect_sets
 from espnet_blora.data.records import Corpus, Item
 from espnet_blora.utils.mistakes import did_you_mean
 
@@ -25,7 +27,8 @@ def check(corpus: Corpus, path: str | Path, options: Mapping[str, str]) -> list[
         folder = corpus.find(Path(path))
     except FileNotFoundError as error:
         return [Item(f"{corpus.name} in {path}", "not found", str(error), False)]
-    return [Item("folder", str(folder), "", True), *corpus.inspect(folder, options)]
+    inspect = corpus.inspect or partial(inspect_sets, corpus.read, corpus.sets)
+    return [Item("folder", str(folder), "", True), *inspect(folder, options)]
 
 
 def check_options(corpus: Corpus, options: Mapping[str, str]) -> None:

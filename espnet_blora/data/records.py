@@ -127,9 +127,10 @@ class Corpus:
         languages: Whisper's codes that its utterances may have; empty for any.
         find: The user's path -> the folder that `read` takes. FileNotFoundError lists what was
             looked for.
-        read: (folder, set names, ledger, options) -> set -> utterances. The same files give the
-            same records in the same order, whatever the order of directory listings.
-        inspect: (folder, options) -> lines for `check_corpus`; opens headers at most.
+        read: (folder, names out of `sets`, ledger, options) -> set -> utterances. The same files
+            give the same records in the same order, whatever the order of directory listings.
+        inspect: (folder, options) -> lines for `check_corpus`; opens headers at most. None: what
+            `common.inspect_sets` finds by `read`.
         options: Option name -> help; users give them as KEY=VALUE.
     """
 
@@ -142,5 +143,5 @@ class Corpus:
     languages: tuple[str, ...]
     find: Callable[[Path], Path]
     read: Callable[[Path, Sequence[str], Ledger, Mapping[str, str]], dict[str, list[Utterance]]]
-    inspect: Callable[[Path, Mapping[str, str]], list[Item]]
+    inspect: Callable[[Path, Mapping[str, str]], list[Item]] | None = None
     options: Mapping[str, str] = field(default_factory=dict)

@@ -11,16 +11,13 @@ letters (`Ｔ 恤`), full-width or not, become ASCII capitals: `T恤`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     existing,
     find_root,
     half_width,
-    inspect_sets,
     keep,
     single_blanks,
     utterance_id,
@@ -59,7 +56,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: An id is there twice; names file and line.
     """
-    check_sets("aishell", names, _SETS)
     transcripts = {key: (where, text) for where, key, text in tables.keyed(root / _TRANSCRIPT)}
     by_speaker: dict[str, list[str]] = {}
     for key in transcripts:
@@ -108,5 +104,4 @@ CORPUS = Corpus(
     languages=("zh",),
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

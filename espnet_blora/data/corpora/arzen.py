@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from espnet_blora.data.corpora.common import (
     by_stem,
-    check_sets,
     choice,
     compare_counts,
     single_blanks,
@@ -125,7 +124,6 @@ def read(
         ValueError: A table is malformed, or two sets claim a recording; names file and line, or the
             id.
     """
-    check_sets("arzen", names, SETS)
     # Options of the user.
     keep_punctuation = choice(options, "punctuation", ("keep", "remove")) == "keep"
     keep_diacritics = choice(options, "diacritics", ("remove", "keep")) == "keep"

@@ -10,17 +10,14 @@ which utterances are English. `prompt=utterance` gives `en` to the English ones,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     choice,
     existing,
     find_root,
     header_seconds,
-    inspect_sets,
     keep,
     single_blanks,
     speaker_name,
@@ -63,7 +60,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: A row is malformed or its language unknown; names file and line.
     """
-    check_sets("ascend", names, _SETS)
     prompt = choice(options, "prompt", ("zh", "utterance"))
     if not (root / "waves").is_dir():
         raise FileNotFoundError(f"{root}/waves: no such directory; unpack waves.tar.bz2 there")
@@ -114,5 +110,4 @@ CORPUS = Corpus(
     options={"prompt": "zh (default): Whisper's prompt is zh for all; utterance: en for English"},
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

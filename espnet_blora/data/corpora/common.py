@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from espnet_blora.data import audio
@@ -66,18 +66,6 @@ def find_root(
 def _holds(folder: Path, mark: str) -> bool:
     """Tell whether a folder holds a path or pattern."""
     return any(folder.glob(mark)) if "*" in mark else (folder / mark).exists()
-
-
-def check_sets(corpus: str, names: Sequence[str], known: Collection[str]) -> None:
-    """Refuse sets that the corpus does not have.
-
-    Raises:
-        ValueError: There is such a set; names those that the corpus has.
-    """
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"{corpus} has no set {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
-        )
 
 
 class SetAbsentError(FileNotFoundError):

@@ -31,20 +31,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data import audio
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     choice,
     drop_long,
     existing,
     find_root,
     hash_order,
     header_seconds,
-    inspect_sets,
     keep,
     language_folder,
     positive_number,
@@ -212,7 +209,6 @@ def read(
         ValueError: A row has too few or too many fields (names file and line), or an option is
             missing or unknown.
     """
-    check_sets("commonvoice", names, _SETS)
     folder = language_folder(root, "locale", options)
     language = prompt_code(folder.name, options.get("language"))
     validated = choice(options, "train", ("train", "validated")) == "validated"
@@ -282,5 +278,4 @@ CORPUS = Corpus(
     },
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

@@ -22,7 +22,6 @@ from pathlib import Path
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
     SetAbsentError,
-    check_sets,
     find_root,
     hash_order,
     inspect_sets,
@@ -81,7 +80,6 @@ def read(
             (names file and line), or a set does not have the pair that is asked for.
     """
     places = folders(root)
-    check_sets("cs_fleurs", names, [*_SETS, *(name for name in places if name not in _SETS)])
     return {name: _read_named(root, places, name, ledger, options) for name in names}
 
 

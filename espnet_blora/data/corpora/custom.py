@@ -23,7 +23,6 @@ from pathlib import Path
 
 from espnet_blora.data import audio
 from espnet_blora.data.corpora.common import (
-    check_sets,
     part_size,
     single_blanks,
     speaker_name,
@@ -283,7 +282,6 @@ def read(
     Raises:
         ValueError: The data or an option is wrong; names file and line, or the option.
     """
-    check_sets("custom", sets, CORPUS.sets)
     settings = _Settings.of(options)
     made, owners = _divided(root, settings, ledger)
     result = {name: [u for id, u in made.items() if owners[id] == name] for name in sets}

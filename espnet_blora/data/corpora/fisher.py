@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_blora.data.corpora import fisher_split, fisher_text
-from espnet_blora.data.corpora.common import by_stem, check_sets, compare_counts, speaker_name
+from espnet_blora.data.corpora.common import by_stem, compare_counts, speaker_name
 from espnet_blora.data.corpora.fisher_split import EVALUATION, PARTS, Draw, Entry, Line
 from espnet_blora.data.corpora.tables import lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
@@ -199,7 +199,6 @@ def read(
         ValueError: A mapping file or a transcript is malformed (names file and line), or a split
             must be drawn but transcripts of its calls are missing.
     """
-    check_sets("fisher", names, SETS)
     calls = Calls(root, ledger)
     parts, places = _select(root, names, calls, ledger, options)
     built: dict[_Place, Utterance | None] = {}

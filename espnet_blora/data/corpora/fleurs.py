@@ -29,7 +29,6 @@ from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     choice,
     draw_hours,
     drop_long,
@@ -90,7 +89,6 @@ def read(
         ValueError: A row does not have 7 fields (names file and line), an option is missing or
             unknown, or an archive is damaged.
     """
-    check_sets("fleurs", names, _SETS)
     folder = language_folder(root, "lang", options)
     language = prompt_code(folder.name, options.get("language"))
     column = _TEXTS[choice(options, "text", tuple(_TEXTS))]

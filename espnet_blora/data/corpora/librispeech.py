@@ -11,15 +11,12 @@ Scoring ignores case, so figures stay comparable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     existing,
     find_root,
-    inspect_sets,
     keep,
     single_blanks,
 )
@@ -58,7 +55,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: An id is that of another chapter; names file and line.
     """
-    check_sets("librispeech", names, _SETS)
     return {name: _read_set(root / _folder(name), ledger) for name in names}
 
 
@@ -99,5 +95,4 @@ CORPUS = Corpus(
     languages=("en",),
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

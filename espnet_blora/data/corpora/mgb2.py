@@ -14,15 +14,12 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     existing,
     find_root,
-    inspect_sets,
     keep,
     single_blanks,
     speaker_name,
@@ -129,7 +126,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: A line or an XML file is malformed; names file and line, or file and segment.
     """
-    check_sets("mgb2", names, _SETS)
     most = _number(options.get("wmer", str(_WMER)), "option wmer")
     read_sets = {}
     for name in names:
@@ -255,5 +251,4 @@ CORPUS = Corpus(
     options={"wmer": "highest word matching error rate of training segments, in % (default 80)"},
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

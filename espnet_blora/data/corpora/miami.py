@@ -34,7 +34,6 @@ from typing import NamedTuple
 
 from espnet_blora.data.corpora.common import (
     by_stem,
-    check_sets,
     compare_counts,
     find_root,
     hash_order,
@@ -239,7 +238,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: A transcript or the table is malformed; names file and line.
     """
-    check_sets("miami", names, SETS)
     recordings = _recordings(root)
     result: dict[str, list[Utterance]] = {name: [] for name in names}
     places = _places(root, ledger, options)

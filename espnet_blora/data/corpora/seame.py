@@ -24,7 +24,7 @@ from typing import NamedTuple
 from espnet_blora.data import audio
 from espnet_blora.data.corpora import seame_split as official
 from espnet_blora.data.corpora import tables
-from espnet_blora.data.corpora.common import check_sets, choice, compare_counts
+from espnet_blora.data.corpora.common import choice, compare_counts
 from espnet_blora.data.corpora.seame_text import NOISE_STYLES, clean
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 
@@ -304,7 +304,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: An option is wrong, or a line is malformed; names file and line.
     """
-    check_sets("seame", sets, _SIZES)
     settings = _Settings.of(options)
     # The official split, and all lines of the copy.
     split = official.read_split(official.fetch(settings.split_dir))

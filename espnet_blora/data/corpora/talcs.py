@@ -12,17 +12,14 @@ Scoring ignores case and width, so figures stay comparable; `case=corpus` keeps 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
-    check_sets,
     choice,
     existing,
     find_root,
     half_width,
-    inspect_sets,
     keep,
     single_blanks,
     speaker_name,
@@ -56,7 +53,6 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: A stem is there twice; names file and line.
     """
-    check_sets("talcs", names, _SETS)
     case = choice(options, "case", ("lower", "corpus"))
     return {name: _read_set(root / f"{name}_set", ledger, case) for name in names}
 
@@ -83,5 +79,4 @@ CORPUS = Corpus(
     options={"case": "lower (default): English in lower case, ASCII letters; corpus: as it is"},
     find=find,
     read=read,
-    inspect=partial(inspect_sets, read, _SETS),
 )

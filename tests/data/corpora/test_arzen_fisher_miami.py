@@ -63,10 +63,10 @@ def test_inspection_names_published_sizes(laid_out):
     assert any(item.ok is False for item in items)
 
 
-def test_unknown_set_is_refused(laid_out):
+def test_unknown_set_is_refused(laid_out, tmp_path):
     corpus, layout = laid_out
-    with pytest.raises(ValueError, match="evaluation"):
-        corpus.read(corpus.find(layout.root), ["evaluation"], Ledger(), layout.options)
+    with pytest.raises(ValueError, match=f"{corpus.name} .*evaluation.*{min(corpus.sets)}"):
+        prepare(corpus, layout.root, ["evaluation"], tmp_path, tmp_path, layout.options)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

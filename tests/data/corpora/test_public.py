@@ -99,10 +99,10 @@ def test_the_folder_is_found_or_the_message_says_what_was_looked_for(laid_out, t
         corpus.find(tmp_path / "nowhere")
 
 
-def test_a_set_that_is_unknown_or_absent_is_named(laid_out):
+def test_a_set_that_is_unknown_or_absent_is_named(laid_out, tmp_path):
     corpus, layout = laid_out
-    with pytest.raises(ValueError, match=f"{corpus.name} .*moon.*: .*t"):
-        corpus.read(corpus.find(layout.root), ["moon"], Ledger(), layout.options)
+    with pytest.raises(ValueError, match=f"{corpus.name} .*moon.*{min(layout.texts)}"):
+        prepare(corpus, layout.root, ["moon"], tmp_path, tmp_path, layout.options)
     for absent in set(corpus.sets) - set(layout.texts):
         with pytest.raises(FileNotFoundError, match=absent.replace("_", ".")):
             corpus.read(corpus.find(layout.root), [absent], Ledger(), layout.options)
@@ -110,7 +110,7 @@ def test_a_set_that_is_unknown_or_absent_is_named(laid_out):
 
 def test_inspection_counts_what_can_be_used(laid_out):
     corpus, layout = laid_out
-    items = {i.what: i for i in corpus.inspect(corpus.find(layout.root), layout.options)}
+    items = {i.what: i for i in check.check(corpus, layout.root, layout.options)}
     for name in corpus.sets:
         if name not in layout.texts:
             assert items[name].ok is None

@@ -5,7 +5,9 @@ import shutil
 import pytest
 import soundfile
 
+from espnet_blora.data import check
 from espnet_blora.data.corpora import aishell, ascend, cs_fleurs, librispeech, talcs
+from espnet_blora.data.corpora.common import inspect_sets
 from espnet_blora.data.records import Ledger
 from tests.data.layouts import aishell as aishell_layout
 from tests.data.layouts import ascend as ascend_layout
@@ -90,7 +92,7 @@ def test_librispeech_of_another_chapter_and_subset_as_root(tmp_path):
     wanted.unlink()
     with pytest.raises(FileNotFoundError, match="61-70001.trans.txt"):
         read(librispeech, tmp_path, "test_clean")
-    items = {i.what: i for i in librispeech.CORPUS.inspect(top, {})}
+    items = {i.what: i for i in check.check(librispeech.CORPUS, top, {})}
     assert items["test_clean"].ok is False  # broken is not the same as absent
     assert items["dev_clean"].ok is None
 
@@ -98,20 +100,20 @@ def test_librispeech_of_another_chapter_and_subset_as_root(tmp_path):
 def test_a_complete_copy_is_told_from_an_incomplete_one(tmp_path):
     layout = librispeech_layout.make(tmp_path, 4, sets=("test_clean",))
     sets = {"test_clean": librispeech.Expected(4, 0.1), "dev_clean": librispeech.Expected(5)}
-    items = librispeech.inspect_sets(librispeech.read, sets, librispeech.find(tmp_path), {})
+    items = inspect_sets(librispeech.read, sets, librispeech.find(tmp_path), {})
     assert [(i.what, i.ok) for i in items] == [("test_clean", True), ("dev_clean", None)]
     assert items[0].expected == "4 utterances, 0.1 h"
     assert items[0].found == "4 utterances; left out: no audio 1, no transcript 1"
     next(layout.root.rglob("61-*-0000.flac")).unlink()
-    items = librispeech.inspect_sets(librispeech.read, sets, librispeech.find(tmp_path), {})
+    items = inspect_sets(librispeech.read, sets, librispeech.find(tmp_path), {})
     assert items[0].ok is False
     for file in layout.root.rglob("*.flac"):
         file.unlink()
     unpublished = {"test_clean": librispeech.Expected()}
-    items = librispeech.inspect_sets(librispeech.read, unpublished, tmp_path / "LibriSpeech", {})
+    items = inspect_sets(librispeech.read, unpublished, tmp_path / "LibriSpeech", {})
     assert (items[0].ok, items[0].found[:12]) == (False, "0 utterances")
     shutil.rmtree(tmp_path / "LibriSpeech" / "test-clean")
-    items = librispeech.inspect_sets(librispeech.read, sets, tmp_path / "LibriSpeech", {})
+    items = inspect_sets(librispeech.read, sets, tmp_path / "LibriSpeech", {})
     assert [(i.what, i.ok) for i in items][-1] == ("sets", False)
 
 

@@ -341,11 +341,6 @@ def test_bad_options(layout, options, says):
         read(layout.root.parent, **options)
 
 
-def test_unknown_set(layout):
-    with pytest.raises(ValueError, match=" dev; .*: train"):
-        read(layout.root.parent, ["dev"])
-
-
 def test_inspection(layout):
     items = {i.what: i for i in seame.inspect(seame.find(layout.root), layout.options)}
     assert items["conversation: recordings"].found == "8"
