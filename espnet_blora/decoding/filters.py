@@ -18,7 +18,6 @@ from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.search import Filter
 from espnet_blora.whisper.vocabulary import Vocabulary
 
-SECONDS_PER_TIMESTAMP = 0.02
 NEVER = -torch.inf
 
 
@@ -85,54 +84,6 @@ class NoRepeatNgram:
             logits[rows.to(logits.device), banned.to(logits.device)] = NEVER
 
 
-class TimestampRules:
-    """Timestamps in pairs that never decrease, one at the beginning; see `whisper.decoding`.
-
-    A timestamp behind text is followed by its twin or the end of text, a pair by text; a segment
-    lasts longer than nothing; and where all timestamps together are likelier than any one other
-    token, a timestamp it is.
-    """
-
-    def __init__(self, layout: Vocabulary, max_initial_timestamp: float | None = 1.0):
-        """Take the vocabulary, and the latest first timestamp in seconds (None: no limit)."""
-        self.begin, self.eot, self.notimestamps = (
-            layout.timestamp_begin, layout.eot, layout.notimestamps,
-        )  # fmt: skip
-        self.last_initial = None
-        if max_initial_timestamp:
-            self.last_initial = self.begin + round(max_initial_timestamp / SECONDS_PER_TIMESTAMP)
-
-    def __call__(self, logits: Tensor, texts: Tensor) -> None:
-        """Set to -inf what would break the rules."""
-        logits[:, self.notimestamps] = NEVER
-        times = logits[:, self.begin :]
-        if texts.shape[1] == 0:
-            logits[:, : self.begin] = NEVER
-            if self.last_initial is not None:
-                logits[:, self.last_initial + 1 :] = NEVER
-            return
-        is_time = texts >= self.begin
-        last = is_time[:, -1]
-        before = is_time[:, -2] if texts.shape[1] > 1 else torch.ones_like(last)
-        closing = last & ~before
-        _ban(times, last & before)
-        _ban(logits[:, : self.eot], closing)
-        # timestamps of a text never decrease; 0 where there is none
-        latest = torch.where(is_time, torch.arange(1, 1 + texts.shape[1]), 0).amax(1)
-        value = texts.gather(1, (latest - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-        earliest = torch.where(latest > 0, value + (~closing).long(), 0).to(logits.device)
-        ids = torch.arange(self.begin, logits.shape[1], device=logits.device)
-        times.masked_fill_(ids < earliest.unsqueeze(1), NEVER)
-        others = logits[:, : self.begin]
-        _ban(others, times.logsumexp(1) > others.amax(1))
-
-
-def _ban(logits: Tensor, rows: Tensor) -> None:
-    """Set rows (N,) of a part of the logits to -inf."""
-    if rows.device.type != "cpu" or rows.any():  # elsewhere `any` would wait for the device
-        logits.masked_fill_(rows.to(logits.device).unsqueeze(1), NEVER)
-
-
 def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) -> list[int]:
     """Return the ids that openai-whisper suppresses for its option `suppress_tokens`.
 
@@ -171,28 +122,17 @@ def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) 
     return sorted(ids | {tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech})
 
 
-def build_filters(
-    vocabulary: Vocabulary,
-    options: DecodingOptions,
-    without_timestamps: bool = True,
-    max_initial_timestamp: float | None = 1.0,
-) -> list[Filter]:
+def build_filters(vocabulary: Vocabulary, options: DecodingOptions) -> list[Filter]:
     """Return the filters of a user's options.
 
     Args:
         vocabulary: Of the model.
         options: `suppress_tokens`, `suppress_blank`, `min_tokens` and `no_repeat_ngram_size` count;
             the first two are openai-whisper's under rule `whisper` unless they are given.
-        without_timestamps: True where the prompt ends in the token for no timestamps; else the
-            timestamp rules hold.
-        max_initial_timestamp: Seconds at which the first segment begins at the latest; None or 0
-            for no limit.
 
     Raises:
         ValueError: An option out of its range; the message says what is allowed.
     """
-    if (max_initial_timestamp or 0) < 0:
-        raise ValueError(f"max_initial_timestamp is {max_initial_timestamp}; allowed: 0 or more")
     as_whisper = options.rule == "whisper"
     blank, tokens = options.suppress_blank, options.suppress_tokens
     filters: list[Filter] = []
@@ -204,6 +144,4 @@ def build_filters(
         filters.append(MinTokens(options.min_tokens, vocabulary.eot))
     if options.no_repeat_ngram_size:
         filters.append(NoRepeatNgram(options.no_repeat_ngram_size))
-    if not without_timestamps:  # last: it compares the probabilities that are left
-        filters.append(TimestampRules(vocabulary, max_initial_timestamp))
     return filters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,80 +11,41 @@ from whisper.model import TextDecoder
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
 
-TASKS = ("transcribe", "translate")
 log = logging.getLogger(__name__)
-
-
-def _ids(layout: Vocabulary, text: str | Sequence[int] | None, name: str) -> list[int]:
-    """Return a text, or the ids of one, as ids; a text is put behind one blank, as words are."""
-    if text is None:
-        return []
-    if isinstance(text, str):
-        return layout.encode(" " + text.strip()) if text.strip() else []
-    if wrong := [i for i in text if not 0 <= i < layout.size]:
-        raise ValueError(f"{name}: ids {wrong} are not in {layout.stamp}")
-    return list(text)
-
-
-def _cut(ids: list[int], room: int, name: str, given: object) -> list[int]:
-    """Return the last `room` ids; warn where a part of a user's text is left out."""
-    if len(ids) > room and isinstance(given, str):
-        log.warning("%s: %d tokens, of which the last %d are used", name, len(ids), room)
-    return ids[max(0, len(ids) - room) :]
 
 
 def build_prompt(
     layout: Vocabulary,
     language: str,
     task: str = "transcribe",
-    initial_prompt: str | Sequence[int] | None = None,
-    prefix: str | Sequence[int] | None = None,
-    timestamps: bool = False,
+    initial_prompt: str | None = None,
     n_text_ctx: int = 448,
-    max_tokens: int | None = None,
 ) -> list[int]:
-    """[previous text behind its token], start, language, task, [no timestamps], [prefix].
+    """[previous text behind its token], start, language, task, no timestamps.
 
-    Without previous text, prefix and timestamps it is `Vocabulary.prompt`. As openai-whisper's
-    `DecodingTask._get_initial_tokens`; there a `sample_len` above n_text_ctx // 2 drops the
-    first tokens of a prefix, here the prefix is then whole.
+    Without previous text it is `Vocabulary.prompt`. As openai-whisper's
+    `DecodingTask._get_initial_tokens`.
 
     Args:
         layout: the vocabulary.
         language: code or English name.
         task: `transcribe` or `translate` (into English).
-        initial_prompt: text that came before, or its ids: names, spelling, style. The last
-            n_text_ctx // 2 - 1 tokens are used.
-        prefix: how the text begins, or its ids; the search goes on behind it.
-        timestamps: leave the token for no timestamps out.
+        initial_prompt: text that came before: names, spelling, style. The last
+            n_text_ctx // 2 - 1 tokens are used; the log says where some are left out.
         n_text_ctx: positions of the decoder.
-        max_tokens: tokens the search may add, where that is limited; of the prefix the last
-            n_text_ctx // 2 - max_tokens tokens are then used.
 
     Raises:
-        ValueError: unknown language or task, ids that are none, or no room behind the prompt.
+        ValueError: unknown language.
     """
-    if task not in TASKS:
-        raise ValueError(f"task {task!r}; allowed: {', '.join(TASKS)}")
-    half = n_text_ctx // 2
-    start = layout.prompt(language)
-    start[2] = layout.transcribe if task == "transcribe" else layout.translate
-    if timestamps:
-        start.remove(layout.notimestamps)
-    known = _ids(layout, prefix, "prefix")
-    if max_tokens is not None and max_tokens < half:
-        known = _cut(known, half - max_tokens, "prefix", prefix)
-    if previous := _ids(layout, initial_prompt, "initial_prompt"):
-        previous = _cut(previous, half - 1, "initial_prompt", initial_prompt)
-        previous = [layout.tokenizer.sot_prev, *previous]
-    prompt = [*previous, *start, *known]
-    if len(prompt) >= n_text_ctx:
-        raise ValueError(
-            f"a prompt of {len(prompt)} tokens ({len(previous)} of previous text, {len(known)} of "
-            f"the prefix) leaves no room: this Whisper has {n_text_ctx} positions; shorten the "
-            "prefix"
-        )
-    return prompt
+    prompt = layout.prompt(language)
+    prompt[2] = layout.translate if task == "translate" else layout.transcribe
+    text = (initial_prompt or "").strip()
+    if not text:
+        return prompt
+    previous, room = layout.encode(f" {text}"), n_text_ctx // 2 - 1
+    if len(previous) > room:
+        log.warning("initial_prompt: %d tokens, of which the last %d are used", len(previous), room)
+    return [layout.tokenizer.sot_prev, *previous[-room:], *prompt]
 
 
 @torch.no_grad()

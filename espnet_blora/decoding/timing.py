@@ -59,17 +59,6 @@ def _watched(decoder: TextDecoder, layers: Sequence[int]) -> Iterator[dict[int, 
             handle.remove()
 
 
-def _plain(prompt: Sequence[int], layout: Vocabulary) -> list[int]:
-    """A prompt as texts are aligned with it: no previous text, always without timestamps."""
-    ids = list(prompt)
-    if layout.sot not in ids[:-2]:
-        raise ValueError(
-            f"prompt {ids}: start of transcript ({layout.sot}), language and task are needed"
-        )
-    ids = ids[ids.index(layout.sot) :]
-    return ids if layout.notimestamps in ids else [*ids[:3], layout.notimestamps, *ids[3:]]
-
-
 def _weights(
     sides: dict[int, dict[str, Tensor]],
     heads: Sequence[tuple[int, int]],
@@ -171,7 +160,7 @@ def word_times(
         decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (B, T, n_state).
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
-        prompts: B prompts, of any length; previous text is left out, and timestamps are.
+        prompts: B prompts, of any length; previous text is left out.
         texts: B texts, ids behind the prompt; control tokens and timestamps are left out.
         layout: the vocabulary.
         heads: (layer, head) of the cross-attention heads that follow time, one at least.
@@ -185,18 +174,17 @@ def word_times(
         The words of each text, in order; none for an empty text.
 
     Raises:
-        ValueError: not one prompt and text per utterance, a prompt without start of transcript, a
-            head that the decoder does not have, more tokens than it has positions, or a `split`
-            that changes the words.
+        ValueError: not one prompt and text per utterance, a head that the decoder does not have,
+            more tokens than it has positions, or a `split` that changes the words.
     """
     n_head = decoder.blocks[0].cross_attn.n_head
     _check(len(memory), prompts, texts, heads, len(decoder.blocks), n_head)
     if positions is None:
         positions = [memory.shape[1]] * len(memory) if memory_lengths is None else memory_lengths
     positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
-    # texts and prompts without control tokens; only rows with a text are aligned
+    # texts without control tokens, prompts without previous text; only rows with a text are aligned
     plain = [[i for i in text if 0 <= i < layout.eot] for text in texts]
-    starts = [_plain(prompt, layout) for prompt in prompts]
+    starts = [prompt[prompt.index(layout.sot) :] for prompt in prompts]
     times: list[list[WordTime]] = [[] for _ in plain]
     rows = [row for row, text in enumerate(plain) if text]
     if not rows:

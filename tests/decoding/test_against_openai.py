@@ -77,7 +77,7 @@ def base() -> Setting:
 
 
 def random() -> Setting:
-    """The larger vocabulary; probabilities with peaks, texts that end, timestamps that come."""
+    """The larger vocabulary; probabilities with peaks, and texts that end."""
     generator = torch.Generator().manual_seed(11)
     model = random_whisper(32, (1, 2), vocab=51866, context=48)
     layout = Vocabulary.of(51866)
@@ -86,7 +86,6 @@ def random() -> Setting:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.45)
     table = model.decoder.token_embedding.weight
     table[layout.eot] *= 4.0
-    table[layout.timestamp_begin :] *= 1.1
     waves = [0.1 * torch.randn(n, generator=generator) for n in (32000, 9000, 3000, 90000)]
     memory, lengths = batch(model, waves, "30s")
     mels = [whisper.log_mel_spectrogram(whisper.pad_or_trim(wave)) for wave in waves]
@@ -106,25 +105,19 @@ def setting(request) -> Setting:
 def theirs(setting: Setting, languages, **options) -> list[whisper.DecodingResult]:
     results = []
     for (twin, features), language in zip(setting.twins, languages, strict=True):
-        # seconds that are the same number of timestamps where positions are not of 20 ms
-        limit = 1500 / twin.dims.n_audio_ctx * options.get("max_initial_timestamp", 1.0)
-        given = options | {"language": language, "max_initial_timestamp": limit, "fp16": False}
+        given = options | {"language": language, "without_timestamps": True, "fp16": False}
         results += whisper.decode(twin, features, whisper.DecodingOptions(**given))
     return results
 
 
 def ours(setting: Setting, languages, **options):
-    without = options.get("without_timestamps", False)
     prompts = [
         build_prompt(
             setting.layout,
             language,
             options.get("task", "transcribe"),
             options.get("prompt"),
-            options.get("prefix"),
-            timestamps=not without,
-            n_text_ctx=setting.decoder.positional_embedding.shape[0],
-            max_tokens=options.get("sample_len"),
+            setting.decoder.positional_embedding.shape[0],
         )
         for language in languages
     ]
@@ -137,9 +130,7 @@ def ours(setting: Setting, languages, **options):
         suppress_tokens=options.get("suppress_tokens"),
         suppress_blank=options.get("suppress_blank"),
     )
-    filters = build_filters(
-        setting.layout, chosen, without, options.get("max_initial_timestamp", 1.0)
-    )
+    filters = build_filters(setting.layout, chosen)
     return search(
         setting.decoder,
         setting.memory,
@@ -173,31 +164,28 @@ WAYS = [
 DETAILS = [
     {"suppress_tokens": "", "suppress_blank": True},
     {"suppress_tokens": "-1,25850,13558", "suppress_blank": False, "length_penalty": 0.0},
-    {"max_initial_timestamp": 0.2},
     {"prompt": "names: apple, Émile", "sample_len": 12},
-    {"prefix": "apple", "sample_len": 9},
-    {"prompt": "before " * 300, "prefix": "bread", "task": "translate"},
+    {"prompt": "before " * 300, "task": "translate"},
 ]
 
 
-@pytest.mark.parametrize("without_timestamps", [True, False])
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_ways_of_searching(setting, way, without_timestamps):
-    texts = agree(setting, without_timestamps=without_timestamps, **way)
+def test_ways_of_searching(setting, way):
+    texts = agree(setting, **way)
     assert len(set(texts)) > 1
 
 
-@pytest.mark.parametrize(("beam_size", "without_timestamps"), [(None, True), (5, False)])
+@pytest.mark.parametrize("beam_size", [None, 5])
 @pytest.mark.parametrize("detail", DETAILS, ids=lambda detail: " ".join(detail))
-def test_prompts_filters_and_limits(setting, detail, beam_size, without_timestamps):
+def test_prompts_filters_and_limits(setting, detail, beam_size):
     beam = {"beam_size": beam_size} if beam_size else {}
-    agree(setting, without_timestamps=without_timestamps, **detail, **beam)
+    agree(setting, **detail, **beam)
 
 
 def test_the_base_hears_what_is_said():
     """Otherwise agreement would be about noise."""
     with torch.no_grad():
         setting = base()
-    texts = agree(setting, without_timestamps=True, beam_size=5)
+    texts = agree(setting, beam_size=5)
     heard = [setting.layout.decode(text) for text in texts]
     assert heard == ["apple bread teacher after dinner", "我们喜欢咖啡医生 tired", "help help"]
