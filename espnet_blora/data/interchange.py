@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_blora.data import audio, kaldi
+from espnet_blora.data.corpora import tables
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import c_sorted, read_keyed
@@ -120,13 +121,10 @@ def import_file(
             seconds nor in milliseconds (names file and line); no line can be used; or some lines
             have times and others stand for whole files.
     """
-    path, directory = Path(path), Path(directory)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; lines of six fields with TABs are expected")
     # Read the lines that can be used; a uid may occur once.
     used: dict[str, _Line] = {}
     first: dict[str, int] = {}
-    for number, raw in enumerate(_raw_lines(path), 1):
+    for number, raw in tables.lines(path):
         where = f"{path}:{number}"
         parsed = _parse(raw, where, ledger, training)
         if parsed is None:
@@ -142,23 +140,6 @@ def import_file(
         raise ValueError(f"{path}: no line can be used ({counts})")
     _write(directory, used, language)
     return len(used)
-
-
-def _raw_lines(path: Path) -> list[str]:
-    """Return the lines of a file, without a byte order mark and without line ends."""
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    decoded = []
-    for number, raw in enumerate(lines, 1):
-        try:
-            decoded.append(raw.decode("utf-8").removesuffix("\r"))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}:{number}: not UTF-8 (byte {raw[error.start]:#04x}); convert the file with "
-                "iconv -t UTF-8"
-            ) from error
-    return decoded
 
 
 def _parse(raw: str, where: str, ledger: Ledger, training: bool) -> tuple[str, _Line] | None:
@@ -210,7 +191,7 @@ def _unit(start: float, end: float, milliseconds: float, where: str, key: str) -
     )
 
 
-def _write(directory: Path, used: Mapping[str, _Line], language: str) -> None:
+def _write(directory: str | Path, used: Mapping[str, _Line], language: str) -> None:
     """Write the lines as a data directory."""
     # Speakers are taken from the uids, if that keeps Kaldi's order.
     speakers = {key: key.partition("-")[0] for key in used}

@@ -6,7 +6,6 @@ listing of a directory.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,21 +164,7 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
     delimiter = ";" if ";" in first and "," not in first else ","
     if delimiter == ";":
         ledger.note(f"{path}:1", "", "fields separated by semicolons, as some Excels write")
-    lines = (f"{line}\n" for _, line in tables.lines(path))
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
-    while True:
-        where = f"{path}:{reader.line_num + 1}"
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(
-                f"{where}: quotes do not pair up ({error}); a text with quotes or commas stands in "
-                'double quotes, and a quote in it is doubled: "he said ""yes"", then left"'
-            ) from error
-        if fields is None:
-            return
-        if any(field.strip() for field in fields):
-            yield where, fields
+    yield from tables.csv_fields(path, delimiter)
 
 
 def _header(fields: Sequence[str]) -> dict[str, int] | None:

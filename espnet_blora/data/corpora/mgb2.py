@@ -27,59 +27,19 @@ from espnet_blora.data.corpora.common import (
 )
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 
-# Tim Buckwalter's table, with the letters for g, p, ch and v that MGB's makers use.
+# Tim Buckwalter's table, with the letters for g, p, ch and v that MGB's makers use: the signs for
+# each run of Arabic letters in the order of Unicode, beside the run's first code point.
+_RUNS = {
+    0x0621: "'|>&<}AbptvjHxd*rzs$SDTZEg",  # hamza and its bearers, then alef to ghain
+    0x0640: "_fqklmnhwYyFNKaui~o",  # tatweel, feh to yeh, then the short vowels
+    0x0670: "`{",  # dagger alef, alef wasla
+    0x067E: "P",
+    0x0686: "J",
+    0x06A4: "V",
+    0x06AF: "G",
+}
 BUCKWALTER = {
-    "'": "\u0621",  # hamza
-    "|": "\u0622",  # alef with madda
-    ">": "\u0623",  # alef with hamza above
-    "&": "\u0624",  # waw with hamza
-    "<": "\u0625",  # alef with hamza below
-    "}": "\u0626",  # yeh with hamza
-    "A": "\u0627",
-    "b": "\u0628",
-    "p": "\u0629",  # teh marbuta
-    "t": "\u062a",
-    "v": "\u062b",
-    "j": "\u062c",
-    "H": "\u062d",
-    "x": "\u062e",
-    "d": "\u062f",
-    "*": "\u0630",
-    "r": "\u0631",
-    "z": "\u0632",
-    "s": "\u0633",
-    "$": "\u0634",
-    "S": "\u0635",
-    "D": "\u0636",
-    "T": "\u0637",
-    "Z": "\u0638",
-    "E": "\u0639",
-    "g": "\u063a",
-    "_": "\u0640",  # tatweel
-    "f": "\u0641",
-    "q": "\u0642",
-    "k": "\u0643",
-    "l": "\u0644",
-    "m": "\u0645",
-    "n": "\u0646",
-    "h": "\u0647",
-    "w": "\u0648",
-    "Y": "\u0649",  # alef maksura
-    "y": "\u064a",
-    "F": "\u064b",  # fathatan
-    "N": "\u064c",  # dammatan
-    "K": "\u064d",  # kasratan
-    "a": "\u064e",  # fatha
-    "u": "\u064f",  # damma
-    "i": "\u0650",  # kasra
-    "~": "\u0651",  # shadda
-    "o": "\u0652",  # sukun
-    "`": "\u0670",  # dagger alef
-    "{": "\u0671",  # alef wasla
-    "P": "\u067e",
-    "J": "\u0686",
-    "V": "\u06a4",
-    "G": "\u06af",
+    sign: chr(code) for first, signs in _RUNS.items() for code, sign in enumerate(signs, first)
 }
 _TO_ARABIC = str.maketrans(BUCKWALTER)
 _SOURCE = "counts that lhotse's recipe checks; train with WMER <= 80"

@@ -48,7 +48,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise ValueError(
                     f"{path}:{number}: not UTF-8 (byte {raw[error.start]:#04x} at column "
-                    f"{error.start + 1}); is the file damaged, or in another encoding?"
+                    f"{error.start + 1}); is it damaged, or in another encoding (iconv -t UTF-8)?"
                 ) from error
 
 
@@ -107,20 +107,36 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
         FileNotFoundError: There is no such file.
         ValueError: As in `tsv`, or a quote is never closed; names file and line.
     """
-    reader = csv.reader((f"{line}\n" for _, line in lines(path)), strict=True)
     columns = None
+    for where, fields in csv_fields(path):
+        if columns is None:
+            columns = _header(where, fields, needed)
+        else:
+            yield Row(where, _named(where, columns, fields))
+
+
+def csv_fields(path: str | Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
+    """Yield place and fields of each row of a table with quotes as in RFC 4180.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Bytes are not UTF-8, or a quote is never closed; names file and line.
+    """
+    rows = (f"{line}\n" for _, line in lines(path))
+    reader = csv.reader(rows, strict=True, delimiter=delimiter)
     while True:
         where = f"{path}:{reader.line_num + 1}"
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise ValueError(f"{where}: not comma-separated values: {error}") from error
+            raise ValueError(
+                f"{where}: quotes do not pair up ({error}); a text with quotes or commas stands in "
+                'double quotes, and a quote in it is doubled: "he said ""yes"", then left"'
+            ) from error
         if fields is None:
             return
-        if columns is None:
-            columns = _header(where, fields, needed)
-        elif any(field.strip() for field in fields):
-            yield Row(where, _named(where, columns, fields))
+        if any(field.strip() for field in fields):
+            yield where, fields
 
 
 def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
