@@ -8,10 +8,12 @@ bytes (`LC_ALL=C`): `wav.scp`, `text`, `utt2spk`, `spk2utt` and, in this project
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from espnet_blora.data import audio
 from espnet_blora.utils.keyed import c_sorted, read_keyed, write_keyed
@@ -37,16 +39,6 @@ def misplaced_speaker(utt2spk: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
-def write_spk2utt(directory: str | Path) -> None:
-    """Write `spk2utt` from `utt2spk`."""
-    directory = Path(directory)
-    speakers: dict[str, list[str]] = {}
-    for utterance, speaker in read_keyed(directory / "utt2spk").items():
-        speakers.setdefault(speaker, []).append(utterance)
-    lines = {speaker: " ".join(c_sorted(ids)) for speaker, ids in speakers.items()}
-    write_keyed(directory / "spk2utt", lines)
-
-
 def write(directory: str | Path, files: Mapping[str, Mapping[str, str]]) -> None:
     """Write a data directory anew from what each of its files holds, `spk2utt` excepted.
 
@@ -63,7 +55,10 @@ def write(directory: str | Path, files: Mapping[str, Mapping[str, str]]) -> None
     for name, lines in files.items():
         if name != "wav.scp":
             write_keyed(directory / name, lines)
-    write_spk2utt(directory)
+    ids: dict[str, list[str]] = {}
+    for utterance in c_sorted(files["utt2spk"]):
+        ids.setdefault(files["utt2spk"][utterance], []).append(utterance)
+    write_keyed(directory / "spk2utt", {speaker: " ".join(ids[speaker]) for speaker in ids})
     write_keyed(directory / "wav.scp", files["wav.scp"])
 
 
@@ -127,26 +122,50 @@ def name_some(ids: Collection[str]) -> str:
     return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _segments_of(
-    directory: Path, recordings: Mapping[str, str]
-) -> dict[str, tuple[str, float, float]] | None:
-    """Read `segments`, if it is there: id -> (recording, start, end), times in seconds."""
+class Segment(NamedTuple):
+    """One line of `segments`, times in seconds; `where` is its place, or its file."""
+
+    recording: str
+    start: float
+    end: float
+    where: str
+
+
+def parse_segment(
+    where: str, key: str, value: str, recordings: Container[str] | None = None
+) -> Segment:
+    """Read one line of `segments`; a fourth field (Kaldi's channel) does not count.
+
+    Args:
+        where: Begins the message, such as `file:line`.
+        key: The utterance.
+        value: The rest of the line.
+        recordings: Those that there are; None if any will do.
+
+    Raises:
+        ValueError: The line is malformed, or its recording is not there.
+    """
+    fields = value.split()
+    try:
+        segment = Segment(fields[0], float(fields[1]), float(fields[2]), where)
+    except (IndexError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {key} has {value!r}; expected '<recording> <start s> <end s>'"
+        ) from error
+    if recordings is not None and segment.recording not in recordings:
+        raise ValueError(f"{where}: {key} is cut from {segment.recording!r}, not in wav.scp")
+    return segment
+
+
+def _segments_of(directory: Path, recordings: Mapping[str, str]) -> dict[str, Segment] | None:
+    """Read `segments`, if it is there."""
     path = directory / "segments"
     if not path.exists():
         return None
-    segments = {}
-    for key, value in read_keyed(path).items():
-        fields = value.split()
-        try:
-            recording, start, end = fields[0], float(fields[1]), float(fields[2])
-        except (IndexError, ValueError) as error:
-            raise ValueError(
-                f"{path}: {key!r} has {value!r}; expected '<recording> <start s> <end s>'"
-            ) from error
-        if recording not in recordings:
-            raise ValueError(f"{path}: {key!r} is cut from {recording!r}, which wav.scp lacks")
-        segments[key] = (recording, start, end)
-    return segments
+    return {
+        key: parse_segment(str(path), key, value, recordings)
+        for key, value in read_keyed(path).items()
+    }
 
 
 def validate(
@@ -207,16 +226,13 @@ def validate(
             f"{directory}: bad data directory; repair or remove these utterances:\n  "
             + "\n  ".join(problems)
         )
-    counts: dict[str, int] = {}
-    for code in codes.values():
-        counts[code] = counts.get(code, 0) + 1
-    return Summary(len(ids), len(set(speakers.values())), counts, seconds)
+    return Summary(len(ids), len(set(speakers.values())), Counter(codes.values()), seconds)
 
 
 def _durations(
     directory: Path,
     recordings: Mapping[str, str],
-    segments: Mapping[str, tuple[str, float, float]] | None,
+    segments: Mapping[str, Segment] | None,
     problems: list[str],
     mono_16k: bool = False,
 ) -> dict[str, float]:
@@ -252,7 +268,7 @@ def _durations(
         return spans
     # Length of every segment; the last one of a recording may end a little later than it.
     cut = {}
-    for key, (recording, start, end) in segments.items():
+    for key, (recording, start, end, _) in segments.items():
         whole = spans.get(recording)
         if not 0 <= start < end or (whole is not None and start >= whole):
             problems.append(f"segment {key}: {start}-{end} s is not within {recording} ({whole} s)")

@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +76,7 @@ class SetSummary:
     def lines(self) -> list[str]:
         """Return lines for a person: found against expected, then what was left out."""
         counts = f"{self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
-        known = [
-            f"{self.expected.utterances:,} utterances" if self.expected.utterances else "",
-            f"{self.expected.hours:g} h" if self.expected.hours else "",
-        ]
-        if published := ", ".join(filter(None, known)):
+        if published := str(self.expected):
             source = f", {self.expected.source}" if self.expected.source else ""
             counts += f" (published: {published}{source})"
         lines = [f"{self.directory}: {counts}{'; unchanged' if self.unchanged else ''}"]
@@ -224,7 +220,7 @@ class _Set:
         own = Ledger()
         texts = self._texts(own)
         chosen = [u for u in self.utterances if u.id in texts]
-        stamps = _stamps(u.audio for u in chosen)
+        stamps = {source: _stamp(source) for source in {u.audio for u in chosen}}
         keys = {u.id: _clip_key(u, stamps[u.audio]) for u in chosen}
         fingerprint = self._fingerprint(keys, own)
         if marker := self._marker(fingerprint):
@@ -390,17 +386,13 @@ def _without_controls(text: str) -> str:
     return "".join(c for c in text if c != "\ufeff" and unicodedata.category(c) not in ("Cc", "Cs"))
 
 
-def _stamps(sources: Iterable[Path]) -> dict[Path, str]:
-    """Return size and time of change of every source, or that it is missing."""
-    stamps: dict[Path, str] = {}
-    for source in sources:
-        if source not in stamps:
-            try:
-                stat = source.stat()
-                stamps[source] = f"{stat.st_size} {stat.st_mtime_ns}"
-            except OSError:
-                stamps[source] = "missing"
-    return stamps
+def _stamp(source: Path) -> str:
+    """Return size and time of change of a source, or that it is missing."""
+    try:
+        stat = source.stat()
+    except OSError:
+        return "missing"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _clip_key(u: Utterance, stamp: str) -> str:

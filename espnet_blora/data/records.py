@@ -102,6 +102,12 @@ class Expected:
     hours: float | None = None
     source: str = ""
 
+    def __str__(self) -> str:
+        """Return the sizes for a person: `"3,296 utterances, 2.82 h"`."""
+        sizes = [] if self.utterances is None else [f"{self.utterances:,} utterances"]
+        sizes += [] if self.hours is None else [f"{self.hours:g} h"]
+        return ", ".join(sizes)
+
 
 @dataclass(frozen=True)
 class Item:

@@ -16,7 +16,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from espnet_blora.data.corpora.common import (
     by_stem,
@@ -25,6 +24,7 @@ from espnet_blora.data.corpora.common import (
     single_blanks,
 )
 from espnet_blora.data.corpora.tables import lines
+from espnet_blora.data.kaldi import Segment, parse_segment
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text import Normalisation
 from espnet_blora.utils.keyed import KeyedText, read_keyed
@@ -176,29 +176,10 @@ def read(
     return result
 
 
-class Segment(NamedTuple):
-    """One line of `segments`, times in seconds."""
-
-    recording: str
-    start: float
-    end: float
-    where: str
-
-
 def _segments(path: Path) -> dict[str, Segment]:
     """Read `segments`: utterance -> recording and times."""
     table = KeyedText(path)
-    segments: dict[str, Segment] = {}
-    for key in table:
-        try:
-            recording, start, end = table[key].split()
-            segments[key] = Segment(recording, float(start), float(end), table.where(key))
-        except ValueError as error:
-            raise ValueError(
-                f"{table.where(key)}: {key} has {table[key]!r}; expected "
-                "'<recording> <start s> <end s>'"
-            ) from error
-    return segments
+    return {key: parse_segment(table.where(key), key, table[key]) for key in table}
 
 
 def _core(recording: str) -> str:

@@ -315,9 +315,7 @@ def inspect_sets(
     """
     items, there = [], 0
     for name, size in sets.items():
-        expected = "" if size.utterances is None else f"{size.utterances:,} utterances"
-        if size.hours is not None:
-            expected += f"{', ' if expected else ''}{size.hours:g} h"
+        expected = str(size)
         ledger = Ledger()
         try:
             utterances = read(root, [name], ledger, options)[name]

@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 from espnet_blora.data.audio import is_archive_offset
 from espnet_blora.data.corpora import tables
+from espnet_blora.data.kaldi import Segment, parse_segment
 from espnet_blora.data.records import Ledger
 
 AUDIO = tuple(".wav .flac .mp3 .ogg .opus .sph .aif .aiff .au".split())
@@ -271,7 +272,7 @@ def _kaldi(root: Path, ledger: Ledger) -> Iterator[Raw]:
     texts = {row.key: row for row in tables.keyed(root / "text")}
     # Texts with audio.
     for name, row in texts.items():
-        recording, start, end = cuts.get(name, (name, None, None))
+        recording, start, end, _ = cuts.get(name, (name, None, None, None))
         if (cuts and name not in cuts) or recording not in audio:
             ledger.skip(
                 row.where, name, "no audio", "not in segments" if cuts else "not in wav.scp"
@@ -318,22 +319,12 @@ def _optional(path: Path) -> dict[str, str]:
     return {row.key: row.value for row in tables.keyed(path)} if path.is_file() else {}
 
 
-def _segments(
-    path: Path, audio: Mapping[str, Path]
-) -> Iterator[tuple[str, tuple[str, float, float]]]:
-    """Yield the lines of `segments`, if it is there: utterance, (recording, start, end)."""
+def _segments(path: Path, audio: Mapping[str, Path]) -> Iterator[tuple[str, Segment]]:
+    """Yield the utterances and lines of `segments`, if it is there."""
     if not path.is_file():
         return
     for row in tables.keyed(path):
-        fields = row.value.split()
-        try:
-            recording, start, end = fields[0], float(fields[1]), float(fields[2])
-        except (IndexError, ValueError) as error:
-            raise ValueError(
-                f"{row.where}: {row.key} {row.value!r}; expected '<recording> <start s> <end s>'"
-            ) from error
-        if not 0 <= start < end:
-            raise ValueError(f"{row.where}: {row.key} goes from {start} to {end} s")
-        if recording not in audio:
-            raise ValueError(f"{row.where}: {row.key} is cut from {recording!r}, not in wav.scp")
-        yield row.key, (recording, start, end)
+        segment = parse_segment(*row, audio)
+        if not 0 <= segment.start < segment.end:
+            raise ValueError(f"{row.where}: {row.key} goes from {segment.start} to {segment.end} s")
+        yield row.key, segment

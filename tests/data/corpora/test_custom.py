@@ -218,7 +218,7 @@ def directory(tmp_path):
         ("wav.scp", "x feats.ark:123", "wav.scp:11: x lies in an archive"),
         ("wav.scp", "x", "wav.scp:11: x names no audio file"),
         ("wav.scp", "rec-anna-000 a.wav", "wav.scp:11: 'rec-anna-000' is there already"),
-        ("segments", "x rec-anna-000 1", "segments:11: x 'rec-anna-000 1'; expected"),
+        ("segments", "x rec-anna-000 1", "segments:11: x has 'rec-anna-000 1'; expected"),
         ("segments", "x rec-anna-000 2 1", "segments:11: x goes from 2.0 to 1.0 s"),
         ("segments", "x rec 1 2", "segments:11: x is cut from 'rec', not in wav.scp"),
         ("utt2lang", "x", None),
