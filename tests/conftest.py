@@ -47,29 +47,14 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Unit tests first, then integration tests, those that may take longest before the others.
-
-    Tests of a module that share a fixture stay in one worker of pytest-xdist.
-    """
+    """Unit tests first, then integration tests, those that may take longest before the others."""
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1500))
-        if shares_a_fixture(item):
-            item.add_marker(
-                pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath)))
-            )
     items.sort(key=patience)
-
-
-def shares_a_fixture(item):
-    """Tell whether a test has a fixture that other tests of its module, or class, use too."""
-    fixtures = getattr(item, "_fixtureinfo", None)
-    used = fixtures.name2fixturedefs.values() if fixtures else ()
-    return any(definition[-1].scope in ("module", "class") for definition in used)
 
 
 def patience(item):
