@@ -1,5 +1,6 @@
 """The options that all adapter methods share, and the way in which options are checked."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -10,13 +11,22 @@ PER_LAYER = {"per_layer": True}
 """Metadata of a field that is not an option of the user: `Method.plan` sets it, for one layer."""
 
 
+def option(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
+    """Return a dataclass field that `check` (one of `checks`) takes, within these limits.
+
+    Where the default is None, None is taken, too.
+    """
+    return field(default=default, metadata={"check": functools.partial(check, **limits)})
+
+
 @dataclass(frozen=True)
 class AdapterConfig:
     """Options of every method (`adapter_conf` in the yaml).
 
-    A subclass adds fields, and checks them in `__post_init__`. Layers read `rank`, `scaling` and
-    `dropout_rate`; `Method.plan` may give each layer its own copy (`dataclasses.replace`), in which
-    fields made with `metadata=PER_LAYER` may differ too.
+    A subclass adds fields, each an `option` with its check; `__post_init__` checks what concerns
+    several of them. Layers read `rank`, `scaling` and `dropout_rate`; `Method.plan` may give each
+    layer its own copy (`dataclasses.replace`), in which fields made with `metadata=PER_LAYER` may
+    differ too.
 
     Attributes:
         target_modules: Ends of the names of the Linears that get the adapter, in whole dotted
@@ -28,7 +38,7 @@ class AdapterConfig:
     # Options that a checkpoint must agree in: with another value it computes another function.
     structural: ClassVar[tuple[str, ...]] = ()
 
-    target_modules: tuple[str, ...] = ("query", "value")
+    target_modules: tuple[str, ...] = option(("query", "value"), checks.names)
     rank: int | None = field(default=None, metadata=PER_LAYER)
     dropout_rate: float = field(default=0.0, metadata=PER_LAYER)
 
@@ -71,10 +81,12 @@ class AdapterConfig:
         """Set a field while the frozen instance is being made."""
         object.__setattr__(self, key, value)
 
-    def _check(self, check: Callable[..., Any], *keys: str, **limits: Any) -> None:
-        """Replace the values of `keys` by what `check` (one of `checks`) returns for them."""
-        for key in keys:
-            self._set(key, check(self.where, key, getattr(self, key), **limits))
+    def _check(self, check: Callable[..., Any], key: str, **limits: Any) -> None:
+        """Replace the value of `key` by what `check` (one of `checks`) returns for it."""
+        self._set(key, check(self.where, key, getattr(self, key), **limits))
 
     def __post_init__(self) -> None:
-        self._check(checks.names, "target_modules")
+        for each in fields(self):
+            given = getattr(self, each.name) is not None or each.default is not None
+            if "check" in each.metadata and given:
+                self._check(each.metadata["check"], each.name)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.layer import AdapterLayer
 
 REDUCTIONS = ("per_matrix_mean", "global_mean", "sum_over_tokens")
@@ -51,33 +51,24 @@ class ElboConfig(AdapterConfig):
         log_every: Steps between two records of the statistics of the posterior.
     """
 
-    prior_std: float = 0.01
-    prior_std_A: float | None = None
-    prior_std_B: float | None = None
-    beta: float = 0.5
-    kl_reduction: str = "per_matrix_mean"
-    num_tokens: int | None = None
-    kl_dtype: str = "float64"
-    schedule: str = "constant"
-    warmup_steps: int | None = None
-    cycle_steps: int | None = None
-    cycle_ramp: float = 0.5
-    log_every: int = 100
+    prior_std: float = option(0.01, checks.number, low=0.0, open_low=True)
+    prior_std_A: float | None = option(None, checks.number, low=0.0, open_low=True)
+    prior_std_B: float | None = option(None, checks.number, low=0.0, open_low=True)
+    beta: float = option(0.5, checks.number, low=0.0)
+    kl_reduction: str = option("per_matrix_mean", checks.one_of, allowed=REDUCTIONS)
+    num_tokens: int | None = option(None, checks.integer, low=1)
+    kl_dtype: str = option("float64", checks.one_of, allowed=("float32", "float64"))
+    schedule: str = option("constant", checks.one_of, allowed=SCHEDULES)
+    warmup_steps: int | None = option(None, checks.integer, low=1)
+    cycle_steps: int | None = option(None, checks.integer, low=1)
+    cycle_ramp: float = option(0.5, checks.number, low=0.0, high=1.0, open_low=True)
+    log_every: int = option(100, checks.integer, low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(checks.one_of, "kl_reduction", allowed=REDUCTIONS)
-        self._check(checks.one_of, "kl_dtype", allowed=("float32", "float64"))
-        self._check(checks.one_of, "schedule", allowed=SCHEDULES)
         for key in ("prior_std_A", "prior_std_B"):
             if getattr(self, key) is None:
                 self._set(key, self.prior_std)
-        self._check(
-            checks.number, "prior_std", "prior_std_A", "prior_std_B", low=0.0, open_low=True
-        )
-        self._check(checks.number, "beta", low=0.0)
-        self._check(checks.number, "cycle_ramp", low=0.0, high=1.0, open_low=True)
-        self._check(checks.integer, "log_every", low=1)
         self._check_length("kl_reduction", "sum_over_tokens", "num_tokens")
         self._check_length("schedule", "linear", "warmup_steps")
         self._check_length("schedule", "cyclic", "cycle_steps")
@@ -90,7 +81,6 @@ class ElboConfig(AdapterConfig):
                 raise ValueError(
                     f"{self.where}: {key}: {choice} needs {length} (a whole number >= 1)"
                 )
-            self._check(checks.integer, length, low=1)
         elif value is not None:
             raise ValueError(
                 f"{self.where}: {length} is {value!r}, but {key} is {getattr(self, key)!r}; "

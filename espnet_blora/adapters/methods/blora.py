@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import option
 from espnet_blora.adapters.context import Context, Draws, mix, noise_generator, seeded
 from espnet_blora.adapters.elbo import ElboConfig
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
@@ -49,84 +50,6 @@ _CODE = {**_PAPER, "target_modules": ["query", "value"], "dropout_rate": 0.05}
 PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "code": _CODE}
 
 
-@dataclass(frozen=True)
-class BloraConfig(LoraConfig, ElboConfig):
-    """Options of `blora`: a LoRA with a Gaussian posterior over its factors, trained by the ELBO.
-
-    Attributes:
-        preset: `paper` (what arXiv 2510.18723 reports) or `code` (what the authors' program does);
-            options given beside it override it.
-        bayesian_factors: `AB`, or `A` (lora_B is then an ordinary weight without a KL, as in BLoB).
-        sampling: How a training forward draws: `weight` (one draw per forward: the cheapest),
-            `flipout` (one draw, signs per position: what the authors' program and so both presets
-            use) or `local` (local reparameterisation: noise on the outputs).
-        rho_init_A: Start of rho of lora_A, with sigma = softplus(rho): a number, or [low, high] for
-            a uniform start.
-        rho_init_B: The same of lora_B; by default as `rho_init_A`'s default where sigma of lora_B
-            is trained, else a point.
-        train_sigma_B: Whether sigma of lora_B is trained; false keeps it where `rho_init_B` puts it
-            (a buffer).
-        seed: Of the noise.
-    """
-
-    method: ClassVar[str] = "blora"
-    structural: ClassVar[tuple[str, ...]] = (*LoraConfig.structural, "bayesian_factors")
-
-    preset: str | None = None
-    bayesian_factors: str = "AB"
-    sampling: str = "weight"
-    rho_init_A: Rho = RHO_INIT
-    rho_init_B: Rho | None = None
-    train_sigma_B: bool = False
-    seed: int = 0
-
-    @classmethod
-    def parse(cls, conf: Mapping[str, Any]) -> Self:
-        """Return the options; keys given beside `preset` override it.
-
-        Raises:
-            ValueError: A key is unknown, or a value is bad.
-        """
-        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
-        preset = conf.get("preset")
-        values = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-        return cls(**{**values, **conf})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.preset is not None:
-            self._check(checks.one_of, "preset", allowed=PRESETS)
-        self._check(checks.one_of, "bayesian_factors", allowed=("A", "AB"))
-        self._check(checks.one_of, "sampling", allowed=SAMPLERS)
-        self._check(checks.integer, "seed", low=0)
-        self._check(checks.flag, "train_sigma_B")
-        self._check(trained_rho, "rho_init_A")
-        self._check_rho_B()
-
-    def _check_rho_B(self) -> None:
-        if self.bayesian_factors == "A":
-            if self.train_sigma_B or self.rho_init_B is not None:
-                raise ValueError(
-                    f"{self.where}: train_sigma_B and rho_init_B need bayesian_factors: AB; "
-                    "with A, lora_B has no sigma: remove them"
-                )
-            return
-        if self.rho_init_B is None:
-            self._set("rho_init_B", RHO_INIT if self.train_sigma_B else RHO_POINT)
-        if self.train_sigma_B:
-            self._check(trained_rho, "rho_init_B", otherwise=", or train_sigma_B: false")
-        else:
-            self._check(rho_start, "rho_init_B")
-
-    @property
-    def noisy_B(self) -> bool:
-        """Whether lora_B is drawn: its sigma is trained, or not negligible (>= 1e-12)."""
-        if self.rho_init_B is None:
-            return False
-        high = self.rho_init_B[1] if isinstance(self.rho_init_B, tuple) else self.rho_init_B
-        return self.train_sigma_B or high > RHO_DRAWN
-
-
 def trained_rho(where: str, key: str, value: Any, otherwise: str = "") -> Rho:
     """Return the start of a trained rho, checked as the functions of `checks` do.
 
@@ -156,6 +79,74 @@ def rho_start(where: str, key: str, value: Any) -> Rho:
             raise ValueError(f"{where}: {key} is {value!r}; allowed: [low, high] with low <= high")
         return (low, high)
     return checks.number(where, key, value, -80.0, 20.0)
+
+
+@dataclass(frozen=True)
+class BloraConfig(LoraConfig, ElboConfig):
+    """Options of `blora`: a LoRA with a Gaussian posterior over its factors, trained by the ELBO.
+
+    Attributes:
+        preset: `paper` (what arXiv 2510.18723 reports) or `code` (what the authors' program does);
+            options given beside it override it.
+        bayesian_factors: `AB`, or `A` (lora_B is then an ordinary weight without a KL, as in BLoB).
+        sampling: How a training forward draws: `weight` (one draw per forward: the cheapest),
+            `flipout` (one draw, signs per position: what the authors' program and so both presets
+            use) or `local` (local reparameterisation: noise on the outputs).
+        rho_init_A: Start of rho of lora_A, with sigma = softplus(rho): a number, or [low, high] for
+            a uniform start.
+        rho_init_B: The same of lora_B; by default as `rho_init_A`'s default where sigma of lora_B
+            is trained, else a point.
+        train_sigma_B: Whether sigma of lora_B is trained; false keeps it where `rho_init_B` puts it
+            (a buffer).
+        seed: Of the noise.
+    """
+
+    method: ClassVar[str] = "blora"
+    structural: ClassVar[tuple[str, ...]] = (*LoraConfig.structural, "bayesian_factors")
+
+    preset: str | None = option(None, checks.one_of, allowed=PRESETS)
+    bayesian_factors: str = option("AB", checks.one_of, allowed=("A", "AB"))
+    sampling: str = option("weight", checks.one_of, allowed=SAMPLERS)
+    rho_init_A: float | tuple[float, float] = option(RHO_INIT, trained_rho)
+    rho_init_B: Rho | None = None
+    train_sigma_B: bool = option(False, checks.flag)
+    seed: int = option(0, checks.integer, low=0)
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> Self:
+        """Return the options; keys given beside `preset` override it.
+
+        Raises:
+            ValueError: A key is unknown, or a value is bad.
+        """
+        checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
+        preset = conf.get("preset")
+        values = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        return cls(**{**values, **conf})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bayesian_factors == "A":
+            if self.train_sigma_B or self.rho_init_B is not None:
+                raise ValueError(
+                    f"{self.where}: train_sigma_B and rho_init_B need bayesian_factors: AB; "
+                    "with A, lora_B has no sigma: remove them"
+                )
+            return
+        if self.rho_init_B is None:
+            self._set("rho_init_B", RHO_INIT if self.train_sigma_B else RHO_POINT)
+        if self.train_sigma_B:
+            self._check(trained_rho, "rho_init_B", otherwise=", or train_sigma_B: false")
+        else:
+            self._check(rho_start, "rho_init_B")
+
+    @property
+    def noisy_B(self) -> bool:
+        """Whether lora_B is drawn: its sigma is trained, or not negligible (>= 1e-12)."""
+        if self.rho_init_B is None:
+            return False
+        high = self.rho_init_B[1] if isinstance(self.rho_init_B, tuple) else self.rho_init_B
+        return self.train_sigma_B or high > RHO_DRAWN
 
 
 class BloraLayer(LoraLayer):

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from espnet_blora.adapters.config import PER_LAYER
+from espnet_blora.adapters.config import PER_LAYER, option
 from espnet_blora.adapters.context import Context
-from espnet_blora.adapters.methods.blora import RHO_INIT, BloraConfig, BloraLayer, Rho, trained_rho
+from espnet_blora.adapters.methods.blora import RHO_INIT, BloraConfig, BloraLayer, trained_rho
 from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
 
 
@@ -32,7 +32,7 @@ class BloraDamaConfig(DamaConfig, BloraConfig):
     structural: ClassVar[tuple[str, ...]] = (*DamaConfig.structural, "bayesian_factors")
 
     preset: str | None = field(default=None, metadata=PER_LAYER)
-    rho_init_mid: Rho = RHO_INIT
+    rho_init_mid: float | tuple[float, float] = option(RHO_INIT, trained_rho)
 
     def at(self, rank: int, middle: bool) -> Self:
         """Return the options of one Linear; on a frozen lora_A, a scale of lora_B is trained."""
@@ -42,10 +42,6 @@ class BloraDamaConfig(DamaConfig, BloraConfig):
         return replace(
             config, bayesian_factors="AB", train_sigma_B=True, rho_init_B=self.rho_init_mid
         )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(trained_rho, "rho_init_mid")
 
 
 class BloraDamaLayer(DamaLayer, BloraLayer):

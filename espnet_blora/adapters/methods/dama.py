@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import PER_LAYER
+from espnet_blora.adapters.config import PER_LAYER, option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.methods.svd_layer import svd
@@ -23,13 +23,7 @@ from espnet_blora.adapters.methods.svd_layer import svd
 log = logging.getLogger(__name__)
 
 SCOPES = {"decoder": ("decoder",), "encoder": ("encoder",), "both": ("encoder", "decoder")}
-_CHOICES = {
-    "scaling_rule": ("alpha_over_r", "alpha_over_rhigh", "rslora", "none"),
-    "scope": tuple(SCOPES),
-    "init": ("svd", "random"),
-    "tail": ("last", "next"),
-    "svd": ("thin", "full"),
-}
+SCALING_RULES = ("alpha_over_r", "alpha_over_rhigh", "rslora", "none")
 
 
 # ---- ranks by depth ----
@@ -144,18 +138,20 @@ class DamaConfig(LoraConfig):
 
     rank: int = field(default=0, metadata=PER_LAYER)  # r_high, until `at` sets a layer's own
     middle: bool = field(default=False, metadata=PER_LAYER)
-    r_high: int = 32
-    r_low: int = 8
-    theta1: float = 0.3
+    r_high: int = option(32, checks.integer, low=1)
+    r_low: int = option(8, checks.integer, low=1)
+    theta1: float = option(0.3, checks.number, low=0.0, high=1.0)
     theta2: float = 0.7
-    alpha: float = 32.0
-    scaling_rule: str = "alpha_over_r"
-    scope: str = "decoder"
-    init: str = "svd"
-    tail: str = "last"
-    svd: str = "thin"
-    train_mid_A: bool = False
-    target_modules: tuple[str, ...] = ("query", "key", "value", "out", "mlp.0", "mlp.2")
+    alpha: float = option(32.0, checks.number, low=0.0, open_low=True)
+    scaling_rule: str = option("alpha_over_r", checks.one_of, allowed=SCALING_RULES)
+    scope: str = option("decoder", checks.one_of, allowed=SCOPES)
+    init: str = option("svd", checks.one_of, allowed=("svd", "random"))
+    tail: str = option("last", checks.one_of, allowed=("last", "next"))
+    svd: str = option("thin", checks.one_of, allowed=("thin", "full"))
+    train_mid_A: bool = option(False, checks.flag)
+    target_modules: tuple[str, ...] = option(
+        ("query", "key", "value", "out", "mlp.0", "mlp.2"), checks.names
+    )
 
     def scaling_at(self, rank: int) -> float:
         """Return the scale of the update of a layer of this rank, by `scaling_rule`."""
@@ -170,19 +166,14 @@ class DamaConfig(LoraConfig):
         return replace(self, rank=rank, middle=middle)
 
     def __post_init__(self) -> None:
-        self._check(checks.integer, "r_high", "r_low", low=1)
+        super().__post_init__()
         if self.r_low > self.r_high:
             raise ValueError(
                 f"{self.where}: r_low is {self.r_low}; allowed: 1 to r_high {self.r_high}"
             )
-        self._check(checks.number, "theta1", low=0.0, high=1.0)
         self._check(checks.number, "theta2", low=self.theta1, high=1.0)
-        for key, allowed in _CHOICES.items():
-            self._check(checks.one_of, key, allowed=allowed)
-        self._check(checks.flag, "train_mid_A")
         if not self.rank:
             self._set("rank", self.r_high)
-        super().__post_init__()
 
 
 class DamaLayer(LoraLayer):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import AdapterLayer, wide
 
@@ -27,19 +27,13 @@ class LoraConfig(AdapterConfig):
     method: ClassVar[str] = "lora"
     structural: ClassVar[tuple[str, ...]] = ("rank", "alpha")
 
-    rank: int = 32
-    alpha: float = 64.0
-    dropout_rate: float = 0.0
+    rank: int = option(32, checks.integer, low=1)
+    alpha: float = option(64.0, checks.number, low=0.0, open_low=True)
+    dropout_rate: float = option(0.0, checks.number, low=0.0, high=1.0, open_high=True)
 
     def scaling_at(self, rank: int) -> float:
         """Return alpha / rank."""
         return self.alpha / rank
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.integer, "rank", low=1)
-        self._check(checks.number, "alpha", low=0.0, open_low=True)
-        self._check(checks.number, "dropout_rate", low=0.0, high=1.0, open_high=True)
 
 
 class LoraLayer(AdapterLayer):

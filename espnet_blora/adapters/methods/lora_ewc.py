@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fisher import read_fisher
 from espnet_blora.adapters.layer import full_precision
@@ -35,11 +36,10 @@ class LoraEwcConfig(LoraConfig):
     method: ClassVar[str] = "lora_ewc"
 
     fisher_file: str | None = None
-    strength: float = 1.0
+    strength: float = option(1.0, checks.number, low=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(checks.number, "strength", low=0.0)
         if not isinstance(self.fisher_file, str) or not self.fisher_file:
             raise ValueError(
                 f"{self.where}: fisher_file is {self.fisher_file!r}; allowed: the path of a file "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import option
 from espnet_blora.adapters.layer import full_precision, wide
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 
@@ -31,13 +32,8 @@ class LoraL2spConfig(LoraConfig):
 
     method: ClassVar[str] = "lora_l2sp"
 
-    strength: float = 0.001
-    reduction: str = "sum"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.number, "strength", low=0.0)
-        self._check(checks.one_of, "reduction", allowed=REDUCTIONS)
+    strength: float = option(0.001, checks.number, low=0.0)
+    reduction: str = option("sum", checks.one_of, allowed=REDUCTIONS)
 
 
 def squared_norm(layer: LoraLayer) -> Tensor:

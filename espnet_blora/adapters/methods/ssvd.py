@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import wide
 from espnet_blora.adapters.methods.svd_layer import SvdLayer, check_rank, singular_triplets
@@ -130,19 +130,18 @@ class SsvdConfig(AdapterConfig):
         *_SIZES, "rotation_map", "subspace", "orientation", "shift", "gate",
     )  # fmt: skip
 
-    rank: int | None = None
-    rotation_ratio: float | None = None
-    rotation_divisor: float | None = None
-    rotation_map: str = "linear"
-    subspace: str = "head"
-    orientation: str = "input"
-    shift: bool = True
-    gate: bool | None = None
-    log_every: int = 100
+    rank: int | None = option(None, checks.integer, low=1)
+    rotation_ratio: float | None = option(None, checks.number, low=0.0, high=1.0, open_low=True)
+    rotation_divisor: float | None = option(None, checks.number, low=1.0)
+    rotation_map: str = option("linear", checks.one_of, allowed=MAPS)
+    subspace: str = option("head", checks.one_of, allowed=("head", "tail"))
+    orientation: str = option("input", checks.one_of, allowed=("input", "espnet"))
+    shift: bool = option(True, checks.flag)
+    gate: bool | None = option(None, checks.flag)
+    log_every: int = option(100, checks.integer, low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # The size, in one of three ways.
         given = [key for key in _SIZES if getattr(self, key) is not None]
         if len(given) > 1:
             sizes = " and ".join(given)
@@ -151,21 +150,8 @@ class SsvdConfig(AdapterConfig):
             )
         if not given:
             self._set("rotation_ratio", 0.4)
-        if self.rank is not None:
-            self._check(checks.integer, "rank", low=1)
-        elif self.rotation_divisor is not None:
-            self._check(checks.number, "rotation_divisor", low=1.0)
-        else:
-            self._check(checks.number, "rotation_ratio", low=0.0, high=1.0, open_low=True)
-
-        # What is trained of the triplets.
-        self._check(checks.one_of, "rotation_map", allowed=MAPS)
-        self._check(checks.one_of, "subspace", allowed=("head", "tail"))
-        self._check(checks.one_of, "orientation", allowed=("input", "espnet"))
         if self.gate is None:
             self._set("gate", self.shift)
-        self._check(checks.flag, "shift", "gate")
-        self._check(checks.integer, "log_every", low=1)
         if self.gate and not self.shift:
             raise ValueError(
                 f"{self.where}: gate is true, but shift is false and the gate acts on the shift "

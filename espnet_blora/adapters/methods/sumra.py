@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
+from espnet_blora.adapters.config import option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.methods.svd_layer import svd
@@ -32,14 +33,8 @@ class SumraConfig(LoraConfig):
     method: ClassVar[str] = "sumra"
     structural: ClassVar[tuple[str, ...]] = (*LoraConfig.structural, "vectors", "skip")
 
-    vectors: int | None = None
-    skip: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.integer, "skip", low=0)
-        if self.vectors is not None:
-            self._check(checks.integer, "vectors", low=1)
+    vectors: int | None = option(None, checks.integer, low=1)
+    skip: int = option(0, checks.integer, low=0)
 
 
 def plan(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import AdapterConfig
+from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.context import Context, mix
 from espnet_blora.adapters.layer import wide
 from espnet_blora.adapters.methods.svd_layer import SvdLayer, singular_triplets
@@ -86,21 +86,15 @@ class SvftConfig(AdapterConfig):
     method: ClassVar[str] = "svft"
     structural: ClassVar[tuple[str, ...]] = ("width", "pattern", "entries", "gate")
 
-    pattern: str = "banded"
-    width: int = 0
-    entries: int | None = None
-    gate: bool = False
-    seed: int = 0
+    pattern: str = option("banded", checks.one_of, allowed=PATTERNS)
+    width: int = option(0, checks.integer, low=0)
+    entries: int | None = option(None, checks.integer, low=1)
+    gate: bool = option(False, checks.flag)
+    seed: int = option(0, checks.integer, low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(checks.one_of, "pattern", allowed=PATTERNS)
-        self._check(checks.integer, "width", "seed", low=0)
-        self._check(checks.flag, "gate")
-        if self.entries is None:
-            return
-        self._check(checks.integer, "entries", low=1)
-        if self.pattern == "banded":
+        if self.entries is not None and self.pattern == "banded":
             raise ValueError(
                 f"{self.where}: entries is {self.entries}, but pattern is 'banded', whose entries "
                 "are set by width; allowed with pattern: random or top_k"

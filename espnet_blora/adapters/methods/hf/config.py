@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from espnet_blora.adapters import checks
-from espnet_blora.adapters.config import PER_LAYER, AdapterConfig
+from espnet_blora.adapters.config import PER_LAYER, AdapterConfig, option
 from espnet_blora.adapters.methods.lora import LoraConfig
 
 
@@ -61,13 +61,8 @@ class PissaConfig(HfLoraConfig):
 
     method: ClassVar[str] = "pissa"
 
-    alpha: float = 32.0
-    niter: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.niter is not None:
-            self._check(checks.integer, "niter", low=1)
+    alpha: float = option(32.0, checks.number, low=0.0, open_low=True)
+    niter: int | None = option(None, checks.integer, low=1)
 
 
 @dataclass(frozen=True)
@@ -80,11 +75,7 @@ class LoraFaConfig(HfLoraConfig):
 
     method: ClassVar[str] = "lora_fa"
 
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.integer, "seed", low=0)
+    seed: int = option(0, checks.integer, low=0)
 
 
 @dataclass(frozen=True)
@@ -120,20 +111,19 @@ class AdaLoraConfig(HfLoraConfig):
 
     method: ClassVar[str] = "adalora"
 
-    rank: int = 48
-    alpha: float = 32.0
-    target_rank: int = 32
-    total_steps: int | None = None
-    warmup_steps: int | None = None
-    final_steps: int | None = None
-    interval: int = 10
-    beta1: float = 0.85
-    beta2: float = 0.85
-    orth_weight: float = 0.5
+    rank: int = option(48, checks.integer, low=1)
+    alpha: float = option(32.0, checks.number, low=0.0, open_low=True)
+    target_rank: int = option(32, checks.integer, low=1)
+    total_steps: int | None = option(None, checks.integer, low=2)
+    warmup_steps: int | None = option(None, checks.integer, low=0)
+    final_steps: int | None = option(None, checks.integer, low=0)
+    interval: int = option(10, checks.integer, low=1)
+    beta1: float = option(0.85, checks.number, low=0.0, high=1.0, open_low=True, open_high=True)
+    beta2: float = option(0.85, checks.number, low=0.0, high=1.0, open_low=True, open_high=True)
+    orth_weight: float = option(0.5, checks.number, low=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(checks.integer, "target_rank", low=1)
         if self.target_rank >= self.rank:
             raise ValueError(
                 f"{self.where}: target_rank is {self.target_rank} and rank {self.rank}; allowed: a "
@@ -147,22 +137,14 @@ class AdaLoraConfig(HfLoraConfig):
                 "whole training. Give the steps of the optimiser: batches per epoch / accum_grad * "
                 "max_epoch (ESPnet's log has the batches)"
             )
-        total = checks.integer(self.where, "total_steps", self.total_steps, low=2)
-        self._check(checks.integer, "interval", low=1)
         for key, share in (("warmup_steps", 0.1), ("final_steps", 0.3)):
             if getattr(self, key) is None:
-                self._set(key, int(share * total))
-        self._check(checks.integer, "warmup_steps", "final_steps", low=0)
+                self._set(key, int(share * self.total_steps))
         if self.last_choice <= (self.warmup_steps or 0):
             raise ValueError(
                 f"{self.where}: warmup_steps {self.warmup_steps} + final_steps {self.final_steps} "
-                f"leave nothing of total_steps {total}; allowed: a sum below it"
+                f"leave nothing of total_steps {self.total_steps}; allowed: a sum below it"
             )
-
-        self._check(
-            checks.number, "beta1", "beta2", low=0.0, high=1.0, open_low=True, open_high=True
-        )
-        self._check(checks.number, "orth_weight", low=0.0)
 
     @property
     def last_choice(self) -> int:
@@ -184,14 +166,8 @@ class HfConfig(AdapterConfig):
 
     structural: ClassVar[tuple[str, ...]] = ("rank",)
 
-    rank: int | None = None
-    dropout_rate: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank is not None:
-            self._check(checks.integer, "rank", low=1)
-        self._check(checks.number, "dropout_rate", low=0.0, high=1.0, open_high=True)
+    rank: int | None = option(None, checks.integer, low=1)
+    dropout_rate: float = option(0.0, checks.number, low=0.0, high=1.0, open_high=True)
 
 
 @dataclass(frozen=True)
@@ -209,17 +185,11 @@ class VeraConfig(HfConfig):
 
     method: ClassVar[str] = "vera"
 
-    rank: int = 256
-    d_initial: float = 0.1
-    seed: int = 0
+    rank: int = option(256, checks.integer, low=1)
+    d_initial: float = option(0.1, checks.number)
+    seed: int = option(0, checks.integer, low=0)
     shared: Shared | None = field(default=None, metadata=PER_LAYER, compare=False, repr=False)
     widest: tuple[int, int] | None = field(default=None, metadata=PER_LAYER)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.integer, "rank", low=1)
-        self._check(checks.number, "d_initial")
-        self._check(checks.integer, "seed", low=0)
 
 
 @dataclass(frozen=True)
@@ -241,25 +211,21 @@ class VbLoraConfig(HfConfig):
     method: ClassVar[str] = "vblora"
     structural: ClassVar[tuple[str, ...]] = ("rank", "num_vectors", "vector_length", "topk")
 
-    rank: int = 4
-    num_vectors: int = 256
-    vector_length: int | None = None
-    topk: int = 2
-    init_bank_bound: float = 0.02
-    init_logits_std: float = 0.1
+    rank: int = option(4, checks.integer, low=1)
+    num_vectors: int = option(256, checks.integer, low=1)
+    vector_length: int | None = option(None, checks.integer, low=1)
+    topk: int = option(2, checks.integer, low=1)
+    init_bank_bound: float = option(0.02, checks.number, low=0.0, open_low=True)
+    init_logits_std: float = option(0.1, checks.number, low=0.0, open_low=True)
     shared: Shared | None = field(default=None, metadata=PER_LAYER, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(checks.integer, "rank", "num_vectors", "topk", low=1)
-        if self.vector_length is not None:
-            self._check(checks.integer, "vector_length", low=1)
         if self.topk > self.num_vectors:
             raise ValueError(
                 f"{self.where}: topk is {self.topk}, but the bank has num_vectors "
                 f"{self.num_vectors}; allowed: a topk up to num_vectors"
             )
-        self._check(checks.number, "init_bank_bound", "init_logits_std", low=0.0, open_low=True)
 
 
 @dataclass(frozen=True)
