@@ -15,7 +15,16 @@ from espnet_blora.report.calibration import Confident
 from espnet_blora.report.collect import Texts, collect, folders_of
 from espnet_blora.report.estimates import Analysis, analyse
 from espnet_blora.report.experiments import SEED, Experiment, make_systems
-from espnet_blora.report.page import Block, Page, Picture, Section, page_html, page_markdown
+from espnet_blora.report.page import (
+    Block,
+    Bullets,
+    Page,
+    Picture,
+    Prose,
+    Section,
+    page_html,
+    page_markdown,
+)
 from espnet_blora.utils import atomic
 
 TITLE = "What was gained, what was forgotten"
@@ -97,7 +106,12 @@ def build(request: Request) -> tuple[list[Path], int]:
         else:
             pictures[name] = picture
 
-    blocks = page_sections(analysis, pictures, texts, confident, doubts, request)
+    blocks = page_sections(analysis, pictures, texts, confident, doubts)
+    # Last, as making the other sections notes which texts are gone.
+    undrawn = [name for name in (SCATTER, BARS, SPARSITY) if name not in pictures]
+    notes = sections.missing_notes(analysis, undrawn, texts)
+    blocks["What is missing here"] = [Bullets(notes) if notes else Prose("Nothing.")]
+    blocks["Conditions"] = sections.conditions(analysis, exp, request.command)
     page = Page(
         TITLE,
         analysis.warnings,
@@ -113,8 +127,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     for name, text in files.items():
         # what is not Unicode in a file's name becomes a mark
         atomic.write(exp / name, text.encode("utf-8", "backslashreplace"))
-    missing = len(sections.missing_notes(analysis, undrawn(pictures), texts))
-    return [exp / name for name in (*files, *pictures)], missing
+    return [exp / name for name in (*files, *pictures)], len(notes)
 
 
 def page_sections(
@@ -123,9 +136,10 @@ def page_sections(
     texts: Texts,
     confident: Sequence[Confident],
     doubts: Sequence[str],
-    request: Request,
 ) -> dict[str, list[Block]]:
-    """Return title -> blocks of every section, in the page's order; empty ones are not shown.
+    """Return title -> blocks of every section but the last two, in the page's order.
+
+    Empty ones are not shown.
 
     Args:
         analysis: All figures.
@@ -133,7 +147,6 @@ def page_sections(
         texts: Words of references and hypotheses.
         confident: What is known of the systems' confidences.
         doubts: Confidences that could not be used.
-        request: What the report was asked for.
     """
 
     def drawn(*names: str) -> list[Block]:
@@ -156,14 +169,7 @@ def page_sections(
         ),
         "Cost": sections.cost(analysis),
         "Sparsity": [*sections.sparsity(analysis), *drawn(SPARSITY)],
-        "What is missing here": sections.missing(analysis, undrawn(pictures), texts),
-        "Conditions": sections.conditions(analysis, request.exp, request.command),
     }
-
-
-def undrawn(pictures: Mapping[str, Picture]) -> list[str]:
-    """Return the plots that every report should have and this one has not."""
-    return [name for name in (SCATTER, BARS, SPARSITY) if name not in pictures]
 
 
 def gather(request: Request) -> list[Experiment]:

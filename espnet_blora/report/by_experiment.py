@@ -35,13 +35,14 @@ from espnet_blora.report.comparability import Treatment
 from espnet_blora.report.conditions import now, revision, version
 from espnet_blora.report.estimates import Analysis
 from espnet_blora.report.experiments import Experiment, SweepRow
-from espnet_blora.report.page import ABSENT, counts_rate, rate, table_markdown
-from espnet_blora.scoring import Counts, SetScore
+from espnet_blora.report.page import ABSENT, counts_rate, table_markdown, with_interval
+from espnet_blora.scoring import SetScore
+from espnet_blora.scoring.counts import with_rate
 from espnet_blora.scoring.output import ESPNET_HEAD, espnet_row
 
 # head -> cell of the table beside ESPnet's
 _PARTS: dict[str, Callable[[SetScore], str]] = {
-    "Err (95 % interval)": rate,
+    "Err (95 % interval)": lambda score: with_interval(score.rate, score.interval()),
     "CER, Han and Kana": lambda score: counts_rate(score.han_kana),
     "WER, rest": lambda score: counts_rate(score.rest),
     "PIER": lambda score: counts_rate(score.pier),
@@ -95,32 +96,19 @@ def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
     """Return our tables, one pair per treatment: figures of different ones never stand together."""
     if not e.scores:
         return ["### MER (espnet_blora)", "", "not scored", ""]
-    treated: dict[Treatment, list[str]] = {}
+    treated: dict[Treatment, tuple[list[list[str]], list[list[str]]]] = {}
     for name in (n for n in sets if n in e.scores):
-        treated.setdefault(Treatment.of(e.scores[name]), []).append(name)
+        title, score = f"{inference_tag}/{e.places.get(name, name)}", e.scores[name]
+        rows, parts = treated.setdefault(Treatment.of(score), ([], []))
+        rows.append(espnet_row(title, score))
+        cells = [cell(score) for cell in _PARTS.values()]
+        parts.append([title, *cells, _agreement(e.compared.get(name, {}))])
     lines = []
-    for treatment, names in treated.items():
-        lines += _table(e, names, treatment, inference_tag)
-    return lines
-
-
-def _table(
-    e: Experiment, names: Sequence[str], treatment: Treatment, inference_tag: str
-) -> list[str]:
-    scored = [(f"{inference_tag}/{e.places.get(n, n)}", e.scores[n]) for n in names]
-    parts = [
-        [title, *(cell(score) for cell in _PARTS.values()), _agreement(e.compared.get(name, {}))]
-        for name, (title, score) in zip(names, scored, strict=True)
-    ]
     head = ("dataset", *_PARTS, "sclite on our tokens")
-    return [
-        f"### {treatment.describe()} (espnet_blora)",
-        "",
-        table_markdown(ESPNET_HEAD, [espnet_row(*pair) for pair in scored]),
-        "",
-        table_markdown(head, parts),
-        "",
-    ]
+    for treatment, (rows, parts) in treated.items():
+        lines += [f"### {treatment.describe()} (espnet_blora)", ""]
+        lines += [table_markdown(ESPNET_HEAD, rows), "", table_markdown(head, parts), ""]
+    return lines
 
 
 def _agreement(compared: dict) -> str:
@@ -156,13 +144,10 @@ def csv_rows(
 def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
     interval = score.interval()
     return {
+        **score.summary(),
         "decoded": "recipe",
         "scale": int(adapted),
-        "unit": score.unit,
-        "normalisation": score.normalisation,
         "utterances": len(score.utterances),
-        **_counts(score.total),
-        "rate": score.rate,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "cer_han_kana": score.han_kana.rate,
@@ -173,19 +158,12 @@ def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
 
 def _swept(row: SweepRow) -> dict[str, Any]:
     return {
+        **vars(row),
+        **with_rate(row.counts),
         "decoded": "sweep",
         "scale": f"{row.scale:g}",
-        "unit": row.unit,
-        "normalisation": row.normalisation,
-        "utterances": row.utterances or None,
-        **(_counts(row.counts) if row.counts else {}),
-        "rate": row.rate,
+        "errors": row.counts.errors,
     }
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    names = ("tokens", "hits", "substitutions", "deletions", "insertions", "errors")
-    return {name: getattr(counts, name) for name in names}
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], analysis: Analysis) -> str:
@@ -195,14 +173,12 @@ def csv_text(rows: Iterable[Mapping[str, Any]], analysis: Analysis) -> str:
     """
     labels = {run.name: s.label for s in analysis.systems for run in s.runs}
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        treated = analysis.treated.get(row["set"])
-        alike = (
-            treated is None
-            or not row["unit"]
-            or treated == Treatment(row["unit"], row["normalisation"])
+        alike = analysis.treated.get(row["set"]) in (
+            None,
+            Treatment(row["unit"], row["normalisation"]),
         )
         label = labels[row["experiment"]]
         writer.writerow({"system": label, **row, "compared": "yes" if alike else "no"})

@@ -475,7 +475,7 @@ def _scored(
 ) -> Examined | None:
     """Score files of confidences against the set's references, treated as the set was."""
     reference = texts.reference(name)
-    if reference is None:
+    if not reference:
         notes.append(f"{run.label}, {name}: confidences, but no references to judge them by")
         return None
     treated = analysis.treated.get(name)

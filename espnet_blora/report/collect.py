@@ -10,6 +10,7 @@ import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
@@ -103,7 +104,6 @@ def read_training_log(text: str) -> Training:
     first = text.split("\n", 1)[0]
     return Training(
         statistics.median(times.values()) if times else None,
-        len(times),
         trainable,
         total,
         first[2:].strip() if first.startswith("# ") else "",
@@ -140,27 +140,25 @@ def _adapter(experiment: Experiment) -> None:
     else:
         experiment.notes.append("no train.log: trainable share and seconds per step are unknown")
     names = [*CHECKPOINTS, *sorted(p.name for p in experiment.folder.glob("valid.*.best.pth"))]
-    experiment.checkpoint = next((p for n in names if (p := experiment.folder / n).is_file()), None)
-    if experiment.checkpoint is None:
+    checkpoint = next((p for n in names if (p := experiment.folder / n).is_file()), None)
+    if checkpoint is None:
         experiment.notes.append("no valid.*.best.pth: file size and sparsity are unknown")
         return
-    experiment.checkpoint_bytes = experiment.checkpoint.stat().st_size
-    method = str(experiment.config.get("adapter", experiment.role))
-    conf = experiment.config.get("adapter_conf") or {}
+    experiment.checkpoint_bytes = checkpoint.stat().st_size
     if experiment.full:
         return  # no factors to look at
+    method = str(experiment.config.get("adapter", experiment.role))
     try:
-        experiment.adapter_bytes, experiment.means_bytes = sparsity.sizes(experiment.checkpoint)
-        experiment.sparsity = sparsity.of_checkpoint(experiment.checkpoint, method, conf)
+        layers = sparsity.read_factors(checkpoint)
+        experiment.adapter_bytes, experiment.means_bytes = sparsity.sizes(layers)
+        conf = experiment.config.get("adapter_conf") or {}
+        experiment.sparsity = sparsity.of_factors(layers, method, conf)
     except ValueError as error:
         experiment.notes.append(f"no sparsity: {error}")
 
 
 def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
-    """Read the rows of a sweep.
-
-    A row is `{"scale": 0.7, "set": "test_cs", ...}` with `errors` and `tokens`, or the four counts.
-    """
+    """Read the rows that `bin.sweep` writes: scale, set, and the summary of a score."""
     if not path.is_file():
         notes.append(
             f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "
@@ -168,29 +166,14 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
         )
         return []
     rows = []
+    keys = ("scale", "set", "unit", "normalisation", "num_utterances")
     try:
         for entry in json.loads(path.read_text("utf-8")):
-            counts = entry.get("counts", entry)
-            row_counts = None
-            if "hits" in counts:
-                keys = ("hits", "substitutions", "deletions", "insertions")
-                row_counts = Counts(*(int(counts[k]) for k in keys))
-                rate = row_counts.rate
-            else:
-                rate = int(counts["errors"]) / int(counts["tokens"])
-            if rate is not None:
-                rows.append(
-                    SweepRow(
-                        float(entry["scale"]),
-                        str(entry["set"]),
-                        rate,
-                        int(entry.get("num_utterances", 0)),
-                        row_counts,
-                        str(entry.get("unit", "")),
-                        str(entry.get("normalisation", "")),
-                    )
-                )
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            counts = Counts(*(entry[field.name] for field in fields(Counts)))
+            scale, name, unit, normalisation, number = (entry[key] for key in keys)
+            if counts.rate is not None:
+                rows.append(SweepRow(scale, name, unit, normalisation, number, counts, counts.rate))
+    except (KeyError, TypeError, ValueError) as error:
         notes.append(f"{path} cannot be read ({error!r}): the rival is not shown")
         return []
     return sorted(rows, key=lambda row: (row.scale, row.set))
@@ -202,23 +185,23 @@ class Texts:
     def __init__(self, dump: Path):
         self.dump = dump
         self.notes: list[str] = []
-        self._kept: dict[Path, Mapping[str, str] | None] = {}
+        self._kept: dict[Path, Mapping[str, str]] = {}
 
-    def reference(self, name: str) -> Mapping[str, str] | None:
-        """Return the references of a set; None where there are none any more."""
+    def reference(self, name: str) -> Mapping[str, str]:
+        """Return the references of a set; none where the text is gone."""
         places = [self.dump / name / "text", self.dump / "org" / name / "text"]
         return self._text(next((p for p in places if p.is_file()), places[0]))
 
-    def heard(self, run: Experiment, name: str) -> Mapping[str, str] | None:
-        """Return what an experiment heard; None where the text is gone."""
-        return self._text(run.decoded[name] / "text") if name in run.decoded else None
+    def heard(self, run: Experiment, name: str) -> Mapping[str, str]:
+        """Return what an experiment heard; nothing where the text is gone."""
+        return self._text(run.decoded[name] / "text") if name in run.decoded else {}
 
-    def _text(self, path: Path) -> Mapping[str, str] | None:
+    def _text(self, path: Path) -> Mapping[str, str]:
         if path not in self._kept:
             try:
                 self._kept[path] = read_keyed(path)
             except (OSError, ValueError) as error:
-                self._kept[path] = None
+                self._kept[path] = {}
                 gone = "is not there any more" if not path.is_file() else f"cannot be read: {error}"
                 self.notes.append(f"{path} {gone}; its words are not shown")
         return self._kept[path]

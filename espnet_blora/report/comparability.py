@@ -52,8 +52,7 @@ def set_aside(systems: Sequence[System], treated: dict[str, Treatment]) -> list[
             if score is not None and (has := Treatment.of(score)) != treatment:
                 del run.scores[name]
                 warnings.append(_warning(run.label, name, "its decoding", has, treatment))
-            rows = [row for row in run.sweep if row.set == name and row.unit]
-            odd = {t for row in rows if (t := Treatment.of(row)) != treatment}
+            odd = {Treatment.of(row) for row in run.sweep if row.set == name} - {treatment}
             if odd:
                 run.sweep = [row for row in run.sweep if row.set != name]
                 warnings.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,29 +25,23 @@ def version(package: str) -> str:
 
 def cpu() -> str:
     """Return the processor's name and the number of cores this process may use."""
-    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
+    text = info.read_text("utf-8", "replace") if info.is_file() else ""
+    model = re.search(r"^model name[^:]*:(.*)", text, re.MULTILINE)
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores"
 
 
 def revision(folder: Path) -> tuple[str, str]:
     """Return the Git hash and commit date of the checkout that holds a folder, or "unknown"."""
-    answers = []
-    for words in (["rev-parse", "HEAD"], ["log", "-1", "--format=%cd"]):
-        try:
-            git = subprocess.run(
-                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
-            )
-        except OSError:
-            return "unknown", "unknown"
-        answers.append(git.stdout.strip() if git.returncode == 0 else "")
-    return answers[0] or "unknown", answers[1] or "unknown"
+    words = ["git", "-C", str(folder), "log", "-1", "--format=%H%n%cd"]
+    try:
+        git = subprocess.run(words, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", "unknown"
+    commit, date = git.stdout.splitlines()
+    return commit, date
 
 
 def now() -> str:

@@ -161,18 +161,18 @@ def signed(estimate: Estimate | None, good: int) -> Cell:
     return Cell(estimate_text(estimate), None if estimate is None else estimate.value, tone)
 
 
-def level_text(estimate: Estimate | None) -> str:
-    """Write an error rate: `10.4 ± 0.3 (9.0 to 11.9)`.
+def level(estimate: Estimate | None) -> Cell:
+    """Return an error rate as a cell: `10.4 ± 0.3 (9.0 to 11.9)`.
 
     The number after ± is the spread over seeds, the interval is over utterances.
     """
     if estimate is None or estimate.value is None:
-        return ABSENT
+        return Cell(ABSENT)
     text = with_interval(estimate.value, estimate.interval)
-    if estimate.spread is None:
-        return text
-    value, _, rest = text.partition(" ")
-    return f"{value} ± {percent(estimate.spread)} {rest}".rstrip()
+    if estimate.spread is not None:
+        value, _, rest = text.partition(" ")
+        text = f"{value} ± {percent(estimate.spread)} {rest}".rstrip()
+    return Cell(text, estimate.value)
 
 
 DEFAULT_KAPPA = 0.02

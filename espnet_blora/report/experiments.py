@@ -34,13 +34,11 @@ class Training:
 
     Attributes:
         seconds_per_step: Median over epochs of ESPnet's `train_time` (one optimiser step).
-        epochs: Epochs in the log.
         trainable, total: Numbers of parameters.
         command: The first command in the log.
     """
 
     seconds_per_step: float | None
-    epochs: int
     trainable: int | None
     total: int | None
     command: str
@@ -51,17 +49,16 @@ class SweepRow:
     """One set decoded at one scale.
 
     The adapter's update is multiplied by `scale`, or the weights of a fully fine-tuned model are
-    interpolated with the base's. `counts`, `unit` and `normalisation` are None and "" where an old
-    file has none.
+    interpolated with the base's.
     """
 
     scale: float
     set: str
-    rate: float
+    unit: str
+    normalisation: str
     utterances: int
-    counts: Counts | None = None
-    unit: str = ""
-    normalisation: str = ""
+    counts: Counts
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,6 @@ class Experiment:
     sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     compared: dict[str, dict] = field(default_factory=dict)
     training: Training | None = None
-    checkpoint: Path | None = None
     checkpoint_bytes: int | None = None
     adapter_bytes: int | None = None
     means_bytes: int | None = None

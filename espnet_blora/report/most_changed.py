@@ -11,7 +11,7 @@ several seeds are those of the seed with most errors there (on the new domain: w
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,14 @@ MOST = 5
 
 @dataclass(frozen=True)
 class Changed:
-    """One utterance before and after; `run` is the seed whose words are shown."""
+    """One utterance before and after; `run` is the seed whose words are shown, `errors` its own."""
 
     id: str
     before: float
     after: float
     tokens: int
     run: Experiment
+    errors: int
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,7 @@ class Change:
 
 
 def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse: bool) -> Change:
-    """Compare a system with the base utterance by utterance.
-
-    Raises:
-        ValueError: They were scored on different references of the set.
-    """
-    if not comparable([base, adapted], name):
-        raise ValueError(f"{name}: {base.label} and {adapted.label} differ in references")
+    """Compare a system with the base, which has the same references, utterance by utterance."""
     (before, n), (after, m) = base.errors(name), adapted.errors(name)
     runs = adapted.with_score(name)
     before, after = before / n, after / m  # means over seeds, by utterance
@@ -71,9 +66,11 @@ def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse
     pick = max if worse else min
     shown = []
     for at in ranked[:most]:
+        uid, tokens = shape[at]
         errors = [run.scores[name].utterances[at].errors for run in runs]
-        run = runs[errors.index(pick(errors))]
-        shown.append(Changed(shape[at][0], float(before[at]), float(after[at]), shape[at][1], run))
+        own = pick(errors)
+        run = runs[errors.index(own)]
+        shown.append(Changed(uid, float(before[at]), float(after[at]), tokens, run, own))
     up, down = int((change > 0).sum()), int((change < 0).sum())
     return Change(up, down, len(change) - up - down, tuple(shown))
 
@@ -85,23 +82,20 @@ def change_table(
     assert analysis.base is not None  # what else were they compared with?
     base, treatment = analysis.base.with_score(name)[0], analysis.treated[name]
     reference, before = texts.reference(name), texts.heard(base, name)
-    several = len(system.runs) > 1
     rows = []
     for changed in change.most:
-        text = _of(reference, changed.id)
-        after = _of(texts.heard(changed.run, name), changed.id)
-        run = changed.run.scores[name].utterances
-        shown = next(u.errors for u in run if u.id == changed.id)
-        seed = changed.run.name.removeprefix(system.name).strip("_")
-        seed = f" [{seed}: {shown}]" if several else ""
-        errors = f"{_number(changed.before)} → {_number(changed.after)}"
+        text = reference.get(changed.id, ABSENT)
+        after = texts.heard(changed.run, name)
+        errors = f"{_number(changed.before)} → {_number(changed.after)} of {changed.tokens}"
+        if len(system.runs) > 1:
+            seed = changed.run.name.removeprefix(system.name).strip("_")
+            errors += f" [{seed}: {changed.errors}]"
         rows.append(
             [
-                Cell(changed.id),
+                changed.id,
                 Cell(text, foreign=True),
-                _cell(text, _of(before, changed.id), treatment),
-                _cell(text, after, treatment),
-                Cell(f"{errors} of {changed.tokens}{seed}", changed.after - changed.before),
+                *(_cell(text, t.get(changed.id, ABSENT), treatment) for t in (before, after)),
+                Cell(errors, changed.after - changed.before),
             ]
         )
     head = ("utterance", "reference", f"{base.label} heard", f"{system.label} heard", "errors")
@@ -110,10 +104,6 @@ def change_table(
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
-
-
-def _of(texts: Mapping[str, str] | None, uid: str) -> str:
-    return ABSENT if texts is None else texts.get(uid, ABSENT)
 
 
 def _cell(reference: str, heard: str, treatment: Treatment) -> Cell:
@@ -226,9 +216,7 @@ def utterances(analysis: Analysis, texts: Texts) -> list[Block]:
     base = analysis.base
     for s in analysis.adapted:
         for name in analysis.sets:
-            if base is None or not (base.rates(name) and s.rates(name)):
-                continue
-            if not comparable([base, s], name):
+            if base is None or not comparable([base, s], name):
                 continue
             forgetting = name in analysis.retention_sets
             change = changed(base, s, name, worse=forgetting)

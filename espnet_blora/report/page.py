@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
 
-from espnet_blora.scoring import Counts, Interval, SetScore
+from espnet_blora.scoring import Counts, Interval
 
 ABSENT = "–"
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)")
@@ -102,28 +102,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A line of a card."""
-
-    name: str
-    value: str
-    tone: str = ""
-
-
-@dataclass(frozen=True)
 class Card:
-    """A system at a glance."""
+    """A system at a glance: its facts by name, and whether it passes the gate."""
 
     title: str
     colour: str
-    facts: Sequence[Fact]
-    verdict: str = ""
-    tone: str = ""
+    facts: Mapping[str, Cell]
+    gate: Cell
 
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards with the same facts each."""
+    """One card or more, with the same facts each."""
 
     cards: Sequence[Card]
     kind: str = "cards"
@@ -183,11 +173,6 @@ def with_interval(value: float | None, interval: Interval | None, sign: bool = F
     return f"{text} ({percent(interval.low, sign=sign)} to {percent(interval.high, sign=sign)})"
 
 
-def rate(score: SetScore | None) -> str:
-    """Write a score's rate with its interval."""
-    return ABSENT if score is None else with_interval(score.rate, score.interval())
-
-
 def size(number: int | None) -> str:
     """Write bytes as `3.2 MB` (10^6) or `12 kB`."""
     if number is None:
@@ -222,8 +207,9 @@ def blocks_markdown(blocks: Iterable[Block]) -> Iterator[str]:
         elif isinstance(block, Picture):
             yield f"![{literal(block.alt)}]({block.file})"
         elif isinstance(block, Cards):
-            cards = _of_cards(block)
-            yield table_markdown(cards.head, cards.rows)
+            head = ("system", *block.cards[0].facts, "gate")
+            rows = [(card.title, *card.facts.values(), card.gate) for card in block.cards]
+            yield table_markdown(head, rows)
         elif isinstance(block, Folded):
             yield f"<details><summary>{literal(block.title)}</summary>"
             yield from blocks_markdown(block.blocks)
@@ -241,12 +227,6 @@ def _prose(text: str) -> str:
         piece if n % 2 else re.sub(r"<(?=[A-Za-z/!?])", r"\\<", piece)
         for n, piece in enumerate(pieces)
     )
-
-
-def _of_cards(cards: Cards) -> Table:
-    names = [fact.name for fact in cards.cards[0].facts] if cards.cards else []
-    rows = [[c.title, *(f.value for f in c.facts), c.verdict] for c in cards.cards]
-    return table(["system", *names, "gate"], rows)
 
 
 def table_markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

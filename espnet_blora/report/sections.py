@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.conditions import conditions as made_under
-from espnet_blora.report.estimates import Analysis, estimate_text, level_text, signed
+from espnet_blora.report.estimates import Analysis, level, signed
 from espnet_blora.report.experiments import Experiment, System
 from espnet_blora.report.page import (
     ABSENT,
@@ -17,7 +17,6 @@ from espnet_blora.report.page import (
     Card,
     Cards,
     Cell,
-    Fact,
     Prose,
     percent,
     size,
@@ -36,34 +35,27 @@ def cards(analysis: Analysis) -> list[Block]:
     for s in analysis.systems:
         if not any(s.rates(n) for n in analysis.sets):
             continue
-        gain, mean = analysis.new_gain.get(s.name), analysis.mean_degradation.get(s.name)
-        tones = [signed(estimate, good).tone for estimate, good in ((gain, 1), (mean, -1))]
-        facts = [
-            Fact("error, new domain, %", level_text(analysis.new.get(s.name))),
-            Fact("new-domain gain, %", estimate_text(gain), tones[0]),
-            Fact("error, retention, %", level_text(analysis.kept.get(s.name))),
-            Fact("mean degradation, %", estimate_text(mean), tones[1]),
-        ]
-        tone = _tone(analysis, s)
-        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(analysis, s), tone))
+        facts = {
+            "error, new domain, %": level(analysis.new.get(s.name)),
+            "new-domain gain, %": signed(analysis.new_gain.get(s.name), 1),
+            "error, retention, %": level(analysis.kept.get(s.name)),
+            "mean degradation, %": signed(analysis.mean_degradation.get(s.name), -1),
+        }
+        cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(analysis, s)))
     return [Cards(cards)] if cards else []
 
 
-def _tone(analysis: Analysis, system: System) -> str:
+def _gate(analysis: Analysis, system: System) -> Cell:
+    """Return the gate and the sets beyond kappa as a cell."""
     gate = analysis.gate.get(system.name)
     if gate is None:
-        return ""
-    return "bad" if gate <= 0 else "unclear" if analysis.beyond(system) else "good"
-
-
-def _gate(analysis: Analysis, system: System) -> str:
-    """Write the gate, and the sets beyond kappa."""
-    gate = analysis.gate.get(system.name)
-    if gate is None:
-        return ABSENT
-    over = analysis.beyond(system)
-    sets = f"{', but' if gate > 0 else ':'} beyond kappa on {', '.join(over)}" if over else ""
-    return f"{gate:.2f} ({'passed' if gate > 0 else 'failed'}{sets})"
+        return Cell(ABSENT)
+    over = ", ".join(analysis.beyond(system))
+    if gate <= 0:
+        return Cell(f"{gate:.2f} (failed: beyond kappa on {over})", gate, "bad")
+    if over:
+        return Cell(f"{gate:.2f} (passed, but beyond kappa on {over})", gate, "unclear")
+    return Cell(f"{gate:.2f} (passed)", gate, "good")
 
 
 def errors(analysis: Analysis) -> list[Block]:
@@ -71,18 +63,10 @@ def errors(analysis: Analysis) -> list[Block]:
     head = ["system", *(f"{n} (new)" for n in analysis.test_sets)]
     head += [f"{n} (kept?)" for n in analysis.retention_sets]
     # error rates by system and set
-    rows = []
-    for s in analysis.systems:
-        estimates = [analysis.rates.get((s.name, n)) for n in analysis.sets]
-        rows.append(
-            [
-                s.label,
-                *(
-                    Cell(level_text(estimate), estimate.value if estimate else None)
-                    for estimate in estimates
-                ),
-            ]
-        )
+    rows = [
+        [s.label, *(level(analysis.rates.get((s.name, n))) for n in analysis.sets)]
+        for s in analysis.systems
+    ]
     several = any(len(s.runs) > 1 for s in analysis.systems)
     seeds = (
         " Of several training seeds: mean ± standard deviation over seeds; the interval is that of "
@@ -136,7 +120,7 @@ def retention(analysis: Analysis) -> list[Block]:
                     for n in analysis.retention_sets
                 ),
                 signed(analysis.mean_degradation.get(s.name), -1),
-                Cell(_gate(analysis, s), analysis.gate.get(s.name), _tone(analysis, s)),
+                _gate(analysis, s),
                 signed(analysis.new_gain.get(s.name), 1),
             ]
         )
@@ -252,12 +236,6 @@ def sparsity(analysis: Analysis) -> list[Block]:
     return [table((*head, "energy in top 1 %, %", "Hoyer"), rows, caption)]
 
 
-def missing(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> list[Block]:
-    """Return the section of what could not be shown."""
-    notes = missing_notes(analysis, undrawn, texts)
-    return [Bullets(notes) if notes else Prose("Nothing.")]
-
-
 def missing_notes(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> list[str]:
     """Return everything that could not be shown, and why."""
     runs = [run for s in analysis.systems for run in s.runs]
@@ -265,8 +243,17 @@ def missing_notes(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> l
     notes += [*analysis.notes, *texts.notes]
     notes += [f"{n} was not drawn: there was nothing to draw" for n in undrawn]
     for e in runs:
-        if e.adapted:
-            notes += _scale_one(e)
+        # where the sweep's scale 1 and the recipe's own decoding do not tell the same
+        notes += [
+            f"{e.label}, {row.set}: the sweep at scale 1 gives {percent(row.rate, 2)} %, the "
+            f"recipe's decoding {percent(rate, 2)} %. These are two searches: a small difference "
+            "is to be expected, a large one is not"
+            for row in e.sweep
+            if row.scale == 1
+            and row.set in e.scores
+            and (rate := e.scores[row.set].rate) is not None
+            and abs(row.rate - rate) > 5e-4
+        ]
         notes += [
             f"{e.label}, {name}: {len(score.missing_as_empty)} missing hypotheses were counted as "
             "empty"
@@ -274,20 +261,6 @@ def missing_notes(analysis: Analysis, undrawn: Sequence[str], texts: Texts) -> l
             if score.missing_as_empty
         ]
     return notes
-
-
-def _scale_one(e: Experiment) -> list[str]:
-    """Note where the sweep's scale 1 and the recipe's own decoding do not tell the same."""
-    return [
-        f"{e.label}, {row.set}: the sweep at scale 1 gives {percent(row.rate, 2)} %, the recipe's "
-        f"decoding {percent(rate, 2)} %. These are two searches: a small difference is to be "
-        "expected, a large one is not"
-        for row in e.sweep
-        if row.scale == 1
-        and row.set in e.scores
-        and (rate := e.scores[row.set].rate) is not None
-        and abs(row.rate - rate) > 5e-4
-    ]
 
 
 def conditions(analysis: Analysis, exp: Path, command: str) -> list[Block]:

@@ -32,7 +32,8 @@ from espnet_blora.report.experiments import Sparsity
 
 THRESHOLD = 1e-3
 ADAPTIVE = 0.5
-PARTS = ("delta W", "lora_A", "lora_B")
+MEANS = ("lora_A", "lora_B")
+PARTS = ("delta W", *MEANS)
 
 
 def of_matrix(w: Tensor) -> tuple[float, float, float, float, float]:
@@ -82,42 +83,31 @@ def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
     return Sparsity(below, adaptive_mean, adaptive_std, top_energy, hoyer, len(rows))
 
 
-def read_factors(path: str | Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read `{layer: (lora_A (r, d_in), lora_B (d_out, r))}` from a checkpoint or adapter file.
+def read_factors(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the factors of each layer from a checkpoint.
+
+    Returns:
+        Layer -> `lora_A` (r, d_in) and `lora_B` (d_out, r), with `rho_A` and `rho_B` of their
+        shapes where there are any.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file cannot be read or holds no such pair.
+        ValueError: The file cannot be read, or holds no `lora_A` with its `lora_B`.
     """
-    return _pairs(_read_state(Path(path)), Path(path))
-
-
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path}: cannot be read as a checkpoint ({error!r})") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: holds {type(state).__name__}, expected names and tensors")
-    return state
-
-
-def _pairs(state: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    pairs = {}
-    for key, down in state.items():
-        layer, dot, name = key.rpartition(".")
-        if name == "lora_A" and f"{layer}{dot}lora_B" in state:
-            pairs[layer] = (down, state[f"{layer}{dot}lora_B"])
-    if not pairs:
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        layer, _, name = key.rpartition(".")
+        if name in (*MEANS, "rho_A", "rho_B"):
+            layers.setdefault(layer, {})[name] = tensor
+    layers = {layer: factors for layer, factors in layers.items() if {*MEANS} <= factors.keys()}
+    if not layers:
         raise ValueError(f"{path}: holds no lora_A with its lora_B")
-    return pairs
+    return layers
 
 
 def scaling_of(method: str, conf: Mapping, rank: int) -> float:
@@ -133,31 +123,24 @@ def scaling_of(method: str, conf: Mapping, rank: int) -> float:
     return parse_config(method, conf).scaling_at(rank)
 
 
-def of_checkpoint(path: str | Path, method: str, conf: Mapping) -> dict[str, Sparsity]:
+def of_factors(
+    layers: Mapping[str, Mapping[str, Tensor]], method: str, conf: Mapping
+) -> dict[str, Sparsity]:
     """Return the measures of delta W = alpha / rank * B A and of both factors, by `PARTS`."""
-    pairs = read_factors(path)
-    scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs.values()}
+    pairs = [(factors["lora_A"], factors["lora_B"]) for factors in layers.values()]
+    scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs}
     return {
-        "delta W": of_matrices(
-            scales[a.shape[0]] * (b.float() @ a.float()) for a, b in pairs.values()
-        ),
-        "lora_A": of_matrices(a for a, _ in pairs.values()),
-        "lora_B": of_matrices(b for _, b in pairs.values()),
+        "delta W": of_matrices(scales[a.shape[0]] * (b.float() @ a.float()) for a, b in pairs),
+        "lora_A": of_matrices(a for a, _ in pairs),
+        "lora_B": of_matrices(b for _, b in pairs),
     }
 
 
-def sizes(path: str | Path) -> tuple[int, int]:
-    """Return the bytes of all factors (means and scales), and of the means alone.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file cannot be read or holds no such pair.
-    """
-    state = _read_state(Path(path))
-    layers = _pairs(state, Path(path))
-    means = sum(t.nbytes for pair in layers.values() for t in pair)
-    scales = [f"{layer}.{name}" for layer in layers for name in ("rho_A", "rho_B")]
-    return means + sum(state[key].nbytes for key in scales if key in state), means
+def sizes(layers: Mapping[str, Mapping[str, Tensor]]) -> tuple[int, int]:
+    """Return the bytes of all factors (means and scales), and of the means alone."""
+    tensors = [item for factors in layers.values() for item in factors.items()]
+    means = sum(tensor.nbytes for name, tensor in tensors if name in MEANS)
+    return sum(tensor.nbytes for _, tensor in tensors), means
 
 
 def mean_over(runs: Iterable[Mapping[str, Sparsity]]) -> dict[str, Sparsity]:

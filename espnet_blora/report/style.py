@@ -7,10 +7,12 @@ and as two SVGs (a wide and a narrow screen) whose ink, grid and paper follow th
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,7 @@ _OF_PAGE = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BASE: "base", GREEN: "green"},
     **{PINK: "pink", ORANGE: "orange", SKY: "sky", VERMILLION: "vermillion", BLUE: "blue"},
 }
-_COLOURS = {"base": BASE, "lora": VERMILLION, "blora": BLUE}
-_MARKERS = {"base": "*", "lora": "s", "blora": "o"}
+_LOOKS = {"base": (BASE, "*"), "lora": (VERMILLION, "s"), "blora": (BLUE, "o")}
 _OTHERS = (GREEN, PINK, ORANGE, SKY, VERMILLION, BLUE)
 _OTHER_MARKERS = ("^", "D", "v", "P", "X", "<", ">")
 _STYLE: Any = {
@@ -62,15 +63,8 @@ WIDE, NARROW = 9.0, 4.3  # inches; a phone's screen is about the latter at 90 pi
 
 def styles(systems: Sequence[System]) -> dict[str, tuple[str, str]]:
     """Return the colour and marker of each system, by name."""
-    result, others = {}, 0
-    for system in systems:
-        if system.role in _COLOURS:
-            result[system.name] = (_COLOURS[system.role], _MARKERS[system.role])
-        else:
-            colour = _OTHERS[others % len(_OTHERS)]
-            result[system.name] = (colour, _OTHER_MARKERS[others % len(_OTHER_MARKERS)])
-            others += 1
-    return result
+    others = zip(cycle(_OTHERS), cycle(_OTHER_MARKERS), strict=True)
+    return {s.name: _LOOKS.get(s.role) or next(others) for s in systems}
 
 
 def of_page(colour: str) -> str:
@@ -114,5 +108,4 @@ def _svg(canvas: Figure, name: str, alt: str) -> str:
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     for colour in _OF_PAGE:
         text = text.replace(colour, of_page(colour))
-    alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)

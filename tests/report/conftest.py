@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from espnet_blora.report.experiments import Experiment, SweepRow, make_systems
-from espnet_blora.scoring import score
+from espnet_blora.scoring import Counts, score
 from espnet_blora.scoring.job import grouped as taken_apart
 from espnet_blora.scoring.job import groups_as_json
 
@@ -101,8 +101,13 @@ def experiment(role, rates, sweep=(), name="", extra=0):
             hyp[k] = " ".join(["x"] * bad + t.split()[bad:])
         found.scores[key] = score(ref, hyp)
     for scale, new, kept in sweep:
-        found.sweep += [SweepRow(scale, "new", new, 20), SweepRow(scale, "old", kept, 20)]
+        found.sweep += [sweep_row(scale, "new", new), sweep_row(scale, "old", kept)]
     return found
+
+
+def sweep_row(scale, name, rate, unit="mer"):
+    counts = Counts(round(1000 * (1 - rate)), round(1000 * rate), 0, 0)
+    return SweepRow(scale, name, unit, "basic", 20, counts, rate)
 
 
 def trio(lora, blora, lora_sweep=()):

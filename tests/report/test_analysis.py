@@ -3,10 +3,10 @@
 import pytest
 
 from espnet_blora.report.estimates import ALL_SETS, analyse
-from espnet_blora.report.experiments import SweepRow, make_systems
+from espnet_blora.report.experiments import make_systems
 from espnet_blora.scoring import score
 
-from .conftest import experiment, trio
+from .conftest import experiment, sweep_row, trio
 
 
 def test_figures_by_hand():
@@ -97,7 +97,7 @@ def rescored(run, name, **how):
 def test_other_treatments_are_set_aside_loudly():
     systems = trio((2, 2), (3, 1))
     rescored(systems[2].runs[0], "old", normalisation="none")
-    systems[1].runs[0].sweep = [SweepRow(0.5, "new", 0.3, 20, None, "wer", "basic")]
+    systems[1].runs[0].sweep = [sweep_row(0.5, "new", 0.3, "wer")]
     found = analyse(systems, ["new"], ["old"])
     assert len(found.warnings) == 2
     assert "BLoRA, old: its decoding was scored as MER, none, the others as MER, basic" in str(

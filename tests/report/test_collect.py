@@ -22,7 +22,7 @@ def test_a_training_log():
     )
     found = read_training_log(log)
     assert found.seconds_per_step == 1.75  # a resumed epoch counts once, as it ended
-    assert (found.trainable, found.total, found.epochs) == (811008, 8975104, 2)
+    assert (found.trainable, found.total) == (811008, 8975104)
     assert found.trainable / found.total == pytest.approx(0.0904, abs=1e-4)
     assert found.command == "python3 -m x --y z"
 
@@ -40,7 +40,6 @@ def test_a_whole_experiment(finished_tree):
     found = collect(finished_tree / "asr_blora", "blora", SETS)
     assert set(found.scores) == set(SETS) and found.label == "BLoRA"
     assert found.training.seconds_per_step == 0.27
-    assert found.checkpoint.name == "valid.acc.best.pth"
     assert found.means_bytes == 2 * 2 * 4 * 32 * 4
     assert found.adapter_bytes == found.means_bytes + 2 * 4 * 32 * 4
     assert found.checkpoint_bytes > found.adapter_bytes

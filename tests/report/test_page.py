@@ -9,7 +9,6 @@ from espnet_blora.report.page import (
     Card,
     Cards,
     Cell,
-    Fact,
     Folded,
     Page,
     Picture,
@@ -33,9 +32,7 @@ PAGE = Page(
                 Prose("a < b and <i>c</i> in `<code>`"),
                 Bullets(["one"]),
                 Picture("a.png", "alt", "<svg>wide</svg>", "<svg>narrow</svg>"),
-                Cards(
-                    [Card(EVIL, "red", [Fact("f", "1"), Fact("g", "–")], "0.5 (passed)", "good")]
-                ),
+                Cards([Card(EVIL, "red", {"f": Cell("1"), "g": Cell("–")}, Cell("0.5 (passed)"))]),
                 Folded(EVIL, [table(["x"], [[EVIL]])]),
                 table(
                     ["n", "words"],
