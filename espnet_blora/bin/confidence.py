@@ -45,13 +45,13 @@ def parse_temperatures(text: str) -> list[float]:
     [1.0, 2.5]
 
     Raises:
-        ValueError: None, or one that is not a number.
+        ValueError: None, or one that is not a finite number above 0.
     """
     try:
         temperatures = [float(word) for word in text.split()]
     except ValueError:
         temperatures = []
-    if not temperatures:
+    if not temperatures or not all(0 < number < float("inf") for number in temperatures):
         raise ValueError(f"--temperature {text!r}: numbers above 0 with blanks between are needed")
     return temperatures
 

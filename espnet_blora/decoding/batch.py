@@ -20,7 +20,6 @@ from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.search import Filter, search
-from espnet_blora.decoding.words import Split
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.encoder import encode
 
@@ -70,10 +69,8 @@ def by_length(
     The longest first, so that memory that does not suffice is known at once.
 
     Raises:
-        ValueError: a batch size below 1, or an utterance without prompt.
+        ValueError: an utterance without prompt.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
     missing = sorted(set(waves) - set(prompts))
     if missing:
         raise ValueError(f"no prompt (language) for {len(missing)} utterances, first {missing[0]}")
@@ -131,7 +128,6 @@ def decode(
     waves: Mapping[str, Tensor],
     prompts: Mapping[str, Sequence[int]],
     options: DecodingOptions | None = None,
-    filters: Sequence[Filter] | None = None,
 ) -> dict[str, list[Hypothesis]]:
     """Find the texts of a set; neither order nor batch size changes them.
 
@@ -142,7 +138,6 @@ def decode(
         waves: Utterance id -> (S,) samples at 16 kHz, fp32, at most 30 s.
         prompts: Utterance id -> prompt ids.
         options: How to search.
-        filters: What may not be said; by default what the options say.
 
     Returns:
         Utterance id -> hypotheses, best first, in the order of `waves`.
@@ -152,8 +147,7 @@ def decode(
         RuntimeError: An utterance that does not fit the memory even alone.
     """
     options = options or DecodingOptions()
-    if filters is None:
-        filters = build_filters(recogniser.layout, options)
+    filters = build_filters(recogniser.layout, options)
     nbest: dict[str, list[Hypothesis]] = {}
     waiting = list(by_length(waves, prompts, options.batch_size))[::-1]
     while waiting:
@@ -239,8 +233,6 @@ def decode_posterior(
     prompts: Mapping[str, Sequence[int]],
     options: DecodingOptions | None = None,
     temperatures: Sequence[float] = (1.0,),
-    filters: Sequence[Filter] | None = None,
-    split: Split = mixed_tokens,
 ) -> dict[float, dict[str, Recognition]]:
     """Find the texts of a set and score them; neither order nor batch size changes anything.
 
@@ -254,8 +246,6 @@ def decode_posterior(
         options: How to search; the best hypothesis is scored. `samples`, `seed` and `spread` say
             which draws (0: the posterior's mean).
         temperatures: The texts are scored at each of them (they are found at 1).
-        filters: What may not be said; by default what the options say.
-        split: Text to words, whose confidences are wanted.
 
     Returns:
         Temperature -> utterance id -> what was recognised, in the order of `waves`.
@@ -265,8 +255,7 @@ def decode_posterior(
             30 s or without prompt; a model whose output is not a number.
     """
     options = options or DecodingOptions()
-    if filters is None:
-        filters = build_filters(recogniser.layout, options)
+    filters = build_filters(recogniser.layout, options)
     n, vocabulary = options.samples or 1, recogniser.layout
     recognised: dict[float, dict[str, Recognition]] = {t: {} for t in temperatures}
     with drawing(recogniser, options):
@@ -279,7 +268,9 @@ def decode_posterior(
             for t, results in recognised.items():
                 scored = token_scores(recogniser.decoder, memory, lengths, given, tokens, n, t)
                 for uid, hypothesis, scores in zip(ids, best, scored, strict=True):
-                    words = word_confidences(vocabulary, scores, split, options.word_confidence)
+                    words = word_confidences(
+                        vocabulary, scores, mixed_tokens, options.word_confidence
+                    )
                     text = vocabulary.line(hypothesis.ids)
                     results[uid] = Recognition(text, tuple(words), scores, hypothesis)
     return {t: {uid: results[uid] for uid in waves} for t, results in recognised.items()}

@@ -26,10 +26,8 @@ def fingerprint(model: torch.nn.Module) -> torch.Tensor:
         Tensor of shape (3,), float64; equal up to rounding on every device.
     """
     count, total, ordered = 0, 0.0, 0.0
-    names = sorted(dict(model.named_parameters()))
-    parameters = dict(model.named_parameters())
-    for index, name in enumerate(names, 1):
-        value = parameters[name].detach()
+    for index, (_, parameter) in enumerate(sorted(model.named_parameters()), 1):
+        value = parameter.detach()
         size = value.abs().mean(dtype=torch.float64).item() if value.numel() else 0.0
         count, total, ordered = count + value.numel(), total + size, ordered + index * size
     return torch.tensor([count, total, ordered], dtype=torch.float64)

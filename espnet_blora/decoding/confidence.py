@@ -101,11 +101,8 @@ def token_scores(
         temperature: the logits of every draw are divided by it.
 
     Raises:
-        ValueError: not one prompt and text per utterance, an empty text, a temperature that is not
-            above 0, a text that the decoder has no positions for; a model whose output is no
-            number.
+        ValueError: a text that the decoder has no positions for; a model whose output is no number.
     """
-    _check(memory, prompts, texts, n_samples, temperature)
     if not texts:
         return []
     # one pass of the decoder over all texts
@@ -148,10 +145,8 @@ def word_confidences(
         word_confidence: one of `COMBINE`.
 
     Raises:
-        ValueError: an unknown name, or a split that changes the words.
+        ValueError: a split that changes the words.
     """
-    if word_confidence not in COMBINE:
-        raise ValueError(f"word_confidence is {word_confidence!r}; allowed: {', '.join(COMBINE)}")
     combine = COMBINE[word_confidence]
     return [
         WordConfidence(word, math.exp(combine(scores.log_prob[first:last])))
@@ -213,29 +208,3 @@ def _score(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
 def _entropy(log_prob: Tensor) -> Tensor:
     """(..., n_vocab) -> (...), nats."""
     return -(log_prob.exp() * log_prob).sum(-1)
-
-
-def _check(
-    memory: Tensor,
-    prompts: Sequence[Sequence[int]],
-    texts: Sequence[Sequence[int]],
-    n_samples: int,
-    temperature: float,
-) -> None:
-    lengths = sorted({len(prompt) for prompt in prompts})
-    if (
-        n_samples < 1
-        or len(memory) != n_samples * len(texts)
-        or len(prompts) != len(texts)
-        or len(lengths) > 1
-        or 0 in lengths
-    ):
-        raise ValueError(
-            f"{len(memory)} memories of {n_samples} samples, {len(prompts)} prompts of lengths "
-            f"{lengths} and {len(texts)} texts: one of each per utterance and sample is needed, "
-            "prompts of one length"
-        )
-    if not all(texts):
-        raise ValueError("a text without tokens has no scores; give it its end of text")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature!r}; allowed: a number above 0")

@@ -67,8 +67,6 @@ class NoRepeatNgram:
 
     def __init__(self, size: int):
         """Take n, at least 1."""
-        if size < 1:
-            raise ValueError(f"no_repeat_ngram_size {size}: 1 or more, or 0 to allow repeats")
         self.size = size
 
     def __call__(self, logits: Tensor, texts: Tensor) -> None:
@@ -84,15 +82,15 @@ class NoRepeatNgram:
             logits[rows.to(logits.device), banned.to(logits.device)] = NEVER
 
 
-def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) -> list[int]:
+def suppressed(layout: Vocabulary, suppress_tokens: str) -> list[int]:
     """Return the ids that openai-whisper suppresses for its option `suppress_tokens`.
 
     Args:
         layout: the vocabulary.
-        suppress_tokens: ids, or ids with commas between them; -1 stands for the symbols that are
-            not spoken (brackets, notes, quotes: `Tokenizer.non_speech_tokens`). The tokens that
-            stand in prompts only (start, task, previous text, no speech) are added, except where
-            there is nothing to suppress: "", [] or None.
+        suppress_tokens: ids with commas between them; -1 stands for the symbols that are not spoken
+            (brackets, notes, quotes: `Tokenizer.non_speech_tokens`). The tokens that stand in
+            prompts only (start, task, previous text, no speech) are added, except where there is
+            nothing to suppress: "".
 
     Raises:
         ValueError: an id that this vocabulary lacks.
@@ -101,15 +99,12 @@ def suppressed(layout: Vocabulary, suppress_tokens: str | Iterable[int] | None) 
         f"ids from 0 to {layout.n_vocab - 1}, with commas between them; -1 for the symbols that "
         'are not spoken; "" for none'
     )
-    if isinstance(suppress_tokens, str):
-        parts = suppress_tokens.split(",") if suppress_tokens.strip() else []
-        try:
-            suppress_tokens = [int(part) for part in parts]
-        except ValueError as error:
-            raise ValueError(f"suppress_tokens {suppress_tokens!r}; allowed: {allowed}") from error
-    ids = set(suppress_tokens or ())
-    if not ids:
+    if not suppress_tokens.strip():
         return []
+    try:
+        ids = {int(part) for part in suppress_tokens.split(",")}
+    except ValueError as error:
+        raise ValueError(f"suppress_tokens {suppress_tokens!r}; allowed: {allowed}") from error
     if wrong := sorted(i for i in ids if not -1 <= i < layout.n_vocab):
         raise ValueError(
             f"suppress_tokens: {', '.join(map(str, wrong))} not in {layout.stamp}; "

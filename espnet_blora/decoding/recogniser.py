@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,6 @@ from espnet_blora.adapters import (
 from espnet_blora.adapters.merge import bake_layers
 from espnet_blora.decoding.checked_load import apply_scale, check_loads
 from espnet_blora.decoding.training_config import (
-    ESPNET,
     TrainingConfig,
     find_checkpoint,
     read_training_config,
@@ -84,23 +84,14 @@ class Recogniser:
         return _Model(self.encoder, self.decoder)
 
 
-class _Half(nn.Module):
-    """One half under the name that it has in ESPnet's model."""
-
-    def __init__(self, name: str, module: nn.Module):
-        super().__init__()
-        self.add_module(name, module)
-
-
-class _Model(nn.Module):
+class _Model(nn.ModuleDict):
     """`encoder.encoders` and `decoder.decoders`, as in ESPnet's model of a Whisper."""
 
     is_encoder_whisper = True  # a checkpoint's unexpected keys are an error
 
     def __init__(self, encoder: AudioEncoder, decoder: TextDecoder):
-        super().__init__()
-        self.encoder = _Half("encoders", encoder)
-        self.decoder = _Half("decoders", decoder)
+        halves = {"encoder": {"encoders": encoder}, "decoder": {"decoders": decoder}}
+        super().__init__({name: nn.ModuleDict(half) for name, half in halves.items()})
 
 
 def open_experiment(
@@ -138,11 +129,11 @@ def open_experiment(
     config = _config_of(asr_exp)
     place = _place(device, dtype, config.pad_to)
     file = find_checkpoint(config.path.parent, model_file)
-    method = _adapter_of(config)
     base = _base_of(config, whisper)
     model = check_loads(_Model(base.encoder, base.decoder))
-    if method is not None:
-        add_adapter(model, method[0], **method[1])
+    if config.adapter is not None:
+        method, options = config.adapter
+        add_adapter(model, method, **options)
     _load(model, file)
     return _ready(
         base, model, config.layout, config.pad_to, config.language, os.fspath(asr_exp), place,
@@ -246,13 +237,6 @@ def _place(
     return there, kind
 
 
-def _adapter_of(config: TrainingConfig) -> tuple[str, dict] | None:
-    """Method and options, if it is a method of ours (an unknown one is named by parse_config)."""
-    if config.adapter is not None and config.adapter[0] == "houlsby":
-        raise ValueError(f"{config.path}: adapter: houlsby is ESPnet's own. {ESPNET}")
-    return config.adapter
-
-
 def _whisper_of(config: TrainingConfig, given: str | os.PathLike | None) -> str:
     """The Whisper to build: the trained one, from here or beside the experiment, else `given`."""
     other = None if given is None else os.fspath(given)
@@ -281,16 +265,12 @@ def _load(model: nn.Module, file: Path) -> None:
     Raises:
         ValueError: it cannot be read or does not fit; names it.
     """
-    state = checked_loader(_tensors)(file, map_location="cpu")
+    state = checked_loader(partial(torch.load, weights_only=True))(file, map_location="cpu")
     try:
         # as ESPnet loads; the hooks of `check_loads` and of the adapter refuse what does not fit
         model.load_state_dict(state, strict=False)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def _tensors(path: Path, map_location: str) -> dict:
-    return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def _ready(

@@ -239,11 +239,9 @@ def search(
         as long as `minlenratio` wants (as ESPnet, it tries smaller ratios from 0.1 on first).
 
     Raises:
-        ValueError: prompts of unequal length, not one per utterance, or too long; logits that are
-            not numbers.
+        ValueError: logits that are not numbers.
     """
     options = options or DecodingOptions()
-    _check(decoder, memory, prompts, n_samples)
     if not prompts:
         return []
     nbest = _Search(
@@ -266,17 +264,3 @@ def search(
         for row, hypotheses in zip(empty, again, strict=True):
             nbest[row] = hypotheses
     return nbest
-
-
-def _check(
-    decoder: TextDecoder, memory: Tensor, prompts: Sequence[Sequence[int]], n_samples: int
-) -> None:
-    lengths = sorted({len(prompt) for prompt in prompts})
-    if len(memory) != n_samples * len(prompts) or len(lengths) > 1 or 0 in lengths:
-        raise ValueError(
-            f"{len(memory)} memories of {n_samples} samples and {len(prompts)} prompts of lengths "
-            f"{lengths}: one prompt per utterance is needed, all of one length"
-        )
-    room = decoder.positional_embedding.shape[0]
-    if lengths and lengths[0] > room:
-        raise ValueError(f"a prompt of {lengths[0]} tokens; this Whisper has {room} positions")

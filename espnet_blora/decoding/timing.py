@@ -174,11 +174,8 @@ def word_times(
         The words of each text, in order; none for an empty text.
 
     Raises:
-        ValueError: not one prompt and text per utterance, a head that the decoder does not have,
-            more tokens than it has positions, or a `split` that changes the words.
+        ValueError: more tokens than the decoder has positions, or a `split` that changes the words.
     """
-    n_head = decoder.blocks[0].cross_attn.n_head
-    _check(len(memory), prompts, texts, heads, len(decoder.blocks), n_head)
     if positions is None:
         positions = [memory.shape[1]] * len(memory) if memory_lengths is None else memory_lengths
     positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
@@ -215,6 +212,7 @@ def word_times(
         probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
         # the path, through speech only where pauses are known
         audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
+        n_head = decoder.blocks[0].cross_attn.n_head
         weights = _weights(sides, heads, n_head, place, len(read[place]), positions[row])
         begins = _path(weights[..., audio.path], n_prompt, len(ids))
         spans = word_spans(layout, ids, split)
@@ -223,23 +221,3 @@ def word_times(
             begins[-1] = len(audio.path)  # what is not quiet belongs to the text, to its end
         times[row] = _times(spans, begins, audio, probabilities)
     return times
-
-
-def _check(
-    n: int,
-    prompts: Sequence[Sequence[int]],
-    texts: Sequence[Sequence[int]],
-    heads: Sequence[tuple[int, int]],
-    n_layer: int,
-    n_head: int,
-) -> None:
-    if not n == len(prompts) == len(texts):
-        raise ValueError(
-            f"{n} memories, {len(prompts)} prompts and {len(texts)} texts: one of each is needed"
-        )
-    wrong = [pair for pair in heads if not (0 <= pair[0] < n_layer and 0 <= pair[1] < n_head)]
-    if wrong or not heads:
-        raise ValueError(
-            f"alignment heads {wrong or 'none'}; allowed: one or more (layer, head) with layers "
-            f"from 0 to {n_layer - 1} and heads from 0 to {n_head - 1}"
-        )

@@ -24,9 +24,8 @@ ESPNET = (
     "Remedy: decode it with ESPnet's own program, python3 -m espnet_blora.run -m "
     "espnet2.bin.asr_inference"
 )
-_KEY = "\ntoken_list:\n"
-_END = re.compile(r"\n(?!- )")
-_NEXT = re.compile(r"[a-z_]+:")
+# As ESPnet lays it out: one line per token, and another key behind the last.
+_LIST = re.compile(r"^token_list:\n((?:- .*\n)+)(?=[a-z_]+:)", re.MULTILINE)
 # What YAML reads as itself: no quotes, no sign of its own at the start, no blank, no number.
 _PLAIN = re.compile(r"[^\W\d_][^\s:#'\"\\]*|<\|[\w.]+\|>")
 _QUOTED = re.compile(r"'[^']+'")
@@ -157,6 +156,8 @@ def _check_model(path: Path, values: Mapping[str, Any]) -> None:
         for key in ("frontend", "normalize", "preencoder", "postencoder")
         if values.get(key) is not None
     ]
+    if values.get("use_adapter") and values.get("adapter") == "houlsby":
+        odd.append("adapter: houlsby is ESPnet's own")
     weight = (values.get("model_conf") or {}).get("ctc_weight", 0.5)
     odd += [f"model_conf.ctc_weight: {weight}"] if weight != 0 else []
     if odd:
@@ -168,26 +169,16 @@ def _check_model(path: Path, values: Mapping[str, Any]) -> None:
 
 def _parse(text: str) -> tuple[Any, Any]:
     """Return config.yaml without its token list, and the token list."""
-    start = text.find(_KEY)
-    first = start + len(_KEY)
-    end = _END.search(text, first)
-    if (
-        start < 0
-        or end is None
-        or not text.startswith("- ", first)
-        or not _NEXT.match(text, end.end())
-    ):
-        values = _yaml(text)  # laid out in another way than ESPnet does
+    block = _LIST.search(text)
+    if block is None:
+        values = _yaml(text)
         return values, values.pop("token_list", None) if isinstance(values, dict) else None
-    values = _yaml(text[:start] + text[end.start() :])
-    lines = [line[2:] for line in text[first : end.start()].split("\n")]
-    tokens: list[Any] = [_plain(line) for line in lines]
-    odd = [index for index, token in enumerate(tokens) if token is None]
-    for index, token in zip(
-        odd, _yaml("\n".join(f"- {lines[index]}" for index in odd)) or [], strict=True
-    ):
-        tokens[index] = token
-    return values, tokens
+    lines = block[1][:-1].split("\n")
+    tokens = [_plain(line.removeprefix("- ")) for line in lines]
+    odd = [line for line, token in zip(lines, tokens, strict=True) if token is None]
+    parsed = iter(_yaml("\n".join(odd)) or [])
+    values = _yaml(text[: block.start()] + text[block.end() :])
+    return values, [next(parsed) if token is None else token for token in tokens]
 
 
 def _plain(entry: str) -> str | None:

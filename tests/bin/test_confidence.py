@@ -68,7 +68,7 @@ def test_files_that_calibrate_reads(program, tmp_path, dump):
     ("extra", "message"),
     [
         (["--temperature", "warm"], "--temperature 'warm': numbers above 0"),
-        (["--temperature", "1 -2"], "temperature is -2.0; allowed: a number above 0"),
+        (["--temperature", "1 -2"], "--temperature '1 -2': numbers above 0"),
         (["--beam_size", "0"], "beam_size is 0"),
         (["--samples", "-1"], "samples is -1"),
         (["--sets", "none"], "none"),

@@ -33,9 +33,7 @@ def banned(one, logits, texts):
     return [set(row.nonzero().flatten().tolist()) for row in torch.isinf(logits)]
 
 
-@pytest.mark.parametrize(
-    "option", ["-1", "", None, "50", "-1,50,51", [50, 51], [-1, 50], [], "50257"]
-)
+@pytest.mark.parametrize("option", ["-1", "", "50", "-1,50,51", "50257"])
 def test_suppressed_ids_are_openais(model, option):
     task = DecodingTask(model, DecodingOptions(suppress_tokens=option))
     theirs = [f for f in task.logit_filters if type(f).__name__ == "SuppressTokens"]
@@ -44,7 +42,7 @@ def test_suppressed_ids_are_openais(model, option):
     assert bool(wanted) == bool(option)
 
 
-@pytest.mark.parametrize("option", ["1;2", "51865", "-2", "a", [60000]])
+@pytest.mark.parametrize("option", ["1;2", "51865", "-2", "a", "60000"])
 def test_ids_that_are_none_are_refused(option):
     with pytest.raises(ValueError, match=r"suppress_tokens.*allowed: ids from 0 to 51864"):
         suppressed(LAYOUT, option)

@@ -218,13 +218,3 @@ def test_a_text_that_fills_the_decoder(model):
         word_times(
             model.decoder, memory, None, PROMPTS[:1], [[*ids, 1]], LAYOUT, [(2, 0)], str.split
         )
-
-
-def test_what_does_not_fit_is_refused(model, speech):
-    waves, _ = speech
-    with pytest.raises(ValueError, match="3 memories, 2 prompts and 3 texts"):
-        align(model, waves, prompts=PROMPTS[:2])
-    with pytest.raises(ValueError, match=r"alignment heads \[\(3, 0\)\]; allowed: .* from 0 to 2"):
-        align(model, waves, heads=[(0, 0), (3, 0)])
-    with pytest.raises(ValueError, match="alignment heads none"):
-        align(model, waves, heads=[])

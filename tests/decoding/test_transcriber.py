@@ -10,6 +10,7 @@ import torch
 from espnet_blora.decoding import batch, transcriber
 from espnet_blora.decoding.batch import decode_posterior
 from espnet_blora.decoding.chunking import Wave, cut
+from espnet_blora.decoding.confidence import word_confidences
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.transcriber import Transcriber
 from tests.decoding.small import LAYOUT, recogniser, utterances
@@ -220,15 +221,14 @@ def test_draws_are_those_of_decode_posterior(small):
     found = run(small, WAVES, confidence=True, temperature=2.0, **how)
     prompts = {uid: LAYOUT.prompt("en") for uid in WAVES}
     options = dataclasses.replace(GREEDY, **how)
-    (expected,) = decode_posterior(
-        small, WAVES, prompts, options, (2.0,), split=Transcriber.split
-    ).values()
+    (expected,) = decode_posterior(small, WAVES, prompts, options, (2.0,)).values()
     for uid, recognition in expected.items():
         (segment,) = found[uid].segments
         assert segment.tokens == recognition.hypothesis.ids
         assert segment.extra["confidence"] == pytest.approx(recognition.scores.confidence, rel=1e-4)
         assert segment.extra["uncertainty_model"] > 1e-4
-        wanted = [word.confidence for word in recognition.words]
+        words = word_confidences(LAYOUT, recognition.scores, Transcriber.split, "min")
+        wanted = [word.confidence for word in words]
         assert [word.confidence for word in segment.words] == pytest.approx(wanted, rel=1e-4)
 
 
