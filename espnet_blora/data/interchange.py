@@ -123,16 +123,15 @@ def import_file(
     """
     # Read the lines that can be used; a uid may occur once.
     used: dict[str, _Line] = {}
-    first: dict[str, int] = {}
-    for number, raw in tables.lines(path):
-        where = f"{path}:{number}"
+    first: dict[str, str] = {}
+    for where, raw in tables.lines(path):
         parsed = _parse(raw, where, ledger, training)
         if parsed is None:
             continue
         key, line = parsed
         if key in used:
-            raise ValueError(f"{where}: uid {key!r} occurs twice, first on line {first[key]}")
-        used[key], first[key] = line, number
+            raise ValueError(f"{where}: uid {key!r} occurs twice, first at {first[key]}")
+        used[key], first[key] = line, where
     if not used:
         counts = (
             ", ".join(f"{n} {reason}" for reason, n in ledger.counts().items()) or "it is empty"

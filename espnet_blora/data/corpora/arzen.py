@@ -198,22 +198,22 @@ def _owners(root: Path, recordings: Sequence[str], ledger: Ledger) -> dict[str, 
     owner: dict[str, str] = {}
     for name in SETS:
         path = root / "splits" / name
-        for number, line in lines(path):
+        for where, line in lines(path):
             listed = re.sub(r"\.wav$", "", line.strip(), flags=re.IGNORECASE)
             if not listed:
                 continue
             if len(listed.split()) > 1:
-                raise ValueError(f"{path}:{number}: {line!r}; expected one recording id per line")
+                raise ValueError(f"{where}: {line!r}; expected one recording id per line")
             meant = [listed] if listed in known else cores.get(_core(listed), [])
             if not meant:
-                ledger.note(f"{path}:{number}", listed, "recording without utterances")
+                ledger.note(where, listed, "recording without utterances")
             elif meant != [listed]:
                 spelt = " ".join(meant)
-                ledger.note(f"{path}:{number}", listed, "segments spells it otherwise", spelt)
+                ledger.note(where, listed, "segments spells it otherwise", spelt)
             for recording in meant:
                 if owner.setdefault(recording, name) != name:
                     raise ValueError(
-                        f"{path}:{number}: recording {listed} is also in splits/{owner[recording]};"
+                        f"{where}: recording {listed} is also in splits/{owner[recording]};"
                         " a recording belongs to one set"
                     )
     return owner
@@ -242,10 +242,10 @@ def _compare_st(
     for name in SETS:
         path = folder / "data" / "transcriptions" / f"{name}.src"
         ids = set()
-        for number, line in lines(path):
+        for where, line in lines(path):
             key, tab, _ = line.partition("\t")
             if not tab or not key.strip():
-                raise ValueError(f"{path}:{number}: {line!r}; expected '<id> TAB <text>'")
+                raise ValueError(f"{where}: {line!r}; expected '<id> TAB <text>'")
             ids.add(key.strip())
         here = {key for key, s in segments.items() if owner.get(s.recording) == name}
         only = len(ids - here), len(here - ids)

@@ -19,12 +19,9 @@ from espnet_blora.data.corpora.common import (
     find_root,
     header_seconds,
     keep,
-    single_blanks,
-    speaker_name,
-    utterance_id,
+    whole_recording,
 )
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
-from espnet_blora.text.tokens import unspaced
 
 _SOURCE = "ASCEND paper (LREC 2022)"
 _SETS = {
@@ -71,32 +68,32 @@ def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Uttera
     table = existing(root / file, "fetch it from where the waves come from")
     for where, row in tables.csv_rows(table, _NEEDED):
         wave = root / row["file_name"]
-        speaker = speaker_name(f"spk{row['original_speaker_id'].strip()}")
-        id = utterance_id(speaker, wave.stem)
-        text = unspaced(single_blanks(row["transcription"]))
+        speaker = f"spk{row['original_speaker_id'].strip()}"
         if row["language"] not in _LANGUAGES:
             raise ValueError(
                 f"{where}: language {row['language']!r}; expected {', '.join(_LANGUAGES)}"
             )
         language = "en" if row["language"] == "en" and prompt == "utterance" else "zh"
-        kept = keep(Utterance(id, speaker, language, text, wave, where=where), ledger)
-        if kept:
-            _compare_durations(where, id, row["duration"], wave, ledger)
-        utterances += kept
+        text = row["transcription"]
+        utterance = whole_recording(speaker, wave.stem, language, text, wave, where)
+        for kept in keep(utterance, ledger):
+            _compare_durations(kept, row["duration"], ledger)
+            utterances.append(kept)
     return utterances
 
 
-def _compare_durations(where: str, id: str, duration: str, wave: Path, ledger: Ledger) -> None:
+def _compare_durations(utterance: Utterance, duration: str, ledger: Ledger) -> None:
     """Note a wave whose length is not that of the table."""
     try:
         expected = float(duration)
     except ValueError as error:
         raise ValueError(
-            f"{where}: duration {duration!r}; expected seconds, such as 1.25"
+            f"{utterance.where}: duration {duration!r}; expected seconds, such as 1.25"
         ) from error
-    seconds = header_seconds(wave)
+    seconds = header_seconds(utterance.audio)
     if seconds is not None and abs(seconds - expected) > _TOLERANCE:
-        ledger.note(where, id, "other duration than told", f"{seconds:.3f} s, told {expected} s")
+        detail = f"{seconds:.3f} s, told {expected} s"
+        ledger.note(utterance.where, utterance.id, "other duration than told", detail)
 
 
 CORPUS = Corpus(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from espnet_blora.data import audio
 from espnet_blora.data.records import Expected, Item, Ledger, Utterance
+from espnet_blora.text.tokens import unspaced
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,6 @@ def find_root(
     Raises:
         FileNotFoundError: No such folder; says what was looked for, and `hint`.
     """
-    path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory{hint and f'; {hint}'}")
     # Where it may lie, best first.
@@ -180,6 +180,24 @@ def utterance_id(speaker: str, rest: str) -> str:
     return f"{speaker}-{_NOT_IN_ID.sub('_', rest)}"
 
 
+def whole_recording(
+    speaker: str, rest: str, language: str, text: str, recording: Path, where: str
+) -> Utterance:
+    """Return the utterance that a recording holds, its names in ASCII, its text as Whisper writes.
+
+    Args:
+        speaker: As the corpus names it.
+        rest: The end of the utterance's id, after its speaker.
+        language: Whisper's code.
+        text: The reference; blanks that separate Han characters are removed.
+        recording: The audio.
+        where: `"file:line"` of the transcript.
+    """
+    name = speaker_name(speaker)
+    text = unspaced(single_blanks(text))
+    return Utterance(utterance_id(name, rest), name, language, text, recording, where=where)
+
+
 def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]:
     """Return recordings by name without suffix, whatever the case of the suffix.
 
@@ -252,6 +270,19 @@ def header_seconds(path: Path) -> float | None:
         return audio.duration(path)
     except (FileNotFoundError, ValueError):
         return None  # the cutting of the audio will say what is wrong with it
+
+
+def header_lengths(recordings: Iterable[Path]) -> tuple[dict[Path, float], list[str]]:
+    """Return recording -> seconds by its header, 0 where that cannot be read; and why it cannot."""
+    lengths: dict[Path, float] = {}
+    faults: list[str] = []
+    for recording in dict.fromkeys(recordings):
+        try:
+            lengths[recording] = audio.duration(recording)
+        except (FileNotFoundError, ValueError) as error:
+            lengths[recording] = 0.0
+            faults.append(str(error))
+    return lengths, faults
 
 
 def drop_long(

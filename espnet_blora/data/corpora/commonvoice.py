@@ -45,22 +45,13 @@ from espnet_blora.data.corpora.common import (
     keep,
     language_folder,
     positive_number,
-    single_blanks,
-    speaker_name,
-    utterance_id,
+    whole_recording,
 )
 from espnet_blora.data.corpora.languages import prompt_code
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
-from espnet_blora.text.tokens import unspaced
 
 log = logging.getLogger(__name__)
 
-_CL_MASR_OPTIONS = {
-    "subset": "all (default), or cl_masr: CL-MASR's 10 h, 1 h and 1 h",
-    "random_idxes": "with subset=cl_masr: CL-MASR's random_idxes.txt; without it other rows",
-    "hours": "with subset=cl_masr: hours of the training set (default 10), as 0.5",
-    "text": "with subset=cl_masr: cl_masr (default) removes commas and apostrophes; corpus: as is",
-}
 _SECONDS = {"train": 36000.0, "dev": 3600.0, "test": 3600.0}
 _LONGEST = 200  # characters
 _CLEANING = str.maketrans({**dict.fromkeys(",'’`", " "), '"': "", "$": "S"})
@@ -86,7 +77,8 @@ def draw_cl_masr(
         FileNotFoundError: A file is not there.
         ValueError: The list or an option is malformed.
     """
-    limit = _limit(name, options)
+    hours = positive_number(options, "hours") if name == "train" else None
+    limit = _SECONDS[name] if hours is None else hours * 3600
     cleaning = choice(options, "text", ("cl_masr", "corpus")) == "cl_masr"
     durations = listed_durations(folder)
     kept, total = [], 0.0
@@ -109,12 +101,6 @@ def draw_cl_masr(
     return kept
 
 
-def _limit(name: str, options: Mapping[str, str]) -> float:
-    """Return the seconds of a set."""
-    hours = positive_number(options, "hours") if name == "train" else None
-    return _SECONDS[name] if hours is None else hours * 3600
-
-
 def _in_order(
     rows: Sequence[tables.Row], table: Path, indices: str | None, ledger: Ledger
 ) -> Iterator[tables.Row]:
@@ -134,12 +120,12 @@ def _listed(rows: Sequence[tables.Row], table: Path, indices: Path) -> Iterator[
         ValueError: The list is malformed, holds a number twice, or ends too early.
     """
     taken = set()
-    for number, line in tables.lines(indices):
+    for where, line in tables.lines(indices):
         if not line.strip().isdecimal():
-            raise ValueError(f"{indices}:{number}: {line!r}; expected a row number, from 0")
+            raise ValueError(f"{where}: {line!r}; expected a row number, from 0")
         index = int(line)
         if index in taken:
-            raise ValueError(f"{indices}:{number}: row {index} is in the list already")
+            raise ValueError(f"{where}: row {index} is in the list already")
         if index < len(rows):
             taken.add(index)
             yield rows[index]
@@ -182,7 +168,6 @@ def find(path: Path) -> Path:
     Raises:
         FileNotFoundError: There is no release, or there are several; names them.
     """
-    path = Path(path)
     if (path / "test.tsv").is_file():
         return path.resolve().parent
     releases = sorted(path.glob("cv-corpus-*/")) if path.is_dir() else []
@@ -250,14 +235,13 @@ def _utterances(
     seen: set[str] = set()
     for where, row in rows:
         clip = clips / row["path"]
-        speaker = speaker_name(row["client_id"][:_SPEAKER_DIGITS] or clip.stem)
-        id = utterance_id(speaker, clip.stem)
-        text = unspaced(single_blanks(row["sentence"]))
-        if id in seen:
-            ledger.skip(where, id, "listed twice")
+        speaker = row["client_id"][:_SPEAKER_DIGITS] or clip.stem
+        utterance = whole_recording(speaker, clip.stem, language, row["sentence"], clip, where)
+        if utterance.id in seen:
+            ledger.skip(where, utterance.id, "listed twice")
             continue
-        seen.add(id)
-        utterances += keep(Utterance(id, speaker, language, text, clip, where=where), ledger)
+        seen.add(utterance.id)
+        utterances += keep(utterance, ledger)
     return utterances
 
 
@@ -274,7 +258,11 @@ CORPUS = Corpus(
         "language": "Whisper's code for the prompt, where the locale does not tell",
         "train": "train (default): train.tsv; validated: validated.tsv without dev and test",
         "max_seconds": "leave out clips that last longer (CL-MASR: 10)",
-        **_CL_MASR_OPTIONS,
+        "subset": "all (default), or cl_masr: CL-MASR's 10 h, 1 h and 1 h",
+        "random_idxes": "with subset=cl_masr: CL-MASR's random_idxes.txt; without it other rows",
+        "hours": "with subset=cl_masr: hours of the training set (default 10), as 0.5",
+        "text": "with subset=cl_masr: cl_masr (default) removes commas and apostrophes; "
+        "corpus: as is",
     },
     find=find,
     read=read,

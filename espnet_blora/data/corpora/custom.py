@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_blora.data import audio
 from espnet_blora.data.corpora.common import (
+    header_lengths,
     part_size,
     single_blanks,
     speaker_name,
@@ -93,7 +93,6 @@ def find(path: Path) -> Path:
     Raises:
         FileNotFoundError: It has none of the forms; says what was looked for.
     """
-    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     form = form_of(path)
@@ -318,19 +317,11 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
 
 def _audio(made: Mapping[str, Utterance]) -> Item:
     """Return the hours from headers, and the first file that cannot be read."""
-    seconds, bad = 0.0, []
-    lengths: dict[Path, float] = {}
-    for u in made.values():
-        if u.audio not in lengths:
-            try:
-                lengths[u.audio] = audio.duration(u.audio)
-            except (FileNotFoundError, ValueError) as error:
-                bad.append(str(error))
-                lengths[u.audio] = 0.0
-        if u.start is None or u.end is None:
-            seconds += lengths[u.audio]
-        else:
-            seconds += u.end - u.start
+    lengths, bad = header_lengths(u.audio for u in made.values())
+    seconds = sum(
+        lengths[u.audio] if u.start is None or u.end is None else u.end - u.start
+        for u in made.values()
+    )
     text = f"{seconds / 3600:.2f}" + (f"; {len(bad)} cannot be read: {bad[0]}" if bad else "")
     return Item("hours", text, "", False if bad else None)
 

@@ -156,9 +156,9 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
         if file.read(3) == b"\xef\xbb\xbf":
             ledger.note(f"{path}:1", "", "byte order mark at the beginning passed over")
     if path.suffix.lower() == ".tsv":
-        for number, line in tables.lines(path):
+        for where, line in tables.lines(path):
             if line.strip():
-                yield f"{path}:{number}", line.split("\t")
+                yield where, line.split("\t")
         return
     # CSV: a semicolon separates the fields if the first line has one and no comma.
     first = next((line for _, line in tables.lines(path)), "")

@@ -161,12 +161,14 @@ def _read_pins(tables: Iterable[Path], ledger: Ledger) -> dict[tuple[int, int], 
     """Return (call number, channel) -> PIN, from comma-separated lines below a header."""
     pins: dict[tuple[int, int], str] = {}
     for path in tables:
-        for number, line in lines(path):
+        rows = lines(path)
+        next(rows, None)  # the header
+        for where, line in rows:
             fields = [field.strip() for field in line.split(",")]
-            if number == 1 or not any(fields):
+            if not any(fields):
                 continue
             if len(fields) < 9 or not re.fullmatch(r"[0-9]{1,9}", fields[0]):
-                ledger.note(f"{path}:{number}", fields[0], "line of the call table not understood")
+                ledger.note(where, fields[0], "line of the call table not understood")
                 continue
             for channel, field in enumerate((fields[2], fields[8])):
                 if field:
@@ -292,7 +294,7 @@ def _select(
     # Sets that are drawn at random.
     if drawn:
         complete = _check_transcripts(parts, ledger, needed=published is None)
-        draw = _draw(parts, published)
+        draw = _draw(parts, switched["train"])
         train = lines_of(["train"], True)
         chosen = {train[i] for i in draw.validation if i < len(train)}
         if published:
@@ -335,10 +337,13 @@ def _check_transcripts(
     return False
 
 
-def _draw(
-    parts: Mapping[str, Sequence[_Read]], published: Mapping[str, Mapping[int, Entry]] | None
-) -> Draw:
-    """Draw the random sets as the published split did, from the sizes of the parts."""
+def _draw(parts: Mapping[str, Sequence[_Read]], switched: Sequence[bool]) -> Draw:
+    """Draw the random sets as the published split did.
+
+    Args:
+        parts: Part -> its lines.
+        switched: Whether each line of train switches.
+    """
 
     def ties(which: Sequence[str]) -> int:
         return sum(
@@ -348,12 +353,8 @@ def _draw(
             if read.joined is not None and read.spans
         )
 
-    total = len(parts["train"])
-    if published:
-        switched = sum(entry.switched for entry in published["train"].values())
-    else:
-        switched = sum(bool(read.spans) for read in parts["train"])
-    return fisher_split.draw(switched, total - switched, ties(EVALUATION), ties(["train"]))
+    count = sum(switched)
+    return fisher_split.draw(count, len(switched) - count, ties(EVALUATION), ties(["train"]))
 
 
 def _compare_kinds(

@@ -74,8 +74,7 @@ def read_mapping(folder: Path, part: str) -> list[Line]:
     """
     path = folder / f"fisher_{part}"
     result = []
-    for number, line in lines(path):
-        where = f"{path}:{number}"
+    for where, line in lines(path):
         fields = line.split()
         if len(fields) != 2 or not _NUMBERS.fullmatch(fields[1]):
             raise ValueError(f"{where}: {line!r}; expected '<call> <n>' or '<call> <n>_<n>'")

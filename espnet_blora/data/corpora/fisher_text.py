@@ -116,8 +116,8 @@ def read_tdf(path: Path) -> list[Segment | None]:
         ValueError: A line is malformed; names file and line.
     """
     return [
-        parse_segment(line, f"{path}:{number}") if line.strip() else None
-        for number, line in lines(path)
+        parse_segment(line, where) if line.strip() else None
+        for where, line in lines(path)
         if is_data(line)
     ]
 

@@ -39,13 +39,11 @@ from espnet_blora.data.corpora.common import (
     keep,
     language_folder,
     positive_number,
-    single_blanks,
-    speaker_name,
-    utterance_id,
+    whole_recording,
 )
 from espnet_blora.data.corpora.languages import prompt_code
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
-from espnet_blora.text.tokens import mixed_tokens, unspaced
+from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.utils import atomic
 
 _SETS = {"train": Expected(), "dev": Expected(), "test": Expected()}
@@ -64,7 +62,6 @@ _SHORT, _WORDS = 1.0, 5  # a recording below so many seconds with more words (or
 
 def find(path: Path) -> Path:
     """Return the folder that holds those of the languages: `path` or `path/data`."""
-    path = Path(path)
     if (path / "test.tsv").is_file():
         return path.resolve().parent
     hint = "give the folder data of google/fleurs, which holds en_us/test.tsv and the like"
@@ -115,14 +112,13 @@ def _utterances(
     seen: set[str] = set()
     for where, row in tables.tsv(table, columns=_COLUMNS):
         wave = waves / row["file name"]
-        speaker = speaker_name(wave.stem)
-        id = utterance_id(speaker, row["sentence number"])
-        text = unspaced(single_blanks(row[column]))
+        number = row["sentence number"]
+        utterance = whole_recording(wave.stem, number, language, row[column], wave, where)
         if wave.name in seen:
-            ledger.skip(where, id, "listed twice")
+            ledger.skip(where, utterance.id, "listed twice")
             continue
         seen.add(wave.name)
-        for kept in keep(Utterance(id, speaker, language, text, wave, where=where), ledger):
+        for kept in keep(utterance, ledger):
             if _truncated(kept, skip_truncated, ledger) and skip_truncated:
                 continue
             utterances.append(kept)

@@ -96,8 +96,9 @@ class Line:
 
 @dataclass
 class Chat:
-    """One conversation."""
+    """One conversation; it is named after its file."""
 
+    name: str
     languages: list[str]  # ISO 639-3; the first is that of words without a mark
     lines: list[Line]
 
@@ -114,8 +115,7 @@ def read_chat(path: Path) -> Chat:
     languages: list[str] = []
     result: list[Line] = []
     blocks: list[tuple[str, str]] = []  # where, text with its continuations
-    for number, line in lines(path):
-        where = f"{path}:{number}"
+    for where, line in lines(path):
         if line[:1] in ("\t", " ") and line.strip():
             if not blocks:
                 raise ValueError(f"{where}: continues a line, but there is none before it")
@@ -141,7 +141,7 @@ def read_chat(path: Path) -> Chat:
             result[-1].dependent.setdefault(name[1:], text)
     if not languages:
         raise ValueError(f"{path}:1: no @Languages line; expected e.g. '@Languages: eng, spa'")
-    return Chat(languages, result)
+    return Chat(path.stem, languages, result)
 
 
 def language_of(line: Line, chat: Chat) -> str:
@@ -197,17 +197,12 @@ def clean(raw: str) -> str:
     return text if any(char.isalnum() for char in text) else ""
 
 
-class _Conversation(NamedTuple):
-    name: str
-    chat: Chat
-
-
 class _Place(NamedTuple):
     """An utterance's line and the set it belongs to."""
 
     set: str
     line: Line
-    conversation: _Conversation
+    chat: Chat
 
 
 def find(path: Path) -> Path:
@@ -243,7 +238,7 @@ def read(
     places = _places(root, ledger, options)
     held_out = _held_out(places) if {"train", "valid"} & result.keys() else frozenset()
     for place in places:
-        name = place.conversation.name
+        name = place.chat.name
         path = recordings.get(name, root / "audio" / f"{name}.mp3")
         sets = [set_ for set_ in _sets_of(place, held_out) if set_ in result]
         if sets and (utterance := _utterance(place, path, ledger)):
@@ -256,7 +251,7 @@ def _sets_of(place: _Place, held_out: frozenset[str]) -> tuple[str, ...]:
     """Return the sets of a place: those of `mono_train` are in `train` or `valid` too."""
     if place.set != "mono_train":
         return (place.set,)
-    return place.set, "valid" if place.conversation.name in held_out else "train"
+    return place.set, "valid" if place.chat.name in held_out else "train"
 
 
 def _held_out(places: Iterable[_Place]) -> frozenset[str]:
@@ -265,7 +260,7 @@ def _held_out(places: Iterable[_Place]) -> frozenset[str]:
     Raises:
         ValueError: `mono_train` lies in fewer than two conversations.
     """
-    sizes = Counter(p.conversation.name for p in places if p.set == "mono_train")
+    sizes = Counter(p.chat.name for p in places if p.set == "mono_train")
     if len(sizes) < 2:
         raise ValueError(
             f"miami: mono_train lies in {len(sizes)} conversation ({', '.join(sizes) or 'none'}), "
@@ -287,8 +282,8 @@ def _id(conversation: str, line: Line) -> tuple[str, str]:
 
 def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
     """Return the utterance of a place, or None after telling the ledger why there is none."""
-    line, (name, chat) = place.line, place.conversation
-    speaker, key = _id(name, line)
+    line, chat = place.line, place.chat
+    speaker, key = _id(chat.name, line)
     text = clean(line.raw)
     times = line.times
     if times is None:
@@ -311,21 +306,17 @@ def _utterance(place: _Place, audio: Path, ledger: Ledger) -> Utterance | None:
 
 def _places(root: Path, ledger: Ledger, options: Mapping[str, str]) -> list[_Place]:
     """Return all lines that are in a set, by the published table or by its rule."""
-    conversations = {
-        name: _Conversation(name, read_chat(path))
-        for name, path in sorted(_transcripts(root).items())
-    }
+    chats = {name: read_chat(path) for name, path in sorted(_transcripts(root).items())}
     if "miami_mapping" in options:
-        return _published(Path(options["miami_mapping"]), conversations, ledger)
+        return _published(Path(options["miami_mapping"]), chats, ledger)
     places = []
-    for number, conversation in enumerate(conversations.values()):
+    for number, chat in enumerate(chats.values()):
         mono = "mono_train" if number % 2 else "mono_test"
-        for line in conversation.chat.lines:
+        for line in chat.lines:
             if reason := _unfit(line):
-                ledger.skip(line.where, _id(conversation.name, line)[1], reason)
+                ledger.skip(line.where, _id(chat.name, line)[1], reason)
             else:
-                name = "cs_test" if is_switched(line.raw) else mono
-                places.append(_Place(name, line, conversation))
+                places.append(_Place("cs_test" if is_switched(line.raw) else mono, line, chat))
     return places
 
 
@@ -348,9 +339,7 @@ def _unfit(line: Line) -> str:
     return ""
 
 
-def _published(
-    path: Path, conversations: Mapping[str, _Conversation], ledger: Ledger
-) -> list[_Place]:
+def _published(path: Path, chats: Mapping[str, Chat], ledger: Ledger) -> list[_Place]:
     """Return the places of `miami_mapping.csv`, sorted by conversation and line."""
     places = []
     for where, row in csv_rows(path, _COLUMNS):
@@ -359,16 +348,16 @@ def _published(
             continue
         start, end = _milliseconds(row, where)
         entry = f"{row['file']}_p{row['file_line_num']}"
-        conversation = conversations.get(row["file"])
-        if conversation is None:
+        chat = chats.get(row["file"])
+        if chat is None:
             ledger.skip(where, entry, "no transcript", row["file"])
             continue
-        line = _line_at(conversation.chat.lines, int(row["file_line_num"]), start, end)
+        line = _line_at(chat.lines, int(row["file_line_num"]), start, end)
         if line is None:
             ledger.skip(where, entry, "no such line in the transcript", f"{start}-{end} ms")
         else:
-            places.append(_Place(name, line, conversation))
-    return sorted(places, key=lambda place: (place.conversation.name, place.line.number))
+            places.append(_Place(name, line, chat))
+    return sorted(places, key=lambda place: (place.chat.name, place.line.number))
 
 
 def _set_of(row: Mapping[str, str], where: str) -> str | None:

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.data import audio
 from espnet_blora.data.corpora import seame_split as official
 from espnet_blora.data.corpora import tables
-from espnet_blora.data.corpora.common import choice, compare_counts
+from espnet_blora.data.corpora.common import choice, compare_counts, header_lengths
 from espnet_blora.data.corpora.seame_text import NOISE_STYLES, clean
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 
@@ -73,7 +72,6 @@ def find(root: Path) -> Path:
     Raises:
         FileNotFoundError: There is no copy; lists what was looked for.
     """
-    root = Path(root)
     folders = style_folders(root)
     if len(folders) == len(STYLES):
         parents = {folder.parent for folder in folders.values()}
@@ -184,10 +182,9 @@ def read_lines(
     short = 0
     # A transcript may hold lines of another recording.
     for stem, path in _by_recording(files, "transcript", ledger).items():
-        for number, raw in tables.lines(path):
+        for where, raw in tables.lines(path):
             if not raw.strip():
                 continue
-            where = f"{path}:{number}"
             parsed = _parse(where, raw, phase, ledger)
             if parsed is None:
                 short += 1
@@ -408,13 +405,10 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
 
 def _seconds(audio_files: Mapping[str, Path]) -> Item:
     """Return the hours of audio from the files' headers."""
-    seconds, bad = 0.0, []
-    for path in audio_files.values():
-        try:
-            seconds += audio.duration(path)
-        except ValueError as error:
-            bad.append(str(error))
-    text = f"{seconds / 3600:.1f}" + (f"; {len(bad)} unreadable: {bad[0]}" if bad else "")
+    lengths, bad = header_lengths(audio_files.values())
+    text = f"{sum(lengths.values()) / 3600:.1f}" + (
+        f"; {len(bad)} unreadable: {bad[0]}" if bad else ""
+    )
     return Item("hours of audio", text, "about 192", False if bad else None)
 
 

@@ -29,8 +29,8 @@ class Keyed(NamedTuple):
     value: str
 
 
-def lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of each line, without its end.
+def lines(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Yield the place and text of each line, without its end.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -41,13 +41,14 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise FileNotFoundError(f"{path}: no such file")
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
+            where = f"{path}:{number}"
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
-                yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+                yield where, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{path}:{number}: not UTF-8 (byte {raw[error.start]:#04x} at column "
+                    f"{where}: not UTF-8 (byte {raw[error.start]:#04x} at column "
                     f"{error.start + 1}); is it damaged, or in another encoding (iconv -t UTF-8)?"
                 ) from error
 
@@ -60,17 +61,16 @@ def keyed(path: str | Path) -> Iterator[Keyed]:
         ValueError: A line is not UTF-8, begins with a blank, or has the key of an earlier line;
             names file and line.
     """
-    first: dict[str, int] = {}
-    for number, line in lines(path):
+    first: dict[str, str] = {}
+    for where, line in lines(path):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
         if line[0].isspace():
             raise ValueError(f"{where}: begins with a blank; expected '<id> <text>'")
         key, *rest = line.split(maxsplit=1)
         if key in first:
-            raise ValueError(f"{where}: {key!r} is there already, on line {first[key]}")
-        first[key] = number
+            raise ValueError(f"{where}: {key!r} is there already, at {first[key]}")
+        first[key] = where
         yield Keyed(where, key, rest[0].strip() if rest else "")
 
 
@@ -89,8 +89,7 @@ def tsv(
         ValueError: A needed column is absent, a row has another number of fields than the header,
             or bytes are not UTF-8; names file and line.
     """
-    for number, line in lines(path):
-        where = f"{path}:{number}"
+    for where, line in lines(path):
         fields = line.split("\t")
         if columns is None:
             columns = _header(where, fields, needed)
@@ -146,10 +145,9 @@ def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, d
         FileNotFoundError: There is no such file.
         ValueError: A line is not UTF-8 or not a JSON object, or lacks a key; names file and line.
     """
-    for number, line in lines(path):
+    for where, line in lines(path):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
         try:
             entry = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:

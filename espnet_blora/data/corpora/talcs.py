@@ -22,8 +22,7 @@ from espnet_blora.data.corpora.common import (
     half_width,
     keep,
     single_blanks,
-    speaker_name,
-    utterance_id,
+    whole_recording,
 )
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
@@ -62,9 +61,8 @@ def _read_set(folder: Path, ledger: Ledger, case: str) -> list[Utterance]:
     existing(folder, "unpack the whole TALCS_corpus")
     for where, stem, raw in tables.keyed(folder / "label.txt"):
         wave = folder / "wav" / f"{stem}.wav"
-        text, speaker = clean(raw, case), speaker_name(stem)
-        id = utterance_id(speaker, "0")
-        utterances += keep(Utterance(id, speaker, "zh", text, wave, where=where), ledger)
+        utterance = whole_recording(stem, "0", "zh", clean(raw, case), wave, where)
+        utterances += keep(utterance, ledger)
     return utterances
 
 

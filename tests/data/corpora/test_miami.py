@@ -95,7 +95,7 @@ def test_any_file_is_read_or_refused_with_its_line(tmp_path_factory, lines):
         chat = corpus.read_chat(path)
     except ValueError as refusal:
         says = str(refusal)
-        chat = corpus.Chat([], [])
+        chat = corpus.Chat("any", [], [])
     else:
         says = f"{path}:"
     assert says.startswith(f"{path}:")
@@ -177,7 +177,7 @@ def test_train_and_valid_divide_mono_train_by_conversation(layout, published):
 def places(**sizes):
     lines = corpus.Line(0, "ABC", "hola", "a.cha:1")
     return [
-        corpus._Place("mono_train", lines, corpus._Conversation(name, corpus.Chat([], [])))
+        corpus._Place("mono_train", lines, corpus.Chat(name, [], []))
         for name, size in sizes.items()
         for _ in range(size)
     ]
