@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
+from torch import nn
+
 from espnet_blora.adapters import checks
 
 PER_LAYER = {"per_layer": True}
-"""Metadata of a field that is not an option of the user: `Method.plan` sets it, for one layer."""
+"""Metadata of a field that is not an option of the user: `plan` sets it, for one layer."""
 
 
 def option(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
@@ -24,7 +26,7 @@ class AdapterConfig:
     """Options of every method (`adapter_conf` in the yaml).
 
     A subclass adds fields, each an `option` with its check; `__post_init__` checks what concerns
-    several of them. Layers read `rank`, `scaling` and `dropout_rate`; `Method.plan` may give each
+    several of them. Layers read `rank`, `scaling` and `dropout_rate`; `plan` may give each
     layer its own copy (`dataclasses.replace`), in which fields made with `metadata=PER_LAYER` may
     differ too.
 
@@ -71,6 +73,24 @@ class AdapterConfig:
     def scaling(self) -> float:
         """`scaling_at` the rank of this configuration."""
         return self.scaling_at(self.rank or 0)
+
+    def plan(self, model: nn.Module, linears: Mapping[str, nn.Linear]) -> dict[str, Self]:
+        """Return {name: that layer's own options} of the target Linears, in their order.
+
+        A Linear that is left out gets no adapter. Names and sizes are read, never weights.
+
+        Raises:
+            ValueError: The method finds no place for a layer; names the Linear.
+        """
+        return {name: self.of_linear(name, linear) for name, linear in linears.items()}
+
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options of one target Linear.
+
+        Raises:
+            ValueError: They do not fit its sizes; names it.
+        """
+        return self
 
     @property
     def where(self) -> str:

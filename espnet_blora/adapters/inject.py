@@ -53,18 +53,17 @@ def add_adapter(model: nn.Module, method: str, **conf: Any) -> Adapter:
     """
     config = parse_config(method, conf)
     check_fresh(model)
-    return inject(model, method, config, plan_layers(model, method, config))
+    return inject(model, method, config, plan_layers(model, config))
 
 
-def plan_layers(model: nn.Module, method: str, config: AdapterConfig) -> Plan:
+def plan_layers(model: nn.Module, config: AdapterConfig) -> Plan:
     """Return which Linears get the adapter, with which options.
 
     Raises:
         ValueError: A target names nothing, or the method finds no place for the layers.
     """
     linears = find_targets(model, config.target_modules)
-    configs = METHODS[method].plan(model, linears, config)
-    return {name: (linear, configs[name]) for name, linear in linears.items() if name in configs}
+    return {name: (linears[name], own) for name, own in config.plan(model, linears).items()}
 
 
 def check_fresh(model: nn.Module) -> None:
@@ -158,7 +157,7 @@ def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
     adapter = get_adapter(model)
     plan: Plan = {}
     if adapter is None:
-        plan = plan_layers(model, method, config)
+        plan = plan_layers(model, config)
         layers = _templates(method, plan)
     else:
         _check_same(adapter, method, config, path)

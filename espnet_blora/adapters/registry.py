@@ -12,20 +12,12 @@ from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.methods import lora_ewc, lora_l2sp, lora_xs, ssvd, sumra, svft
 from espnet_blora.adapters.methods.blora import BloraConfig, BloraLayer
 from espnet_blora.adapters.methods.blora_dama import BloraDamaConfig, BloraDamaLayer
-from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer, plan_by_depth
+from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
 from espnet_blora.adapters.methods.hf import adalora
 from espnet_blora.adapters.methods.hf import config as hf
 from espnet_blora.adapters.methods.hf import methods as hf_methods
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
-from espnet_blora.adapters.methods.svd_layer import plan_svd
 from espnet_blora.utils.mistakes import did_you_mean
-
-
-def plan_alike(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: AdapterConfig
-) -> dict[str, AdapterConfig]:
-    """Give every target Linear the options as they are."""
-    return dict.fromkeys(linears, config)
 
 
 @dataclass(frozen=True)
@@ -38,8 +30,6 @@ class Method:
         layer: What each target Linear becomes.
         identity: Whether a fresh adapter in eval() computes what its base computes, bit for bit.
         merges: Whether W0 + `delta_weight()` computes what the factored forward computes.
-        plan: (model, {name: target Linear}, config) -> {name: that layer's own config}; a Linear
-            left out of the result gets no adapter. It reads names and sizes only, never weights.
         after_step: (layers, config, count of steps) -> None, run after each step of the optimiser,
             while gradients are still there; see `Adapter.follow`.
         loss_term: (model, layers, config, step) -> (term, logs): what is added to a loss per token
@@ -53,7 +43,6 @@ class Method:
     layer: type[AdapterLayer]
     identity: bool = True
     merges: bool = True
-    plan: Callable[[nn.Module, Mapping[str, nn.Linear], Any], dict[str, Any]] = plan_alike
     after_step: Callable[[Mapping[str, Any], Any, int], None] | None = None
     loss_term: (
         Callable[[nn.Module, Mapping[str, Any], Any, int], tuple[Tensor, dict[str, Tensor]]] | None
@@ -74,24 +63,22 @@ class Method:
 METHODS: dict[str, Method] = {
     "lora": Method(LoraConfig, LoraLayer),
     "blora": Method(BloraConfig, BloraLayer),
-    "dama": Method(DamaConfig, DamaLayer, plan=plan_by_depth),
-    "blora_dama": Method(BloraDamaConfig, BloraDamaLayer, plan=plan_by_depth),
-    "ssvd": Method(
-        ssvd.SsvdConfig, ssvd.SsvdLayer, plan=ssvd.plan, loss_term=ssvd.log_gap, logs_only=True
-    ),
-    "svft": Method(svft.SvftConfig, svft.SvftLayer, plan=svft.plan),
-    "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer, plan=plan_svd),
-    "sumra": Method(sumra.SumraConfig, sumra.SumraLayer, plan=sumra.plan),
+    "dama": Method(DamaConfig, DamaLayer),
+    "blora_dama": Method(BloraDamaConfig, BloraDamaLayer),
+    "ssvd": Method(ssvd.SsvdConfig, ssvd.SsvdLayer, loss_term=ssvd.log_gap, logs_only=True),
+    "svft": Method(svft.SvftConfig, svft.SvftLayer),
+    "lora_xs": Method(lora_xs.LoraXsConfig, lora_xs.LoraXsLayer),
+    "sumra": Method(sumra.SumraConfig, sumra.SumraLayer),
     "lora_l2sp": Method(lora_l2sp.LoraL2spConfig, LoraLayer, loss_term=lora_l2sp.l2sp_term),
     "lora_ewc": Method(lora_ewc.LoraEwcConfig, lora_ewc.LoraEwcLayer, loss_term=lora_ewc.ewc_term),
     # From Hugging Face PEFT, which the extra `peft` installs.
     "dora": Method(hf.DoraConfig, hf_methods.DoraLayer),
-    "pissa": Method(hf.PissaConfig, hf_methods.PissaLayer, plan=plan_svd),
+    "pissa": Method(hf.PissaConfig, hf_methods.PissaLayer),
     "lora_fa": Method(hf.LoraFaConfig, hf_methods.LoraFaLayer),
-    "mica": Method(hf.MicaConfig, hf_methods.MicaLayer, plan=plan_svd),
-    "vera": Method(hf.VeraConfig, hf_methods.VeraLayer, plan=hf.plan_vera),
-    "vblora": Method(hf.VbLoraConfig, hf_methods.VbLoraLayer, identity=False, plan=hf.plan_vblora),
-    "osf": Method(hf.OsfConfig, hf_methods.OsfLayer, plan=hf.plan_osf),
+    "mica": Method(hf.MicaConfig, hf_methods.MicaLayer),
+    "vera": Method(hf.VeraConfig, hf_methods.VeraLayer),
+    "vblora": Method(hf.VbLoraConfig, hf_methods.VbLoraLayer, identity=False),
+    "osf": Method(hf.OsfConfig, hf_methods.OsfLayer),
     "adalora": Method(
         hf.AdaLoraConfig,
         adalora.AdaLoraLayer,

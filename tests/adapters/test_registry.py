@@ -13,18 +13,19 @@ from espnet_blora.adapters.registry import Method
 
 @pytest.fixture
 def registered(monkeypatch):
-    def register(**hooks):
-        monkeypatch.setitem(METHODS, "made_up", Method(LoraConfig, LoraLayer, **hooks))
+    def register(config=LoraConfig, **hooks):
+        monkeypatch.setitem(METHODS, "made_up", Method(config, LoraLayer, **hooks))
 
     return register
 
 
 def test_a_plan_gives_each_linear_its_own_options_or_none(registered, build, x, tmp_path):
-    def plan(model, linears, config):
-        ranks = dict(zip(linears, (1, 2, 3), strict=False))
-        return {name: replace(config, rank=rank) for name, rank in ranks.items()}
+    class Planned(LoraConfig):
+        def plan(self, model, linears):
+            ranks = dict(zip(linears, (1, 2, 3), strict=False))
+            return {name: replace(self, rank=rank) for name, rank in ranks.items()}
 
-    registered(plan=plan)
+    registered(Planned)
     model = build()
     adapter = espnet_blora.add_adapter(model, "made_up", alpha=6, rank=9)
     assert [layer.rank for layer in adapter.layers.values()] == [1, 2, 3]

@@ -165,6 +165,44 @@ class DamaConfig(LoraConfig):
         """Return the options of one Linear."""
         return replace(self, rank=rank, middle=middle)
 
+    def plan(self, model: nn.Module, linears: Mapping[str, nn.Linear]) -> dict[str, Self]:
+        """Return the options of every target Linear in scope, with the rank of its layer.
+
+        Raises:
+            ValueError: No target is in scope, or one is in no numbered layer.
+        """
+        # The ranks of a stack are computed once, where its first target is met.
+        sides = SCOPES[self.scope]
+        plan: dict[str, Self] = {}
+        stacks: dict[str, list[LayerRank]] = {}
+        for name, place in places(model, linears).items():
+            if isinstance(place, Place) and place.side in sides:
+                if place.stack not in stacks:
+                    stacks[place.stack] = _ranks(place, self)
+                layer = stacks[place.stack][place.index]
+                linear = linears[name]
+                rank = min(layer.rank, linear.in_features, linear.out_features)
+                plan[name] = self.at(rank, layer.middle)
+            elif place in sides:
+                raise ValueError(
+                    f"target_modules: {name} is in no numbered layer of the {place}, and "
+                    f"{self.method} takes ranks from the number of the layer; leave it out"
+                )
+
+        if not plan:
+            raise ValueError(
+                f"adapter {self.method}: none of the {len(linears)} targets, such as "
+                f"{next(iter(linears))}, is in a layer of scope: {self.scope}. Expected are names "
+                "such as decoder.decoders.blocks.0.attn.query or "
+                "decoder.decoders.0.self_attn.linear_q"
+            )
+        if len(plan) < len(linears):
+            log.info(
+                "adapter '%s': scope: %s leaves out %d of %d targets",
+                self.method, self.scope, len(linears) - len(plan), len(linears),
+            )  # fmt: skip
+        return plan
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.r_low > self.r_high:
@@ -208,46 +246,6 @@ class DamaLayer(LoraLayer):
         last = len(vh) - self.rank
         first = last if tail == "last" else min(self.rank, last)
         return {"lora_A": vh[first : first + self.rank]}  # (r, d_in)
-
-
-def plan_by_depth(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: DamaConfig
-) -> dict[str, DamaConfig]:
-    """Return the options of every target Linear in scope, with the rank of its layer.
-
-    Raises:
-        ValueError: No target is in scope, or one is in no numbered layer.
-    """
-    # The ranks of a stack are computed once, where its first target is met.
-    sides = SCOPES[config.scope]
-    plan: dict[str, DamaConfig] = {}
-    stacks: dict[str, list[LayerRank]] = {}
-    for name, place in places(model, linears).items():
-        if isinstance(place, Place) and place.side in sides:
-            if place.stack not in stacks:
-                stacks[place.stack] = _ranks(place, config)
-            layer = stacks[place.stack][place.index]
-            linear = linears[name]
-            rank = min(layer.rank, linear.in_features, linear.out_features)
-            plan[name] = config.at(rank, layer.middle)
-        elif place in sides:
-            raise ValueError(
-                f"target_modules: {name} is in no numbered layer of the {place}, and "
-                f"{config.method} takes ranks from the number of the layer; leave it out"
-            )
-
-    if not plan:
-        raise ValueError(
-            f"adapter {config.method}: none of the {len(linears)} targets, such as "
-            f"{next(iter(linears))}, is in a layer of scope: {config.scope}. Expected are names "
-            "such as decoder.decoders.blocks.0.attn.query or decoder.decoders.0.self_attn.linear_q"
-        )
-    if len(plan) < len(linears):
-        log.info(
-            "adapter '%s': scope: %s leaves out %d of %d targets",
-            config.method, config.scope, len(linears) - len(plan), len(linears),
-        )  # fmt: skip
-    return plan
 
 
 def _ranks(place: Place, config: DamaConfig) -> list[LayerRank]:

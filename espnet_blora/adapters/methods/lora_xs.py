@@ -7,12 +7,11 @@ from torch import Tensor
 
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import wide
-from espnet_blora.adapters.methods.lora import LoraConfig
-from espnet_blora.adapters.methods.svd_layer import SvdLayer, singular_triplets
+from espnet_blora.adapters.methods.svd_layer import SvdLayer, SvdLoraConfig, singular_triplets
 
 
 @dataclass(frozen=True)
-class LoraXsConfig(LoraConfig):
+class LoraXsConfig(SvdLoraConfig):
     """Options of `lora_xs`: W = W0 + (alpha / rank) * U_r S_r R V_r^T, only R (r, r) is trained."""
 
     method: ClassVar[str] = "lora_xs"

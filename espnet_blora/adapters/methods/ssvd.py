@@ -11,7 +11,7 @@ what plain SSVD forgot.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -158,23 +158,13 @@ class SsvdConfig(AdapterConfig):
                 "alone; allowed: shift: true, or gate: false"
             )
 
-
-def plan(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: SsvdConfig
-) -> dict[str, SsvdConfig]:
-    """Return each Linear's own options: rank is its k.
-
-    Raises:
-        ValueError: k is not between 1 and min(d_out, d_in); names the Linear.
-    """
-    key, value = next((k, v) for k in _SIZES if (v := getattr(config, k)) is not None)
-    plans = {}
-    for name, linear in linears.items():
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options of one Linear: rank is its k, from 1 to min(d_out, d_in)."""
+        key, value = next((k, v) for k in _SIZES if (v := getattr(self, k)) is not None)
         size = min(linear.out_features, linear.in_features)
-        k = rotated_count(size, config.rank, config.rotation_ratio, config.rotation_divisor)
-        check_rank(config.where, name, linear, k, f"{key} {value:g}")
-        plans[name] = replace(config, rank=k, rotation_ratio=None, rotation_divisor=None)
-    return plans
+        k = rotated_count(size, self.rank, self.rotation_ratio, self.rotation_divisor)
+        check_rank(self.where, name, linear, k, f"{key} {value:g}")
+        return replace(self, rank=k, rotation_ratio=None, rotation_divisor=None)
 
 
 class SsvdLayer(SvdLayer):

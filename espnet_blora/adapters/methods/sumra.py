@@ -6,9 +6,8 @@ as many leading ones. Only the paper's abstract was available: how the vectors a
 here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,29 +35,23 @@ class SumraConfig(LoraConfig):
     vectors: int | None = option(None, checks.integer, low=1)
     skip: int = option(0, checks.integer, low=0)
 
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options of one Linear: how many vectors a row is the sum of.
 
-def plan(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: SumraConfig
-) -> dict[str, SumraConfig]:
-    """Return each Linear's own options: how many vectors a row is the sum of.
-
-    Raises:
-        ValueError: A Linear has too few singular vectors; names it.
-    """
-    plans = {}
-    for name, linear in linears.items():
+        Raises:
+            ValueError: The Linear has too few singular vectors; names it.
+        """
         size = min(linear.out_features, linear.in_features)
-        most = (size - config.skip) // config.rank
-        vectors = most if config.vectors is None else config.vectors
+        most = (size - self.skip) // self.rank
+        vectors = most if self.vectors is None else self.vectors
         if not 1 <= vectors <= most:
             raise ValueError(
-                f"{config.where}: skip {config.skip} and rank {config.rank} "
+                f"{self.where}: skip {self.skip} and rank {self.rank} "
                 f"rows of {max(vectors, 1)} singular vectors are more than the {size} of {name} "
                 f"({linear.out_features} x {linear.in_features}); allowed: skip + rank * vectors "
                 f"<= {size}"
             )
-        plans[name] = replace(config, vectors=vectors)
-    return plans
+        return replace(self, vectors=vectors)
 
 
 def summed_rows(vh: Tensor, rank: int, vectors: int, skip: int) -> Tensor:

@@ -1,13 +1,14 @@
 """Updates U C V^T between frozen singular vectors of the base, as SSVD, SVFT and LoRA-XS share."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.layer import AdapterLayer, wide
+from espnet_blora.adapters.methods.lora import LoraConfig
 
 
 def svd(weight: Tensor, full: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,14 +102,11 @@ def check_rank(where: str, name: str, linear: nn.Linear, k: int, key: str) -> No
         )
 
 
-def plan_svd[Config: AdapterConfig](
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: Config
-) -> dict[str, Config]:
-    """Give every target Linear the options as they are: `Method.plan`.
+@dataclass(frozen=True)
+class SvdLoraConfig(LoraConfig):
+    """Options of a LoRA that starts from `rank` singular vectors of the base weight."""
 
-    Raises:
-        ValueError: A Linear has fewer singular vectors than `rank`; names it.
-    """
-    for name, linear in linears.items():
-        check_rank(config.where, name, linear, config.rank or 0, "rank")
-    return dict.fromkeys(linears, config)
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options, where the Linear has as many singular vectors as `rank`."""
+        check_rank(self.where, name, linear, self.rank, "rank")
+        return self

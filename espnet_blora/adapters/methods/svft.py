@@ -4,9 +4,8 @@ W' = U (S + M) V^T = W0 + U M V^T; U and V are frozen, M has few trained entries
 cheap in parameters but not in storage: U and V together are larger than the weight.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -100,33 +99,27 @@ class SvftConfig(AdapterConfig):
                 "are set by width; allowed with pattern: random or top_k"
             )
 
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options of one Linear: rank is its n, all singular vectors.
 
-def plan(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: SvftConfig
-) -> dict[str, SvftConfig]:
-    """Return each Linear's own options: rank is its n, all singular vectors.
-
-    Raises:
-        ValueError: M has fewer entries than asked for or, for top_k, the weight is not square;
-            names the Linear.
-    """
-    plans = {}
-    for name, linear in linears.items():
+        Raises:
+            ValueError: M has fewer entries than asked for or, for top_k, the weight is not square;
+                names the Linear.
+        """
         shape = f"{linear.out_features} x {linear.in_features}"
         n = min(linear.out_features, linear.in_features)
-        if config.pattern == "top_k" and linear.out_features != linear.in_features:
+        if self.pattern == "top_k" and linear.out_features != linear.in_features:
             raise ValueError(
-                f"{config.where}: pattern top_k compares left with right singular vectors, so the "
+                f"{self.where}: pattern top_k compares left with right singular vectors, so the "
                 f"weight must be square; {name} is {shape}. Leave it out of target_modules, or use "
                 "pattern: banded or random"
             )
-        if config.entries is not None and config.entries > n * n:
+        if self.entries is not None and self.entries > n * n:
             raise ValueError(
-                f"{config.where}: entries is {config.entries}, but M of {name} ({shape}) has "
+                f"{self.where}: entries is {self.entries}, but M of {name} ({shape}) has "
                 f"{n * n}; allowed: 1 to {n * n}"
             )
-        plans[name] = replace(config, rank=n)
-    return plans
+        return replace(self, rank=n)
 
 
 class SvftLayer(SvdLayer):

@@ -6,13 +6,14 @@ The options are in this package's own words, not in PEFT's.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import PER_LAYER, AdapterConfig, option
 from espnet_blora.adapters.methods.lora import LoraConfig
+from espnet_blora.adapters.methods.svd_layer import SvdLoraConfig
 
 
 class Shared:
@@ -48,7 +49,7 @@ class DoraConfig(HfLoraConfig):
 
 
 @dataclass(frozen=True)
-class PissaConfig(HfLoraConfig):
+class PissaConfig(HfLoraConfig, SvdLoraConfig):
     """Options of `pissa` (arXiv 2404.02948): W = W0 + alpha / rank * (B A - B0 A0).
 
     B0 A0 is the part of W0 in its `rank` largest singular triplets, where B and A start. PEFT
@@ -79,7 +80,7 @@ class LoraFaConfig(HfLoraConfig):
 
 
 @dataclass(frozen=True)
-class MicaConfig(HfLoraConfig):
+class MicaConfig(HfLoraConfig, SvdLoraConfig):
     """Options of `mica` (arXiv 2604.01694): lora_B is frozen, lora_A starts at 0 and is trained.
 
     lora_B holds the left singular vectors of W0 of its `rank` smallest singular values.
@@ -191,6 +192,14 @@ class VeraConfig(HfConfig):
     shared: Shared | None = field(default=None, metadata=PER_LAYER, compare=False, repr=False)
     widest: tuple[int, int] | None = field(default=None, metadata=PER_LAYER)
 
+    def plan(self, model: nn.Module, linears: Mapping[str, nn.Linear]) -> dict[str, Self]:
+        """Let all layers share one A and one B, as large as the widest layers need."""
+        widest = (
+            max(linear.in_features for linear in linears.values()),
+            max(linear.out_features for linear in linears.values()),
+        )
+        return dict.fromkeys(linears, replace(self, shared=Shared(), widest=widest))
+
 
 @dataclass(frozen=True)
 class VbLoraConfig(HfConfig):
@@ -227,6 +236,24 @@ class VbLoraConfig(HfConfig):
                 f"{self.num_vectors}; allowed: a topk up to num_vectors"
             )
 
+    def plan(self, model: nn.Module, linears: Mapping[str, nn.Linear]) -> dict[str, Self]:
+        """Let all layers share one bank, of vectors that fit all widths.
+
+        Raises:
+            ValueError: `vector_length` does not divide a width; names the Linear.
+        """
+        widths = {n: (li.in_features, li.out_features) for n, li in linears.items()}
+        longest = math.gcd(*(width for pair in widths.values() for width in pair))
+        length = self.vector_length or longest
+        for name, pair in widths.items():
+            if any(width % length for width in pair):
+                raise ValueError(
+                    f"{self.where}: vector_length is {length}, but {name} maps {pair[0]} to "
+                    f"{pair[1]}; allowed: divisors of {longest}, the largest number that divides "
+                    "all widths of target_modules"
+                )
+        return dict.fromkeys(linears, replace(self, vector_length=length, shared=Shared()))
+
 
 @dataclass(frozen=True)
 class OsfConfig(HfConfig):
@@ -241,59 +268,18 @@ class OsfConfig(HfConfig):
 
     method: ClassVar[str] = "osf"
 
+    def of_linear(self, name: str, linear: nn.Linear) -> Self:
+        """Return the options of one Linear: how many triplets are trained.
 
-# ---- each target Linear's own options: `Method.plan` ----
-
-
-def plan_vera(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: VeraConfig
-) -> dict[str, VeraConfig]:
-    """Let all layers share one A and one B, as large as the widest layers need."""
-    widest = (
-        max(linear.in_features for linear in linears.values()),
-        max(linear.out_features for linear in linears.values()),
-    )
-    return dict.fromkeys(linears, replace(config, shared=Shared(), widest=widest))
-
-
-def plan_vblora(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: VbLoraConfig
-) -> dict[str, VbLoraConfig]:
-    """Let all layers share one bank, of vectors that fit all widths.
-
-    Raises:
-        ValueError: `vector_length` does not divide a width; names the Linear.
-    """
-    widths = {n: (li.in_features, li.out_features) for n, li in linears.items()}
-    longest = math.gcd(*(width for pair in widths.values() for width in pair))
-    length = config.vector_length or longest
-    for name, pair in widths.items():
-        if any(width % length for width in pair):
-            raise ValueError(
-                f"{config.where}: vector_length is {length}, but {name} maps "
-                f"{pair[0]} to {pair[1]}; allowed: divisors of {longest}, the largest number that "
-                "divides all widths of target_modules"
-            )
-    return dict.fromkeys(linears, replace(config, vector_length=length, shared=Shared()))
-
-
-def plan_osf(
-    model: nn.Module, linears: Mapping[str, nn.Linear], config: OsfConfig
-) -> dict[str, OsfConfig]:
-    """Give every layer the number of triplets it trains.
-
-    Raises:
-        ValueError: A Linear does not have more singular triplets than `rank`; names it.
-    """
-    configs = {}
-    for name, linear in linears.items():
+        Raises:
+            ValueError: The Linear does not have more singular triplets than `rank`; names it.
+        """
         size = min(linear.in_features, linear.out_features)
-        rank = size // 2 if config.rank is None else config.rank
+        rank = size // 2 if self.rank is None else self.rank
         if not 1 <= rank < size:
             raise ValueError(
-                f"{config.where}: rank {rank} of {name}, whose weight is "
+                f"{self.where}: rank {rank} of {name}, whose weight is "
                 f"{linear.out_features} x {linear.in_features}; allowed: 1 to {size - 1} trained "
                 "triplets, since the largest are kept"
             )
-        configs[name] = replace(config, rank=rank)
-    return configs
+        return replace(self, rank=rank)
