@@ -22,7 +22,7 @@ from espnet_blora.report.estimates import Analysis
 from espnet_blora.report.experiments import Experiment, System
 from espnet_blora.report.page import ABSENT, Block, Cell, Folded, Prose, Table, percent, table
 from espnet_blora.scoring import align
-from espnet_blora.scoring.modes import Tokens
+from espnet_blora.scoring.modes import tokeniser
 
 MOST = 5
 
@@ -111,12 +111,11 @@ def _cell(reference: str, heard: str, treatment: Treatment) -> Cell:
     if ABSENT in (reference, heard):
         return Cell(heard, foreign=True)
     try:
-        sides = Tokens({"said": reference, "heard": heard}, treatment.unit, treatment.normalisation)
-    except (ValueError, KeyError):  # a treatment of an old file that there is no more
+        cut = tokeniser(treatment.unit, treatment.normalisation)
+    except ValueError:  # a treatment of an old file that there is no more
         return Cell(heard, foreign=True)
-    return Cell(
-        heard, marks=_marks(heard, wrong_tokens(sides["said"], sides["heard"])), foreign=True
-    )
+    marks = _marks(heard, wrong_tokens(cut(reference), cut(heard)))
+    return Cell(heard, marks=marks, foreign=True)
 
 
 def wrong_tokens(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[str, bool]]:

@@ -45,14 +45,7 @@ class Counts:
         return self.errors / self.tokens if self.tokens else None
 
     def __add__(self, other: Counts) -> Counts:
-        if not isinstance(other, Counts):
-            return NotImplemented
-        return Counts(
-            self.hits + other.hits,
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-        )
+        return add_up((self, other))
 
 
 # Few different counts occur among many utterances: equal ones are one object.
@@ -74,11 +67,6 @@ class Utterance:
     counts: Counts
     pier: Counts = Counts()
     scripts: tuple[tuple[str, Counts], ...] = ()
-
-    @property
-    def deletions(self) -> int:
-        """Reference tokens that are missing, D."""
-        return self.counts.deletions
 
     @property
     def errors(self) -> int:
@@ -128,9 +116,3 @@ def add_up(counts: Iterable[Counts]) -> Counts:
 def with_rate(counts: Counts) -> dict:
     """Return counts as a JSON object with their tokens and rate."""
     return {**asdict(counts), "tokens": counts.tokens, "rate": counts.rate}
-
-
-def some(ids: Iterable[str], limit: int = 5) -> str:
-    """Write ids for a message: the first few, and how many there are."""
-    ids = sorted(ids)
-    return ", ".join(ids[:limit]) + (f", ... ({len(ids)} in all)" if len(ids) > limit else "")

@@ -120,34 +120,24 @@ def describe_normalisation(name: str) -> str:
         return name
 
 
-class _Scripts(dict):
-    """Token -> script; a dictionary is faster than a call per token."""
-
-    def __missing__(self, token: str) -> str:
-        self[token] = script = script_of_token(token)
-        return script
-
-
 _HIT, _SUB, _DEL, _INS = range(4)
-_MOST_SCRIPTS = 200_000
 
 
 class _Counter:
     """Counts utterances; keeps only what it knows of tokens, and of that a bounded part."""
 
     def __init__(self, poi: str):
-        self._is_point = points_of(poi)
-        self._scripts, self._codes = _Scripts(), Codes()
-        self._points: dict[frozenset[str], frozenset[str]] = {}
+        self._is_point, self._codes = points_of(poi), Codes()
 
     def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
         """Count one utterance: in all, by script, and at the points of interest."""
         # all right so far: hits by script
-        scripts = list(map(self._scripts.__getitem__, ref))
-        names = frozenset(scripts)
+        scripts = list(map(script_of_token, ref))
+        names = set(scripts)
         rows = {name: [scripts.count(name), 0, 0, 0] for name in names}
-        points = self._points_among(names) if len(names) > 1 else ()
-        switched = len(points) > 0
+        points = set(filter(self._is_point, names))
+        if points == names:  # nothing else: not code-switched
+            points = set()
         pier = [0, 0, 0, 0]
         for name in points:
             pier[_HIT] += rows[name][_HIT]
@@ -160,27 +150,18 @@ class _Counter:
             for tag, i, j in cast("list[tuple[str, int, int]]", edits.as_list()):
                 if tag == "insert":
                     whole[_INS] += 1
-                    script = self._scripts[hyp[j]]
+                    script = script_of_token(hyp[j])
                     rows.setdefault(script, [0, 0, 0, 0])[_INS] += 1
-                    if switched and scripts[min(i, last)] in points:
+                    if points and scripts[min(i, last)] in points:
                         pier[_INS] += 1
                     continue
                 kind = _SUB if tag == "replace" else _DEL
                 for row in (whole, rows[scripts[i]]):
                     row[_HIT] -= 1
                     row[kind] += 1
-                if switched and scripts[i] in points:
+                if scripts[i] in points:
                     pier[_HIT] -= 1
                     pier[kind] += 1
             self._codes.forget()
-        if len(self._scripts) > _MOST_SCRIPTS:
-            self._scripts.clear()
         parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
         return Utterance(key, shared_counts(*whole), shared_counts(*pier), parts)
-
-    def _points_among(self, names: frozenset[str]) -> frozenset[str]:
-        """Return the scripts of an utterance whose tokens are points; none if all of them are."""
-        if names not in self._points:
-            points = frozenset(filter(self._is_point, names))
-            self._points[names] = frozenset() if points == names else points
-        return self._points[names]

@@ -14,19 +14,23 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from espnet_blora.scoring.job import Job, against_jiwer, open_job, run
-from espnet_blora.scoring.modes import Mode, Tokens
+from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.output import lines_of, save
 from espnet_blora.scoring.sclite import (
     AS_WRITTEN,
     Expected,
     NotScored,
+    Pair,
     Reading,
-    TrnFiles,
     not_scored_table,
     parse_totals,
+    run_sclite,
+    write_trn,
 )
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.scoring.trn import safe_ids
@@ -65,13 +69,6 @@ class Stage:
         """Return the folder in which a set was decoded."""
         return self.asr_exp / self.inference_tag / name
 
-    def tables(self, job: Job) -> Iterator[Table]:
-        """Yield ESPnet's tables and that of mixed tokens."""
-        yield Table("wer", job, str.split, self.reading)
-        yield Table("cer", job, lambda text: espnet_characters(text, self.symbols), self.reading)
-        mixed = Tokens({}, "mer", self.modes[0].normalisation)
-        yield Table("mer", job, mixed.cut, AS_WRITTEN)
-
 
 @dataclass
 class Outcome:
@@ -90,30 +87,18 @@ class Outcome:
     mistake: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One of sclite's tables of a set.
 
     Attributes:
         kind: `wer`, `cer` or `mer`.
-        job: The texts; every reference has a speaker and a hypothesis.
         cut: Text -> tokens.
         reading: How sclite is to read them.
     """
 
     kind: str
-    job: Job
     cut: Callable[[str], list[str]]
     reading: Reading
-
-    def pairs(self) -> Iterator[tuple[list[str], list[str]]]:
-        """Yield tokens of reference and hypothesis, in the order of the speakers' file."""
-        for key in self.keys():
-            yield self.cut(self.job.ref[key]), self.cut(self.job.hyp[key])
-
-    def keys(self) -> list[str]:
-        """Return the utterances' ids in the order of the speakers' file."""
-        return [key for key in self.job.speakers or () if key in self.job.ref]
 
 
 def espnet_characters(text: str, symbols: Sequence[str] = ()) -> list[str]:
@@ -142,26 +127,26 @@ def read_symbols(path: str | Path | None) -> list[str]:
 
 def score_set(stage: Stage, name: str) -> Outcome:
     """Score one set, and write its files; what is wrong with it is said in the outcome."""
-    outcome = Outcome()
+    outcome, data = Outcome(), stage.dump / name
+    sclite = stage.sclite, stage.no_sclite
     try:
-        job = _open(stage, name)
+        job = open_job(data, stage.folder(name) / "text", utt2spk=data / "utt2spk", sclite=sclite)
         _score_own(stage, name, job, outcome)
-        for table in stage.tables(job):
-            _write_table(stage, name, table, outcome)
+        # ESPnet's tables, and that of mixed tokens
+        characters = partial(espnet_characters, symbols=stage.symbols)
+        mixed = tokeniser("mer", stage.modes[0].normalisation)
+        for table in (
+            Table("wer", str.split, stage.reading),
+            Table("cer", characters, stage.reading),
+            Table("mer", mixed, AS_WRITTEN),
+        ):
+            _write_table(stage, name, job, table, outcome)
     except (ValueError, OSError) as error:
         outcome.mistake = f"{name}: {error}"
-        _forget(stage, name, str(error))
+        # no table of an earlier run stands beside texts that cannot be scored
+        for result in sorted(stage.folder(name).glob("score_[wcm]er/result.txt")):
+            atomic.write(result, not_scored_table(str(error)), sync=False)
     return outcome
-
-
-def _open(stage: Stage, name: str) -> Job:
-    data = stage.dump / name
-    return open_job(
-        data,
-        stage.folder(name) / "text",
-        utt2spk=data / "utt2spk",
-        sclite=(stage.sclite, stage.no_sclite),
-    )
 
 
 def _score_own(stage: Stage, name: str, job: Job, outcome: Outcome) -> None:
@@ -185,31 +170,33 @@ def _score_own(stage: Stage, name: str, job: Job, outcome: Outcome) -> None:
         outcome.lines += [f"{name}: {line}" for line in lines_of(result)]
 
 
-def _write_table(stage: Stage, name: str, table: Table, outcome: Outcome) -> None:
+def _write_table(stage: Stage, name: str, job: Job, table: Table, outcome: Outcome) -> None:
     """Write the `.trn` files and sclite's report on them, or a table that says "not scored"."""
-    files = TrnFiles(stage.folder(name) / f"score_{table.kind}", table.reading)
-    where = f"{name}, {table.kind}"
+    folder = stage.folder(name) / f"score_{table.kind}"
+    where, reading = f"{name}, {table.kind}", table.reading
 
-    # the two sides, with ids as ESPnet writes them
-    keys = table.keys()
-    speakers = table.job.speakers or {}
-    ids = safe_ids([f"{speakers[key]}-{key}" for key in keys])
+    # the two sides, in the order of the speakers' file, with ids as ESPnet writes them
+    speakers = {key: speaker for key, speaker in (job.speakers or {}).items() if key in job.ref}
+    ids = safe_ids([f"{speaker}-{key}" for key, speaker in speakers.items()])
+
+    def pairs() -> Iterator[Pair]:
+        return ((table.cut(job.ref[key]), table.cut(job.hyp[key])) for key in speakers)
+
     expected = Expected()
-    rows = zip(ids.values(), table.pairs(), strict=True)
-    files.write(((key, ref, hyp) for key, (ref, hyp) in rows), expected)
-    if files.spelled:
-        shown = ", ".join(token[:20] for token in sorted(files.spelled)[:_SHOWN])
-        log.info("%s: %d tokens spelled out for sclite: %s", where, len(files.spelled), shown)
+    spelled = write_trn(folder, reading, zip(ids.values(), pairs(), strict=True), expected)
+    if spelled:
+        shown = ", ".join(token[:20] for token in sorted(spelled)[:_SHOWN])
+        log.info("%s: %d tokens spelled out for sclite: %s", where, len(spelled), shown)
 
     # sclite
     try:
         if stage.sclite is None:
             raise NotScored(stage.no_sclite)
         expected.check_size()
-        report = files.score(stage.sclite, "all")
+        report = run_sclite(stage.sclite, folder, reading.options, "all")
         totals = parse_totals(report)
-        if table.reading.unknown:
-            options = ", ".join(table.reading.unknown)
+        if reading.unknown:
+            options = ", ".join(reading.unknown)
             log.info("%s: sclite is not compared with us, because of %s", where, options)
         elif problems := expected.problems(totals):
             outcome.problems += [f"{where}: {problem}" for problem in problems]
@@ -218,18 +205,12 @@ def _write_table(stage: Stage, name: str, table: Table, outcome: Outcome) -> Non
         if stage.sclite is not None:
             log.warning("%s: not scored by sclite: %s", where, reason)
         report = not_scored_table(str(reason))
-    atomic.write(files.folder / "result.txt", report, sync=False)
+    atomic.write(folder / "result.txt", report, sync=False)
     shown_rows = [row.strip() for row in report.splitlines() if "Avg" in row or "SPKR" in row]
     outcome.lines += [f"{where}: {row}" for row in shown_rows[:2]]
 
     # jiwer, on the tokens that sclite gets
     if expected.too_long is None:
-        pairs = (tuple(map(table.reading.tokens, pair)) for pair in table.pairs())
-        jiwer = against_jiwer(pairs, expected.ref_tokens, expected.errors)
+        read = (tuple(map(reading.tokens, pair)) for pair in pairs())
+        jiwer = against_jiwer(read, expected.ref_tokens, expected.errors)
         outcome.problems += [f"{where}: {problem}" for problem in jiwer["problems"]]
-
-
-def _forget(stage: Stage, name: str, reason: str) -> None:
-    """Let no table of an earlier run stand beside texts that cannot be scored."""
-    for result in sorted(stage.folder(name).glob("score_[wcm]er/result.txt")):
-        atomic.write(result, not_scored_table(reason), sync=False)

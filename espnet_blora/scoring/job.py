@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import batched
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from espnet_blora.scoring.bootstrap import (
     resampled_rates,
     summed,
 )
-from espnet_blora.scoring.counts import Counts, Remark, Utterance, with_rate
+from espnet_blora.scoring.counts import Counts, Utterance, with_rate
 from espnet_blora.scoring.diagnostics import with_places
 from espnet_blora.scoring.errors import score
-from espnet_blora.scoring.modes import Mode, Tokens
-from espnet_blora.scoring.sclite import NotScored, cross_check
+from espnet_blora.scoring.modes import Mode, tokeniser
+from espnet_blora.scoring.sclite import NotScored, Pair, cross_check
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.utils.keyed import KeyedText
 
@@ -112,22 +113,16 @@ class Comparison:
         baseline_errors: Of the baseline.
         tokens: Reference tokens, the same for both.
         difference: Rate minus the baseline's; below 0 the system is better.
-        interval: 95 % interval of the difference, both systems on the same draws.
         probability_better: Share of draws in which the system makes fewer errors, ties half.
+        interval_95: Of the difference, both systems on the same draws.
     """
 
     errors: int
     baseline_errors: int
     tokens: int
     difference: float | None
-    interval: Interval | None
     probability_better: float | None
-
-    def as_json(self) -> dict:
-        """Return the comparison as a JSON object."""
-        document = asdict(self)
-        document["interval_95"] = document.pop("interval")
-        return document
+    interval_95: Interval | None
 
 
 @dataclass(frozen=True)
@@ -183,29 +178,35 @@ def run(job: Job, mode: Mode) -> Result:
     own = scored(job.hyp)
     groups = {}
     if job.speakers is not None:
-        groups["by_speaker"] = groups_as_json(grouped(own, job.speakers))
+        groups["by_speaker"] = by_group(own, job.speakers)
     if job.languages is not None:
-        groups["by_language"] = groups_as_json(grouped(own, job.languages), drawn)
+        groups["by_language"] = by_group(own, job.languages, drawn)
     comparison = compare(own, scored(job.baseline), drawn) if job.baseline is not None else None
     # the other scorers get the tokens that were compared
-    ref, hyp = (Tokens(texts, own.unit, own.normalisation) for texts in (job.ref, job.hyp))
-    pairs = ((ref[key], hyp.get(key, [])) for key in ref)
+    cut = tokeniser(own.unit, own.normalisation)
+
+    def pairs() -> Iterator[Pair]:
+        return ((cut(job.ref[key]), cut(job.hyp.get(key, ""))) for key in job.ref)
+
     return Result(
         own,
         own.interval(groups=drawn),
         groups,
         comparison,
-        _against_sclite(job, ref, hyp, own.total),
-        against_jiwer(pairs, own.total.tokens, own.total.errors),
+        _against_sclite(job, pairs(), own.total),
+        against_jiwer(pairs(), own.total.tokens, own.total.errors),
     )
 
 
-def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
-    """Return the score of each group's utterances, by the group's name; they add up to `score`.
+def by_group(
+    score: SetScore, groups: Mapping[str, str], drawn: Mapping[str, str] | None = None
+) -> dict[str, dict]:
+    """Return what `score.json` says of each group: counts, rate, 95 % interval.
 
     Args:
         score: Of a set.
         groups: Id -> name (Kaldi's utt2spk, utt2lang). Ids that `score` lacks do not matter.
+        drawn: Id -> speaker: whole speakers are drawn. By default utterances are.
 
     Raises:
         ValueError: Utterances without a group; they are named.
@@ -217,40 +218,12 @@ def grouped(score: SetScore, groups: Mapping[str, str]) -> dict[str, SetScore]:
             f"{f'{source}: ' if source else ''}no group (speaker, language) for {len(without)} of "
             f"{len(score.utterances)} utterances: {with_places(without, {})}"
         )
-    # what each group has of the set
-    parts: dict[str, list[Utterance]] = {}
+    members: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in score.utterances:
-        parts.setdefault(groups[utterance.id], []).append(utterance)
-    missing: dict[str, list[str]] = {}
-    for key in score.missing_as_empty:
-        missing.setdefault(groups[key], []).append(key)
-    remarks: dict[str, list[Remark]] = {}
-    for remark in score.remarks:
-        remarks.setdefault(groups[remark.id], []).append(remark)
-    return {
-        name: SetScore(
-            unit=score.unit,
-            normalisation=score.normalisation,
-            poi=score.poi,
-            utterances=tuple(parts[name]),
-            missing_as_empty=tuple(missing.get(name, ())),
-            remarks=tuple(remarks.get(name, ())),
-        )
-        for name in sorted(parts)
-    }
-
-
-def groups_as_json(
-    parts: Mapping[str, SetScore], drawn: Mapping[str, str] | None = None
-) -> dict[str, dict]:
-    """Return what `score.json` says of each group: counts, rate, 95 % interval.
-
-    Args:
-        parts: Name of a group -> its score.
-        drawn: Id -> speaker: whole speakers are drawn. By default utterances are.
-    """
+        members[groups[utterance.id]].append(utterance)
     rows = {}
-    for name, part in parts.items():
+    for name in sorted(members):
+        part = replace(score, utterances=tuple(members[name]))
         interval = part.interval(groups=drawn)
         rows[name] = {
             "utterances": len(part.utterances),
@@ -262,41 +235,23 @@ def groups_as_json(
 
 
 def compare(
-    score: SetScore,
-    baseline: SetScore,
-    groups: Mapping[str, str] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
+    score: SetScore, baseline: SetScore, groups: Mapping[str, str] | None = None
 ) -> Comparison:
     """Compare two scores of the same references by a paired bootstrap (Bisani and Ney, 2004).
 
     Args:
         score: Of the system.
-        baseline: Of its rival.
+        baseline: Of its rival, in the same unit and normalisation.
         groups: Id -> name: whole groups are drawn. By default utterances are.
-        samples: Number of draws.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: Utterances, reference tokens, units or normalisations are not the same.
     """
-    for name in ("unit", "normalisation"):
-        if getattr(score, name) != getattr(baseline, name):
-            raise ValueError(
-                f"a paired comparison needs the same {name}, found {getattr(score, name)!r} and "
-                f"{getattr(baseline, name)!r}"
-            )
-    shape = [(u.id, u.tokens) for u in score.utterances]
-    if [(u.id, u.tokens) for u in baseline.utterances] != shape:
-        raise ValueError("a paired comparison needs the same utterances and references")
     errors = np.array([[u.errors for u in s.utterances] for s in (score, baseline)])  # (2, U)
-    tokens = np.array([n for _, n in shape])  # (U,)
+    tokens = np.array([u.tokens for u in score.utterances])  # (U,)
     if groups is not None:
-        names = [groups[key] for key, _ in shape]
+        names = [groups[u.id] for u in score.utterances]
         errors, tokens = summed(errors, names), summed(tokens, names)
     interval = None
     if len(tokens) > 1:
-        own_rates, baseline_rates = resampled_rates(errors, tokens, samples, seed)
+        own_rates, baseline_rates = resampled_rates(errors, tokens)
         interval = quantiles(own_rates - baseline_rates)
     rates = score.rate, baseline.rate
     return Comparison(
@@ -304,27 +259,25 @@ def compare(
         baseline.total.errors,
         score.total.tokens,
         None if rates[0] is None or rates[1] is None else rates[0] - rates[1],
+        probability_better(errors[0], errors[1]),
         interval,
-        probability_better(errors[0], errors[1], samples, seed),
     )
 
 
-def _against_sclite(
-    job: Job, ref: Mapping[str, Sequence[str]], hyp: Mapping[str, Sequence[str]], own: Counts
-) -> dict:
+def _against_sclite(job: Job, pairs: Iterable[Pair], own: Counts) -> dict:
     """Return sclite's totals on the same tokens, or why there are none (`not_compared`)."""
     if job.sclite is None:
         return {"not_compared": job.no_sclite}
     try:
-        totals, agreement = cross_check(job.sclite, ref, hyp, own)
+        totals, problems = cross_check(job.sclite, pairs, own)
     except NotScored as error:
         return {"not_compared": str(error)}
     return {
         "utterances": totals.utterances,
         "tokens": totals.counts.tokens,
         "errors": totals.counts.errors,
-        "extra_errors": agreement.extra_errors,
-        "problems": list(agreement.problems),
+        "extra_errors": max(0, totals.counts.errors - own.errors),
+        "problems": problems,
     }
 
 

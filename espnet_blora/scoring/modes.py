@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -25,8 +25,6 @@ def espnet_tokens(text: str) -> list[str]:
     >>> espnet_tokens("我想要 an über")
     ['我', '想', '要', 'an', 'ü', 'ber']
     """
-    if text.isascii():
-        return text.split()
     return [token for word in text.split() for token in _RUN.findall(word)]
 
 
@@ -49,34 +47,18 @@ def unit_of(unit: str) -> Callable[[str], list[str]]:
     return UNITS[unit]
 
 
-class Tokens(Mapping[str, list[str]]):
-    """Id -> the tokens that `errors.score` compares, made when they are asked for.
+def tokeniser(unit: str, normalisation: str) -> Callable[[str], list[str]]:
+    """Return the function that makes the tokens that `errors.score` compares from a text.
 
     Args:
-        texts: Id -> text.
         unit: A key of `UNITS`.
         normalisation: A name that `text.presets.get_normalisation` knows.
+
+    Raises:
+        ValueError: The unit or normalisation is unknown.
     """
-
-    def __init__(self, texts: Mapping[str, str], unit: str, normalisation: str):
-        self.texts = texts
-        self._treat, self._tokenise = get_normalisation(normalisation), unit_of(unit)
-
-    def __getitem__(self, key: str) -> list[str]:
-        return self.cut(self.texts[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.texts)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.texts
-
-    def cut(self, text: str) -> list[str]:
-        """Return the tokens of a text."""
-        return self._tokenise(self._treat(text))
+    treat, tokenise = get_normalisation(normalisation), unit_of(unit)
+    return lambda text: tokenise(treat(text))
 
 
 def points_of(poi: str) -> Callable[[str], bool]:

@@ -14,7 +14,7 @@ from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Uttera
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
 from espnet_blora.scoring.job import Comparison, Job, Result
-from espnet_blora.scoring.modes import Tokens
+from espnet_blora.scoring.modes import tokeniser
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.utils import atomic
 
@@ -56,12 +56,9 @@ def save(
     """
     folder, score = Path(folder), result.score
     if alignments:
-        ref, hyp = (Tokens(texts, score.unit, score.normalisation) for texts in (job.ref, job.hyp))
-        most = write_alignments(folder / f"alignment{stem}.txt", score, ref, hyp, job.ref)
+        most = write_alignments(folder / f"alignment{stem}.txt", job, score)
         result = replace(result, confusions=most)
-        write_utterances(
-            folder / f"utterances{stem}.csv", score, job.ref, job.speakers, job.languages
-        )
+        write_utterances(folder / f"utterances{stem}.csv", job, score)
     extra |= {
         "interval_95": asdict(result.interval) if result.interval else None,
         "resampled": "speaker" if job.by_speaker else "utterance",
@@ -72,18 +69,12 @@ def save(
         "jiwer": result.jiwer,
     }
     if result.comparison:
-        extra["comparison"] = result.comparison.as_json()
+        extra["comparison"] = asdict(result.comparison)
     score.save(folder / f"score{stem}.json", **extra)
     return result
 
 
-def write_utterances(
-    path: str | Path,
-    score: SetScore,
-    ref: Mapping[str, str],
-    speakers: Mapping[str, str] | None = None,
-    languages: Mapping[str, str] | None = None,
-) -> None:
+def write_utterances(path: Path, job: Job, score: SetScore) -> None:
     """Write a CSV file of one row per utterance, sorted by id.
 
     Rates are shares, empty if undefined; `where` is the reference's `file:line`.
@@ -97,8 +88,8 @@ def write_utterances(
                 add_up(n for s, n in u.scripts if (s in HAN_KANA_SCRIPTS) is han)
                 for han in (True, False)
             ]
-            group = [(names or {}).get(u.id, "") for names in (speakers, languages)]
-            row: list[object] = [u.id, *group, place_of(ref, u.id)]
+            group = [(names or {}).get(u.id, "") for names in (job.speakers, job.languages)]
+            row: list[object] = [u.id, *group, place_of(job.ref, u.id)]
             row += [c.hits, c.substitutions, c.deletions, c.insertions]
             for part in (c, u.pier, *sides):
                 row += [part.errors, part.tokens, "" if part.rate is None else f"{part.rate:.6g}"]
@@ -111,27 +102,13 @@ def worst_first(score: SetScore) -> list[Utterance]:
     return sorted(wrong, key=lambda u: (-u.errors, u.tokens, u.id))
 
 
-def write_alignments(
-    path: str | Path,
-    score: SetScore,
-    ref: Mapping[str, Sequence[str]],
-    hyp: Mapping[str, Sequence[str]],
-    places: Mapping[str, str],
-    width: int = 100,
-) -> Confusions:
+def write_alignments(path: Path, job: Job, score: SetScore) -> Confusions:
     """Write the alignment of every utterance with an error, the worst first, then the confusions.
-
-    Args:
-        path: The file.
-        score: Of the set.
-        ref: Id -> reference tokens.
-        hyp: Id -> recognised tokens.
-        places: The reference texts, whose file and line are named.
-        width: Columns of a line.
 
     Returns:
         What was confused most (`alignment.confusions`).
     """
+    cut = tokeniser(score.unit, score.normalisation)
     with atomic.writing(path, "w") as file:
         file.write(
             f"# one optimal alignment per utterance, most errors first; unit {score.unit}, "
@@ -140,13 +117,13 @@ def write_alignments(
 
         def written() -> Iterator[list[Row]]:
             for u in worst_first(score):
-                rows = align(ref[u.id], hyp.get(u.id, []))
-                place = place_of(places, u.id)
+                rows = align(cut(job.ref[u.id]), cut(job.hyp.get(u.id, "")))
+                place = place_of(job.ref, u.id)
                 c = u.counts
                 file.write(
                     f"\n{u.id}{f' ({place})' if place else ''}: {u.errors} errors in {u.tokens} "
                     f"tokens (S {c.substitutions}, D {c.deletions}, I {c.insertions})\n"
-                    f"{view(rows, width)}\n"
+                    f"{view(rows)}\n"
                 )
                 yield rows
 
@@ -228,8 +205,8 @@ def _group_lines(kind: str, rows: Mapping[str, dict]) -> Iterator[str]:
 def _comparison_lines(rivals: Comparison) -> Iterator[str]:
     yield f"  errors {rivals.errors}, of the baseline {rivals.baseline_errors}"
     if rivals.difference is not None:
-        ends = _between(rivals.interval, "+").removesuffix(" %") if rivals.interval else ""
-        interval = f" (95 % interval {ends})" if ends else ""
+        ends = rivals.interval_95
+        interval = f" (95 % interval {_between(ends, '+').removesuffix(' %')})" if ends else ""
         yield f"  difference to the baseline {100 * rivals.difference:+.2f} points{interval}"
     if rivals.probability_better is not None:
         yield f"  probability that it is better than the baseline {rivals.probability_better:.3f}"

@@ -20,14 +20,14 @@ How texts come to sclite unharmed: `espnet_blora.scoring.trn`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
@@ -50,6 +50,10 @@ _NON_ASCII = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")  # what -c NOASCII makes o
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # all that sclite folds
 # Options that leave alone what a word is, which words count and what an error costs.
 _HARMLESS = {"-i", "-O", "-f", "-l", "-o", "-n", "-C"}
+
+
+Pair = tuple[Sequence[str], Sequence[str]]
+"""Tokens of reference and hypothesis of one utterance."""
 
 
 class NotScored(RuntimeError):
@@ -75,11 +79,9 @@ def find_sclite(program: str = "auto") -> tuple[Path | None, str]:
         if not Path(program).is_file():
             raise FileNotFoundError(f"--sclite {program}: no such program")
         return Path(program), ""
-    folders = [Path(p) for p in os.environ.get("PATH", "").split(os.pathsep) if p]
-    for folder in [*folders, *_PLACES]:
-        candidate = folder / "sclite"
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return candidate, ""
+    folders = filter(None, [os.environ.get("PATH"), *map(str, _PLACES)])
+    if candidate := shutil.which("sclite", path=os.pathsep.join(folders)):
+        return Path(candidate), ""
     return None, "there is no sclite here; get it with: make sclite (or apt-get install sctk)"
 
 
@@ -111,27 +113,21 @@ class ScliteTotals:
         return _SUBSTITUTION * c.substitutions + _DELETION * c.deletions + _INSERTION * c.insertions
 
 
-def run_sclite(
-    program: str | Path,
-    ref: str | Path,
-    hyp: str | Path,
-    options: Sequence[str],
-    report: str = "rsum",
-) -> str:
-    """Score two `.trn` files with sclite and return its report.
+def run_sclite(program: Path, folder: Path, options: Sequence[str], report: str = "rsum") -> str:
+    """Score the two files of `write_trn` with sclite and return its report.
 
     Args:
         program: sclite.
-        ref: File of references.
-        hyp: File of hypotheses.
+        folder: Where the files are.
         options: How tokens are read.
         report: What it prints (`-o`).
 
     Raises:
         NotScored: It cannot be started, fails, crashes, or does not end within an hour.
     """
-    command = [str(program), *options, "-r", str(ref), "trn"]
-    command += ["-h", str(hyp), "trn", _no_row(str(hyp))]  # the last is the report's title
+    ref, hyp = str(folder / "ref.trn"), str(folder / "hyp.trn")
+    command = [str(program), *options, "-r", ref, "trn"]
+    command += ["-h", hyp, "trn", _no_row(hyp)]  # the last is the report's title
     command += ["-i", "rm", "-o", report, "stdout"]
     try:
         process = subprocess.run(command, capture_output=True, check=False, timeout=_PATIENCE)
@@ -247,18 +243,12 @@ class Reading:
     def safe(self, token: str) -> str:
         """Return the token that is written: what sclite would misread is spelled out.
 
-        A token that sclite splits stays one, and each of its pieces is made safe: a character
-        outside ASCII is safe as it stands.
+        A token that sclite splits stays one, and each of its pieces is made safe.
         """
-        pieces = []
-        for piece in self._pieces(token):
-            if self.splits and not piece.isascii():
-                pieces.append(piece)
-            else:
-                pieces.append(
-                    piece if safe_token(piece) == piece else safe_token(self._fold(piece))
-                )
-        return "".join(pieces)
+        return "".join(
+            piece if safe_token(piece) == piece else safe_token(self._fold(piece))
+            for piece in self._pieces(token)
+        )
 
     def _pieces(self, token: str) -> list[str]:
         return _NON_ASCII.findall(token) if self.splits else [token]
@@ -335,27 +325,8 @@ class Expected:
         return problems
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """sclite's totals beside ours.
-
-    Attributes:
-        problems: What must not differ and does (`Expected`).
-        extra_errors: Errors that sclite counts more than we do. Without problems its costs explain
-            them: its alignment is one of the cheapest at 4/3/3, not the shortest.
-    """
-
-    problems: tuple[str, ...]
-    extra_errors: int
-
-    @property
-    def agrees(self) -> bool:
-        """Nothing differs but what sclite's costs explain."""
-        return not self.problems
-
-
-def compare(totals: ScliteTotals, expected: Expected, own: Counts) -> Agreement:
-    """Compare sclite's totals with what they must be, and with our score of the same tokens."""
+def compare(totals: ScliteTotals, expected: Expected, own: Counts) -> list[str]:
+    """Say what differs in sclite's totals, or in our own score of the same tokens."""
     problems = expected.problems(totals)
     for name, ours, least in (
         ("tokens", own.tokens, expected.ref_tokens),
@@ -363,99 +334,83 @@ def compare(totals: ScliteTotals, expected: Expected, own: Counts) -> Agreement:
     ):
         if ours != least:
             problems.append(f"our score has {ours} {name}, not {least}")
-    return Agreement(tuple(problems), max(0, totals.counts.errors - own.errors))
+    return problems
 
 
 # ---- scoring -------------------------------------------------------------------------------------
 
 
-@dataclass
-class TrnFiles:
-    """Two `.trn` files for sclite, `ref.trn` and `hyp.trn` of a folder.
+def write_trn(
+    folder: Path,
+    reading: Reading,
+    rows: Iterable[tuple[str, Pair]],
+    expected: Expected,
+) -> set[str]:
+    """Write `ref.trn` and `hyp.trn`.
 
-    Attributes:
-        folder: Where they are.
+    Args:
+        folder: Where they go.
         reading: How sclite will read them.
-        spelled: Tokens that are written otherwise than they stand.
+        rows: Id -> tokens of both sides.
+        expected: Counts the rows.
+
+    Returns:
+        The tokens that are written otherwise than they stand.
     """
+    spelled: set[str] = set()
 
-    folder: Path
-    reading: Reading
-    spelled: set[str] = field(default_factory=set)
+    def line(tokens: Sequence[str], key: str) -> str:
+        safe = [reading.safe(token) for token in tokens]
+        spelled.update(
+            token for token, written in zip(tokens, safe, strict=True) if token != written
+        )
+        return trn_line(safe, key)
 
-    @property
-    def paths(self) -> tuple[Path, Path]:
-        """The file of references and that of hypotheses."""
-        return self.folder / "ref.trn", self.folder / "hyp.trn"
-
-    def write(
-        self, rows: Iterable[tuple[str, Sequence[str], Sequence[str]]], expected: Expected
-    ) -> None:
-        """Write rows (id, reference tokens, recognised tokens) and count them in `expected`."""
-        with contextlib.ExitStack() as stack:
-            ref_file, hyp_file = (
-                stack.enter_context(atomic.writing(path, "w", sync=False)) for path in self.paths
-            )
-            for key, ref, hyp in rows:
-                ref_file.write(trn_line(map(self._safe, ref), key))
-                hyp_file.write(trn_line(map(self._safe, hyp), key))
-                expected.add(self.reading.tokens(ref), self.reading.tokens(hyp))
-
-    def score(self, program: Path, report: str = "rsum") -> str:
-        """Return sclite's report on the two files.
-
-        Raises:
-            NotScored: sclite cannot score them.
-        """
-        return run_sclite(program, *self.paths, self.reading.options, report)
-
-    def _safe(self, token: str) -> str:
-        safe = self.reading.safe(token)
-        if safe != token:
-            self.spelled.add(token)
-        return safe
+    with (
+        atomic.writing(folder / "ref.trn", "w", sync=False) as ref_file,
+        atomic.writing(folder / "hyp.trn", "w", sync=False) as hyp_file,
+    ):
+        for key, (ref, hyp) in rows:
+            ref_file.write(line(ref, key))
+            hyp_file.write(line(hyp, key))
+            expected.add(reading.tokens(ref), reading.tokens(hyp))
+    return spelled
 
 
 def cross_check(
-    program: str | Path,
-    ref: Mapping[str, Sequence[str]],
-    hyp: Mapping[str, Sequence[str]],
-    own: Counts,
-) -> tuple[ScliteTotals, Agreement]:
+    program: Path, pairs: Iterable[Pair], own: Counts
+) -> tuple[ScliteTotals, list[str]]:
     """Let sclite score our tokens (hazards spelled out, ids numbered, case kept) and compare.
 
-    Each side is asked once per utterance, so it may make its tokens on the way; sclite is called
-    once per 100,000 tokens.
+    sclite is called once per 100,000 tokens.
 
     Args:
         program: sclite.
-        ref: Id -> reference tokens.
-        hyp: Id -> recognised tokens. It may lack ids: those count as empty.
+        pairs: (reference, hypothesis), tokens, per utterance.
         own: Our counts.
 
+    Returns:
+        sclite's totals, and what must not differ and does (`Expected`). Without problems its costs
+        explain its further errors: its alignment is one of the cheapest at 4/3/3, not the shortest.
+
     Raises:
-        NotScored: sclite fails, an utterance is too long for it, or there is none.
+        NotScored: sclite fails, or an utterance is too long for it.
     """
-    if not ref:
-        raise NotScored("no reference utterance: there is nothing for sclite to score")
     expected, totals = Expected(), ScliteTotals(0, Counts(), 0)
     with tempfile.TemporaryDirectory(prefix="sclite_") as box:
-        files = TrnFiles(Path(box), AS_WRITTEN)
-        for batch in _batches(ref, hyp):
-            rows = ((f"u-{number}", *pair) for number, pair in enumerate(batch, 1))
-            files.write(rows, expected)
+        for batch in _batches(pairs):
+            rows = ((f"u-{number}", pair) for number, pair in enumerate(batch, 1))
+            write_trn(Path(box), AS_WRITTEN, rows, expected)
             expected.check_size()
-            totals += parse_totals(files.score(Path(program)))
+            totals += parse_totals(run_sclite(program, Path(box), AS_WRITTEN.options))
     return totals, compare(totals, expected, own)
 
 
-def _batches(
-    ref: Mapping[str, Sequence[str]], hyp: Mapping[str, Sequence[str]]
-) -> Iterator[list[tuple[list[str], list[str]]]]:
+def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
     """Yield pairs of token lists, so many at a time as sclite has memory for."""
-    batch, size = [], 0
-    for key in ref:
-        pair = list(ref[key]), list(hyp.get(key, ()))
+    batch: list[Pair] = []
+    size = 0
+    for pair in pairs:
         batch.append(pair)
         size += len(pair[0]) + len(pair[1])
         if size >= _BATCH:

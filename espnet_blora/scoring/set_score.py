@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,6 @@ from espnet_blora.scoring.counts import (
     Utterance,
     add_up,
     shared_counts,
-    some,
     with_rate,
 )
 from espnet_blora.utils import atomic
@@ -29,7 +28,7 @@ _NAMES = ("hits", "substitutions", "deletions", "insertions")
 
 @dataclass(frozen=True)
 class SetScore:
-    """Counts of a set of utterances. Sets scored alike add up with `+`.
+    """Counts of a set of utterances.
 
     Every total is the sum over `utterances`; nothing is kept twice.
 
@@ -82,7 +81,9 @@ class SetScore:
     def empty_hypotheses(self) -> tuple[str, ...]:
         """Ids whose hypothesis holds no token though the reference does."""
         return tuple(
-            u.id for u in self.utterances if u.deletions == u.tokens > 0 == u.counts.insertions
+            u.id
+            for u in self.utterances
+            if u.counts.deletions == u.tokens > 0 == u.counts.insertions
         )
 
     @property
@@ -113,27 +114,6 @@ class SetScore:
             samples=samples,
             seed=seed,
             groups=None if groups is None else [groups[u.id] for u in self.utterances],
-        )
-
-    def __add__(self, other: SetScore) -> SetScore:
-        if not isinstance(other, SetScore):
-            return NotImplemented
-        for name in ("unit", "normalisation", "poi"):
-            own, others = getattr(self, name), getattr(other, name)
-            if own != others:
-                raise ValueError(
-                    f"scores of different {name} do not add up: {own!r} and {others!r}"
-                )
-        both = {u.id for u in self.utterances} & {u.id for u in other.utterances}
-        if both:
-            raise ValueError(f"scores share utterances and do not add up: {some(both)}")
-        return SetScore(
-            unit=self.unit,
-            normalisation=self.normalisation,
-            poi=self.poi,
-            utterances=tuple(sorted(self.utterances + other.utterances, key=lambda u: u.id)),
-            missing_as_empty=tuple(sorted(self.missing_as_empty + other.missing_as_empty)),
-            remarks=tuple(sorted(self.remarks + other.remarks)),
         )
 
     def summary(self) -> dict:
@@ -204,19 +184,14 @@ class SetScore:
                 missing_as_empty=tuple(document["missing_as_empty"]),
                 remarks=tuple(Remark(**row) for row in document["remarks"]),
             )
-            # what it states of that, to be compared with it
-            stated = {name: document[name] for name in loaded.totals()}
-            groups = {
-                name: add_up(_counts([row[n] for n in _NAMES]) for row in document[name].values())
-                for name in ("by_speaker", "by_language")
-                if document.get(name)
-            }
+            contradictions = list(_contradictions(document, loaded))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path}: not a score, or one of another release ({error!r}); score anew with "
                 "espnet-blora score"
             ) from error
-        _check(path, loaded, stated, groups)
+        if contradictions:
+            raise ValueError(f"{path}: contradicts itself; score anew ({contradictions[0]})")
         return loaded
 
 
@@ -241,17 +216,16 @@ def _counts(values: Sequence[int]) -> Counts:
     return shared_counts(*values)
 
 
-def _check(
-    path: Path, loaded: SetScore, stated: Mapping[str, object], groups: Mapping[str, Counts]
-) -> None:
+def _contradictions(document: Mapping, score: SetScore) -> Iterator[str]:
     """Compare what a file states with what its utterances add up to."""
-    ids = [u.id for u in loaded.utterances]
-    wrong = [] if ids == sorted(set(ids)) else ["utterances: ids are double, or not sorted"]
-    for name, value in loaded.totals().items():
-        if stated[name] != value:
-            wrong.append(f"{name}: it says {stated[name]}, its utterances add up to {value}")
-    for name, counts in groups.items():
-        if counts != loaded.total:
-            wrong.append(f"{name}: adds up to {counts}, the set has {loaded.total}")
-    if wrong:
-        raise ValueError(f"{path}: contradicts itself; score anew ({wrong[0]})")
+    ids = [u.id for u in score.utterances]
+    if ids != sorted(set(ids)):
+        yield "utterances: ids are double, or not sorted"
+    for name, value in score.totals().items():
+        if document[name] != value:
+            yield f"{name}: it says {document[name]}, its utterances add up to {value}"
+    for name in ("by_speaker", "by_language"):
+        groups = (document.get(name) or {}).values()
+        counts = add_up(_counts([row[n] for n in _NAMES]) for row in groups)
+        if groups and counts != score.total:
+            yield f"{name}: adds up to {counts}, the set has {score.total}"

@@ -10,8 +10,7 @@ import yaml
 
 from espnet_blora.report.experiments import Experiment, SweepRow, make_systems
 from espnet_blora.scoring import Counts, score
-from espnet_blora.scoring.job import grouped as taken_apart
-from espnet_blora.scoring.job import groups_as_json
+from espnet_blora.scoring.job import by_group
 
 SETS = {"test_cs": "mixed", "ret_en": "english", "ret_zh": "han"}
 HAN = "我你他们要去买东西看电影今天很好"
@@ -80,10 +79,10 @@ def make_tree(root, number=60):
 def save(scored, where):
     """Write score.json with rates by speaker (three) and by language (two)."""
     ids = [u.id for u in scored.utterances]
-    by_speaker = taken_apart(scored, {k: f"spk{n % 3}" for n, k in enumerate(ids)})
-    by_language = taken_apart(scored, {k: ("en", "zh")[n % 2] for n, k in enumerate(ids)})
-    groups = {"by_speaker": groups_as_json(by_speaker), "by_language": groups_as_json(by_language)}
-    scored.save(where / "score_blora" / "score.json", **groups)
+    by_speaker = by_group(scored, {k: f"spk{n % 3}" for n, k in enumerate(ids)})
+    by_language = by_group(scored, {k: ("en", "zh")[n % 2] for n, k in enumerate(ids)})
+    path = where / "score_blora" / "score.json"
+    scored.save(path, by_speaker=by_speaker, by_language=by_language)
 
 
 def experiment(role, rates, sweep=(), name="", extra=0):

@@ -64,9 +64,9 @@ def test_espnets_mode_counts_what_its_sclite_counts(tmp_path, seed):
         hyp[f"u{n:02d}"] = " ".join(heard)
     for name, side in (("ref", ref), ("hyp", hyp)):
         lines = (f"{text}\t(s-{key})\n" for key, text in side.items())
-        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+        (tmp_path / f"{name}.trn").write_text("".join(lines), encoding="utf-8")
     options = ("-e", "utf-8", "-c", "NOASCII")
-    theirs = parse_totals(run_sclite(SCLITE, tmp_path / "ref", tmp_path / "hyp", options))
+    theirs = parse_totals(run_sclite(SCLITE, tmp_path, options))
     mode = MODES["espnet_compatible"]
     ours = score(ref, hyp, mode.unit, mode.normalisation)
     assert (theirs.utterances, theirs.wrong_utterances) == (60, ours.wrong_utterances)

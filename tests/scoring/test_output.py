@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from espnet_blora.scoring import score
-from espnet_blora.scoring.modes import Tokens
+from espnet_blora.scoring.job import Job
 from espnet_blora.scoring.output import (
     confusion_lines,
     espnet_table,
@@ -23,7 +23,7 @@ def test_the_worst_come_first():
 
 
 def test_the_table_of_utterances(tmp_path):
-    write_utterances(tmp_path / "u.csv", score(REF, HYP), REF, {"a": "s, 1"})
+    write_utterances(tmp_path / "u.csv", Job(REF, HYP, speakers={"a": "s, 1"}), score(REF, HYP))
     with (tmp_path / "u.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert list(rows) == list("abcde")
@@ -35,9 +35,7 @@ def test_the_table_of_utterances(tmp_path):
 
 
 def test_the_alignments(tmp_path):
-    found = score(REF, HYP)
-    sides = [Tokens(texts, "mer", "basic") for texts in (REF, HYP)]
-    confused = write_alignments(tmp_path / "a.txt", found, *sides, REF)
+    confused = write_alignments(tmp_path / "a.txt", Job(REF, HYP), score(REF, HYP))
     text = (tmp_path / "a.txt").read_text(encoding="utf-8")
     assert text.startswith("# one optimal alignment per utterance, most errors first; unit mer, ")
     assert "\nd: 4 errors in 4 tokens (S 0, D 4, I 0)\nREF: x y z w\nHYP: * * * *\n" in text
@@ -50,9 +48,8 @@ def test_the_alignments(tmp_path):
 
 
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path):
-    sides = [Tokens(texts, "mer", "basic") for texts in (REF, {})]
     with pytest.raises(KeyError):
-        write_alignments(tmp_path / "a.txt", score(REF, HYP), {"d": ["x"]}, sides[1], REF)
+        write_alignments(tmp_path / "a.txt", Job({"d": "x"}, {}), score(REF, HYP))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,9 +10,9 @@ from espnet_blora.scoring import Counts
 from espnet_blora.scoring.sclite import (
     AS_WRITTEN,
     Expected,
-    TrnFiles,
     parse_totals,
     run_sclite,
+    write_trn,
 )
 from espnet_blora.scoring.trn import safe_ids, safe_token, trn_line
 from tests.scoring.real import HAZARDS, SCLITE, real_sclite
@@ -20,9 +20,9 @@ from tests.scoring.real import HAZARDS, SCLITE, real_sclite
 
 def totals(folder, ref, hyp):
     """sclite's totals of (id -> tokens), written as they must be."""
-    files = TrnFiles(folder, AS_WRITTEN)
-    files.write(((key, tokens, hyp[key]) for key, tokens in ref.items()), Expected())
-    return parse_totals(files.score(SCLITE))
+    rows = ((key, (tokens, hyp[key])) for key, tokens in ref.items())
+    write_trn(folder, AS_WRITTEN, rows, Expected())
+    return parse_totals(run_sclite(SCLITE, folder, AS_WRITTEN.options))
 
 
 @real_sclite
@@ -42,11 +42,10 @@ def test_spelt_hazards_are_counted_right(tmp_path, tokens):
 )
 def test_the_hazards_are_real(tmp_path, tokens):
     """As they stand, sclite does not tell these lines from others, or loses words."""
-    (tmp_path / "r.trn").write_text(f"{' '.join(tokens)} z\t(s-1)\nx\t(s-2)\n")
+    (tmp_path / "ref.trn").write_text(f"{' '.join(tokens)} z\t(s-1)\nx\t(s-2)\n")
     plain = " ".join(t.replace(";world", "").replace("\\", "").replace("*", "") for t in tokens)
-    (tmp_path / "h.trn").write_text(f"{plain} z\t(s-1)\nx\t(s-2)\n")
-    paths = tmp_path / "r.trn", tmp_path / "h.trn"
-    found = parse_totals(run_sclite(SCLITE, *paths, AS_WRITTEN.options))
+    (tmp_path / "hyp.trn").write_text(f"{plain} z\t(s-1)\nx\t(s-2)\n")
+    found = parse_totals(run_sclite(SCLITE, tmp_path, AS_WRITTEN.options))
     differ = plain.split() != tokens
     miscounted = found.counts.tokens != len(tokens) + 2 or found.utterances != 2
     assert miscounted or (differ and found.counts.errors == 0)
