@@ -25,8 +25,7 @@ from pathlib import Path
 
 from espnet_blora.report.calibration import examined_blocks, risk_lines
 from espnet_blora.report.calibration_plots import (
-    ReliabilityPanel,
-    RiskPanel,
+    Panel,
     plot_reliability,
     plot_risk,
 )
@@ -123,8 +122,8 @@ def write(examined: Examined, references: Path, files: Mapping[str, Path], folde
     kinds = {system.name: [system] for system in examined.systems}
     bins = {system.name: system.bins for system in examined.systems}
     pictures = [
-        plot_reliability(folder / "reliability.png", [ReliabilityPanel(name, bins)]),
-        plot_risk(folder / "risk_coverage.png", [RiskPanel(name, *risk_lines(kinds))]),
+        plot_reliability(folder / "reliability.png", [Panel(name, bins)]),
+        plot_risk(folder / "risk_coverage.png", [Panel(name, *risk_lines(kinds))]),
     ]
     drawn = [picture for picture in pictures if picture is not None]
     section = Section(name, [*drawn, *examined_blocks(examined)])

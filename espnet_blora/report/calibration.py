@@ -8,15 +8,14 @@ was, all such files of an experiment and set together.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from espnet_blora.report.calibration_plots import (
-    ReliabilityPanel,
-    RiskPanel,
+    Panel,
     plot_reliability,
     plot_risk,
 )
@@ -65,24 +64,24 @@ DIFFERENCES = (
     "Differences, in pairs over the same draws: the left system less the right one; coloured where "
     "the whole interval lies on one side of zero."
 )
-SHORT = ("mer", "ece", "gap", "brier", "nll", "auroc", "area_confidence", "ratio_confidence")
+SHORT = {
+    "mer": "error rate",
+    "ece": "ECE",
+    "gap": "gap",
+    "brier": "Brier score",
+    "nll": "NLL, nats",
+    "auroc": "AUROC",
+    "area_confidence": "risk-coverage area",
+    "ratio_confidence": "rejection ratio",
+}
+"""Measure -> head of its column in the table of all systems."""
 COMPARED = ("mer", "ece", "brier", "nll", "auroc", "area_confidence")
 _KEPT = 80  # per cent of what was said, in the sentences
 
 
 def short_title(key: str) -> str:
     """Return the head of a column: the measure and its unit."""
-    titles = {
-        "mer": "error rate",
-        "ece": "ECE",
-        "gap": "gap",
-        "brier": "Brier score",
-        "nll": "NLL, nats",
-        "auroc": "AUROC",
-        "area_confidence": "risk-coverage area",
-        "ratio_confidence": "rejection ratio",
-    }
-    title = titles.get(key, MEASURES[key].title)
+    title = SHORT.get(key, MEASURES[key].title)
     return f"{title}, %" if MEASURES[key].unit == SHARE else title
 
 
@@ -119,9 +118,7 @@ def full_table(examined: Examined) -> Table:
         name = f"{measure.title}, %" if measure.unit == SHARE else measure.title
         rows.append([name, *(written(key, s.estimates.get(key)) for s in examined.systems)])
         if key == "ece":
-            chance = [
-                ABSENT if s.chance is None else percent(s.chance[1]) for s in examined.systems
-            ]
+            chance = [percent(s.chance and s.chance[1]) for s in examined.systems]
             rows.append(["ECE by chance, at most, %", *chance])
     return table(("figure", *(s.name for s in examined.systems)), rows)
 
@@ -213,17 +210,17 @@ def seeds_cell(key: str, runs: Sequence[Calibration]) -> Cell:
 def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
     """Return a difference as a cell; of several seeds mean, range and how many are clear."""
     estimates = [d.estimates[key] for d in runs if key in d.estimates]
-    estimates = [estimate for estimate in estimates if estimate.value is not None]
-    if len(estimates) < 2:
-        return difference_cell(key, estimates[0] if estimates else None)
-    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    known = [(estimate, value) for estimate in estimates if (value := estimate.value) is not None]
+    if len(known) < 2:
+        return difference_cell(key, known[0][0] if known else None)
+    values = [value for _, value in known]
     mean = statistics.fmean(values)
     ends = [number(key, end(values), sign=True) for end in (min, max)]
     sign = (mean > 0) - (mean < 0)
-    clear = sum(estimate.sign == sign for estimate in estimates) if sign else 0
-    count = f"clear in {clear} of {len(estimates)}"
+    clear = sum(estimate.sign == sign for estimate, _ in known) if sign else 0
+    count = f"clear in {clear} of {len(known)}"
     text = f"{number(key, mean, sign=True)} ({' to '.join(ends)}; {count})"
-    tone = _tone(sign * MEASURES[key].better) if clear == len(estimates) else ""
+    tone = _tone(sign * MEASURES[key].better) if clear == len(known) else ""
     return Cell(text, mean, tone)
 
 
@@ -286,8 +283,7 @@ def collect_confidences(analysis: Analysis, texts: Texts) -> tuple[list[Confiden
         for system in analysis.systems:
             entry = Confident(system, name)
             for run in system.runs:
-                for examined in _of_run(run, name, analysis, texts, notes):
-                    _add(entry, examined)
+                notes += _add(entry, run, analysis, texts)
             if entry.kinds:
                 confident.append(entry)
     return confident, notes
@@ -311,7 +307,7 @@ def section(
 def reliability(path: Path, confident: Sequence[Confident]) -> Picture | None:
     """Draw the reliability diagrams of the first systems and sets; None without any word."""
     panels = [
-        ReliabilityPanel(_label(entry), {k: pooled(runs) for k, runs in entry.kinds.items()})
+        Panel(_label(entry), {k: pooled(runs) for k, runs in entry.kinds.items()})
         for entry in confident[:_MOST_PANELS]
     ]
     return plot_reliability(path, panels)
@@ -319,9 +315,7 @@ def reliability(path: Path, confident: Sequence[Confident]) -> Picture | None:
 
 def risk(path: Path, confident: Sequence[Confident]) -> Picture | None:
     """Draw the risk-coverage curves of the same; None where no curve is defined."""
-    panels = [
-        RiskPanel(_label(entry), *risk_lines(entry.kinds)) for entry in confident[:_MOST_PANELS]
-    ]
+    panels = [Panel(_label(entry), *risk_lines(entry.kinds)) for entry in confident[:_MOST_PANELS]]
     return plot_risk(path, panels)
 
 
@@ -367,20 +361,12 @@ def _tables(confident: Sequence[Confident]) -> list[Block]:
         label = entry.system.label
         for kind, runs in entry.kinds.items():
             chance = [run.chance[1] for run in runs if run.chance]
+            by_chance = percent(statistics.fmean(chance) if chance else None)
+            counts = [[run.words for run in runs], [run.deletions for run in runs]]
+            means = [f"{statistics.fmean(count):.0f}" for count in counts]
             cells = [seeds_cell(key, runs) for key in SHORT]
-            by_chance = Cell(percent(float(np.mean(chance)))) if chance else Cell(ABSENT)
-            deleted = sum(run.deletions for run in runs) / len(runs)
-            rows.append(
-                [
-                    f"{label}, {kind}",
-                    entry.set,
-                    f"{sum(run.words for run in runs) / len(runs):.0f}",
-                    f"{deleted:.0f}",
-                    *cells[:2],
-                    by_chance,
-                    *cells[2:],
-                ]
-            )
+            cells.insert(2, Cell(by_chance))
+            rows.append([f"{label}, {kind}", entry.set, *means, *cells])
         for (a, b), differences in entry.differences.items():
             cells = [seeds_difference(key, differences) for key in COMPARED]
             pairs.append([f"{label}: {a} − {b}", entry.set, *cells])
@@ -431,61 +417,47 @@ def _label(entry: Confident) -> str:
     return f"{entry.system.label}, {entry.set}"
 
 
-def _add(entry: Confident, examined: Examined) -> None:
-    for calibration in examined.systems:
-        entry.kinds.setdefault(calibration.name, []).append(calibration)
-    for difference in examined.differences:
-        entry.differences.setdefault((difference.a, difference.b), []).append(difference)
+def _add(entry: Confident, run: Experiment, analysis: Analysis, texts: Texts) -> list[str]:
+    """Add what one experiment has of the set; return notes of what cannot be used.
 
-
-def _of_run(
-    run: Experiment, name: str, analysis: Analysis, texts: Texts, notes: list[str]
-) -> Iterator[Examined]:
-    """Yield what one experiment has of a set; no name comes twice."""
+    No name is taken twice.
+    """
+    notes: list[str] = []
     taken: set[str] = set()
-    folders = sorted((run.folder / FOLDER).glob(f"*/{name}"))
-    for folder in folders:
-        path = folder / "calibration.json"
-        if not path.is_file():
-            continue
+
+    def take(examined: Examined) -> None:
+        new = {calibration.name for calibration in examined.systems} - taken
+        taken.update(new)
+        for calibration in examined.systems:
+            if calibration.name in new:
+                entry.kinds.setdefault(calibration.name, []).append(calibration)
+        for difference in examined.differences:
+            if {difference.a, difference.b} <= new:
+                entry.differences.setdefault((difference.a, difference.b), []).append(difference)
+
+    # what was examined already
+    folder = run.folder / FOLDER
+    for path in sorted(folder.glob(f"*/{entry.set}/calibration.json")):
         try:
-            examined = Examined.load(path)
+            take(Examined.load(path))
         except ValueError as error:
             notes.append(f"{run.label} (`{run.name}`): {error}")
-            continue
-        new = tuple(s for s in examined.systems if s.name not in taken)
-        taken |= {s.name for s in new}
-        if new:
-            names = {s.name for s in new}
-            pairs = tuple(d for d in examined.differences if {d.a, d.b} <= names)
-            yield replace(examined, systems=new, differences=pairs)
-    files = {f.parent.name: f / "words.jsonl" for f in folders}
-    files = {k: path for k, path in files.items() if path.is_file() and k not in taken}
-    if files and (scored := _scored(run, name, files, analysis, texts, notes)) is not None:
-        yield scored
-
-
-def _scored(
-    run: Experiment,
-    name: str,
-    files: Mapping[str, Path],
-    analysis: Analysis,
-    texts: Texts,
-    notes: list[str],
-) -> Examined | None:
-    """Score files of confidences against the set's references, treated as the set was."""
-    reference = texts.reference(name)
+    # files of confidences, against the set's references, treated as the set was
+    found = {path.parents[1].name: path for path in folder.glob(f"*/{entry.set}/words.jsonl")}
+    kinds = sorted(found.keys() - taken, key=lambda kind: (kind != "mean", len(kind), kind))
+    if not kinds:
+        return notes
+    reference = texts.reference(entry.set)
     if not reference:
-        notes.append(f"{run.label}, {name}: confidences, but no references to judge them by")
-        return None
-    treated = analysis.treated.get(name)
+        text = "confidences, but no references to judge them by"
+        return [*notes, f"{run.label}, {entry.set}: {text}"]
+    treated = analysis.treated.get(entry.set)
     how = (treated.unit, treated.normalisation) if treated else ()
     try:
         marked = [
-            (kind, label_tokens(reference, read_confidences(path), *how))
-            for kind, path in files.items()
+            (kind, label_tokens(reference, read_confidences(found[kind]), *how)) for kind in kinds
         ]
-        return examine(sorted(marked, key=lambda pair: (pair[0] != "mean", len(pair[0]), pair[0])))
+        take(examine(marked))
     except ValueError as error:
-        notes.append(f"{run.label} (`{run.name}`), {name}: confidences are not shown: {error}")
-        return None
+        notes.append(f"{run.label} (`{run.name}`), {entry.set}: confidences are not shown: {error}")
+    return notes

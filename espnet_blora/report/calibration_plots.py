@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +43,21 @@ _FEW = 3  # lines of a panel whose bins have their intervals drawn
 
 
 @dataclass(frozen=True)
-class ReliabilityPanel:
-    """A diagram: a name of a line -> its bins, all of equal width."""
-
-    title: str
-    lines: Mapping[str, Sequence[Bin]]
-
-
-@dataclass(frozen=True)
-class RiskPanel:
-    """Curves of one set: a name of a line -> risk at evenly spaced coverages from 0 to 1.
+class Panel:
+    """A diagram of one set.
 
     Attributes:
-        oracle: The curve below which no order comes.
+        lines: The name of a line -> its bins, all of equal width (reliability), or its risks at
+            evenly spaced coverages from 0 to 1.
+        oracle: The risks below which no order comes.
     """
 
     title: str
-    lines: Mapping[str, Sequence[float | None]]
-    oracle: Sequence[float | None] = field(default_factory=tuple)
+    lines: Mapping[str, Sequence[Any]]
+    oracle: Sequence[float | None] = ()
 
 
-def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture | None:
+def plot_reliability(path: Path, panels: Sequence[Panel]) -> Picture | None:
     """Draw the share of right words over their confidence, and below how many words there are.
 
     Returns:
@@ -72,7 +66,7 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture 
     kept = [p for p in panels if any(b.count for bins in p.lines.values() for b in bins)]
     look = _looks(kept)
 
-    def draw_panel(part: SubFigure, panel: ReliabilityPanel) -> None:
+    def draw_panel(part: SubFigure, panel: Panel) -> None:
         upper, lower = part.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1], "hspace": 0.08}
         )
@@ -95,7 +89,7 @@ def plot_reliability(path: Path, panels: Sequence[ReliabilityPanel]) -> Picture 
     return _grid(path, title, kept, look, draw_panel, grey, 3.6)
 
 
-def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
+def plot_risk(path: Path, panels: Sequence[Panel]) -> Picture | None:
     """Draw the error rate of what is kept against how much is kept; of equal curves the first.
 
     Returns:
@@ -106,7 +100,7 @@ def plot_risk(path: Path, panels: Sequence[RiskPanel]) -> Picture | None:
     names = {name for p in kept for name in p.lines}
     look = {name: (colour, "") for name, (colour, _) in look.items() if name in names}
 
-    def draw_panel(part: SubFigure, panel: RiskPanel) -> None:
+    def draw_panel(part: SubFigure, panel: Panel) -> None:
         axes = part.subplots()
         for name, risks in panel.lines.items():
             _curve(axes, risks, color=look[name][0], lw=1.5)
@@ -134,7 +128,7 @@ def _distinct(
     return distinct
 
 
-def _looks(panels: Sequence[ReliabilityPanel | RiskPanel]) -> dict[str, tuple[str, str]]:
+def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
     names = dict.fromkeys(name for p in panels for name in p.lines)
     return {name: _LINES[n % len(_LINES)] for n, name in enumerate(names)}
 
@@ -170,9 +164,9 @@ def _curve(axes: Axes, risks: Sequence[float | None], **how: Any) -> None:
 def _grid(
     path: Path,
     title: str,
-    panels: Sequence[ReliabilityPanel | RiskPanel],
+    panels: Sequence[Panel],
     look: dict[str, tuple[str, str]],
-    draw_panel: Callable[[SubFigure, Any], None],
+    draw_panel: Callable[[SubFigure, Panel], None],
     grey: Line2D,
     height: float,
 ) -> Picture | None:

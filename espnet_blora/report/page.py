@@ -57,7 +57,6 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]] = field(default_factory=list)
     caption: str = ""
-    kind: str = "table"
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -79,7 +78,6 @@ class Prose:
     """A paragraph."""
 
     text: str
-    kind: str = "prose"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,6 @@ class Bullets:
     """A list."""
 
     items: Sequence[str]
-    kind: str = "bullets"
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,6 @@ class Picture:
     alt: str
     wide: str
     narrow: str
-    kind: str = "picture"
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,6 @@ class Cards:
     """One card or more, with the same facts each."""
 
     cards: Sequence[Card]
-    kind: str = "cards"
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,6 @@ class Folded:
 
     title: str
     blocks: Sequence[Block]
-    kind: str = "folded"
 
 
 Block = Prose | Bullets | Picture | Cards | Folded | Table
@@ -261,6 +255,7 @@ def page_html(page: Page) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"prose": prose, "plain": plain, "sort": sort_key, "ground": ground}
+    environment.filters["kind"] = lambda block: type(block).__name__
     return environment.get_template("page.html.jinja").render(
         page=page,
         style=Markup(style),

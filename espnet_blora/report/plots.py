@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from matplotlib.lines import Line2D
 from espnet_blora.report.estimates import Analysis, Estimate
 from espnet_blora.report.experiments import System
 from espnet_blora.report.page import Picture
-from espnet_blora.report.sparsity import mean_over
 from espnet_blora.report.style import GRID, INK, MUTED, NARROW, PAPER, draw, styles, wrapped
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring.retention import Point, frontier
@@ -80,8 +80,7 @@ def _frontier(axes: Axes, analysis: Analysis) -> None:
     """Draw the line through the points that no other one beats on both axes."""
     best = frontier([p for points in analysis.points.values() for p in points])
     if len(best) > 1:
-        x, y = [[100 * getattr(p, axis) for p in best] for axis in ("new", "kept")]
-        axes.plot(x, y, color=INK, lw=6, alpha=0.13, solid_capstyle="round", zorder=1)
+        axes.plot(*_places(best), color=INK, lw=6, alpha=0.13, solid_capstyle="round", zorder=1)
 
 
 def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: str) -> None:
@@ -91,8 +90,7 @@ def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: 
     rest = [p for p in points if p is not full and p.name != "0"]
     if len(points) > 1:
         dashes = "--" if system.full else "-"
-        x, y = _places(points)
-        axes.plot(x, y, dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
+        axes.plot(*_places(points), dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
         axes.plot(*_places(rest), marker, ms=5, mfc=PAPER, mec=colour, zorder=3)
     seeds = analysis.seed_points.get(system.name, [])
     axes.plot(*_places(seeds), marker, ms=5, mfc=colour, mec="none", alpha=0.45, zorder=3)
@@ -207,18 +205,14 @@ def sparsity(path: Path, analysis: Analysis) -> Picture | None:
         ("top_energy", "energy in the\nlargest 1 %, %"),
         ("hoyer", "Hoyer index\n(times 100)"),
     )
-    systems = analysis.systems
-    means = {s.name: mean_over(run.sparsity for run in s.runs).get("delta W") for s in systems}
+    shown = [s for s in analysis.systems if any(run.sparsity for run in s.runs)]
     panels = []
     for key, title in measures:
         figures = {}
-        for s in systems:
-            if means[s.name] is not None:
-                each = [getattr(r.sparsity["delta W"], key) for r in s.runs if r.sparsity]
-                figures[s.name] = Estimate(getattr(means[s.name], key), None, tuple(each))
-        if figures:
-            panels.append(Panel(title, figures))
-    shown = [s for s in systems if means[s.name] is not None]
+        for s in shown:
+            seeds = [getattr(r.sparsity["delta W"], key) for r in s.runs if r.sparsity]
+            figures[s.name] = Estimate(statistics.fmean(seeds), None, tuple(seeds))
+        panels.append(Panel(title, figures))
     return _panels(path, "how concentrated the update ΔW is", shown, panels)
 
 

@@ -23,8 +23,7 @@ from espnet_blora.report.calibration import (
     written,
 )
 from espnet_blora.report.calibration_plots import (
-    ReliabilityPanel,
-    RiskPanel,
+    Panel,
     plot_reliability,
     plot_risk,
 )
@@ -153,12 +152,9 @@ def test_bins_and_curves_of_seeds_are_put_together(two):
 @pytest.mark.parametrize("count", [1, 2])
 def test_plots_are_pictures(two, tmp_path, count):
     systems = two.systems
-    reliability = [
-        ReliabilityPanel(f"set {n}", {s.name: s.bins for s in systems}) for n in range(count)
-    ]
+    reliability = [Panel(f"set {n}", {s.name: s.bins for s in systems}) for n in range(count)]
     risk = [
-        RiskPanel(f"set {n}", {s.name: s.curves["confidence"] for s in systems})
-        for n in range(count)
+        Panel(f"set {n}", {s.name: s.curves["confidence"] for s in systems}) for n in range(count)
     ]
     for name, plot, panels in (("a", plot_reliability, reliability), ("b", plot_risk, risk)):
         made = plot(tmp_path / f"{name}.png", panels)
@@ -171,7 +167,7 @@ def test_plots_are_pictures(two, tmp_path, count):
 
 def test_equal_curves_are_drawn_once_and_colours_stay(two, tmp_path):
     a, b = (list(s.curves["confidence"]) for s in two.systems)
-    made = plot_risk(tmp_path / "a.png", [RiskPanel("set", {"a": a, "mapped": list(a), "b": b})])
+    made = plot_risk(tmp_path / "a.png", [Panel("set", {"a": a, "mapped": list(a), "b": b})])
     assert ">mapped<" not in made.wide and ">b<" in made.wide
     assert "var(--green)" in made.wide and "var(--vermillion)" not in made.wide
 
@@ -179,8 +175,8 @@ def test_equal_curves_are_drawn_once_and_colours_stay(two, tmp_path):
 def test_nothing_to_draw_is_no_picture(tmp_path):
     silent = label_tokens({"u": ""}, {"u": Recognised("", (), 0.1, {})})
     one = examine([("d", silent)]).systems[0]
-    assert plot_reliability(tmp_path / "a.png", [ReliabilityPanel("s", {"d": one.bins})]) is None
-    assert plot_risk(tmp_path / "a.png", [RiskPanel("s", {"d": one.curves["confidence"]})]) is None
+    assert plot_reliability(tmp_path / "a.png", [Panel("s", {"d": one.bins})]) is None
+    assert plot_risk(tmp_path / "a.png", [Panel("s", {"d": one.curves["confidence"]})]) is None
     assert list(tmp_path.iterdir()) == []
 
 
