@@ -52,10 +52,11 @@ log = logging.getLogger(__name__)
 
 
 def get_parser() -> Parser:
-    """Return the parser of the launcher's own options; each takes one value."""
+    """Return the parser of the launcher's own options; each is an environment variable."""
     parser = Parser("espnet_blora", DESCRIPTION, usage=USAGE, epilog=EPILOG)
     parser.add_argument(
         "--whisper",
+        dest=WHISPER,
         metavar="SIZE_OR_FILE",
         type=_not_empty,
         help="the Whisper model of this experiment: a published size (tiny ... large-v3-turbo) or "
@@ -63,6 +64,7 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--new_languages",
+        dest=NEW_LANGUAGES,
         metavar="CODES",
         type=_not_empty,
         help="languages to add to those that the Whisper has: stage 5 and training (codes of 2 or "
@@ -70,12 +72,14 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--adapter_scale",
+        dest=SCALE,
         metavar="F",
         type=_scale,
         help="decoding: multiply the adapter's update by F >= 0 (0: the base model)",
     )
     parser.add_argument(
         "--search",
+        dest=SEARCH,
         type=_search,
         choices=SEARCHES,
         help=f"decoding: our batched search or ESPnet's own (default: {SEARCHES[0]})",
@@ -227,14 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the launcher's options, plug in where the program needs it, and run the program."""
     options, program = parse(sys.argv[1:] if argv is None else argv)
     # In the environment, settings reach the processes that the program starts.
-    for variable, value in (
-        (WHISPER, options.whisper),
-        (NEW_LANGUAGES, options.new_languages),
-        (SCALE, options.adapter_scale),
-        (SEARCH, options.search),
-    ):
-        if value is not None:
-            os.environ[variable] = value
+    os.environ.update({name: value for name, value in vars(options).items() if value is not None})
     try:
         run_program(program)
     except (ValueError, OSError) as error:

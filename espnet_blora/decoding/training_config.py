@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -108,7 +108,7 @@ def read_training_config(path: Path) -> TrainingConfig:
         text = path.read_text(encoding="utf-8")
         values, tokens = _parse(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as yaml: {' '.join(str(error).split())}") from error
+        raise unreadable(path, error) from error
     if not isinstance(values, dict) or "encoder" not in values or "decoder" not in values:
         raise ValueError(
             f"{path}: no config.yaml of ESPnet's training (encoder:, decoder: missing)"
@@ -171,13 +171,13 @@ def _parse(text: str) -> tuple[Any, Any]:
     """Return config.yaml without its token list, and the token list."""
     block = _LIST.search(text)
     if block is None:
-        values = _yaml(text)
+        values = load_yaml(text)
         return values, values.pop("token_list", None) if isinstance(values, dict) else None
     lines = block[1][:-1].split("\n")
     tokens = [_plain(line.removeprefix("- ")) for line in lines]
     odd = [line for line, token in zip(lines, tokens, strict=True) if token is None]
-    parsed = iter(_yaml("\n".join(odd)) or [])
-    values = _yaml(text[: block.start()] + text[block.end() :])
+    parsed = iter(load_yaml("\n".join(odd)) or [])
+    values = load_yaml(text[: block.start()] + text[block.end() :])
     return values, [next(parsed) if token is None else token for token in tokens]
 
 
@@ -188,5 +188,26 @@ def _plain(entry: str) -> str | None:
     return entry[1:-1] if _QUOTED.fullmatch(entry) else None
 
 
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def load_yaml(source: str | IO) -> Any:
+    """Return what a yaml text or file holds, read by libyaml where that is installed."""
+    return yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a yaml file that holds a mapping.
+
+    Raises:
+        ValueError: It does not (for example cut short).
+    """
+    try:
+        config = load_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected a yaml mapping, found {type(config).__name__}")
+    return config
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """Return the error of a file that is not yaml."""
+    return ValueError(f"{path}: not readable as yaml: {' '.join(str(error).split())}")

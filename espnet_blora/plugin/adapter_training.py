@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from espnet_blora.whisper.new_tokens import TABLE, find
 log = logging.getLogger(__name__)
 
 
-def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None:
+def create(method: str, /, model: torch.nn.Module, **conf: Any) -> None:
     """Put adapter `method` into an ESPnet model, with the options of `adapter_conf`.
 
     Everything else is frozen, later loads are checked, and an adapter that has a term of the loss
@@ -26,15 +26,6 @@ def create(model: torch.nn.Module, method: str, conf: Mapping[str, Any]) -> None
     adapter = add_adapter(model, method, **conf)
     if adapter.has_loss_term:
         model.register_forward_hook(add_loss_terms)
-
-
-def create_functions() -> dict[str, Callable]:
-    """Return one function per method of ours, for ESPnet's `create_adapter_fn_table`."""
-
-    def creator(method: str) -> Callable:
-        return lambda model, **conf: create(model, method, conf)
-
-    return {method: creator(method) for method in METHODS}
 
 
 def follow(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from espnet_blora.decoding.training_config import read_mapping
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.utils import atomic
 
@@ -112,12 +113,7 @@ def _without_adapter(path: Path, folder: Path) -> Iterator[Path]:
     Raises:
         ValueError: The yaml is not a mapping.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected a yaml mapping, found {type(config).__name__}")
+    config = read_mapping(path)
     stripped = {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
     copy = folder / ".base_config.yaml"
     atomic.write(copy, yaml.safe_dump(stripped, allow_unicode=True))

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,67 +25,49 @@ _SHOWN = 5
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Languages:
+class Languages(dict[str, str]):
     """Whisper language code of each utterance.
 
     Attributes:
-        codes: Utterance id -> code.
-        sources: The files they came from.
+        source: The file that they came from.
     """
 
-    codes: dict[str, str] = field(default_factory=dict)
-    sources: tuple[Path, ...] = ()
+    source: Path | None = None
 
-    def __getitem__(self, utterance: str) -> str:
-        """Return the code of `utterance`.
+    def __missing__(self, utterance: str) -> str:
+        """Refuse an utterance that `utt2lang` does not name.
 
         Raises:
-            ValueError: No `utt2lang` names it.
+            ValueError: Always; names the utterance and the file.
         """
-        code = self.codes.get(utterance)
-        if code is None:
-            where = ", ".join(map(str, self.sources)) or "no utt2lang was read"
-            raise ValueError(
-                f"utterance {utterance!r} has no language ({where}): add the line "
-                f"'{utterance} CODE' with a Whisper language code, for example zh"
-            )
-        return code
+        raise ValueError(
+            f"utterance {utterance!r} has no language ({self.source or 'no utt2lang was read'}): "
+            f"add the line '{utterance} CODE' with a Whisper language code, for example zh"
+        )
 
     @classmethod
-    def beside(cls, paths: Iterable[str | Path], layout: Vocabulary) -> Languages:
-        """Read the `utt2lang` that lies in the folder of each path (a `wav.scp`).
+    def beside(cls, wav_scp: str | Path, layout: Vocabulary) -> Languages:
+        """Read the `utt2lang` that lies in the folder of a `wav.scp`.
 
         Raises:
             FileNotFoundError: There is none.
             ValueError: A code this Whisper does not know, naming file and utterance.
         """
-        codes: dict[str, str] = {}
-        sources: list[Path] = []
-        for path in paths:
-            source = Path(path).parent / "utt2lang"
-            if not source.is_file():
-                raise FileNotFoundError(
-                    f"{source}: not found, but Whisper's prompt needs the language of every "
-                    f"utterance of {path}. Write one line per utterance: '<utterance-id> <code>' "
-                    "(zh, en, ...). Splitting with --num_splits_asr is not possible with utt2lang."
-                )
-            for utterance, value in read_keyed(source).items():
-                try:
-                    codes[utterance] = layout.language_code(value)
-                except ValueError as error:
-                    raise ValueError(f"{source}: utterance {utterance!r}: {error}") from error
-            sources.append(source)
-        if sources:
-            log.info(
-                "languages from %s: %s", ", ".join(map(str, sources)), dict(Counter(codes.values()))
+        languages = cls()
+        languages.source = source = Path(wav_scp).parent / "utt2lang"
+        if not source.is_file():
+            raise FileNotFoundError(
+                f"{source}: not found, but Whisper's prompt needs the language of every utterance "
+                f"of {wav_scp}. Write one line per utterance: '<utterance-id> <code>' (zh, en, "
+                "...). Splitting with --num_splits_asr is not possible with utt2lang."
             )
-        return cls(codes, tuple(sources))
-
-    @classmethod
-    def of_arguments(cls, data: Sequence[Sequence[str]], layout: Vocabulary) -> Languages:
-        """Return the languages of the speech among ESPnet's (path, name, type) data arguments."""
-        return cls.beside([path for path, name, _ in data if name == SPEECH], layout)
+        for utterance, value in read_keyed(source).items():
+            try:
+                languages[utterance] = layout.language_code(value)
+            except ValueError as error:
+                raise ValueError(f"{source}: utterance {utterance!r}: {error}") from error
+        log.info("languages from %s: %s", source, dict(Counter(languages.values())))
+        return languages
 
 
 def check_utterances(data: Sequence[Sequence[str]]) -> None:

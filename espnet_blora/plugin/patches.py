@@ -210,7 +210,7 @@ PATCHES = (
             module,
             f"OpenAIWhisper{name}",
             why="token_type: whisper_multilingual with today's openai-whisper",
-            by=ours(f"vocabulary.Whisper{name}"),
+            by=ours("vocabulary.WhisperTokenizer"),
         )
         for module, name in (
             ("espnet2.text.build_tokenizer", "Tokenizer"),

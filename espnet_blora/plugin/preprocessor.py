@@ -10,7 +10,6 @@ from whisper.audio import N_FFT, N_SAMPLES, SAMPLE_RATE
 from espnet_blora.plugin.data_checks import Languages
 from espnet_blora.plugin.vocabulary import (
     MODEL_TYPE,
-    WhisperTokenIDConverter,
     WhisperTokenizer,
     check_supported,
     layout_of,
@@ -56,8 +55,7 @@ class WhisperPreprocessor(CommonPreprocessor):
             check_supported(MODEL_TYPE, options.get("whisper_task"), added)
             self.layout = layout_of(options["token_list"])
             self.text_cleaner = TextCleaner(options.get("text_cleaner"))
-            self.tokenizer = WhisperTokenizer(layout=self.layout)
-            self.token_id_converter = WhisperTokenIDConverter(layout=self.layout)
+            self.tokenizer = self.token_id_converter = WhisperTokenizer(layout=self.layout)
 
     def bind(
         self, languages: Languages, decoding: bool, n_text_ctx: int = DEFAULT_N_TEXT_CTX

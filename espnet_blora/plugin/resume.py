@@ -12,8 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from espnet_blora.decoding.training_config import read_mapping
 from espnet_blora.utils import atomic
 
 log = logging.getLogger(__name__)
@@ -53,20 +52,10 @@ def read_config(path: Path) -> dict:
     Raises:
         ValueError: It is not a yaml mapping (for example cut short).
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not readable as yaml: {' '.join(str(error).split())}. "
-            f"Remedy: {_start_anew(path)}"
-        ) from error
-    if not isinstance(config, dict):
-        raise ValueError(
-            f"{path}: expected a yaml mapping, found {type(config).__name__}. "
-            f"Remedy: {_start_anew(path)}"
-        )
-    return config
+        return read_mapping(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. Remedy: {_start_anew(path)}") from error
 
 
 def _start_anew(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Whisper's vocabulary under ESPnet: token list, tokenizer, id converter, added languages.
 
-The classes take the places of `espnet2.text.whisper_tokenizer.OpenAIWhisperTokenizer` and
+One class takes the places of `espnet2.text.whisper_tokenizer.OpenAIWhisperTokenizer` and
 `espnet2.text.whisper_token_id_converter.OpenAIWhisperTokenIDConverter`, which need the 2023
 release of openai-whisper. Text tokens are the same in every multilingual size, so ESPnet may build
 the tokenizer without knowing the size; who needs control tokens passes a `Vocabulary`.
@@ -68,16 +68,20 @@ def check_supported(
 
 
 class WhisperTokenizer(AbsTokenizer):
-    """Tokenizer between text and token strings (`tokens.txt` holds one string per id)."""
+    """ESPnet's tokenizer and its id converter in one: text, token strings, ids.
+
+    `tokens.txt` holds one string per id; the preprocessor adds the prompt. The arguments are those
+    of ESPnet's two classes, which are given by name.
+    """
 
     def __init__(
         self,
         model_type: str = MODEL_TYPE,
         language: str | None = None,
         task: str | None = "transcribe",
+        added_tokens_txt: str | None = None,
         sot: bool = False,
         speaker_change_symbol: str = "<sc>",
-        added_tokens_txt: str | None = None,
         layout: Vocabulary | None = None,
     ):
         check_supported(model_type, task, added_tokens_txt, sot)
@@ -93,23 +97,6 @@ class WhisperTokenizer(AbsTokenizer):
     def tokens2text(self, tokens: Iterable[str]) -> str:
         """Return the text of token strings, control tokens left out."""
         return self.layout.text_of_tokens(tokens)
-
-
-class WhisperTokenIDConverter:
-    """Converter between token strings and ids; the preprocessor adds the prompt."""
-
-    def __init__(
-        self,
-        model_type: str = MODEL_TYPE,
-        language: str | None = None,
-        task: str | None = "transcribe",
-        added_tokens_txt: str | None = None,
-        sot: bool = False,
-        speaker_change_symbol: str = "<sc>",
-        layout: Vocabulary | None = None,
-    ):
-        check_supported(model_type, task, added_tokens_txt, sot)
-        self.layout = layout or default_layout()
 
     @property
     def tokenizer(self):
@@ -152,14 +139,13 @@ def export_vocabulary(
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
     check_supported(whisper_model, whisper_task, add_token_file_name, sot_asr)
-    settings = Settings.current()
-    spec = settings.whisper
+    spec = Settings.current().whisper
     if spec is None:
         raise ValueError(
             "which Whisper? The token list depends on its size: start the program as "
             "`python3 -m espnet_blora.run --whisper SIZE_OR_FILE -m ...`"
         )
-    layout = Vocabulary.of(dims_of(spec).n_vocab, settings.new_languages)
+    layout = default_layout()
     text = "".join(f"{token}\n" for token in layout.token_list())
     if output == "-":
         sys.stdout.write(text)
@@ -196,21 +182,6 @@ def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
         )
 
 
-def check_new_languages(layout: Vocabulary, languages: Sequence[str]) -> None:
-    """Check that a token list has the new languages that the launcher was given.
-
-    Raises:
-        ValueError: It has others, or the same in another order (their ids would differ).
-    """
-    if layout.new_languages == tuple(languages):
-        return
-    listed, given = (" ".join(codes) or "none" for codes in (layout.new_languages, languages))
-    raise ValueError(
-        f"token list: its new languages are {listed}, the launcher's --new_languages says {given}. "
-        "Run stage 5 again with the same --new_languages as now, or give those of the list."
-    )
-
-
 def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = False) -> None:
     """Put the token list's new languages into `decoder_conf`, where the decoder reads them.
 
@@ -220,10 +191,17 @@ def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = Fals
         trained: The arguments are the config.yaml of a trained model, whatever the launcher says.
 
     Raises:
-        ValueError: The launcher's `--new_languages` or the yaml say others.
+        ValueError: The launcher's `--new_languages` or the yaml say others, or the same in another
+            order (their ids would differ).
     """
-    if not trained:
-        check_new_languages(layout, Settings.current().new_languages)
+    asked = Settings.current().new_languages
+    if not trained and layout.new_languages != asked:
+        listed, given = (" ".join(codes) or "none" for codes in (layout.new_languages, asked))
+        raise ValueError(
+            f"token list: its new languages are {listed}, the launcher's --new_languages says "
+            f"{given}. Run stage 5 again with the same --new_languages as now, or give those of "
+            "the list."
+        )
     conf = dict(args.decoder_conf or {})
     check_agreement(conf.get("new_languages"), layout)
     if layout.new_languages:

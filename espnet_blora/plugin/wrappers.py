@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from espnet_blora.adapters import METHODS
+from espnet_blora.decoding.training_config import load_yaml
 from espnet_blora.plugin import adapter_training, checkpoints, resume
-from espnet_blora.plugin.data_checks import Languages, check_utterances
+from espnet_blora.plugin.data_checks import SPEECH, Languages, check_utterances
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.whisper.safe_torch_load import checked_loader
 from espnet_blora.whisper.sizes import dims_of
@@ -67,7 +68,9 @@ def ours(name: str) -> Replacement:
 
 def adapter_table(original: dict[str, Callable]) -> dict[str, Callable]:
     """ESPnet's table of adapters with our methods in it."""
-    return {**original, **adapter_training.create_functions()}
+    return original | {
+        method: functools.partial(adapter_training.create, method) for method in METHODS
+    }
 
 
 @wrapping
@@ -192,11 +195,7 @@ def resumed_checkpoint(original: Callable) -> Callable:
 
 def fast_yaml(original: types.ModuleType) -> types.ModuleType:
     """Yaml as the tasks see it, read by libyaml: 51,866 tokens take a third of the time."""
-
-    def safe_load(stream: Any) -> Any:
-        return yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-    return _Module(original, safe_load=safe_load)
+    return _Module(original, safe_load=load_yaml)
 
 
 @wrapping
@@ -276,7 +275,9 @@ def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
     if not isinstance(preprocess, WhisperPreprocessor) or preprocess.layout is None:
         return
     check_utterances(data)
-    languages = Languages.of_arguments(data, preprocess.layout)
+    # ESPnet allows one entry of a name.
+    speech = [path for path, name, _ in data if name == SPEECH]
+    languages = Languages.beside(speech[0], preprocess.layout) if speech else Languages()
     positions = {} if spec is None else {"n_text_ctx": dims_of(spec).n_text_ctx}
     preprocess.bind(languages, decoding, **positions)
 

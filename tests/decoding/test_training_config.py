@@ -25,8 +25,10 @@ def change(folder, old, new):
 def test_it_reads_what_yaml_reads(folder, monkeypatch):
     path = folder / "config.yaml"
     wanted = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    real, parsed = training_config._yaml, []
-    monkeypatch.setattr(training_config, "_yaml", lambda text: (parsed.append(text), real(text))[1])
+    real, parsed = training_config.load_yaml, []
+    monkeypatch.setattr(
+        training_config, "load_yaml", lambda text: (parsed.append(text), real(text))[1]
+    )
     values, tokens = training_config._parse(path.read_text(encoding="utf-8"))
     assert tokens == wanted.pop("token_list") and values == wanted
     assert 0 < sum(map(len, parsed)) < 20_000  # of half a million characters

@@ -32,7 +32,7 @@ class Model(torch.nn.Module):
 
 def blora(**conf):
     model = Model(conf.pop("as_dict", False))
-    adapter_training.create_functions()["blora"](model=model, **{**CONF, **conf})
+    adapter_training.create("blora", model=model, **{**CONF, **conf})
     return model
 
 
@@ -99,7 +99,7 @@ def test_statistics_come_every_few_steps():
 
 def test_lora_adds_nothing_to_the_loss():
     model = Model()
-    adapter_training.create_functions()["lora"](model=model, rank=2, target_modules=["query"])
+    adapter_training.create("lora", model=model, rank=2, target_modules=["query"])
     loss, stats, _ = model.train()(X)
     assert set(stats) == {"loss"} and loss.item() == stats["loss"].item()
 
@@ -129,7 +129,7 @@ def test_posterior_scales_leave_weight_decay():
 def test_a_penalty_is_added_as_the_kl_is():
     model = Model()
     conf = {"rank": 2, "target_modules": ["query"], "strength": 3.0}
-    adapter_training.create_functions()["lora_l2sp"](model=model, **conf)
+    adapter_training.create("lora_l2sp", model=model, **conf)
     with torch.no_grad():
         model.query.lora_B.fill_(0.5)
     loss, stats, _ = model.train()(X)
@@ -143,7 +143,7 @@ def test_a_penalty_is_added_as_the_kl_is():
 def test_a_method_is_told_of_every_step():
     model = Model()
     conf = {"rank": 4, "target_rank": 2, "total_steps": 30, "target_modules": ["query"]}
-    adapter_training.create_functions()["adalora"](model=model, **conf)
+    adapter_training.create("adalora", model=model, **conf)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=0.01)
     adapter_training.follow(model, [optimizer])

@@ -13,13 +13,11 @@ def data_dir(path, lines):
     return path / "wav.scp"
 
 
-def test_only_the_speech_counts(tmp_path):
+def test_they_lie_beside_the_audio(tmp_path):
     wav = data_dir(tmp_path / "train", "a zh\nb en\n")
-    text = tmp_path / "elsewhere" / "text"
-    arguments = [(str(wav), "speech", "sound"), (str(text), "text", "text")]
-    languages = Languages.of_arguments(arguments, Vocabulary.of(51865))
+    languages = Languages.beside(str(wav), Vocabulary.of(51865))
     assert (languages["a"], languages["b"]) == ("zh", "en")
-    assert languages.sources == (tmp_path / "train" / "utt2lang",)
+    assert languages.source == tmp_path / "train" / "utt2lang"
 
 
 def test_missing_file_names_it_and_the_remedy(tmp_path):
@@ -28,11 +26,11 @@ def test_missing_file_names_it_and_the_remedy(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"train/utt2lang: not found.*<utterance-id> <code>"
     ):
-        Languages.beside([wav], Vocabulary.of(51865))
+        Languages.beside(wav, Vocabulary.of(51865))
 
 
 def test_missing_id_names_it_and_the_file(tmp_path):
-    languages = Languages.beside([data_dir(tmp_path / "x", "a zh\n")], Vocabulary.of(51865))
+    languages = Languages.beside(data_dir(tmp_path / "x", "a zh\n"), Vocabulary.of(51865))
     with pytest.raises(ValueError, match=r"utterance 'c' has no language .*x/utt2lang"):
         languages["c"]
     with pytest.raises(ValueError, match="no utt2lang was read"):
@@ -43,15 +41,15 @@ def test_missing_id_names_it_and_the_file(tmp_path):
 def test_unknown_code_names_file_and_utterance(tmp_path, code):
     wav = data_dir(tmp_path / "x", f"a zh\nb {code}\n")
     with pytest.raises(ValueError, match=r"x/utt2lang: utterance 'b': language .*allowed: "):
-        Languages.beside([wav], Vocabulary.of(51865))
+        Languages.beside(wav, Vocabulary.of(51865))
 
 
 def test_allowed_codes_depend_on_the_size(tmp_path):
     wav = data_dir(tmp_path / "x", "b yue\n")
-    assert Languages.beside([wav], Vocabulary.of(51866))["b"] == "yue"
+    assert Languages.beside(wav, Vocabulary.of(51866))["b"] == "yue"
 
 
 def test_duplicates_are_named_by_line(tmp_path):
     wav = data_dir(tmp_path / "x", "a zh\na en\n")
     with pytest.raises(ValueError, match=r"utt2lang:2: duplicate id 'a'"):
-        Languages.beside([wav], Vocabulary.of(51865))
+        Languages.beside(wav, Vocabulary.of(51865))

@@ -6,19 +6,22 @@ import pytest
 
 from espnet_blora import run as blora_run
 from espnet_blora.adapters import METHODS
+from espnet_blora.plugin.settings import NEW_LANGUAGES, SCALE, SEARCH, WHISPER
 from tests.plugin.tiny import launcher, run
 
 TRAIN = "espnet2.bin.asr_train"
 
 
+VARIABLES = {
+    "whisper": WHISPER,
+    "new_languages": NEW_LANGUAGES,
+    "adapter_scale": SCALE,
+    "search": SEARCH,
+}
+
+
 def given(**options):
-    return {
-        "whisper": None,
-        "new_languages": None,
-        "adapter_scale": None,
-        "search": None,
-        **options,
-    }
+    return {variable: options.get(name) for name, variable in VARIABLES.items()}
 
 
 @pytest.mark.parametrize(

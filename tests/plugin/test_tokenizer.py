@@ -4,7 +4,6 @@ import pytest
 
 from espnet_blora.plugin.settings import WHISPER
 from espnet_blora.plugin.vocabulary import (
-    WhisperTokenIDConverter,
     WhisperTokenizer,
     check_supported,
     default_layout,
@@ -19,19 +18,18 @@ TEXTS = ["hello world", "我们 meeting 吧", "मेरी किताब", "!
 def test_round_trip(n_vocab, text):
     layout = Vocabulary.of(n_vocab)
     tokenizer = WhisperTokenizer(layout=layout)
-    converter = WhisperTokenIDConverter(layout=layout)
     tokens = tokenizer.text2tokens(text)
-    ids = converter.tokens2ids(tokens)
+    ids = tokenizer.tokens2ids(tokens)
     assert ids == layout.tokenizer.encode(text)
-    assert converter.ids2tokens(ids) == tokens
+    assert tokenizer.ids2tokens(ids) == tokens
     assert tokenizer.tokens2text(tokens) == text
-    assert converter.get_num_vocabulary_size() == n_vocab
+    assert tokenizer.get_num_vocabulary_size() == n_vocab
 
 
 def test_control_tokens_leave_the_text():
     layout = Vocabulary.of(51866)
-    converter = WhisperTokenIDConverter(layout=layout)
-    tokens = converter.ids2tokens([*layout.prompt("yue"), 0, layout.eot])
+    tokenizer = WhisperTokenizer(layout=layout)
+    tokens = tokenizer.ids2tokens([*layout.prompt("yue"), 0, layout.eot])
     assert tokens == [
         "<|startoftranscript|>",
         "<|yue|>",
@@ -40,7 +38,7 @@ def test_control_tokens_leave_the_text():
         "!",
         "<|endoftext|>",
     ]
-    assert WhisperTokenizer(layout=layout).tokens2text(tokens) == "!"
+    assert tokenizer.tokens2text(tokens) == "!"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +61,4 @@ def test_the_launcher_decides_the_default(monkeypatch, spec, n_vocab):
 def test_what_would_go_wrong_in_silence_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         WhisperTokenizer(**options)
-    with pytest.raises(ValueError, match=message):
-        WhisperTokenIDConverter(**options)
     check_supported("whisper_multilingual", "transcribe", "none", False)

@@ -35,7 +35,7 @@ def test_every_place():
     for module in (build_tokenizer, preprocessor):
         assert module.OpenAIWhisperTokenizer is vocabulary.WhisperTokenizer
     for module in (asr_inference, preprocessor):
-        assert module.OpenAIWhisperTokenIDConverter is vocabulary.WhisperTokenIDConverter
+        assert module.OpenAIWhisperTokenIDConverter is vocabulary.WhisperTokenizer
 
 
 def test_espnets_own_functions_reach_ours(tmp_path):
