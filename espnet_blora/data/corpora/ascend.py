@@ -19,6 +19,7 @@ from espnet_blora.data.corpora.common import (
     find_root,
     header_seconds,
     keep,
+    number_from_0,
     whole_recording,
 )
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
@@ -84,12 +85,7 @@ def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Uttera
 
 def _compare_durations(utterance: Utterance, duration: str, ledger: Ledger) -> None:
     """Note a wave whose length is not that of the table."""
-    try:
-        expected = float(duration)
-    except ValueError as error:
-        raise ValueError(
-            f"{utterance.where}: duration {duration!r}; expected seconds, such as 1.25"
-        ) from error
+    expected = number_from_0(duration, f"{utterance.where}: duration")
     seconds = header_seconds(utterance.audio)
     if seconds is not None and abs(seconds - expected) > _TOLERANCE:
         detail = f"{seconds:.3f} s, told {expected} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,9 +29,7 @@ _FULL_WIDTH = {
 }
 
 
-def find_root(
-    path: Path, marks: Sequence[str], variants: Sequence[str] = ("",), hint: str = ""
-) -> Path:
+def find_root(path: Path, marks: Sequence[str], variants: Sequence[str], hint: str) -> Path:
     """Return the first of `path/variant` that holds one of `marks`.
 
     A path that is itself named like a mark stands for its parent.
@@ -45,7 +44,7 @@ def find_root(
         FileNotFoundError: No such folder; says what was looked for, and `hint`.
     """
     if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such directory{hint and f'; {hint}'}")
+        raise FileNotFoundError(f"{path}: no such directory; {hint}")
     # Where it may lie, best first.
     candidates: list[Path] = []
     for variant in variants:
@@ -53,19 +52,12 @@ def find_root(
     if path.resolve().name in marks:
         candidates.append(path.resolve().parent)
     for candidate in candidates:
-        if any(_holds(candidate, mark) for mark in marks):
+        if any(any(candidate.glob(mark)) for mark in marks):
             return candidate
-    below = ", ".join(variant for variant in variants if variant)
+    below = ", ".join(filter(None, variants))
     raise FileNotFoundError(
-        f"{path}: holds none of {', '.join(marks)}"
-        + (f", nor does {below} in it" if below else "")
-        + (f"; {hint}" if hint else "")
+        f"{path}: holds none of {', '.join(marks)}, nor does {below} in it; {hint}"
     )
-
-
-def _holds(folder: Path, mark: str) -> bool:
-    """Tell whether a folder holds a path or pattern."""
-    return any(folder.glob(mark)) if "*" in mark else (folder / mark).exists()
 
 
 class SetAbsentError(FileNotFoundError):
@@ -203,17 +195,14 @@ def by_stem(folders: Iterable[Path], suffixes: Sequence[str]) -> dict[str, Path]
 
     Of several with one name, the suffix named first wins, then the folder named first.
     """
-    recordings: dict[str, Path] = {}
-    ranks: dict[str, tuple[int, int, str]] = {}
-    for place, folder in enumerate(folders):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            suffix = path.suffix.lower()
-            if suffix not in suffixes:
-                continue
-            rank = (suffixes.index(suffix), place, path.name)
-            if path.stem not in recordings or rank < ranks[path.stem]:
-                recordings[path.stem], ranks[path.stem] = path, rank
-    return recordings
+    ranked = [
+        (suffixes.index(path.suffix.lower()), place, path.name, path)
+        for place, folder in enumerate(folders)
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes
+    ]
+    return {path.stem: path for *_, path in sorted(ranked, reverse=True)}  # the last one stays
 
 
 def choice(options: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
@@ -240,6 +229,21 @@ def compare_counts(
         return f"{count:,}", "-", None
     agrees = count == expected
     return f"{count:,}", f"{expected:,}", agrees if agrees or sure or not count else None
+
+
+def number_from_0(value: str, where: str) -> float:
+    """Return a finite number that is not negative.
+
+    Raises:
+        ValueError: The value is not such a number; the message begins with `where`.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{where}: {value!r}; expected a number from 0 on")
+    return number
 
 
 def positive_number(options: Mapping[str, str], name: str) -> float | None:

@@ -27,13 +27,10 @@ from espnet_blora.data.corpora.common import (
     inspect_sets,
     keep,
     part_size,
-    single_blanks,
-    speaker_name,
-    utterance_id,
+    whole_recording,
 )
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
-from espnet_blora.text.tokens import unspaced
 
 _SOURCE = "CS-FLEURS paper (arXiv 2509.14161), all pairs"
 _SETS = {
@@ -116,14 +113,11 @@ def _read_set(folder: Path, only: str | None, ledger: Ledger) -> list[tuple[str,
         if only and pair != only:
             continue
         wave = folder / entry["file_name"]
-        speaker = speaker_name(pair, entry["speaker"])
-        id = utterance_id(speaker, entry["id"])
-        text = unspaced(single_blanks(entry["text"]))
-        language = whisper_code(first)
-        if language is None:
-            ledger.skip(where, id, "language unknown to Whisper", pair)
+        speaker, language = f"{pair}_{entry['speaker']}", whisper_code(first) or ""
+        utterance = whole_recording(speaker, entry["id"], language, entry["text"], wave, where)
+        if not language:
+            ledger.skip(where, utterance.id, "language unknown to Whisper", pair)
             continue
-        utterance = Utterance(id, speaker, language, text, wave, where=where)
         utterances += [(entry["id"], kept) for kept in keep(utterance, ledger)]
     if only and only not in pairs:
         raise ValueError(
@@ -134,12 +128,8 @@ def _read_set(folder: Path, only: str | None, ledger: Ledger) -> list[tuple[str,
 
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Count the usable utterances of each set that is known or there."""
-    return inspect_sets(
-        read,
-        {**_SETS, **{name: Expected() for name in folders(root) if name not in _SETS}},
-        root,
-        options,
-    )
+    others = {name: Expected() for name in folders(root) if name not in _SETS}
+    return inspect_sets(read, _SETS | others, root, options)
 
 
 CORPUS = Corpus(

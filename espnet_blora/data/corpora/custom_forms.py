@@ -220,19 +220,12 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
 
 def _misfit(path: Path, count: int, expected: int | None = None) -> str:
     """Return the error message for a row with a wrong number of fields."""
-    columns = (
-        f"{expected} as in the first row"
-        if expected
-        else "2 to 4 (file, text[, language[, speaker]])"
-    )
+    columns = "2 to 4 (file, text[, language[, speaker]])"
+    if expected:
+        columns = f"{expected} as in the first row"
+    remedy = "they are separated by one TAB each, not by blanks"
     if path.suffix.lower() == ".csv":
-        remedy = (
-            "a text with a comma stands in double quotes"
-            if count > 1
-            else "are they separated by commas?"
-        )
-    else:
-        remedy = "they are separated by one TAB each, not by blanks"
+        remedy = "they are separated by commas, and a text with a comma stands in double quotes"
     return f"{count} fields, expected {columns}; {remedy}"
 
 

@@ -12,7 +12,6 @@ the same utterances switch; `clean` reads them as a person would, so that no tag
 
 from __future__ import annotations
 
-import math
 import re
 import string
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
+from espnet_blora.data.corpora.common import number_from_0
 from espnet_blora.data.corpora.tables import lines
 
 FIELDS = (
@@ -92,20 +92,8 @@ def parse_segment(line: str, where: str) -> Segment:
     file, channel, start, end, speaker, _, _, transcript = (field.strip() for field in fields[:8])
     if not (channel.isascii() and channel.isdigit() and len(channel) < 4):
         raise ValueError(f"{where}: channel {channel!r}; expected 0 or 1")
-    return Segment(
-        file, int(channel), _seconds(start, where), _seconds(end, where), speaker, transcript, where
-    )
-
-
-def _seconds(field: str, where: str) -> float:
-    """Return a time, or raise ValueError."""
-    try:
-        value = float(field)
-    except ValueError as error:
-        raise ValueError(f"{where}: time {field!r}; expected seconds") from error
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{where}: time {field!r}; expected seconds from 0")
-    return value
+    first, last = (number_from_0(time, f"{where}: time") for time in (start, end))
+    return Segment(file, int(channel), first, last, speaker, transcript, where)
 
 
 def read_tdf(path: Path) -> list[Segment | None]:

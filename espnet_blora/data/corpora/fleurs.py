@@ -119,9 +119,8 @@ def _utterances(
             continue
         seen.add(wave.name)
         for kept in keep(utterance, ledger):
-            if _truncated(kept, skip_truncated, ledger) and skip_truncated:
-                continue
-            utterances.append(kept)
+            if not (_truncated(kept, skip_truncated, ledger) and skip_truncated):
+                utterances.append(kept)
     return utterances
 
 

@@ -21,6 +21,7 @@ from espnet_blora.data.corpora.common import (
     existing,
     find_root,
     keep,
+    number_from_0,
     single_blanks,
     speaker_name,
     utterance_id,
@@ -86,7 +87,7 @@ def read(
         FileNotFoundError: A file is not there.
         ValueError: A line or an XML file is malformed; names file and line, or file and segment.
     """
-    most = _number(options.get("wmer", str(_WMER)), "option wmer")
+    most = number_from_0(options.get("wmer", str(_WMER)), "option wmer")
     read_sets = {}
     for name in names:
         folder = existing(root / name, "unpack the whole of MGB-2")
@@ -95,17 +96,6 @@ def read(
         else:
             read_sets[name] = list(_evaluation(folder, ledger))
     return read_sets
-
-
-def _number(value: str, where: str) -> float:
-    """Return a finite number from 0 on, or raise ValueError with `where`."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{where}: {value!r}; expected a number from 0 on")
-    return number
 
 
 def _evaluation(folder: Path, ledger: Ledger) -> Iterator[Utterance]:
@@ -122,7 +112,8 @@ def _evaluation(folder: Path, ledger: Ledger) -> Iterator[Utterance]:
             raise ValueError(
                 f"{where}: {value!r}; expected '<recording of wav.scp> <start s> <end s>'"
             )
-        segments[key] = (fields[0], _number(fields[1], where), _number(fields[2], where))
+        start, end = (number_from_0(field, where) for field in fields[1:])
+        segments[key] = (fields[0], start, end)
     # Texts of these stretches.
     for where, key, raw in tables.keyed(folder / "text.non_overlap_speech"):
         speaker, id = _names(key)
@@ -166,7 +157,7 @@ def _train(folder: Path, most: float, ledger: Ledger) -> Iterator[Utterance]:
             if lacking := [name for name in _ATTRIBUTES if name not in segment.attrib]:
                 raise ValueError(f"{where}: a segment without {', '.join(lacking)}")
             start, end, wmer = (
-                _number(segment.attrib[name], f"{where} {name}")
+                number_from_0(segment.attrib[name], f"{where} {name}")
                 for name in ("starttime", "endtime", "WMER")
             )
             recording = segment.attrib["id"].partition("_utt")[0].replace("_", "-")

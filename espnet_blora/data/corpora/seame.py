@@ -406,9 +406,8 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
 def _seconds(audio_files: Mapping[str, Path]) -> Item:
     """Return the hours of audio from the files' headers."""
     lengths, bad = header_lengths(audio_files.values())
-    text = f"{sum(lengths.values()) / 3600:.1f}" + (
-        f"; {len(bad)} unreadable: {bad[0]}" if bad else ""
-    )
+    hours = sum(lengths.values()) / 3600
+    text = f"{hours:.1f}" + (f"; {len(bad)} unreadable: {bad[0]}" if bad else "")
     return Item("hours of audio", text, "about 192", False if bad else None)
 
 

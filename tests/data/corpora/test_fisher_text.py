@@ -119,9 +119,9 @@ def test_empty_fields_at_the_end_may_be_stripped(end):
         ("\t-1", "\t-1\t\t\t", "14 fields, expected 13"),
         ("\t1\t", "\tB\t", "channel 'B'; expected 0 or 1"),
         ("\t1\t", "\t-1\t", "channel '-1'"),
-        ("15.2", "15,2", "time '15,2'; expected seconds"),
-        ("16.0", "nan", "time 'nan'; expected seconds from 0"),
-        ("15.2", "-3", "time '-3'"),
+        ("15.2", "15,2", "time: '15,2'; expected"),
+        ("16.0", "nan", "time: 'nan'; expected a number from 0"),
+        ("15.2", "-3", "time: '-3'"),
     ],
 )
 def test_malformed_line_is_refused_with_its_place(old, new, says):
@@ -166,5 +166,5 @@ def test_numbers_count_data_lines_from_one(tmp_path):
         ("sí (( no ))", f"{path}:8"),
     ]
     path.write_bytes(path.read_bytes().replace(b"\t16.0", b"\t"))
-    with pytest.raises(ValueError, match=rf"{path}:4: time ''"):
+    with pytest.raises(ValueError, match=rf"{path}:4: time: ''"):
         fisher_text.read_tdf(path)

@@ -56,7 +56,7 @@ def test_ascend_prompt_and_durations(tmp_path):
     ("row", "says"),
     [
         ("waves/a.wav,你好,1.0,yue,9,1,x", ":2: language 'yue'; expected zh, en, mixed"),
-        ("waves/a.wav,你好,long,zh,9,1,x", ":2: duration 'long'; expected seconds"),
+        ("waves/a.wav,你好,long,zh,9,1,x", ":2: duration: 'long'; expected"),
         ("waves/a.wav,你好", ":2: 2 fields, expected 7"),
         ('waves/a.wav,"你好,1.0,zh,9,1,x', ":2: .*quotes do not pair"),
     ],
