@@ -10,12 +10,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from espnet_blora.scoring import UNITS
-from espnet_blora.scoring.job import open_job, run, text_of
+from espnet_blora.scoring import UNITS, SetScore
+from espnet_blora.scoring.job import open_job, text_of
 from espnet_blora.scoring.modes import MODES, combinations
-from espnet_blora.scoring.output import espnet_table, lines_of, save
+from espnet_blora.scoring.output import espnet_table, lines_of, score_modes
 from espnet_blora.scoring.sclite import find_sclite
 from espnet_blora.text import NORMALISATIONS
 from espnet_blora.utils.program import Parser, run_program
@@ -86,18 +85,12 @@ def work(args: argparse.Namespace) -> int:
         by_speaker=args.resample == "speaker",
         sclite=find_sclite(args.sclite),
     )
-    ref, hyp = map(text_of, sides)
-    paths = {"reference": str(ref), "hypothesis": str(hyp), "baseline": args.baseline}
+    data = text_of(sides[0]).absolute().parent.name
     problems: list[str] = []
-    rows: list[tuple[str, Any]] = []
-    for mode in modes:
-        result = run(job, mode)
-        name = f"{mode.unit}_{mode.normalisation}"
-        if args.output_dir:
-            stem = f"_{name}" if rows else ""
-            result = save(job, result, args.output_dir, stem, args.alignments, **paths)
+    rows: list[tuple[str, SetScore]] = []
+    for name, result in score_modes(job, modes, args.output_dir, args.alignments):
         problems += result.problems
-        rows.append((f"{ref.absolute().parent.name}/{name}", result.score))
+        rows.append((f"{data}/{name}", result.score))
         sys.stdout.write("\n".join(lines_of(result)) + "\n")
 
     # all of them, and differences that nothing explains

@@ -45,7 +45,7 @@ def get_parser() -> Parser:
 
 def work(args: argparse.Namespace) -> int:
     """Score every set, print and write; a set's mistake does not stop the others."""
-    sclite, no_sclite = find_sclite(args.sclite)
+    sclite = find_sclite(args.sclite)
     stage = Stage(
         args.asr_exp,
         args.inference_tag,
@@ -54,10 +54,9 @@ def work(args: argparse.Namespace) -> int:
         Reading.parse(args.score_opts),
         read_symbols(args.nlsyms_txt if args.nlsyms_txt != "none" else None),
         sclite,
-        no_sclite,
     )
-    if sclite is None:
-        log.warning("sclite's tables will say 'not scored': %s", no_sclite)
+    if sclite[0] is None:
+        log.warning("sclite's tables will say 'not scored': %s", sclite[1])
     outcomes = []
     for name in args.sets:
         outcomes.append(score_set(stage, name))

@@ -82,25 +82,21 @@ def view(rows: Sequence[Row], width: int = 100) -> str:
     than that has a block of its own.
     """
     # pairs of tokens, in blocks that fit the width
-    blocks: list[list[tuple[str, str, str, int]]] = [[]]
+    blocks: list[list[tuple[tuple[str, str, str], int]]] = [[]]
     used = 4
-    for name, ref, hyp in rows:
-        pair = [_plain(t) if t is not None else _GAP for t in (ref, hyp)]
-        wide = max(*map(columns, pair), 1)
+    for name, *tokens in rows:
+        ref, hyp = (_GAP if token is None else _plain(token) for token in tokens)
+        wide = max(columns(ref), columns(hyp), 1)
         if blocks[-1] and used + 1 + wide > width:
             blocks.append([])
             used = 4
         used += 1 + wide
-        blocks[-1].append((pair[0], pair[1], _SIGNS[name], wide))
+        blocks[-1].append(((ref, hyp, _SIGNS[name]), wide))
     # three lines per block, every pair padded to the same columns
     lines = []
     for block in blocks:
-        sides = {
-            "REF:": [(ref, wide) for ref, _, _, wide in block],
-            "HYP:": [(hyp, wide) for _, hyp, _, wide in block],
-            "ERR:": [(sign, wide) for _, _, sign, wide in block],
-        }
-        for head, cells in sides.items():
+        for number, head in enumerate(("REF:", "HYP:", "ERR:")):
+            cells = ((texts[number], wide) for texts, wide in block)
             padded = (cell + " " * (wide - columns(cell)) for cell, wide in cells)
             line = f"{head} {' '.join(padded)}".rstrip()
             if line != "ERR:":

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet_blora.scoring.job import Job, against_jiwer, open_job, run
+from espnet_blora.scoring.job import Job, against_jiwer, open_job
 from espnet_blora.scoring.modes import Mode, tokeniser
-from espnet_blora.scoring.output import lines_of, save
+from espnet_blora.scoring.output import lines_of, score_modes
 from espnet_blora.scoring.sclite import (
     AS_WRITTEN,
     Expected,
@@ -52,8 +52,7 @@ class Stage:
         modes: Unit and normalisation of our own figures; the first one's is that of `score_mer`.
         reading: How sclite reads the words and characters of ESPnet's tables.
         symbols: What is one character in `score_cer` (`--nlsyms_txt`).
-        sclite: The program, or None.
-        no_sclite: Why there is none.
+        sclite: The program, or None and why there is none.
     """
 
     asr_exp: Path
@@ -62,8 +61,7 @@ class Stage:
     modes: Sequence[Mode]
     reading: Reading
     symbols: Sequence[str] = ()
-    sclite: Path | None = None
-    no_sclite: str = "not asked for"
+    sclite: tuple[Path | None, str] = (None, "not asked for")
 
     def folder(self, name: str) -> Path:
         """Return the folder in which a set was decoded."""
@@ -128,10 +126,15 @@ def read_symbols(path: str | Path | None) -> list[str]:
 def score_set(stage: Stage, name: str) -> Outcome:
     """Score one set, and write its files; what is wrong with it is said in the outcome."""
     outcome, data = Outcome(), stage.dump / name
-    sclite = stage.sclite, stage.no_sclite
     try:
-        job = open_job(data, stage.folder(name) / "text", utt2spk=data / "utt2spk", sclite=sclite)
-        _score_own(stage, name, job, outcome)
+        job = open_job(
+            data, stage.folder(name) / "text", utt2spk=data / "utt2spk", sclite=stage.sclite
+        )
+        # our own figures
+        for treated, result in score_modes(job, stage.modes, stage.folder(name) / "score_blora"):
+            outcome.scores[f"{name}/{treated}"] = result.score
+            outcome.problems += [f"{name}, {treated}: {problem}" for problem in result.problems]
+            outcome.lines += [f"{name}: {line}" for line in lines_of(result)]
         # ESPnet's tables, and that of mixed tokens
         characters = partial(espnet_characters, symbols=stage.symbols)
         mixed = tokeniser("mer", stage.modes[0].normalisation)
@@ -144,30 +147,9 @@ def score_set(stage: Stage, name: str) -> Outcome:
     except (ValueError, OSError) as error:
         outcome.mistake = f"{name}: {error}"
         # no table of an earlier run stands beside texts that cannot be scored
-        for result in sorted(stage.folder(name).glob("score_[wcm]er/result.txt")):
-            atomic.write(result, not_scored_table(str(error)), sync=False)
+        for old in sorted(stage.folder(name).glob("score_[wcm]er/result.txt")):
+            atomic.write(old, not_scored_table(str(error)), sync=False)
     return outcome
-
-
-def _score_own(stage: Stage, name: str, job: Job, outcome: Outcome) -> None:
-    """Write `score_blora/score.json`, and one file more per further mode."""
-    folder = stage.folder(name)
-    for mode in stage.modes:
-        result = run(job, mode)
-        treated = f"{mode.unit}_{mode.normalisation}"
-        save(
-            job,
-            result,
-            folder / "score_blora",
-            f"_{treated}" if outcome.scores else "",
-            alignments=False,
-            reference=str(stage.dump / name / "text"),
-            hypothesis=str(folder / "text"),
-            baseline=None,
-        )
-        outcome.scores[f"{name}/{treated}"] = result.score
-        outcome.problems += [f"{name}, {treated}: {problem}" for problem in result.problems]
-        outcome.lines += [f"{name}: {line}" for line in lines_of(result)]
 
 
 def _write_table(stage: Stage, name: str, job: Job, table: Table, outcome: Outcome) -> None:
@@ -190,10 +172,10 @@ def _write_table(stage: Stage, name: str, job: Job, table: Table, outcome: Outco
 
     # sclite
     try:
-        if stage.sclite is None:
-            raise NotScored(stage.no_sclite)
+        if job.sclite is None:
+            raise NotScored(job.no_sclite)
         expected.check_size()
-        report = run_sclite(stage.sclite, folder, reading.options, "all")
+        report = run_sclite(job.sclite, folder, reading.options, "all")
         totals = parse_totals(report)
         if reading.unknown:
             options = ", ".join(reading.unknown)
@@ -202,7 +184,7 @@ def _write_table(stage: Stage, name: str, job: Job, table: Table, outcome: Outco
             outcome.problems += [f"{where}: {problem}" for problem in problems]
             raise NotScored("; ".join(problems))
     except NotScored as reason:
-        if stage.sclite is not None:
+        if job.sclite is not None:
             log.warning("%s: not scored by sclite: %s", where, reason)
         report = not_scored_table(str(reason))
     atomic.write(folder / "result.txt", report, sync=False)

@@ -42,6 +42,7 @@ class Job:
         by_speaker: Draw whole speakers for intervals, not utterances.
         sclite: The program that totals are compared with, or None.
         no_sclite: Why there is none.
+        paths: What `score.json` says of the files.
     """
 
     ref: Mapping[str, str]
@@ -53,6 +54,7 @@ class Job:
     by_speaker: bool = False
     sclite: Path | None = None
     no_sclite: str = "not asked for"
+    paths: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def text_of(path: str | Path) -> Path:
@@ -101,6 +103,11 @@ def open_job(
         missing_as_empty,
         by_speaker,
         *sclite,
+        {
+            "reference": str(text_of(ref)),
+            "hypothesis": str(text_of(hyp)),
+            "baseline": None if baseline is None else str(baseline),
+        },
     )
 
 

@@ -13,8 +13,8 @@ from espnet_blora.scoring.bootstrap import Interval
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Utterance, add_up
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
-from espnet_blora.scoring.job import Comparison, Job, Result
-from espnet_blora.scoring.modes import tokeniser
+from espnet_blora.scoring.job import Comparison, Job, Result, run
+from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.utils import atomic
 
@@ -38,28 +38,40 @@ Confusions = dict[str, list[tuple[int, str, str]]]
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def save(
-    job: Job, result: Result, folder: str | Path, stem: str, alignments: bool, **extra: object
-) -> Result:
-    """Write `score<stem>.json` and, on request, `alignment<stem>.txt` and `utterances<stem>.csv`.
+def score_modes(
+    job: Job, modes: Iterable[Mode], folder: str | Path | None = None, alignments: bool = False
+) -> Iterator[tuple[str, Result]]:
+    """Score and write every combination of unit and normalisation; yield its name and its result.
 
     Args:
-        job: What was scored.
-        result: What it gave.
-        folder: Where the files go.
-        stem: Of the files' names, to tell combinations apart.
-        alignments: Write the two further files.
-        **extra: Goes into the JSON file as it is.
+        job: What is scored.
+        modes: The combinations.
+        folder: Where `score.json` goes, and `score_<name>.json` of those after the first; None
+            writes nothing.
+        alignments: Also write `alignment.txt` and `utterances.csv`; the result then has the
+            confusions.
+    """
+    for number, mode in enumerate(modes):
+        name = f"{mode.unit}_{mode.normalisation}"
+        result = run(job, mode)
+        if folder is not None:
+            result = save(job, result, Path(folder), f"_{name}" if number else "", alignments)
+        yield name, result
+
+
+def save(job: Job, result: Result, folder: Path, stem: str, alignments: bool) -> Result:
+    """Write `score<stem>.json` and, on request, `alignment<stem>.txt` and `utterances<stem>.csv`.
 
     Returns:
         The result, with the confusions that the alignments show.
     """
-    folder, score = Path(folder), result.score
+    score = result.score
     if alignments:
         most = write_alignments(folder / f"alignment{stem}.txt", job, score)
         result = replace(result, confusions=most)
         write_utterances(folder / f"utterances{stem}.csv", job, score)
-    extra |= {
+    extra: dict[str, object] = {
+        **job.paths,
         "interval_95": asdict(result.interval) if result.interval else None,
         "resampled": "speaker" if job.by_speaker else "utterance",
         "by_speaker": {},

@@ -162,18 +162,6 @@ def _single_blanks(text: str) -> str:
     return " ".join(text.split())
 
 
-def _nfc(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _nfkc(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
-
-
-def _fold(text: str) -> str:
-    return text.lower() if text.isascii() else text.casefold()
-
-
 def _fold_turkish(text: str) -> str:
     return text.translate(_TURKISH_I).casefold()
 
@@ -183,8 +171,12 @@ def _fold_ascii(text: str) -> str:
 
 
 NOTHING = Normalisation()
-_FORMS: dict[str, Step] = {"": str, "NFC": _nfc, "NFKC": _nfkc}
-_CASES: dict[str, Step] = {ASCII: _fold_ascii, FULL: _fold, TURKISH: _fold_turkish}
+_FORMS: dict[str, Step] = {
+    "": str,
+    "NFC": partial(unicodedata.normalize, "NFC"),
+    "NFKC": partial(unicodedata.normalize, "NFKC"),
+}
+_CASES: dict[str, Step] = {ASCII: _fold_ascii, FULL: str.casefold, TURKISH: _fold_turkish}
 _TAG_STEPS: dict[str, Step] = {
     tags.REMOVED: tags.without_tags,
     tags.SEAME: tags.without_angle_tags,

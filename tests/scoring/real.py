@@ -60,8 +60,7 @@ def stage(folder, ref, hyp, opts="", sclite=SCLITE, name="set", **more):
         folder / "dump",
         combinations("default"),
         Reading.parse(opts),
-        sclite=sclite,
-        no_sclite="there is none",
+        sclite=(sclite, "there is none"),
         **more,
     )
     return score_set(how, name)

@@ -127,18 +127,14 @@ def figures(
         even = weights @ _by_bin(labelled, mass)  # (3, D, bins)
         values["ece_mass"] = _ece(even)
         total = wide[0].sum(axis=1)  # (D,)
-        values["brier"] = weights @ _summed(labelled, brier_of(labelled)) / total
+        squares = (labelled.confidence - labelled.right) ** 2  # (W,)
+        values["brier"] = weights @ _summed(labelled, squares) / total
         values["within"] = values["brier"] - (
             values["reliability"] - values["resolution"] + values["uncertainty"]
         )
         values["nll"] = weights @ _summed(labelled, nll_of(labelled)) / total
     values["auroc"], values["aupr"] = in_blocks(_ranked(labelled), weights, len(labelled.owner))
     return values
-
-
-def brier_of(labelled: LabelledTokens) -> np.ndarray:
-    """Return (p - y)^2 of every token."""
-    return (labelled.confidence - labelled.right) ** 2
 
 
 def nll_of(labelled: LabelledTokens) -> np.ndarray:

@@ -16,7 +16,7 @@ temperatures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,13 +34,10 @@ class ConfidenceMap:
     shift: float
     tokens: int
 
-    def __call__(self, confidence: np.ndarray) -> np.ndarray:
-        """Return mapped confidences."""
-        return _sigmoid(self.scale * _logit(confidence) + self.shift)
-
     def apply(self, labelled: LabelledTokens) -> LabelledTokens:
         """Return a set with mapped confidences of tokens; its utterances' uncertainties stay."""
-        return labelled.with_confidence(self(labelled.confidence))
+        mapped = _sigmoid(self.scale * _logit(labelled.confidence) + self.shift)
+        return replace(labelled, confidence=mapped)
 
     def describe(self) -> str:
         """Say the formula with its numbers."""

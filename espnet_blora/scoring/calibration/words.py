@@ -24,8 +24,8 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,24 +57,22 @@ class Recognised:
     uncertainty: Mapping[str, float]
 
 
-class Confidences(Mapping[str, Recognised]):
-    """Utterance id -> what was recognised, with the places of a file."""
+class Confidences(dict[str, Recognised]):
+    """Utterance id -> what was recognised, with the places of a file.
 
-    def __init__(self, path: str | Path, lines: Mapping[str, tuple[int, Recognised]]):
-        self.path, self._lines = path, dict(lines)
+    Attributes:
+        path: The file.
+        lines: Id -> number of its line.
+    """
 
-    def __getitem__(self, key: str) -> Recognised:
-        return self._lines[key][1]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lines)
-
-    def __len__(self) -> int:
-        return len(self._lines)
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.lines: dict[str, int] = {}
 
     def where(self, key: str) -> str:
         """Return `file:line` of an utterance."""
-        return f"{self.path}:{self._lines[key][0]}"
+        return f"{self.path}:{self.lines[key]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +106,6 @@ class LabelledTokens:
     normalisation: str = "basic"
     removed: int = 0
 
-    def with_confidence(self, confidence: np.ndarray) -> LabelledTokens:
-        """Return the same with other confidences of the tokens (such as a map's)."""
-        return replace(self, confidence=confidence)
-
 
 def read_confidences(path: str | Path) -> Confidences:
     """Read a file of confidences.
@@ -125,27 +119,29 @@ def read_confidences(path: str | Path) -> Confidences:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a words.jsonl with confidences is expected")
-    lines: dict[str, tuple[int, Recognised]] = {}
+    confidences = Confidences(path)
     try:
         for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
             key, recognised = _entry(line, where)
-            if key in lines:
-                raise ValueError(f"{where}: {key} stands on line {lines[key][0]} already")
-            first = next(iter(lines.values()), (number, recognised))
-            if first[1].uncertainty.keys() != recognised.uncertainty.keys():
+            if key in confidences:
+                raise ValueError(f"{where}: {key} stands on line {confidences.lines[key]} already")
+            confidences[key], confidences.lines[key] = recognised, number
+            first = next(iter(confidences))
+            expected = confidences[first].uncertainty
+            if expected.keys() != recognised.uncertainty.keys():
                 raise ValueError(
-                    f"{where}: uncertainties {sorted(recognised.uncertainty)}, but line {first[0]} "
-                    f"has {sorted(first[1].uncertainty)}; all lines must have the same ones"
+                    f"{where}: uncertainties {sorted(recognised.uncertainty)}, but line "
+                    f"{confidences.lines[first]} has {sorted(expected)}; all lines must have the "
+                    "same ones"
                 )
-            lines[key] = number, recognised
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error})") from error
-    if not lines:
+    if not confidences:
         raise ValueError(f"{path}: no utterance; one JSON object per line is expected")
-    return Confidences(path, lines)
+    return confidences
 
 
 def label_tokens(
@@ -245,8 +241,6 @@ def _owners(source: str, target: str, owner: Sequence[int]) -> list[int]:
 
     A character that stands in no word has the complement (< 0) of its right neighbour's owner.
     """
-    if source == target:
-        return list(owner)
     owners: list[int] = []
     last = len(source) - 1
     for op in Levenshtein.opcodes(source, target):

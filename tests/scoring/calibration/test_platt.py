@@ -63,14 +63,15 @@ def test_the_fit_is_the_minimum_whatever_the_words(words):
     for a in (-0.3, -0.01, 0.01, 0.3):
         for b in (-0.3, -0.01, 0, 0.01, 0.3):
             assert loss(fitted.scale + a, fitted.shift + b) >= best - 1e-6
-    mapped = fitted(valid.confidence)
+    mapped = fitted.apply(valid).confidence
     assert ((mapped >= 0) & (mapped <= 1)).all()
 
 
 @pytest.mark.parametrize(("answer", "expected"), [(True, 11 / 12), (False, 1 / 12)])
 def test_all_right_or_all_wrong_gives_platts_target(answer, expected):
     fitted = fit_map(marked([(p, answer) for p in np.linspace(0, 1, 10)]))
-    assert fitted(np.array([0.0, 0.3, 1.0])) == pytest.approx([expected] * 3, abs=1e-6)
+    mapped = fitted.apply(marked([(p, answer) for p in (0.0, 0.3, 1.0)])).confidence
+    assert mapped == pytest.approx([expected] * 3, abs=1e-6)
 
 
 def test_a_fit_needs_words():
