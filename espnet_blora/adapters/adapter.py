@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.checks import integer, number
-from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Draws, sample_seeds
 from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms
 from espnet_blora.adapters.files import write_adapter_file
-from espnet_blora.adapters.layer import AdapterLayer, prepare_layers
+from espnet_blora.adapters.layer import prepare_layers
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
-from espnet_blora.adapters.registry import METHODS, Method
+from espnet_blora.adapters.registry import METHODS
 from espnet_blora.adapters.report import SMALL, Report, report, statistics
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 
@@ -28,44 +27,31 @@ class Adapter:
 
     Args:
         model: The adapted model.
+
+    Attributes:
+        method: The name of the method, a key of METHODS.
+        config: The checked options.
+        layers: The adapted Linears by module name, in model order.
+        bayesian: Whether there is a posterior, and so a KL.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.state: AdapterState = getattr(model, STATE_NAME)
-
-    @property
-    def method(self) -> str:
-        """The name of the method, a key of METHODS."""
-        return self.state.method
-
-    @property
-    def config(self) -> AdapterConfig:
-        """The checked options."""
-        return self.state.config
-
-    @property
-    def layers(self) -> dict[str, AdapterLayer]:
-        """The adapted Linears by module name, in model order."""
-        return self.state.layers
+        self.method = self.state.method
+        self.config = self.state.config
+        self.layers = self.state.layers
+        self._registered = METHODS[self.method]
+        self.bayesian = self._registered.bayesian
 
     @property
     def step(self) -> int:
         """Micro-batches trained on; saved with the model, and what the noise depends on."""
         return self.state.context.step
 
-    @property
-    def bayesian(self) -> bool:
-        """Whether there is a posterior, and so a KL."""
-        return self._registered.bayesian
-
-    @property
-    def _registered(self) -> Method:
-        return METHODS[self.method]
-
     def advance(self) -> None:
         """Count one micro-batch, in a loop that never calls the adapted model itself."""
-        self.state.advance()
+        self.state.context.step += 1
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters to train, in model order."""
@@ -207,8 +193,9 @@ class Adapter:
 
     # ---- switches ----
 
-    @contextmanager
-    def sampling(self, seed: int | None = None, spread: float = 1.0) -> Iterator["Adapter"]:
+    def sampling(
+        self, seed: int | None = None, spread: float = 1.0
+    ) -> AbstractContextManager["Adapter"]:
         """Use one draw from the posterior, in eval(), for as long as this context lasts.
 
         The draw is a constant: it follows no change of the parameters, and passes no gradient to
@@ -222,13 +209,11 @@ class Adapter:
         Raises:
             ValueError: The method has no posterior, or spread is not a number >= 0.
         """
-        with self._drawing(lambda first: (first,), seed, spread):
-            yield self
+        return self._drawing(lambda first: (first,), seed, spread)
 
-    @contextmanager
     def sampling_batch(
         self, samples: int, seed: int | None = None, spread: float = 1.0
-    ) -> Iterator["Adapter"]:
+    ) -> AbstractContextManager["Adapter"]:
         """Use S draws at once, in eval(): every adapted layer takes S * M rows, sample-major.
 
         Rows s * M to (s + 1) * M - 1 of the leading axis see draw s, the one of
@@ -246,23 +231,26 @@ class Adapter:
             ValueError: As of `sampling`, or samples is below 1.
         """
         count = integer("sampling_batch", "samples", samples, low=1)
-        with self._drawing(lambda first: sample_seeds(first, count), seed, spread):
-            yield self
+        return self._drawing(lambda first: sample_seeds(first, count), seed, spread)
 
-    @contextmanager
     def _drawing(
         self, seeds: Callable[[int], tuple[int, ...]], seed: int | None, spread: float
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager["Adapter"]:
         self._elbo_config("draws")
         first = int(torch.randint(2**62, ())) if seed is None else int(seed)
         draws = Draws(seeds(first), number("sampling", "spread", spread, low=0.0))
+        return self._switched("draws", draws)
+
+    @contextmanager
+    def _switched(self, name: str, value: Any) -> Iterator["Adapter"]:
+        """Set one field of the layers' shared context inside this context."""
         context = self.state.context
-        before = context.draws
-        context.draws = draws
+        before = getattr(context, name)
+        setattr(context, name, value)
         try:
-            yield
+            yield self
         finally:
-            context.draws = before
+            setattr(context, name, before)
 
     @contextmanager
     def scaled(self, factor: float) -> Iterator["Adapter"]:
@@ -288,16 +276,9 @@ class Adapter:
         """The factor put on the update, 1 unless set."""
         return self.state.context.factor
 
-    @contextmanager
-    def disabled(self) -> Iterator["Adapter"]:
+    def disabled(self) -> AbstractContextManager["Adapter"]:
         """Compute what the base computes inside this context."""
-        context = self.state.context
-        before = context.disabled
-        context.disabled = True
-        try:
-            yield self
-        finally:
-            context.disabled = before
+        return self._switched("disabled", True)
 
     @property
     def merged(self) -> bool:

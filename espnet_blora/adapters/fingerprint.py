@@ -72,18 +72,26 @@ def unpack(bits: Tensor) -> Tensor:
     return bits.detach().cpu().contiguous().view(torch.float64)
 
 
-def worst_difference(
-    stored: Mapping[str, Tensor], current: Mapping[str, Tensor]
-) -> tuple[float, str]:
-    """Return the largest relative distance over the weights both know, and that weight's name.
+def difference(
+    stored: Mapping[str, Tensor | Sequence[float]], weights: Mapping[str, Tensor]
+) -> tuple[float, str] | None:
+    """Return how far a model's weights are from a fingerprint, and the weight that is farthest.
 
-    Infinite where a weight holds NaN or inf.
+    Args:
+        stored: {name: its row}.
+        weights: {name: weight} of the whole model.
+
+    Returns:
+        The largest relative distance over the weights both know, infinite where one holds NaN or
+        inf, and that weight's name; None when a weight is on the meta device.
     """
+    known = [name for name in stored if name in weights]
+    current = fingerprint(weights[name] for name in known)
+    if current is None:
+        return None
     worst, where = 0.0, ""
-    for name, row in stored.items():
-        if name not in current:
-            continue
-        other = current[name]
+    for name, other in zip(known, current, strict=True):
+        row = torch.as_tensor(stored[name], dtype=torch.float64)
         scale = float(torch.maximum(row[-1], other[-1]))
         gap = float((row[:-1] - other[:-1]).norm())
         distance = 0.0 if scale == 0.0 else gap / scale
@@ -92,23 +100,3 @@ def worst_difference(
         if distance > worst:
             worst, where = distance, name
     return worst, where
-
-
-def difference(
-    stored: Mapping[str, Sequence[float]], weights: Mapping[str, Tensor]
-) -> tuple[float, str] | None:
-    """Return the `worst_difference` of a model's weights from a fingerprint that a file holds.
-
-    Args:
-        stored: {name: its row}.
-        weights: {name: weight} of the whole model.
-
-    Returns:
-        None when a weight is on the meta device.
-    """
-    known = [name for name in stored if name in weights]
-    current = fingerprint(weights[name] for name in known)
-    if current is None:
-        return None
-    rows = {name: torch.tensor(stored[name], dtype=torch.float64) for name in known}
-    return worst_difference(rows, dict(zip(known, current, strict=True)))

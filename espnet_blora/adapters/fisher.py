@@ -62,8 +62,8 @@ def diagonal_fisher[Utterance](
     # Sum the squared gradients, with only these weights requiring one.
     parameters = list(weights.values())
     before = [p.requires_grad for p in parameters]
-    sums = [torch.zeros_like(p, dtype=torch.float32, requires_grad=False) for p in parameters]
-    count, tokens, touched = 0, 0, [False] * len(parameters)
+    sums: dict[str, Tensor] = {}
+    count, tokens = 0, 0
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -74,10 +74,11 @@ def diagonal_fisher[Utterance](
             if not math.isfinite(value):
                 raise ValueError(f"utterance {count + 1}: its log likelihood is {value}")
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            for index, gradient in enumerate(gradients):
+            for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
-                    sums[index].addcmul_(gradient.float(), gradient.float())
-                    touched[index] = True
+                    if name not in sums:
+                        sums[name] = torch.zeros_like(gradient, dtype=torch.float32)
+                    sums[name].addcmul_(gradient.float(), gradient.float())
             count, tokens = count + 1, tokens + length
             if count % 100 == 0:
                 log.info("%d utterances, %d tokens", count, tokens)
@@ -88,10 +89,11 @@ def diagonal_fisher[Utterance](
     # Divide by the tokens, and check that every weight was used.
     if not count or not tokens:
         raise ValueError(f"{count} utterances with {tokens} tokens: there is nothing to learn from")
-    values = {name: total / tokens for name, total in zip(weights, sums, strict=True)}
-    for name, used in zip(weights, touched, strict=True):
+    values = {name: sums[name] / tokens for name in weights if name in sums}
+    for name in weights:
+        used = name in values
         if not used or not bool(torch.isfinite(values[name]).all()):
-            what = "is not used by the likelihood" if not used else "has gradients with NaN or inf"
+            what = "has gradients with NaN or inf" if used else "is not used by the likelihood"
             raise ValueError(f"{name} {what}; leave it out of the targets, or compute in float32")
     return Fisher(values, count, tokens)
 

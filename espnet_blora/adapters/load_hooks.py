@@ -4,7 +4,6 @@ The checks run before torch copies anything, so a refused load leaves the model 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ def advance_step(model: nn.Module, args: tuple) -> None:
     """Forward pre-hook of the model: one more micro-batch in training, bases before the first."""
     if model.training:
         state = getattr(model, STATE_NAME)
-        state.advance()
+        state.context.step += 1
         if not state.bases_agreed:
             prepare_layers(state.layers)
             state.bases_agreed = True
@@ -198,18 +197,16 @@ def _check_base(
     # The base after this load, and if that is another one, the base before it.
     stored = dict(zip(names, rows, strict=True))
     weights = dict(model.named_parameters())
-    known = [name for name in stored if name in weights]
-    brought = [name for name in known if prefix + name in state_dict]
-    after = _rows(known, lambda n: state_dict.get(prefix + n, weights[n]))
-    distance, where = fp.worst_difference(stored, after)
-    if distance <= fp.TOLERANCE:
+    known = stored.keys() & weights.keys()
+    brought = {name: state_dict[prefix + name] for name in known if prefix + name in state_dict}
+    after = fp.difference(stored, {**weights, **brought})
+    if after is None or after[0] <= fp.TOLERANCE:
         return
-    if brought:
-        before = _rows(known, weights.__getitem__)
-        if before and fp.worst_difference(stored, before)[0] <= fp.TOLERANCE:
-            log.info("the base under the adapter is replaced by %d weights", len(brought))
-            return
-    raise ValueError(wrong_base(distance, where))
+    before = fp.difference(stored, weights) if brought else None
+    if before is not None and before[0] <= fp.TOLERANCE:
+        log.info("the base under the adapter is replaced by %d weights", len(brought))
+        return
+    raise ValueError(wrong_base(*after))
 
 
 def wrong_base(distance: float, where: str) -> str:
@@ -219,12 +216,6 @@ def wrong_base(distance: float, where: str) -> str:
         f"was trained on (allowed: {fp.TOLERANCE:g}); load the adapter on the base model that it "
         "was trained with"
     )
-
-
-def _rows(names: Iterable[str], weight_of: Callable[[str], Tensor]) -> Mapping[str, Tensor]:
-    """Return the fingerprint by weight; nothing on the meta device."""
-    rows = fp.fingerprint(weight_of(name) for name in names)
-    return {} if rows is None else dict(zip(names, rows, strict=True))
 
 
 def _plain(value: Any) -> str:

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from espnet_blora.adapters.layer import full_precision, wide
+
 
 def softplus_sigma(rho: Tensor) -> Tensor:
     """Return sigma = log(1 + exp(rho)), kept > 0; at least fp32, whatever rho is stored in."""
-    if rho.dtype != torch.float64:
-        rho = rho.float()
+    rho = wide(rho)
     return F.softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
 
 
@@ -57,9 +58,9 @@ def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | N
     of `weight_sample`.
     """
     centre = F.linear(x, mean.to(x.dtype))
-    with torch.autocast(device_type=x.device.type, enabled=False):
-        wide = x if x.dtype == torch.float64 else x.float()
-        variance = F.linear(wide.square(), sigma.square().to(wide.dtype))
+    with full_precision(x):
+        square = wide(x).square()
+        variance = F.linear(square, sigma.square().to(square.dtype))
         spread = variance.clamp_min(1e-24).sqrt() * normal_like(variance, generator)
     return centre + spread.to(centre.dtype)
 

@@ -68,15 +68,6 @@ class AdapterState(nn.Module):
         self.register_buffer("signature", torch.zeros(0, dtype=torch.uint8))
         self.register_buffer("fingerprint", torch.zeros(0, fp.WIDTH, dtype=torch.int64))
 
-    def describe(self) -> dict[str, Any]:
-        """Return what `signature` holds: method, options, and the weights fingerprinted."""
-        return {
-            "format": 1,
-            "method": self.method,
-            "config": self.config.as_dict(),
-            "base_names": self.base_names,
-        }
-
     def refresh(self, model: nn.Module) -> None:
         """Write the buffers from the values in use and from `model`'s weights as they are now.
 
@@ -87,7 +78,14 @@ class AdapterState(nn.Module):
         for name in self.counts:
             value = getattr(self.context, name)
             setattr(self, name, torch.tensor(value, dtype=torch.int64, device=device))
-        self.signature = encode_signature(self.describe()).to(device)
+        description = {
+            "format": 1,
+            "method": self.method,
+            "config": self.config.as_dict(),
+            "base_names": self.base_names,
+        }
+        text = json.dumps(description, sort_keys=True).encode()
+        self.signature = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
         rows = self.current_fingerprint(model)
         if rows is None:
             rows = torch.zeros(len(self.base_names), fp.WIDTH, dtype=torch.float64)
@@ -96,10 +94,6 @@ class AdapterState(nn.Module):
     def current_fingerprint(self, model: nn.Module) -> Tensor | None:
         """Return the fingerprint (n, 17) of `model`'s weights, None on the meta device."""
         return fp.fingerprint(model.get_parameter(name) for name in self.base_names)
-
-    def advance(self) -> None:
-        """Count one more micro-batch."""
-        self.context.step += 1
 
     def forward(self, x):
         """Return x: a Sequential with an adapter runs this module after its own."""
@@ -121,14 +115,8 @@ class AdapterState(nn.Module):
         self.bases_agreed = not any(layer.basis_names for layer in self.layers.values())
 
 
-def encode_signature(description: dict) -> Tensor:
-    """Return a JSON description as (n,) uint8."""
-    raw = json.dumps(description, sort_keys=True).encode()
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-
-
 def decode_signature(signature: Tensor) -> dict[str, Any]:
-    """Undo `encode_signature`.
+    """Return what a signature describes.
 
     Raises:
         ValueError: It does not hold the description of an adapter.

@@ -52,13 +52,9 @@ def _linears(modules: dict[str, nn.Module]) -> list[str]:
 
 def _kinds(modules: dict[str, nn.Module]) -> list[str]:
     """Return the distinct last components of the names of all Linears that are not numbers."""
-    ends: list[str] = []
-    for name in _linears(modules):
-        parts = name.split(".")
-        end = ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
-        if end not in ends:
-            ends.append(end)
-    return ends
+    names = [name.split(".") for name in _linears(modules)]
+    ends = (".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1] for parts in names)
+    return list(dict.fromkeys(ends))
 
 
 def _nothing(modules: dict[str, nn.Module], target: str) -> str:

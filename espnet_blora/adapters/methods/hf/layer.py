@@ -53,8 +53,7 @@ class NoBase(nn.Linear):
 
 def no_base(in_features: int, out_features: int, device: str) -> NoBase:
     """Return a NoBase whose weight has no values: on "meta", or untouched memory on "cpu"."""
-    base = NoBase(in_features, out_features, bias=False, device="meta")
-    return base if device == "meta" else base.to_empty(device=device)
+    return nn.utils.skip_init(NoBase, in_features, out_features, bias=False, device=device)
 
 
 def peft_layer(config: Any, base: nn.Linear) -> nn.Module:
@@ -245,16 +244,11 @@ def slot(form: nn.Module, path: str) -> tuple[dict[str, Any], str]:
         ValueError: There is no such tensor: this version of PEFT is laid out differently.
     """
     parent, _, key = path.rpartition(".")
-    try:
-        module = form.get_submodule(parent)
-    except AttributeError:
-        module = None
-    places: tuple[dict[str, Any], ...] = ()
+    module = dict(form.named_modules(remove_duplicate=False)).get(parent)
     if module is not None:
-        places = (module._parameters, module._buffers)
-    for tensors in places:
-        if key in tensors:
-            return tensors, key
+        for tensors in (module._parameters, module._buffers):
+            if key in tensors:
+                return tensors, key
     raise ValueError(
         f"PEFT's {type(form).__module__}.{type(form).__name__} has no {path}: this version of PEFT "
         "is laid out differently. Install the one that this package names: pip install -e '.[peft]'"
