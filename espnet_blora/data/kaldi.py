@@ -226,7 +226,8 @@ def validate(
             f"{directory}: bad data directory; repair or remove these utterances:\n  "
             + "\n  ".join(problems)
         )
-    return Summary(len(ids), len(set(speakers.values())), Counter(codes.values()), seconds)
+    counts = dict(Counter(codes.values()))
+    return Summary(len(ids), len(set(speakers.values())), counts, seconds)
 
 
 def _durations(

@@ -113,7 +113,8 @@ def _read_set(folder: Path, only: str | None, ledger: Ledger) -> list[tuple[str,
         if only and pair != only:
             continue
         wave = folder / entry["file_name"]
-        speaker, language = f"{pair}_{entry['speaker']}", whisper_code(first) or ""
+        speaker = f"{pair}_{entry['speaker']}"
+        language = whisper_code(first) or ""
         utterance = whole_recording(speaker, entry["id"], language, entry["text"], wave, where)
         if not language:
             ledger.skip(where, utterance.id, "language unknown to Whisper", pair)
