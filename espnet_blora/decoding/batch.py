@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import batched
 
 import torch
 from torch import Tensor
@@ -78,8 +79,7 @@ def by_length(
     for uid in sorted(waves, key=lambda uid: (-len(waves[uid]), uid)):
         groups.setdefault(len(prompts[uid]), []).append(uid)
     for ids in groups.values():
-        for first in range(0, len(ids), batch_size):
-            yield ids[first : first + batch_size]
+        yield from map(list, batched(ids, batch_size))
 
 
 @torch.inference_mode()

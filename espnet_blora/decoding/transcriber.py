@@ -17,6 +17,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import batched
 from pathlib import Path
 
 import numpy as np
@@ -202,9 +203,8 @@ class Transcriber:
     def _decode(self, pool: list[_Piece]) -> Iterator[Transcript]:
         """Decode what is held, the longest first; yield the files that it completes."""
         pool.sort(key=lambda piece: -len(piece.wave))
-        size = self.options.batch_size
-        for first in range(0, len(pool), size):
-            batch = [piece for piece in pool[first : first + size] if not piece.file.error]
+        for pieces in batched(pool, self.options.batch_size):
+            batch = [piece for piece in pieces if not piece.file.error]
             self._attempt(batch)
             self.progress(sum(len(piece.wave) for piece in batch) / SAMPLE_RATE)
             for file in dict.fromkeys(piece.file for piece in batch):

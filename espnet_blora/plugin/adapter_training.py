@@ -36,11 +36,6 @@ def follow(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) 
             adapter.follow(optimizer)
 
 
-def adds_to_loss(method: str | None) -> bool:
-    """Tell whether a method of ours adds a term to the loss: a KL or a penalty."""
-    return method in METHODS and METHODS[method].adds_to_loss
-
-
 def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     """Forward hook: loss + beta_t KL(q || p), or the method's penalty, once per micro-batch.
 
@@ -138,7 +133,7 @@ def check_training(args: argparse.Namespace) -> None:
 
     # Its own options, and the loss that it adds to.
     parse_config(name, getattr(args, "adapter_conf", None) or {})
-    if adds_to_loss(name):
+    if METHODS[name].adds_to_loss:
         _check_loss(name, getattr(args, "model_conf", None) or {})
 
 

@@ -119,14 +119,6 @@ def cut_long(uid: str, wave: Tensor) -> list[Tensor]:
     return pieces
 
 
-def side_by_side[Item](nbest: Sequence[Sequence[Item]]) -> Iterator[tuple[Item, ...]]:
-    """Yield what belongs together in the n-best lists of an utterance's pieces: best with best.
-
-    There are as many as the piece with the fewest hypotheses has.
-    """
-    return zip(*nbest, strict=False)
-
-
 class _Job:
     """One job of stage 12."""
 
@@ -208,7 +200,7 @@ class _Job:
                 joined([line(hypothesis.ids) for hypothesis in row]),
                 sum(hypothesis.score for hypothesis in row),
             )
-            for row in side_by_side(parts)
+            for row in zip(*parts, strict=False)  # as many as the piece with the fewest has
         ]
 
     def write(self, writer: DatadirWriter, uid: str, results: Sequence[Result]) -> None:

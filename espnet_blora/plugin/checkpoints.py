@@ -110,9 +110,7 @@ def average(states: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dic
             continue
         # Half precision is summed in single precision, in the order of the epochs.
         wide = torch.promote_types(value.dtype, torch.float32)
-        total = values[0].to(wide)
-        for other in values[1:]:
-            total = total + other.to(wide)
+        total = sum(other.to(wide) for other in values)
         mean[key] = (total / len(values)).to(value.dtype)
     return mean
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,12 @@ from espnet_blora.plugin.batched_inference import (
     NO_HYPOTHESIS,
     cut_long,
     listed_keys,
-    side_by_side,
 )
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.plugin.whisper_parts import WhisperDecoder
-from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 BaseSpeech2Text = asr_inference.Speech2Text
 base_inference = asr_inference.inference
@@ -89,12 +89,11 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             return super().__call__(speech)
         if isinstance(speech, (list, tuple)):
             return self.batch_decode(speech, language=language)
-        wave = torch.as_tensor(speech)
-        prompt = self._prompts(
-            1, None if whisper_prompt is None else [list(whisper_prompt)], language
-        )
-        name = "1" if utterance is None else unpack_name(utterance)
-        return self._decode_utterances([wave], prompt, [name])[0]
+        prompts = None if whisper_prompt is None else [whisper_prompt]
+        names = None if utterance is None else [utterance]
+        return self.batch_decode(
+            [speech], whisper_prompt=prompts, utterance=names, language=language
+        )[0]
 
     def batch_decode(
         self,
@@ -111,7 +110,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         A batch that does not fit the accelerator's memory is split and tried again.
 
         Raises:
-            ValueError: no lengths for a padded array, no language, or a prompt of another layout.
+            ValueError: no lengths for a padded array, or no language.
         """
         if self.layout is None:
             return super().batch_decode(speech, speech_lengths)
@@ -123,25 +122,17 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             waves = [
                 torch.as_tensor(w)[: int(n)] for w, n in zip(speech, speech_lengths, strict=True)
             ]
-        if whisper_prompt is not None:
-            whisper_prompt = [[int(i) for i in row] for row in whisper_prompt]
-        prompts = self._prompts(len(waves), whisper_prompt, language)
+        if whisper_prompt is None:
+            prompts = self._prompts(len(waves), language)
+        else:
+            prompts = [[int(i) for i in row] for row in whisper_prompt]
         if utterance is None:
             names = [str(number) for number in range(1, len(waves) + 1)]
         else:
             names = [unpack_name(row) for row in utterance]
         return self._decode_utterances(waves, prompts, names)
 
-    def _prompts(
-        self, n: int, given: list[list[int]] | None, language: str | Sequence[str] | None
-    ) -> list[list[int]]:
-        if given is not None:
-            prompts = [[int(i) for i in prompt] for prompt in given]
-            known = {self.layout.sot, self.layout.transcribe, self.layout.notimestamps}
-            for prompt in prompts:
-                if len(prompt) != N_PROMPT or {prompt[0], *prompt[2:]} != known:
-                    raise ValueError(f"prompt {prompt} is not one of {self.layout.stamp}")
-            return prompts
+    def _prompts(self, n: int, language: str | Sequence[str] | None) -> list[list[int]]:
         language = language if language is not None else self.language
         if language is None:
             raise ValueError(
@@ -157,27 +148,20 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
     ) -> list[list[Result]]:
         """Decode waves of any length; those over 30 s in pieces, whose texts are joined."""
-        # pieces of at most 30 s, each with the row that it belongs to
-        pieces, owners = [], []
-        for row, wave in enumerate(waves):
-            parts = cut_long(names[row], wave)
-            pieces += parts
-            owners += [row] * len(parts)
+        # pieces of at most 30 s, each with its prompt and name
+        cuts = [cut_long(name, wave) for name, wave in zip(names, waves, strict=True)]
+        pieces = [
+            (wave, prompt, name)
+            for parts, prompt, name in zip(cuts, prompts, names, strict=True)
+            for wave in parts
+        ]
         # batches of pieces
         results: list[list[Result]] = []
-        room = max(1, self.batch_size)
-        for first in range(0, len(pieces), room):
-            rows = owners[first : first + room]
-            results += self._decode_pieces(
-                pieces[first : first + room],
-                [prompts[row] for row in rows],
-                [names[row] for row in rows],
-            )
+        for batch in batched(pieces, max(1, self.batch_size)):
+            results += self._decode_pieces(*map(list, zip(*batch, strict=True)))
         # the results of an utterance's pieces as one
-        grouped: list[list[list[Result]]] = [[] for _ in waves]
-        for row, result in zip(owners, results, strict=True):
-            grouped[row].append(result)
-        return [_joined(parts) for parts in grouped]
+        rest = iter(results)
+        return [_joined([next(rest) for _ in parts]) for parts in cuts]
 
     def _decode_pieces(
         self, waves: list[Tensor], prompts: list[list[int]], names: list[str]
@@ -256,7 +240,7 @@ def _joined(parts: list[list[Result]]) -> list[Result]:
     if len(parts) == 1:
         return parts[0]
     results = []
-    for row in side_by_side(parts):
+    for row in zip(*parts, strict=False):  # as many as the piece with the fewest has
         hypothesis = Hypothesis(
             yseq=torch.cat([r[3].yseq for r in row]), score=sum(float(r[3].score) for r in row)
         )

@@ -64,29 +64,19 @@ READ: dict[str, tuple[Any, Any]] = {
 }
 """What a decoding of ours reads, or what has no effect on it: name -> (type, default)."""
 
+_FLAGS = """
+    allow_variable_data_keys enh_s2t_task multi_asr quantize_asr_model quantize_lm streaming
+    hugging_face_decoder time_sync partial_ar
+    """.split()
+_TEXTS = """
+    lm_train_config lm_file word_lm_train_config word_lm_file ngram_file model_tag transducer_conf
+    lang_prompt_token nlp_prompt_token prompt_token_file
+    """.split()
 REFUSED: dict[str, tuple[Any, Any]] = {
-    "allow_variable_data_keys": (flag, False),
-    "lm_train_config": (str, None),
-    "lm_file": (str, None),
-    "word_lm_train_config": (str, None),
-    "word_lm_file": (str, None),
-    "ngram_file": (str, None),
-    "model_tag": (str, None),
-    "enh_s2t_task": (flag, False),
-    "multi_asr": (flag, False),
-    "quantize_asr_model": (flag, False),
-    "quantize_lm": (flag, False),
-    "streaming": (flag, False),
-    "hugging_face_decoder": (flag, False),
+    **dict.fromkeys(_FLAGS, (flag, False)),
+    **dict.fromkeys(_TEXTS, (str, None)),
+    **dict.fromkeys(("token_type", "bpemodel"), (_text, None)),
     "hugging_face_decoder_conf": (str, {}),
-    "transducer_conf": (str, None),
-    "token_type": (_text, None),
-    "bpemodel": (_text, None),
-    "time_sync": (flag, False),
-    "lang_prompt_token": (str, None),
-    "nlp_prompt_token": (str, None),
-    "prompt_token_file": (str, None),
-    "partial_ar": (flag, False),
 }
 """What only ESPnet's search does: any other value than the default goes there."""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from espnet_blora.plugin import data_checks, wrappers
 from espnet_blora.plugin.wrappers import Replacement, ours
+from espnet_blora.whisper.safe_torch_load import checked_loader
 
 RELEASE = "202611"
 """Release of ESPnet whose source was read for the table."""
@@ -142,7 +143,7 @@ PATCHES = (
           by=wrappers.build_model_from_file, why="checked loads at inference",
           relies_on=("create_adapter(model, args.adapter", "safe_torch_load(", "strict=False",
                      "args = yaml.safe_load(f)")),
-    Patch("espnet2.tasks.abs_task", "safe_torch_load", by=wrappers.whole_checkpoint,
+    Patch("espnet2.tasks.abs_task", "safe_torch_load", by=checked_loader,
           why="checked loads at inference"),
     Patch("espnet2.tasks.abs_task", "yaml", by=wrappers.fast_yaml,
           why="config.yaml read by libyaml"),
@@ -150,7 +151,7 @@ PATCHES = (
           why="checked loads of --init_param",
           relies_on=("safe_torch_load(path", "obj.load_state_dict(dst_state)")),
     Patch("espnet2.torch_utils.load_pretrained_model", "safe_torch_load",
-          by=wrappers.whole_checkpoint, why="checked loads of --init_param"),
+          by=checked_loader, why="checked loads of --init_param"),
     Patch("espnet2.tasks.asr", "ASRTask.build_model", by=wrappers.build_model,
           why="checked loads of a whole model; which Whisper it is",
           relies_on=("model_choices.get_class(args.model)", "**args.model_conf",

@@ -183,11 +183,6 @@ def only_due(original: Callable, reporter: Any, *args: Any, **kwargs: Any) -> An
 # -- loads: whole models, checkpoints, config.yaml -----------------------------------------------
 
 
-def whole_checkpoint(original: Callable) -> Callable:
-    """`safe_torch_load` with one clear error for a file that cannot be read."""
-    return checked_loader(original)
-
-
 def resumed_checkpoint(original: Callable) -> Callable:
     """`safe_torch_load` that also refuses a checkpoint.pth without all its parts."""
     return checked_loader(original, checkpoints.RESUME_KEYS)
