@@ -11,7 +11,7 @@ combination of seeds does too.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -287,13 +287,11 @@ def analyse(
     analysis.warnings += comparability.set_aside(analysis.systems, analysis.treated)
     analysis.warnings += comparability.unlike(analysis.treated)
     draws = Draws(analysis.sets)
+    _measure(analysis, draws)
     for system in analysis.systems:
-        _levels(analysis, draws, system)
-        if system.adapted and analysis.base is not None:
-            _against_base(analysis, draws, analysis.base, system)
+        analysis.notes += _notes(analysis, system)
         _place(analysis, system)
-    for a, b in pairs(analysis, compare):
-        analysis.comparisons.append(_compared(analysis, draws, a, b))
+    analysis.comparisons = [_compared(analysis, draws, *pair) for pair in pairs(analysis, compare)]
     return analysis
 
 
@@ -321,54 +319,61 @@ def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
     return a, b
 
 
-def _levels(analysis: Analysis, draws: Draws, system: System) -> None:
-    """Estimate a system's error rates, by set and over sets, and note what its seeds lack."""
+def _measure(analysis: Analysis, draws: Draws) -> None:
+    """Estimate error rates, by set and over sets, and what was gained and forgotten."""
+    base, adapted = analysis.base, analysis.adapted
+    new, kept = analysis.test_sets, analysis.retention_sets
 
-    def itself(rate: float) -> float:
-        return rate
+    def error(system: System, sets: Sequence[str]) -> Estimate | None:
+        return mean_estimate(draws, lambda rate: rate, [system], sets)
 
+    for s in analysis.systems:
+        analysis.rates |= _defined({(s.name, n): error(s, [n]) for n in analysis.sets})
+    analysis.new = _defined({s.name: error(s, new) for s in analysis.systems})
+    analysis.kept = _defined({s.name: error(s, kept) for s in analysis.systems})
+    if base is None:
+        return
+
+    def degradation(system: System, sets: Sequence[str]) -> Estimate | None:
+        return mean_estimate(draws, r.backward_degradation, [base, system], sets)
+
+    for s in adapted:
+        analysis.degradation |= _defined({(s.name, n): degradation(s, [n]) for n in kept})
+        if (gain := mean_estimate(draws, r.new_domain_gain, [base, s], new)) is not None:
+            analysis.new_gain[s.name] = gain
+        if (mean := degradation(s, kept)) is not None:
+            analysis.mean_degradation[s.name] = mean
+            before, after = ([system.rate(n) or 0.0 for n in kept] for system in (base, s))
+            analysis.gate[s.name] = r.gate(before, after, [analysis.kappa[n] for n in kept])
+
+
+def _defined[Key, Value](values: Mapping[Key, Value | None]) -> dict[Key, Value]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _notes(analysis: Analysis, system: System) -> Iterator[str]:
+    """Yield what a system's seeds lack, and where it cannot be paired with the base."""
     for name in analysis.sets:
-        if (estimate := mean_estimate(draws, itself, [system], [name])) is not None:
-            analysis.rates[system.name, name] = estimate
         missing = [r.name for r in system.runs if r.exists and name not in r.scores]
         if missing and len(missing) < len(system.runs):
-            analysis.notes.append(
+            yield (
                 f"{system.label}, {name}: {len(missing)} of {len(system.runs)} seeds have no "
                 f"score ({', '.join(missing)}); the mean is over the others"
             )
         if system.rates(name) and system.shape(name) is None:
-            analysis.notes.append(
+            yield (
                 f"{system.label}, {name}: its seeds were scored on different references; their "
                 "mean has no interval"
             )
-    for target, sets in (
-        (analysis.new, analysis.test_sets),
-        (analysis.kept, analysis.retention_sets),
-    ):
-        if (estimate := mean_estimate(draws, itself, [system], sets)) is not None:
-            target[system.name] = estimate
-
-
-def _against_base(analysis: Analysis, draws: Draws, base: System, adapted: System) -> None:
-    """Estimate what an adapted system gained and forgot."""
-    pair = [base, adapted]
+    base = analysis.base
+    if base is None or not system.adapted:
+        return
     for name in analysis.sets:
-        if base.rates(name) and adapted.rates(name) and not comparable(pair, name):
-            analysis.notes.append(
-                f"{name}: {base.label} and {adapted.label} were scored on different references; "
+        if base.rates(name) and system.rates(name) and not comparable([base, system], name):
+            yield (
+                f"{name}: {base.label} and {system.label} were scored on different references; "
                 "their differences have no interval"
             )
-    degradation = r.backward_degradation
-    for name in analysis.retention_sets:
-        if (estimate := mean_estimate(draws, degradation, pair, [name])) is not None:
-            analysis.degradation[adapted.name, name] = estimate
-    if (mean := mean_estimate(draws, degradation, pair, analysis.retention_sets)) is not None:
-        analysis.mean_degradation[adapted.name] = mean
-        before, after = ([s.rate(n) or 0.0 for n in analysis.retention_sets] for s in pair)
-        allowed = [analysis.kappa[n] for n in analysis.retention_sets]
-        analysis.gate[adapted.name] = r.gate(before, after, allowed)
-    if (gain := mean_estimate(draws, r.new_domain_gain, pair, analysis.test_sets)) is not None:
-        analysis.new_gain[adapted.name] = gain
 
 
 def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Comparison:
@@ -383,10 +388,8 @@ def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Compari
     for title, formula, systems, sets in rows:
         figures = {name: mean_estimate(draws, formula, systems, [name]) for name in sets}
         figures[ALL_SETS] = mean_estimate(draws, formula, systems, sets)
-        pair.figures[title] = {k: v for k, v in figures.items() if v is not None}
-    for name in analysis.sets:
-        if (share := better(a, b, name)) is not None:
-            pair.better[name] = share
+        pair.figures[title] = _defined(figures)
+    pair.better = _defined({name: better(a, b, name) for name in analysis.sets})
     return pair
 
 
@@ -418,18 +421,13 @@ def _place(analysis: Analysis, system: System) -> None:
 def _run_points(
     analysis: Analysis, system: System, run: Experiment
 ) -> dict[float, tuple[float, float]]:
-    points = {}
-    for scale in {row.scale for row in run.sweep}:
-        rates = {row.set: row.rate for row in run.sweep if row.scale == scale}
-        if (place := _mean_rates(analysis, rates)) is not None:
-            points[scale] = place
-    swept = bool(points)
+    swept: dict[float, dict[str, float]] = {}
+    for row in run.sweep:
+        swept.setdefault(row.scale, {})[row.set] = row.rate
+    points = _defined({scale: _mean_rates(analysis, rates) for scale, rates in swept.items()})
     # One curve, one way of decoding: the recipe's own decoding fills in only what the sweep lacks.
-    full = _mean_rates(analysis, {n: s.rate for n, s in run.scores.items()})
-    if full is not None:
-        points.setdefault(1.0, full)
-    if system.adapted and swept and analysis.base is not None:
-        start = _mean_rates(analysis, {n: analysis.base.rate(n) for n in analysis.sets})
-        if start is not None:
-            points.setdefault(0.0, start)  # scale 0 is the base, by construction
-    return points
+    ends = {1.0: {name: score.rate for name, score in run.scores.items()}}
+    if points and system.adapted and analysis.base is not None:
+        # scale 0 is the base, by construction
+        ends[0.0] = {name: analysis.base.rate(name) for name in analysis.sets}
+    return _defined({scale: _mean_rates(analysis, rates) for scale, rates in ends.items()}) | points

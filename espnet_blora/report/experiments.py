@@ -63,14 +63,13 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """The five measures (module docstring) of one kind of matrix; `matrices` were looked at."""
+    """The five measures of one kind of matrix, as `espnet_blora.report.sparsity` defines them."""
 
     below: float
     adaptive_mean: float
     adaptive_std: float
     top_energy: float
     hoyer: float
-    matrices: int
 
 
 @dataclass
@@ -161,7 +160,7 @@ class System:
         """The seconds a training step took, the mean over seeds; None if no log says."""
         trainings = [run.training for run in self.runs if run.training]
         times = [t.seconds_per_step for t in trainings if t.seconds_per_step]
-        return sum(times) / len(times) if times else None
+        return statistics.fmean(times) if times else None
 
     def with_score(self, name: str) -> list[Experiment]:
         """Return the runs that have a rate on a set."""

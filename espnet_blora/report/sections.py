@@ -222,7 +222,7 @@ def sparsity(analysis: Analysis) -> list[Block]:
         means = mean_over(run.sparsity for run in s.runs)
         for part in PARTS:
             if part in means:
-                *shares, hoyer, _ = astuple(means[part])
+                *shares, hoyer = astuple(means[part])
                 rows.append([s.label, part, *map(percent, shares), f"{hoyer:.3f}"])
     if not rows:
         return [Prose("Unknown: no adapter's factors were found.")]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -79,8 +79,7 @@ def of_matrices(matrices: Iterable[Tensor]) -> Sparsity:
         raise ValueError("sparsity of no matrix at all")
     table, weight = torch.tensor(rows, dtype=torch.float64), torch.tensor(sizes).double()
     below = ((table[:, 0] * weight).sum() / weight.sum()).item()
-    adaptive_mean, adaptive_std, top_energy, hoyer = table[:, 1:].mean(dim=0).tolist()
-    return Sparsity(below, adaptive_mean, adaptive_std, top_energy, hoyer, len(rows))
+    return Sparsity(below, *table[:, 1:].mean(dim=0).tolist())
 
 
 def read_factors(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -149,11 +148,7 @@ def mean_over(runs: Iterable[Mapping[str, Sparsity]]) -> dict[str, Sparsity]:
     for run in runs:
         for part, sparsity in run.items():
             by_part.setdefault(part, []).append(sparsity)
-    names = [f.name for f in fields(Sparsity) if f.name != "matrices"]
     return {
-        part: Sparsity(
-            **{n: statistics.fmean(getattr(s, n) for s in parts) for n in names},
-            matrices=parts[0].matrices,
-        )
-        for part, parts in by_part.items()
+        part: Sparsity(*map(statistics.fmean, zip(*map(astuple, measures), strict=True)))
+        for part, measures in by_part.items()
     }
