@@ -91,7 +91,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     experiments = gather(request)
     systems = make_systems(experiments, request.groups, request.labels)
     rows = list(by_experiment.csv_rows(experiments, request.test_sets, sets))
-    results = by_experiment.results_md(experiments, sets, exp, request.inference_tag)
+    results = by_experiment.results_md(experiments, sets, exp)
     analysis = analyse(
         systems, request.test_sets, request.retention_sets, request.kappa, request.compare
     )

@@ -51,9 +51,7 @@ _PARTS: dict[str, Callable[[SetScore], str]] = {
 }
 
 
-def results_md(
-    experiments: Sequence[Experiment], sets: Sequence[str], exp: Path, inference_tag: str
-) -> str:
+def results_md(experiments: Sequence[Experiment], sets: Sequence[str], exp: Path) -> str:
     """Return the text of `RESULTS.md`."""
     commit, date = revision(exp)
     lines = [
@@ -80,25 +78,25 @@ def results_md(
             continue
         for kind in ("wer", "cer"):
             rows = [
-                [f"{inference_tag}/{e.places.get(name, name)}", *e.sclite[name, kind]]
+                [str(e.decoded[name].relative_to(e.folder)), *e.sclite[name, kind]]
                 for name in sets
                 if (name, kind) in e.sclite
             ]
             lines += [f"### {kind.upper()} (sclite)", ""]
             lines += [table_markdown(ESPNET_HEAD, rows) if rows else "no sclite result", ""]
-        lines += _ours(e, sets, inference_tag)
+        lines += _ours(e, sets)
         if e.notes:
             lines += ["Missing here:", "", *(f"- {note}" for note in e.notes), ""]
     return "\n".join(lines)
 
 
-def _ours(e: Experiment, sets: Sequence[str], inference_tag: str) -> list[str]:
+def _ours(e: Experiment, sets: Sequence[str]) -> list[str]:
     """Return our tables, one pair per treatment: figures of different ones never stand together."""
     if not e.scores:
         return ["### MER (espnet_blora)", "", "not scored", ""]
     treated: dict[Treatment, tuple[list[list[str]], list[list[str]]]] = {}
     for name in (n for n in sets if n in e.scores):
-        title, score = f"{inference_tag}/{e.places.get(name, name)}", e.scores[name]
+        title, score = str(e.decoded[name].relative_to(e.folder)), e.scores[name]
         rows, parts = treated.setdefault(Treatment.of(score), ([], []))
         rows.append(espnet_row(title, score))
         cells = [cell(score) for cell in _PARTS.values()]

@@ -8,7 +8,7 @@ was, all such files of an experiment and set together.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from espnet_blora.scoring.calibration.compare import (
 )
 from espnet_blora.scoring.calibration.measures import Bin, wilson
 from espnet_blora.scoring.calibration.words import UNCERTAINTIES, label_tokens, read_confidences
+from espnet_blora.scoring.retention import mean
 
 HOW_TO_READ = (
     "A word is a token of the error rate; it is right where the alignment with the reference makes "
@@ -169,9 +170,9 @@ def examined_blocks(examined: Examined) -> list[Block]:
 def sentence(name: str, runs: Sequence[Calibration]) -> str:
     """Say in words what the figures come to; of several seeds, the means."""
     gap, right, ece = (
-        mean_of(s.estimates[key].value for s in runs) for key in ("gap", "accuracy", "ece")
+        mean([s.estimates[key].value for s in runs]) for key in ("gap", "accuracy", "ece")
     )
-    chance = mean_of(s.chance and s.chance[1] for s in runs)
+    chance = mean([s.chance and s.chance[1] for s in runs])
     if gap is None or right is None or ece is None or chance is None:
         return f"{name}: no word was recognised"
     if ece <= chance:
@@ -185,7 +186,7 @@ def sentence(name: str, runs: Sequence[Calibration]) -> str:
         f"**{name}**: mean confidence of its words {percent(right + gap)} %, "
         f"{percent(right)} % of them are right: {judged}"
     )
-    risks = [mean_of(s.curves["confidence"][at] for s in runs) for at in (_KEPT, -1)]
+    risks = [mean([s.curves["confidence"][at] for s in runs]) for at in (_KEPT, -1)]
     if None in risks:
         return text
     return (
@@ -202,9 +203,9 @@ def seeds_cell(key: str, runs: Sequence[Calibration]) -> Cell:
         return Cell(ABSENT)
     if len(runs) == 1:
         return Cell(written(key, runs[0].estimates[key]), known[0])
-    mean = statistics.fmean(known)
+    centre = statistics.fmean(known)
     spread = number(key, statistics.stdev(known)) if len(known) > 1 else ABSENT
-    return Cell(f"{number(key, mean)} ± {spread}", mean)
+    return Cell(f"{number(key, centre)} ± {spread}", centre)
 
 
 def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
@@ -214,21 +215,14 @@ def seeds_difference(key: str, runs: Sequence[Difference]) -> Cell:
     if len(known) < 2:
         return difference_cell(key, known[0][0] if known else None)
     values = [value for _, value in known]
-    mean = statistics.fmean(values)
+    centre = statistics.fmean(values)
     ends = [number(key, end(values), sign=True) for end in (min, max)]
-    sign = (mean > 0) - (mean < 0)
+    sign = (centre > 0) - (centre < 0)
     clear = sum(estimate.sign == sign for estimate, _ in known) if sign else 0
     count = f"clear in {clear} of {len(known)}"
-    text = f"{number(key, mean, sign=True)} ({' to '.join(ends)}; {count})"
+    text = f"{number(key, centre, sign=True)} ({' to '.join(ends)}; {count})"
     tone = _tone(sign * MEASURES[key].better) if clear == len(known) else ""
-    return Cell(text, mean, tone)
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean over runs; None where a run has no value, or there is no run."""
-    values = list(values)
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and len(known) == len(values) else None
+    return Cell(text, centre, tone)
 
 
 def _orders(run: Calibration, kind: str) -> bool:
@@ -407,7 +401,7 @@ def _told(entry: Confident) -> str:
     costs = {
         name: cost
         for name, others in entry.kinds.items()
-        if (cost := mean_of(s.estimates["nll"].value for s in others)) is not None
+        if (cost := mean([s.estimates["nll"].value for s in others])) is not None
     }
     best = min(costs, key=costs.__getitem__, default=kind)
     return text if best == kind else f"{text}. Of {len(costs)} ways **{best}** has the least NLL"

@@ -43,8 +43,7 @@ def collect(
     for name in sets:
         place = folder / inference_tag / name
         if not place.is_dir() and (folder / inference_tag / "org" / name).is_dir():
-            experiment.places[name] = f"org/{name}"  # a validation set: asr.sh decodes it undropped
-            place = folder / inference_tag / "org" / name
+            place = folder / inference_tag / "org" / name  # a validation set is decoded undropped
         experiment.decoded[name] = place
         _score(experiment, name, place / "score_blora" / "score.json")
     _sclite(experiment)

@@ -102,12 +102,8 @@ def _interval(
     values = []
     for name in sets:
         columns = np.stack([draws.rates(s, name, seed) for s in systems], axis=1)
-        values.append([_nan(formula(*row)) for row in columns.tolist()])
-    return quantiles(np.mean(np.asarray(values), axis=0))
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
+        values.append([formula(*row) for row in columns.tolist()])
+    return quantiles(np.array(values, dtype=float).mean(axis=0))  # None becomes NaN
 
 
 def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:

@@ -87,7 +87,6 @@ class Experiment:
         groups: Set -> `by_speaker` | `by_language` -> name -> counts and rate, as
             `score.json` has them.
         decoded: Set -> the folder of its hypotheses and scores.
-        places: Set -> its folder under the decoding's, where that has another name.
         checkpoint_bytes: Size of ESPnet's checkpoint, buffers included.
         adapter_bytes: All factors, means and scales: what `Adapter.save` writes, but for its
             metadata (tens of kB).
@@ -110,7 +109,6 @@ class Experiment:
     sweep: list[SweepRow] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)
     decoded: dict[str, Path] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -11,7 +11,7 @@ several seeds are those of the seed with most errors there (on the new domain: w
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,20 +147,16 @@ TITLES = {"by_language": "language", "by_speaker": "speaker"}
 def group_rates(system: System, name: str, kind: str) -> dict[str, float]:
     """Return group -> mean rate over the seeds that have it."""
     by_group: dict[str, list[float]] = {}
-    for run in system.with_score(name):
-        for group, row in run.groups.get(name, {}).get(kind, {}).items():
-            if row.get("rate") is not None:
-                by_group.setdefault(group, []).append(row["rate"])
+    for group, row in _rows(system, name, kind):
+        if row["rate"] is not None:
+            by_group.setdefault(group, []).append(row["rate"])
     return {group: statistics.fmean(values) for group, values in by_group.items()}
 
 
-def group_tokens(system: System, name: str, kind: str) -> dict[str, int]:
-    """Return group -> reference tokens."""
+def _rows(system: System, name: str, kind: str) -> Iterator[tuple[str, dict]]:
+    """Yield each group of each seed, with its counts and rate."""
     for run in system.with_score(name):
-        groups = run.groups.get(name, {}).get(kind, {})
-        if groups:
-            return {group: row.get("tokens", 0) for group, row in groups.items()}
-    return {}
+        yield from run.groups.get(name, {}).get(kind, {}).items()
 
 
 def heat(analysis: Analysis, kind: str) -> Table | None:
@@ -173,7 +169,7 @@ def heat(analysis: Analysis, kind: str) -> Table | None:
     body, left_out = [], 0
     for name in analysis.sets:
         by_system = {s.name: group_rates(s, name, kind) for s in shown}
-        sizes = {g: n for s in reversed(shown) for g, n in group_tokens(s, name, kind).items()}
+        sizes = {g: row["tokens"] for s in reversed(shown) for g, row in _rows(s, name, kind)}
         if len(sizes) < 2:
             continue
         base = by_system.get(analysis.base.name, {}) if analysis.base else {}

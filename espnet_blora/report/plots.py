@@ -179,11 +179,10 @@ def bars(path: Path, analysis: Analysis) -> Picture | None:
     """
     panels = []
     for name in analysis.sets:
-        rates = {s.name: analysis.rates.get((s.name, name)) for s in analysis.systems}
-        figures = {system: estimate for system, estimate in rates.items() if estimate}
+        figures = {system: e for (system, scored), e in analysis.rates.items() if scored == name}
         if figures:
             role = "new domain" if name in analysis.test_sets else "retention"
-            base = rates.get(analysis.base.name) if analysis.base else None
+            base = figures.get(analysis.base.name) if analysis.base else None
             title = f"{name} ({role})\n{analysis.treated[name].unit.upper()}, %"
             panels.append(Panel(title, figures, base.value if base else None))
     return _panels(

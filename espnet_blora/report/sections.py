@@ -22,7 +22,7 @@ from espnet_blora.report.page import (
     size,
     table,
 )
-from espnet_blora.report.sparsity import PARTS, mean_over
+from espnet_blora.report.sparsity import mean_over
 from espnet_blora.report.style import of_page, styles
 from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.retention import frontier
@@ -95,7 +95,7 @@ def errors(analysis: Analysis) -> list[Block]:
             (run.scores[name] for s in analysis.systems for run in s.with_score(name)), None
         )
         if score is not None:
-            numbers = (str(len(score.utterances)), str(score.total.tokens))
+            numbers = (len(score.utterances), score.total.tokens)
             sets.append([name, analysis.kind(name), *numbers, analysis.treated[name].describe()])
     if sets:
         head = ["set", "kind", "utterances", "reference tokens", "unit and treatment of both sides"]
@@ -112,18 +112,11 @@ def retention(analysis: Analysis) -> list[Block]:
     head += ["mean degradation, %", "gate", "new-domain gain, %"]
     rows, gates = [], []
     for s in analysis.adapted:
-        rows.append(
-            [
-                s.label,
-                *(
-                    signed(analysis.degradation.get((s.name, n)), -1)
-                    for n in analysis.retention_sets
-                ),
-                signed(analysis.mean_degradation.get(s.name), -1),
-                _gate(analysis, s),
-                signed(analysis.new_gain.get(s.name), 1),
-            ]
-        )
+        degradations = [analysis.degradation.get((s.name, n)) for n in analysis.retention_sets]
+        degradations.append(analysis.mean_degradation.get(s.name))
+        cells = [signed(estimate, -1) for estimate in degradations]
+        gain = signed(analysis.new_gain.get(s.name), 1)
+        rows.append([s.label, *cells, _gate(analysis, s), gain])
         gates.append([s.label, *(_allowed(analysis, s, name) for name in analysis.retention_sets)])
     if not rows:
         return [Prose("No adapted experiment.")]
@@ -156,24 +149,18 @@ def rivals(analysis: Analysis) -> list[Block]:
         "below and left of the other's curve. The points are those of the sweep's own search."
     )
     best = frontier([p for points in analysis.points.values() for p in points])
+    on_best = {(p.new, p.kept) for p in best}
     rows = []
     for s in analysis.adapted:
         points = analysis.points.get(s.name, [])
         if len(points) < 2:
             continue
         own = frontier(points)
-        rows += [
-            [
-                s.label,
-                "weights interpolated" if s.full else "adapter's scale",
-                Cell(p.name, float(p.name)),
-                Cell(percent(p.new), p.new),
-                Cell(percent(p.kept), p.kept),
-                "yes" if p in own else "no",
-                "yes" if any((p.new, p.kept) == (q.new, q.kept) for q in best) else "no",
-            ]
-            for p in points
-        ]
+        scaled = "weights interpolated" if s.full else "adapter's scale"
+        for p in points:
+            rates = [Cell(percent(rate), rate) for rate in (p.new, p.kept)]
+            fronts = ["yes" if on else "no" for on in (p in own, (p.new, p.kept) in on_best)]
+            rows.append([s.label, scaled, Cell(p.name, float(p.name)), *rates, *fronts])
     if not rows:
         return [Prose(text), Prose("No scale sweep was found, so the rivals are **not shown**.")]
     head = ("system", "what is scaled", "scale", "new domain, mean %", "retention, mean %")
@@ -220,10 +207,9 @@ def sparsity(analysis: Analysis) -> list[Block]:
     rows = []
     for s in analysis.systems:
         means = mean_over(run.sparsity for run in s.runs)
-        for part in PARTS:
-            if part in means:
-                *shares, hoyer = astuple(means[part])
-                rows.append([s.label, part, *map(percent, shares), f"{hoyer:.3f}"])
+        for part, measures in means.items():
+            *shares, hoyer = astuple(measures)
+            rows.append([s.label, part, *map(percent, shares), f"{hoyer:.3f}"])
     if not rows:
         return [Prose("Unknown: no adapter's factors were found.")]
     caption = (

@@ -33,7 +33,6 @@ from espnet_blora.report.experiments import Sparsity
 THRESHOLD = 1e-3
 ADAPTIVE = 0.5
 MEANS = ("lora_A", "lora_B")
-PARTS = ("delta W", *MEANS)
 
 
 def of_matrix(w: Tensor) -> tuple[float, float, float, float, float]:
@@ -125,7 +124,7 @@ def scaling_of(method: str, conf: Mapping, rank: int) -> float:
 def of_factors(
     layers: Mapping[str, Mapping[str, Tensor]], method: str, conf: Mapping
 ) -> dict[str, Sparsity]:
-    """Return the measures of delta W = alpha / rank * B A and of both factors, by `PARTS`."""
+    """Return the measures of delta W = alpha / rank * B A and of both factors, by name."""
     pairs = [(factors["lora_A"], factors["lora_B"]) for factors in layers.values()]
     scales = {a.shape[0]: scaling_of(method, conf, a.shape[0]) for a, _ in pairs}
     return {

@@ -86,13 +86,11 @@ def wrapped(text: str, width: int) -> str:
 def draw(path: Path, alt: str, build: Callable[[float], Figure]) -> Picture:
     """Write a plot as PNG; return it with both SVGs. `build` draws at a width in inches."""
     with plt.rc_context(_STYLE):
-        wide = build(WIDE)
+        wide, narrow = build(WIDE), build(NARROW)
         wide.savefig(path, facecolor="white")
-        vectors = [_svg(wide, f"{path.stem}-wide", alt)]
-        plt.close(wide)
-        narrow = build(NARROW)
-        vectors.append(_svg(narrow, f"{path.stem}-narrow", alt))
-        plt.close(narrow)
+        vectors = _svg(wide, f"{path.stem}-wide", alt), _svg(narrow, f"{path.stem}-narrow", alt)
+    plt.close(wide)
+    plt.close(narrow)
     return Picture(path.name, alt, *vectors)
 
 

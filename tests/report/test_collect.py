@@ -88,5 +88,5 @@ def test_a_validation_set_lies_in_a_folder_of_its_own(finished_tree, tmp_path):
     (folder / "decode" / "ret_en").rename(folder / "decode" / "org" / "ret_en")
     found = collect(folder, "lora", SETS)
     assert set(found.scores) == set(SETS)
-    assert found.places == {"ret_en": "org/ret_en"}
-    assert "decode/org/ret_en|60|" in results_md([found], SETS, folder, "decode")
+    assert found.decoded["ret_en"] == folder / "decode" / "org" / "ret_en"
+    assert "decode/org/ret_en|60|" in results_md([found], SETS, folder)
