@@ -6,7 +6,8 @@ remember lies in buffers, so that a resumed run chooses as the uninterrupted one
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -83,24 +84,6 @@ class AdaLoraLayer(HfLayer):
         return {name: t for name, t in super().factors().items() if name not in memory}
 
 
-class _Factors:
-    """A model as PEFT's allocator needs it: parameters under PEFT's names."""
-
-    def __init__(self, layers: Mapping[str, AdaLoraLayer]) -> None:
-        self.layers = layers
-
-    def owners(self) -> Iterator[tuple[str, AdaLoraLayer, str]]:
-        """Yield (PEFT's name, layer, our name)."""
-        for prefix, layer in self.layers.items():
-            for name, path in layer.trained.items():
-                yield f"{prefix}.{path}", layer, name
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield (PEFT's name, parameter)."""
-        for path, layer, name in self.owners():
-            yield path, getattr(layer, name)
-
-
 @torch.no_grad()
 def allocate(layers: Mapping[str, AdaLoraLayer], config: AdaLoraConfig, step: int) -> None:
     """Update importances and put the least important triplets to 0: `Method.after_step`.
@@ -120,11 +103,18 @@ def allocate(layers: Mapping[str, AdaLoraLayer], config: AdaLoraConfig, step: in
             layer.lora_E.masked_fill_(layer.lora_kept == 0, 0.0)
         return
 
-    # A new allocator of PEFT's, with the memory of the last one.
-    model = _Factors(layers)
+    # A new allocator of PEFT's, with the memory of the last one. All that it asks of a model is its
+    # parameters, under PEFT's names.
+    owners = [
+        (f"{prefix}.{path}", layer, name)
+        for prefix, layer in layers.items()
+        for name, path in layer.trained.items()
+    ]
+    parameters = {path: getattr(layer, name) for path, layer, name in owners}
+    model = SimpleNamespace(named_parameters=parameters.items)
     allocator = peft_package().tuners.adalora.RankAllocator(model, peft_config(config), ADAPTER)
-    for path, layer, name in model.owners():
-        parameter = getattr(layer, name)
+    for path, layer, name in owners:
+        parameter = parameters[path]
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         allocator.ipt[path] = parameter
@@ -133,7 +123,7 @@ def allocate(layers: Mapping[str, AdaLoraLayer], config: AdaLoraConfig, step: in
 
     # It prunes; its memory and its choice go back into the layers.
     budget, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
-    for path, layer, name in model.owners():
+    for path, layer, name in owners:
         for kind, attribute in MEMORY.items():
             getattr(layer, f"{name}_{kind}").copy_(getattr(allocator, attribute)[path])
     for path, kept in (pattern or {}).items():
