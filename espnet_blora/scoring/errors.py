@@ -83,14 +83,13 @@ def score(
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     missing = check_ids(ref, hyp, missing_as_empty=missing_as_empty)
-    absent = set(missing)
     counter = _Counter(poi)
     utterances: list[Utterance] = []
     remarks: list[Remark] = list(ids_by_case(ref))
     for key in sorted(ref):
         # counts, of one utterance at a time
         left_text = ref[key]
-        right_text = "" if key in absent else hyp[key]
+        right_text = hyp.get(key, "")
         left, right = tokenise(treat(left_text)), tokenise(treat(right_text))
         utterances.append(counter.count(key, left, right))
         # what is odd in it
@@ -98,7 +97,7 @@ def score(
         remarks += look_at("hypothesis", key, right_text, hyp)
         if not left:
             remarks.append(Remark("empty_reference", "reference", key, place_of(ref, key)))
-        if key in absent:
+        if key not in hyp:
             remarks.append(Remark("missing_hypothesis", "reference", key, place_of(ref, key)))
         elif left and not right:
             remarks.append(Remark("empty_hypothesis", "hypothesis", key, place_of(hyp, key)))

@@ -39,7 +39,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 MAX_TOKEN = 500  # bytes of UTF-8; at 1,000 sclite 2.4.10 prints without end
-_NAMES = {"{": "<lbrace>", "}": "<rbrace>", ";": "<semicolon>", "\\": "<backslash>"}
+_NAMES = str.maketrans({"{": "<lbrace>", "}": "<rbrace>", ";": "<semicolon>", "\\": "<backslash>"})
+_OUTER_ASTERISKS = re.compile(r"\A\*+|\*+\Z")
 _CODE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]|[^\S\x00-\x7f]")  # control, blanks, no UTF-8
 _SAFE_ID = re.compile(rf"(?:(?!{_CODE.pattern})[^()])+")
 # A text that holds a name of ours keeps apart from what the name stands for: "<at>" = "<lt>at>".
@@ -66,15 +67,12 @@ def safe_token(token: str) -> str:
     if token == "@":
         return "<at>"
     token = _OWN.sub("<lt>", token)
-    for char, name in _NAMES.items():
-        token = token.replace(char, name)
-    before = len(token) - len(token.lstrip("*"))
-    after = len(token) - max(before, len(token.rstrip("*")))
-    middle = token[before : len(token) - after]
-    token = "<asterisk>" * before + middle + "<asterisk>" * after
+    token = token.translate(_NAMES)
+    token = _OUTER_ASTERISKS.sub(lambda match: "<asterisk>" * len(match[0]), token)
     token = _CODE.sub(lambda m: f"<u{ord(m.group()):04x}>", token)
-    if len(_bytes(token)) > MAX_TOKEN:
-        digest = hashlib.sha256(_bytes(token)).hexdigest()[:16]
+    encoded = token.encode("utf-8")
+    if len(encoded) > MAX_TOKEN:
+        digest = hashlib.sha256(encoded).hexdigest()[:16]
         token = f"{token[:30]}<{len(token)}-characters-{digest}>"
     return token
 
@@ -106,7 +104,3 @@ def safe_ids(ids: Sequence[str]) -> dict[str, str]:
 def trn_line(tokens: Iterable[str], key: str) -> str:
     """Return `token token ...<TAB>(id)` and a line feed; tokens and id are taken as they are."""
     return f"{' '.join(tokens)}\t({key})\n"
-
-
-def _bytes(token: str) -> bytes:
-    return token.encode("utf-8", "surrogateescape")

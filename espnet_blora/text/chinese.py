@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 
 _SURROGATES = re.compile("([\ud800-\udfff]+)")
 _MOST_ROUNDS = 8  # two are needed in practice
@@ -38,15 +39,10 @@ def simplifier() -> Callable[[str], str]:
         words = text.split(" ")
         joined = "".join(words)
         done = _fixed_point(convert, joined)
-        if len(words) == 1 or done == joined:
-            return done if len(words) == 1 else text
         if len(done) != len(joined):  # no table of today's does it; then neighbours cannot be used
             return " ".join(_fixed_point(convert, word) for word in words)
-        out, start = [], 0
-        for word in words:
-            out.append(done[start : start + len(word)])
-            start += len(word)
-        return " ".join(out)
+        characters = iter(done)
+        return " ".join("".join(islice(characters, len(word))) for word in words)
 
     return simplify
 
