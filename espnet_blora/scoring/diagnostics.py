@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from espnet_blora.scoring.counts import Remark
 
@@ -30,20 +30,18 @@ def place_of(texts: Mapping[str, object], key: str) -> str:
     return where(key) if where else ""
 
 
-def look_at(side: str, key: str, text: str, texts: Mapping[str, str]) -> Iterable[Remark]:
-    """Return remarks on one text: control characters, tokens longer than `MOST_CHARACTERS`."""
+def look_at(side: str, key: str, text: str, texts: Mapping[str, str]) -> Iterator[Remark]:
+    """Yield remarks on one text: control characters, tokens longer than `MOST_CHARACTERS`."""
     if len(text) <= MOST_CHARACTERS and text.isprintable():
-        return ()
-    remarks = []
+        return
     if control := _CONTROL.findall(text):
         named = ", ".join(f"U+{ord(c):04X}" for c in sorted(set(control))[:5])
         what = f"{len(control)} control characters ({named})"
-        remarks.append(Remark("control_characters", side, key, place_of(texts, key), what))
+        yield Remark("control_characters", side, key, place_of(texts, key), what)
     longest = max(text.split(), key=len, default="")
     if len(longest) > MOST_CHARACTERS:
         what = f"a token of {len(longest)} characters, {longest[:20]}..."
-        remarks.append(Remark("long_token", side, key, place_of(texts, key), what))
-    return remarks
+        yield Remark("long_token", side, key, place_of(texts, key), what)
 
 
 def ids_by_case(texts: Mapping[str, str]) -> Iterator[Remark]:

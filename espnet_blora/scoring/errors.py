@@ -35,7 +35,7 @@ hand (`<tag word>`) are not read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from rapidfuzz.distance import Levenshtein
@@ -83,7 +83,7 @@ def score(
     """
     treat, tokenise = get_normalisation(normalisation), unit_of(unit)
     missing = check_ids(ref, hyp, missing_as_empty=missing_as_empty)
-    counter = _Counter(poi)
+    is_point, codes = points_of(poi), Codes()
     utterances: list[Utterance] = []
     remarks: list[Remark] = list(ids_by_case(ref))
     for key in sorted(ref):
@@ -91,7 +91,7 @@ def score(
         left_text = ref[key]
         right_text = hyp.get(key, "")
         left, right = tokenise(treat(left_text)), tokenise(treat(right_text))
-        utterances.append(counter.count(key, left, right))
+        utterances.append(_count(key, left, right, is_point, codes))
         # what is odd in it
         remarks += look_at("reference", key, left_text, ref)
         remarks += look_at("hypothesis", key, right_text, hyp)
@@ -122,45 +122,43 @@ def describe_normalisation(name: str) -> str:
 _HIT, _SUB, _DEL, _INS = range(4)
 
 
-class _Counter:
-    """Counts utterances; keeps only what it knows of tokens, and of that a bounded part."""
+def _count(
+    key: str, ref: list[str], hyp: list[str], is_point: Callable[[str], bool], codes: Codes
+) -> Utterance:
+    """Count one utterance: in all, by script, and at the points of interest.
 
-    def __init__(self, poi: str):
-        self._is_point, self._codes = points_of(poi), Codes()
+    Args:
+        key: Its id.
+        ref: Reference tokens.
+        hyp: Recognised tokens.
+        is_point: Whether tokens of a script are points.
+        codes: Stand for tokens; kept from utterance to utterance.
+    """
+    # all right so far: hits by script
+    scripts = list(map(script_of_token, ref))
+    rows = {name: [scripts.count(name), 0, 0, 0] for name in set(scripts)}
+    points = set(filter(is_point, rows))
+    if points == rows.keys():  # nothing else: not code-switched
+        points = set()
 
-    def count(self, key: str, ref: list[str], hyp: list[str]) -> Utterance:
-        """Count one utterance: in all, by script, and at the points of interest."""
-        # all right so far: hits by script
-        scripts = list(map(script_of_token, ref))
-        names = set(scripts)
-        rows = {name: [scripts.count(name), 0, 0, 0] for name in names}
-        points = set(filter(self._is_point, names))
-        if points == names:  # nothing else: not code-switched
-            points = set()
-        pier = [0, 0, 0, 0]
-        for name in points:
-            pier[_HIT] += rows[name][_HIT]
-        whole = [len(ref), 0, 0, 0]
+    # every edit of one shortest alignment turns a hit into an error, or inserts one
+    inserted = 0  # at the points
+    if ref != hyp:
+        edits = Levenshtein.editops(codes.spell(ref), codes.spell(hyp))
+        last = len(ref) - 1
+        for tag, i, j in cast("list[tuple[str, int, int]]", edits.as_list()):
+            if tag == "insert":
+                rows.setdefault(script_of_token(hyp[j]), [0, 0, 0, 0])[_INS] += 1
+                if points and scripts[min(i, last)] in points:
+                    inserted += 1
+                continue
+            row = rows[scripts[i]]
+            row[_HIT] -= 1
+            row[_SUB if tag == "replace" else _DEL] += 1
+        codes.forget()
 
-        # every edit of one shortest alignment turns a hit into an error, or inserts one
-        if ref != hyp:
-            edits = Levenshtein.editops(self._codes.spell(ref), self._codes.spell(hyp))
-            last = len(ref) - 1
-            for tag, i, j in cast("list[tuple[str, int, int]]", edits.as_list()):
-                if tag == "insert":
-                    whole[_INS] += 1
-                    script = script_of_token(hyp[j])
-                    rows.setdefault(script, [0, 0, 0, 0])[_INS] += 1
-                    if points and scripts[min(i, last)] in points:
-                        pier[_INS] += 1
-                    continue
-                kind = _SUB if tag == "replace" else _DEL
-                for row in (whole, rows[scripts[i]]):
-                    row[_HIT] -= 1
-                    row[kind] += 1
-                if scripts[i] in points:
-                    pier[_HIT] -= 1
-                    pier[kind] += 1
-            self._codes.forget()
-        parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
-        return Utterance(key, shared_counts(*whole), shared_counts(*pier), parts)
+    # sums over scripts
+    parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
+    whole = map(sum, zip(*rows.values(), strict=True))
+    pier = (sum(rows[name][kind] for name in points) for kind in (_HIT, _SUB, _DEL))
+    return Utterance(key, shared_counts(*whole), shared_counts(*pier, inserted), parts)

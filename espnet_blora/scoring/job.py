@@ -183,11 +183,10 @@ def run(job: Job, mode: Mode) -> Result:
 
     # ours, by group, and beside the baseline
     own = scored(job.hyp)
-    groups = {}
-    if job.speakers is not None:
-        groups["by_speaker"] = by_group(own, job.speakers)
-    if job.languages is not None:
-        groups["by_language"] = by_group(own, job.languages, drawn)
+    groups = {
+        "by_speaker": {} if job.speakers is None else by_group(own, job.speakers),
+        "by_language": {} if job.languages is None else by_group(own, job.languages, drawn),
+    }
     comparison = compare(own, scored(job.baseline), drawn) if job.baseline is not None else None
     # the other scorers get the tokens that were compared
     cut = tokeniser(own.unit, own.normalisation)

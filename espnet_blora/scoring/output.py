@@ -74,8 +74,6 @@ def save(job: Job, result: Result, folder: Path, stem: str, alignments: bool) ->
         **job.paths,
         "interval_95": asdict(result.interval) if result.interval else None,
         "resampled": "speaker" if job.by_speaker else "utterance",
-        "by_speaker": {},
-        "by_language": {},
         **result.groups,
         "sclite": result.sclite,
         "jiwer": result.jiwer,

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Literal
 
 from espnet_blora.text import arabic, digits, punctuation, tags
 from espnet_blora.text.chinese import simplifier
@@ -49,7 +50,7 @@ class Normalisation:
     """
 
     name: str = field(default="", compare=False)
-    form: str = ""
+    form: Literal["", "NFC", "NFKC"] = ""
     tags: str = ""
     case: str = ""
     punctuation: bool = True
@@ -101,7 +102,7 @@ class Normalisation:
         return treat
 
     def _steps(self) -> Iterator[Step]:
-        renormalise = _FORMS[self.form]
+        renormalise = partial(unicodedata.normalize, self.form) if self.form else str
         if self.form and not self.punctuation:
             yield lambda text: text if text.isascii() else punctuation.ACUTES.sub("'", text)
         if self.form:
@@ -171,11 +172,6 @@ def _fold_ascii(text: str) -> str:
 
 
 NOTHING = Normalisation()
-_FORMS: dict[str, Step] = {
-    "": str,
-    "NFC": partial(unicodedata.normalize, "NFC"),
-    "NFKC": partial(unicodedata.normalize, "NFKC"),
-}
 _CASES: dict[str, Step] = {ASCII: _fold_ascii, FULL: str.casefold, TURKISH: _fold_turkish}
 _TAG_STEPS: dict[str, Step] = {
     tags.REMOVED: tags.without_tags,

@@ -131,14 +131,14 @@ def _parse_flag(flag: str, name: str) -> tuple[str, object]:
 
 def _canonical_name(treatment: Normalisation) -> str:
     """Spell a treatment as the preset that needs the fewest flags, and these flags."""
-    best: list[str] | None = None
+    spellings = []
     for name, preset in NORMALISATIONS.items():
         differing = [f for f in _FIELDS if getattr(preset, f) != getattr(treatment, f)]
-        if any(getattr(preset, f) != getattr(NOTHING, f) for f in differing):
-            continue  # it does something that the treatment does not
-        if best is None or len(differing) + 1 < len(best):
-            best = [name, *_flags_setting(differing, treatment)]
-    return "+".join(best or ())
+        # else it does something that the treatment does not
+        if all(getattr(preset, f) == getattr(NOTHING, f) for f in differing):
+            spellings.append([name, *_flags_setting(differing, treatment)])
+    shortest = min(spellings, key=len)
+    return "+".join(shortest)
 
 
 def _flags_setting(attributes: Iterable[str], treatment: Normalisation) -> list[str]:

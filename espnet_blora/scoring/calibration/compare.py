@@ -220,11 +220,8 @@ def examine(
     # every figure of the set itself (the first weights) and of every draw
     _comparable(systems)
     first = systems[0][1]
-    weights = [
-        np.ones((1, len(first.ids))),
-        *resampled(first.ids, groups, samples, seed),
-    ]
-    every = np.concatenate(weights)  # (1 + draws, U)
+    draw_weights = resampled(first.ids, groups, samples, seed)
+    every = np.concatenate([np.ones((1, len(first.ids))), *draw_weights])  # (1 + draws, U)
     drawn = {name: {**figures(m, every, bins), **areas(m, every)} for name, m in systems}
     # systems, one by one and in pairs
     calibrations = tuple(
