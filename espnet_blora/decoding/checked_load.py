@@ -113,7 +113,8 @@ def _after(module: torch.nn.Module, keys) -> None:
     partial = getattr(module, "_espnet_adapter", None)
     if partial and matched:
         missing = [key for key in missing if "adapter" in key or "lora_" in key]
-    if missing or not matched or (unexpected and not partial and _is_whisper(module)):
+    whisper = getattr(module, "is_encoder_whisper", False)
+    if missing or not matched or (unexpected and whisper and not partial):
         raise ValueError(
             f"the checkpoint does not fit the model: {matched} of {total} keys matched, "
             f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected"
@@ -122,10 +123,6 @@ def _after(module: torch.nn.Module, keys) -> None:
         )
     if unexpected:
         log.warning("keys of the checkpoint not used%s", _some(unexpected))
-
-
-def _is_whisper(module: torch.nn.Module) -> bool:
-    return bool(getattr(module, "is_encoder_whisper", False))
 
 
 def _some(names: list[str]) -> str:

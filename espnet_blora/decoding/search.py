@@ -180,8 +180,6 @@ class _Search:
     def _let_go(self) -> None:
         """Take the utterances that are done out of the batch."""
         places = [place for place, utterance in enumerate(self.live) if utterance in self.going]
-        if len(places) == len(self.live):
-            return
         n = len(self.live)
         self.cache.keep([s * n + place for s in range(self.n_samples) for place in places])
         index = torch.tensor(places, device=self.device)

@@ -70,11 +70,8 @@ class SpeechMask:
             mask[:] = False
         # the path also leads through what is near to speech
         speech = np.flatnonzero(~mask)
-        far = np.ones(n_positions, dtype=bool)
-        for shift in range(-MARGIN, MARGIN + 1):
-            near = speech + shift
-            far[near[(near >= 0) & (near < n_positions)]] = False
-        path = np.flatnonzero(~far)
+        near = np.convolve(~mask, np.ones(2 * MARGIN + 1))[MARGIN : MARGIN + n_positions]
+        path = np.flatnonzero(near)
         # a break stands in the middle of a pause
         ends = np.flatnonzero(np.diff(speech) > 1)
         middles = (speech[ends] + speech[ends + 1] + 1) / 2

@@ -146,7 +146,7 @@ def word_times(
     layout: Vocabulary,
     heads: Sequence[tuple[int, int]],
     split: Split,
-    positions: Sequence[int] | Tensor | None = None,
+    positions: Sequence[int] | Tensor,
     quiet: Sequence[Tensor] | None = None,
 ) -> list[list[WordTime]]:
     """Align the texts of a batch with their audio.
@@ -165,8 +165,8 @@ def word_times(
         layout: the vocabulary.
         heads: (layer, head) of the cross-attention heads that follow time, one at least.
         split: the text (NFC) to its words, see `espnet_blora.decoding.words.word_spans`.
-        positions: memory positions of each row that hold its audio, where that is less than its
-            length: in Whisper's 30 s window ceil(samples / 320).
+        positions: memory positions of each row that hold its audio, ceil(samples / 320); its length
+            may be more, as in Whisper's 30 s window.
         quiet: for each row, True at the memory positions where nobody speaks, as
             `espnet_blora.decoding.silence.quiet_positions` finds them.
 
@@ -176,8 +176,6 @@ def word_times(
     Raises:
         ValueError: more tokens than the decoder has positions, or a `split` that changes the words.
     """
-    if positions is None:
-        positions = [memory.shape[1]] * len(memory) if memory_lengths is None else memory_lengths
     positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
     # texts without control tokens, prompts without previous text; only rows with a text are aligned
     plain = [[i for i in text if 0 <= i < layout.eot] for text in texts]

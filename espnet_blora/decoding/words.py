@@ -69,12 +69,9 @@ def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tup
     encoding = layout.tokenizer.encoding
     pieces = [encoding.decode_single_token_bytes(i) if 0 <= i < layout.eot else b"" for i in ids]
     token_ends = list(accumulate(map(len, pieces)))
-    raw = b"".join(pieces)
-    characters = [(char, 1) for char in raw.decode("ascii")] if raw.isascii() else None
-    if characters is None:
-        characters = _characters(raw)
-        if not unicodedata.is_normalized("NFC", "".join(char for char, _ in characters)):
-            characters = _composed(characters)
+    characters = _characters(b"".join(pieces))
+    if not unicodedata.is_normalized("NFC", "".join(char for char, _ in characters)):
+        characters = _composed(characters)
     text = "".join(char for char, _ in characters)
     # a composed entry may hold several characters: all of them begin where it begins
     begins, ends, byte = [], [], 0

@@ -30,11 +30,6 @@ def atomic_save(obj: Any, path: str | os.PathLike, **kwargs) -> None:
         torch.save(obj, file, **kwargs)
 
 
-def is_whole(path: Path) -> bool:
-    """Tell whether `path` is a whole torch archive: cheap, reads only the directory at its end."""
-    return path.is_file() and zipfile.is_zipfile(path)
-
-
 def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     """Make an experiment folder consistent before a resume.
 
@@ -68,7 +63,7 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     reporter = Reporter()
     reporter.load_state_dict(states["reporter"])
     file = output_dir / f"{reporter.get_epoch()}epoch.pth"
-    if not is_whole(file):
+    if not zipfile.is_zipfile(file):  # cheap: it reads only the directory at the file's end
         atomic_save(states["model"], file)
         done.append(f"rebuilt {file.name} from checkpoint.pth")
 

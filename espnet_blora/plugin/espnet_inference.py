@@ -99,9 +99,9 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         self,
         speech: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
         speech_lengths: Tensor | Sequence[int] | None = None,
-        whisper_prompt: Tensor | Sequence[Sequence[int]] | None = None,
+        whisper_prompt: Tensor | Sequence[Tensor | Sequence[int]] | None = None,
         whisper_prompt_lengths: Tensor | None = None,
-        utterance: Tensor | None = None,
+        utterance: Tensor | Sequence[Tensor | Sequence[int]] | None = None,
         utterance_lengths: Tensor | None = None,
         language: str | Sequence[str] | None = None,
     ) -> list[Any]:

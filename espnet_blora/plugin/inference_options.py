@@ -29,13 +29,9 @@ def _triple(text: str) -> tuple[str, ...]:
     return parts
 
 
-def _upper(text: str) -> str:
-    return text.upper()
-
-
 READ: dict[str, tuple[Any, Any]] = {
     "config": (str, None),
-    "log_level": (_upper, "INFO"),
+    "log_level": (str.upper, "INFO"),
     "output_dir": (str, None),
     "ngpu": (int, 0),
     "seed": (int, 0),

@@ -72,20 +72,13 @@ class BloraASRModel(ESPnetASRModel):
             self.prompt_range = (places[SOT] + 1, places[LAST_OF_PROMPT])
         self.first_new = places.get(LAST_PUBLISHED, len(token_list)) + 1
 
-    def forward(
-        self,
-        speech: torch.Tensor,
-        speech_lengths: torch.Tensor,
-        text: torch.Tensor,
-        text_lengths: torch.Tensor,
-        **kwargs,
-    ):
+    def forward(self, *args, **kwargs):
         """Return (loss, stats, weight) as ESPnetASRModel does, with a loss that is only a loss.
 
         ESPnet's trainer divides the loss by accum_grad in place, and there stats["loss"] is a view
         of it: the training loss it reports is too small by that factor, unlike the validation's.
         """
-        loss, stats, weight = super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
+        loss, stats, weight = super().forward(*args, **kwargs)
         return loss.clone(), stats, weight
 
     def prompt_lengths(self, ys_pad: torch.Tensor) -> torch.Tensor:

@@ -126,6 +126,7 @@ def test_what_stands_in_padded_memory_is_not_looked_at(model):
         layout=LAYOUT,
         heads=heads_of(model),
         split=mixed_tokens,
+        positions=lengths,
     )
     before = aligned(memory=memory)
     memory[1, 37:] = 100.0
@@ -210,11 +211,19 @@ def test_a_text_that_fills_the_decoder(model):
     memory = torch.randn(1, 200, 128, generator=torch.Generator().manual_seed(0))
     for n in (443, 444, 445):
         words = word_times(
-            model.decoder, memory, None, PROMPTS[:1], [ids[:n]], LAYOUT, [(2, 0)], str.split
+            model.decoder, memory, None, PROMPTS[:1], [ids[:n]], LAYOUT, [(2, 0)], str.split, [200]
         )[0]
         assert len(words) == n and words[-1].end <= 4.0
         assert all(one.end == other.start for one, other in pairwise(words))
     with pytest.raises(ValueError, match="446 of the text; this Whisper has 448 positions"):
         word_times(
-            model.decoder, memory, None, PROMPTS[:1], [[*ids, 1]], LAYOUT, [(2, 0)], str.split
+            model.decoder,
+            memory,
+            None,
+            PROMPTS[:1],
+            [[*ids, 1]],
+            LAYOUT,
+            [(2, 0)],
+            str.split,
+            [200],
         )
