@@ -38,7 +38,6 @@ class Parts(NamedTuple):
         dims: Its sizes.
         encoder: Its audio encoder.
         decoder: Its text decoder.
-        alignment_heads: (layers, heads) bool; None on the meta device.
     """
 
     spec: str
@@ -46,7 +45,6 @@ class Parts(NamedTuple):
     dims: ModelDimensions
     encoder: AudioEncoder
     decoder: TextDecoder
-    alignment_heads: Tensor | None
 
 
 _left_over: list[Parts] = []
@@ -58,10 +56,9 @@ def _load(spec: str) -> Parts:
     device = torch.empty(0).device  # the default device: "meta" under torch.device("meta")
     if device.type == "meta":
         dims = dims_of(spec)
-        return Parts(spec, device.type, dims, *empty_modules(dims), None)
+        return Parts(spec, device.type, dims, *empty_modules(dims))
     model = load_whisper(spec)
-    heads = model.alignment_heads.to_dense()
-    return Parts(spec, device.type, model.dims, model.encoder, model.decoder, heads)
+    return Parts(spec, device.type, model.dims, model.encoder, model.decoder)
 
 
 def parts_for_encoder(spec: str) -> Parts:
@@ -263,7 +260,6 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         self.decoders = parts.decoder
         new_tokens.extend(self.decoders, layout.new_languages, new_language_init)
         self.n_new = len(layout.new_languages)
-        self.alignment_heads = parts.alignment_heads
         self.eot = layout.eot
         self.n_text_ctx = parts.dims.n_text_ctx
         self.use_cache = use_cache
