@@ -223,13 +223,12 @@ def parse_kappa(text: str, retention_sets: Sequence[str]) -> dict[str, float]:
         ValueError: Anything else, a set that is left out, or a kappa that is not > 0.
     """
     try:
+        pairs = dict.fromkeys(retention_sets, text)
         if "=" in text:
             pairs = dict(word.split("=", 1) for word in text.split())
-            kappa = {name: float(pairs.pop(name)) / 100 for name in retention_sets}
-            if pairs:
-                raise ValueError(f"no retention set is called {', '.join(pairs)}")
-        else:
-            kappa = dict.fromkeys(retention_sets, float(text) / 100)
+        kappa = {name: float(pairs[name]) / 100 for name in retention_sets}
+        if unknown := sorted(pairs.keys() - kappa.keys()):
+            raise ValueError(f"no retention set is called {', '.join(unknown)}")
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"--kappa {text!r}: give one number, or name=number for each of "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from espnet_blora.report.page import (
     Table,
     percent,
     table,
+    with_interval,
 )
 from espnet_blora.scoring.calibration.compare import (
     MEASURES,
@@ -88,13 +90,9 @@ def short_title(key: str) -> str:
 
 def written(key: str, estimate: Estimate | None, sign: bool = False) -> str:
     """Write a figure with its interval: per cent with one digit, other numbers with three."""
-    if estimate is None or estimate.value is None:
+    if estimate is None:
         return ABSENT
-    text = number(key, estimate.value, sign)
-    if estimate.interval is None:
-        return text
-    ends = (number(key, end, sign) for end in (estimate.interval.low, estimate.interval.high))
-    return f"{text} ({' to '.join(ends)})"
+    return with_interval(estimate.value, estimate.interval, partial(number, key, sign=sign))
 
 
 def number(key: str, value: float, sign: bool = False) -> str:
@@ -138,11 +136,8 @@ def difference_cell(key: str, estimate: Estimate | None) -> Cell:
     """Return a difference as a cell, coloured where it is clear which side is better."""
     if estimate is None or estimate.value is None:
         return Cell(ABSENT)
-    return Cell(
-        written(key, estimate, sign=True),
-        estimate.value,
-        _tone(estimate.sign * MEASURES[key].better),
-    )
+    tone = _tone(estimate.sign * MEASURES[key].better)
+    return Cell(written(key, estimate, sign=True), estimate.value, tone)
 
 
 def examined_blocks(examined: Examined) -> list[Block]:

@@ -72,8 +72,7 @@ def plot_reliability(path: Path, panels: Sequence[Panel]) -> Picture | None:
         )
         upper.plot([0, 100], [0, 100], ":", color=MUTED, lw=1, zorder=1)
         for name, bins in panel.lines.items():
-            _reliability(upper, bins, *look[name], intervals=len(panel.lines) <= _FEW)
-            _histogram(lower, bins, look[name][0])
+            _bins(upper, lower, bins, *look[name], intervals=len(panel.lines) <= _FEW)
         upper.set_ylim(-3, 103)
         upper.set_xlim(-3, 103)
         upper.set_ylabel("right, %")
@@ -133,28 +132,24 @@ def _looks(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
     return {name: _LINES[n % len(_LINES)] for n, name in enumerate(names)}
 
 
-def _reliability(
-    axes: Axes, bins: Sequence[Bin], colour: str, marker: str, *, intervals: bool
+def _bins(
+    upper: Axes, lower: Axes, bins: Sequence[Bin], colour: str, marker: str, *, intervals: bool
 ) -> None:
+    """Draw bins as points over their confidence, and below the share of words in each."""
     filled = [b for b in bins if b.count]
-    whole = sum(b.count for b in filled)
+    whole = sum(b.count for b in filled) or 1
     x = [100 * (b.confidence or 0.0) for b in filled]
     y = [100 * (b.accuracy or 0.0) for b in filled]
-    if intervals:
-        for at, interval in zip(x, (b.interval for b in filled), strict=True):
-            if interval is not None:
-                ends = [100 * interval.low, 100 * interval.high]
-                axes.plot([at, at], ends, color=colour, lw=1, alpha=0.45, zorder=2)
-    axes.plot(x, y, color=colour, lw=1, alpha=0.5, zorder=2)
+    for at, b in zip(x, filled, strict=True):
+        if intervals and b.interval is not None:
+            ends = [100 * b.interval.low, 100 * b.interval.high]
+            upper.plot([at, at], ends, color=colour, lw=1, alpha=0.45, zorder=2)
+    upper.plot(x, y, color=colour, lw=1, alpha=0.5, zorder=2)
     # not clipped: most words lie at the upper end
-    axes.scatter(x, y, [14 + 100 * b.count / whole for b in filled], color=colour, marker=marker,
-                 edgecolor=PAPER, lw=0.7, zorder=3, clip_on=False)  # fmt: skip
-
-
-def _histogram(axes: Axes, bins: Sequence[Bin], colour: str) -> None:
-    whole = sum(b.count for b in bins) or 1
+    upper.scatter(x, y, [14 + 100 * b.count / whole for b in filled], color=colour, marker=marker,
+                  edgecolor=PAPER, lw=0.7, zorder=3, clip_on=False)  # fmt: skip
     shares = [100 * b.count / whole for b in bins]
-    axes.stairs(shares, [0.0, *(100 * b.high for b in bins)], color=colour, lw=1.2)
+    lower.stairs(shares, [0.0, *(100 * b.high for b in bins)], color=colour, lw=1.2)
 
 
 def _curve(axes: Axes, risks: Sequence[float | None], **how: Any) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -138,7 +139,7 @@ def estimate_text(estimate: Estimate | None) -> str:
         return ABSENT
     if estimate.value is None:
         return "undefined"
-    text = with_interval(estimate.value, estimate.interval, sign=True)
+    text = with_interval(estimate.value, estimate.interval, partial(percent, sign=True))
     if len(estimate.seeds) > 1:
         low, high = (percent(end(estimate.seeds), sign=True) for end in (min, max))
         ends = f"seeds {low} to {high}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,12 +159,14 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
-def with_interval(value: float | None, interval: Interval | None, sign: bool = False) -> str:
-    """Write a rate with its 95 % interval: `12.3 (11.0 to 13.7)`."""
-    text = percent(value, sign=sign)
-    if value is None or interval is None:
-        return text
-    return f"{text} ({percent(interval.low, sign=sign)} to {percent(interval.high, sign=sign)})"
+def with_interval(
+    value: float | None, interval: Interval | None, write: Callable[[float], str] = percent
+) -> str:
+    """Write a rate, or what `write` writes, with its 95 % interval: `12.3 (11.0 to 13.7)`."""
+    if value is None:
+        return ABSENT
+    ends = f" ({write(interval.low)} to {write(interval.high)})" if interval else ""
+    return f"{write(value)}{ends}"
 
 
 def size(number: int | None) -> str:
@@ -240,7 +242,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def literal(text: str) -> str:
     """Escape text so that Markdown shows it as it is, on one line."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    flat = " ".join(plain(text).split())
     return _SPECIAL.sub(lambda m: _ENTITIES.get(m[0], f"\\{m[0]}"), flat)
 
 

@@ -131,14 +131,11 @@ def verdict(analysis: Analysis, pair: Comparison) -> list[str]:
     )
     if change is None or gain is None:
         return [f"There is no verdict: it needs scores of {b.label} and {a.label} on all sets."]
-    sentences = []
-    for title, estimate in (("New domain", change), ("Retention sets", gain)):
-        text = f"{b.label} makes no error on some set, so the formula is undefined"
-        if estimate.value is not None:
-            text = _direction(pair, estimate)
-        sentences.append(f"{title}: {text}.")
-    rival = _rival(analysis, a, b)
-    if rival:
+    sentences = [
+        f"New domain: {_direction(pair, change)}.",
+        f"Retention sets: {_direction(pair, gain)}.",
+    ]
+    if rival := _rival(analysis, a, b):
         sentences += [rival[0], *_curves(analysis, a, b)]
     return [*sentences, _edge(pair, gain, change, rival)]
 
@@ -173,8 +170,9 @@ def _edge(
 
 def _direction(pair: Comparison, estimate: Estimate) -> str:
     """Say which of the two makes fewer errors, and whether that is clear."""
-    a, b = pair.a.label, pair.b.label
-    value = estimate.value or 0.0
+    a, b, value = pair.a.label, pair.b.label, estimate.value
+    if value is None:
+        return f"{b} makes no error on some set, so the formula is undefined"
     if value == 0:
         return f"{a} makes as many errors as {b}"
     more = "fewer" if value > 0 else "more"
