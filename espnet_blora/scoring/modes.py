@@ -11,7 +11,8 @@ from espnet_blora.scoring.counts import HAN_KANA, HAN_KANA_SCRIPTS, REST
 from espnet_blora.text import characters, mixed_tokens, words
 from espnet_blora.text.presets import get_normalisation
 
-_RUN = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+NOASCII = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+"""What `sclite -e utf-8 -c NOASCII` makes of a word."""
 
 
 def espnet_tokens(text: str) -> list[str]:
@@ -25,7 +26,7 @@ def espnet_tokens(text: str) -> list[str]:
     >>> espnet_tokens("我想要 an über")
     ['我', '想', '要', 'an', 'ü', 'ber']
     """
-    return [token for word in text.split() for token in _RUN.findall(word)]
+    return [token for word in text.split() for token in NOASCII.findall(word)]
 
 
 UNITS: dict[str, Callable[[str], list[str]]] = {

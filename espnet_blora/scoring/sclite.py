@@ -33,6 +33,7 @@ from pathlib import Path
 from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.counts import Counts
+from espnet_blora.scoring.modes import NOASCII
 from espnet_blora.scoring.trn import safe_token, trn_line
 from espnet_blora.utils import atomic
 
@@ -46,7 +47,6 @@ _PLACES = (  # where a program may be that is not on PATH: ours, Debian's
     Path(__file__).resolve().parents[2] / "tools" / "sctk" / "bin",
     Path("/usr/lib/sctk/bin"),
 )
-_NON_ASCII = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")  # what -c NOASCII makes of a token
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # all that sclite folds
 # Options that leave alone what a word is, which words count and what an error costs.
 _HARMLESS = {"-i", "-O", "-f", "-l", "-o", "-n", "-C"}
@@ -251,7 +251,7 @@ class Reading:
         )
 
     def _pieces(self, token: str) -> list[str]:
-        return _NON_ASCII.findall(token) if self.splits else [token]
+        return NOASCII.findall(token) if self.splits else [token]
 
     def _fold(self, token: str) -> str:
         return token.translate(_LOWER) if self.folds else token
