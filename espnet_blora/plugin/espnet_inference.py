@@ -115,7 +115,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         if self.layout is None:
             return super().batch_decode(speech, speech_lengths)
         if isinstance(speech, (list, tuple)):
-            waves = [torch.as_tensor(wave).reshape(-1) for wave in speech]
+            waves = [torch.as_tensor(wave) for wave in speech]
         else:
             if speech_lengths is None:
                 raise ValueError("speech_lengths is required for a padded speech array")

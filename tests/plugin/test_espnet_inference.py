@@ -221,6 +221,8 @@ def test_from_python_a_language_is_asked_for(speech2text):
     assert all(len(nbest) == 2 for nbest in both)
     with pytest.raises(ValueError, match="1 languages for 2 utterances"):
         speech2text(waves, language=["zh"])
+    with pytest.raises(ValueError, match="one channel"):
+        speech2text(torch.randn(4000, 2), language="zh")
     with pytest.raises(ValueError, match="'yue' needs a larger vocabulary"):
         speech2text(waves[0], language="yue")
 
