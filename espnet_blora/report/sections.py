@@ -185,21 +185,20 @@ def cost(analysis: Analysis) -> list[Block]:
         return [Prose("No adapted experiment.")]
     head = ["system", "trainable", "share", "seconds per step"]
     head += ["adapter file", "its means alone", "ESPnet's checkpoint"]
-    blocks: list[Block] = [
+    return [
         table(head, rows),
         Prose(
             "Adapter file: all factors, means and scales, as `Adapter.save` writes them (without "
             "some kB of metadata). The means alone are what decoding needs. ESPnet's checkpoint "
-            "(of the best epoch) also holds the model's buffers. Seconds per step are as timed in "
-            "these trainings, data loading included; whatever else the machine did is in them."
+            "(of the best epoch) also holds the model's buffers."
+        ),
+        Prose(
+            "Seconds per step are the median over epochs of each training by itself, data loading "
+            "included. Whatever else the machine did meanwhile is in them, so **they cannot be "
+            "compared between systems**. For a comparison run `benchmarks/adapter_step.py`, which "
+            "times the methods in turn on one machine."
         ),
     ]
-    steps = {s.role: s.seconds_per_step for s in reversed(analysis.systems)}
-    lora, blora = steps.get("lora"), steps.get("blora")
-    if lora and blora:
-        text = f"BLoRA's step takes {blora / lora:.2f} times LoRA's (median over epochs)."
-        blocks.append(Prose(text))
-    return blocks
 
 
 def sparsity(analysis: Analysis) -> list[Block]:

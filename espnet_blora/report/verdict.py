@@ -46,7 +46,6 @@ PUBLISHED = (
     ("energy in the largest 1 % of ΔW, LoRA", "top_energy lora", "9.2 %", _PAPER),
     ("Hoyer index of ΔW, BLoRA", "hoyer blora", "0.45", _PAPER),
     ("Hoyer index of ΔW, LoRA", "hoyer lora", "0.22", _PAPER),
-    ("time of a training step, BLoRA's over LoRA's", "time", "+8 to +10 %", _PAPER),
 )
 REMARK = (
     "Published figures are of other data (SEAME, ArzEn, Fisher), of a large base, of far longer "
@@ -277,9 +276,6 @@ def published(analysis: Analysis) -> Table:
             ours[f"below {role}"] = f"{percent(update.below)} %"
             ours[f"top_energy {role}"] = f"{percent(update.top_energy)} %"
             ours[f"hoyer {role}"] = f"{update.hoyer:.2f}"
-    times = [system.seconds_per_step if system else None for system in (lora, blora)]
-    if times[0] and times[1]:
-        ours["time"] = f"{percent(times[1] / times[0] - 1, sign=True)} %"
     rows = [
         (what, ours.get(key, ABSENT), theirs, source) for what, key, theirs, source in PUBLISHED
     ]
