@@ -216,22 +216,25 @@ class Transcriber:
         if not batch:
             return
         try:
-            self._recognise(batch)
+            return self._recognise(batch)
         except (torch.OutOfMemoryError, ValueError) as error:
-            if len(batch) > 1:
-                half = (len(batch) + 1) // 2
-                self._attempt(batch[:half])
-                self._attempt([piece for piece in batch[half:] if not piece.file.error])
-                return
-            file, seconds = batch[0].file, len(batch[0].wave) / SAMPLE_RATE
-            file.error = str(error)
-            if isinstance(error, torch.OutOfMemoryError):
-                file.error = (
-                    f"{seconds:.1f} s do not fit the memory of {self.recogniser.device} even "
-                    "alone: use a smaller beam, or the CPU"
-                )
-            if not file.error.startswith((f"{file.name}:", f"utterance {file.name}:")):
-                file.error = f"{file.name}: {file.error}"
+            if len(batch) == 1:
+                return self._give_up(batch[0], error)
+        # outside of `except`: its error would keep all tensors of the failed try alive
+        half = (len(batch) + 1) // 2
+        self._attempt(batch[:half])
+        self._attempt([piece for piece in batch[half:] if not piece.file.error])
+
+    def _give_up(self, piece: _Piece, error: Exception) -> None:
+        """Keep why a piece cannot be decoded even alone."""
+        name, message = piece.file.name, str(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            message = (
+                f"{len(piece.wave) / SAMPLE_RATE:.1f} s do not fit the memory of "
+                f"{self.recogniser.device} even alone: use a smaller beam, or the CPU"
+            )
+        known = message.startswith((f"{name}:", f"utterance {name}:"))
+        piece.file.error = message if known else f"{name}: {message}"
 
     @torch.inference_mode()
     def _recognise(self, batch: list[_Piece]) -> None:

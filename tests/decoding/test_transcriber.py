@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -138,6 +139,28 @@ def test_what_the_model_cannot_decode_is_found_in_its_batch(small, monkeypatch, 
     monkeypatch.undo()
     alone = run(small, WAVES)
     assert all(found[name].text == alone[name].text for name in "abd")
+
+
+def test_a_try_that_failed_keeps_no_memory(small, monkeypatch):
+    held, alive = [], []
+    encode, search = transcriber.encode_batch, transcriber.best_texts
+
+    def watched(model, waves, names):
+        alive.append(sum(reference() is not None for reference in held))
+        memory, lengths = encode(model, waves, names)
+        held.append(weakref.ref(memory))
+        return memory, lengths
+
+    def too_large(model, memory, lengths, *rest):
+        if len(memory) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return search(model, memory, lengths, *rest)
+
+    monkeypatch.setattr(transcriber, "encode_batch", watched)
+    monkeypatch.setattr(transcriber, "best_texts", too_large)
+    found = run(small, WAVES, batch_size=4)
+    assert len(alive) == 7 and not any(alive)
+    assert not any(transcript.error for transcript in found.values())
 
 
 @pytest.mark.parametrize(
