@@ -5,8 +5,9 @@ decoder says for each of its tokens which memory positions (20 ms each) these he
 dynamic time warping finds the path through them that only goes forward: where it enters a token
 the token begins.
 
-Source: openai-whisper `whisper/timing.py` (`find_alignment`), whose filter and warping are used
-here; what differs is that a batch is aligned at once and that padding is never looked at.
+Source: openai-whisper `whisper/timing.py` (`find_alignment`), whose filter is used here; what
+differs is that a batch is aligned at once and that padding is never looked at. The warping finds
+the same path without numba, which compiles for seconds and sets torch's threads to all cores.
 """
 
 from __future__ import annotations
@@ -80,6 +81,47 @@ def _weights(
     ])  # fmt: skip
 
 
+def warp(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the path of the least sum from the first row and column to the last, going forward.
+
+    The path of `whisper.timing.dtw`, ties included: sums are fp32, all of an antidiagonal at once.
+
+    Args:
+        costs: (rows, columns) fp64.
+
+    Returns:
+        The row and the column of each step.
+
+    >>> rows, columns = warp(np.array([[0.0, 9.0, 9.0], [9.0, 0.0, 0.0]]))
+    >>> rows.tolist(), columns.tolist()
+    ([0, 1, 1], [0, 1, 2])
+    """
+    n, m = costs.shape
+    local = np.pad(costs, ((1, 0), (1, 0))).ravel()  # (n + 1) * (m + 1)
+    total = np.full(local.shape, np.inf, np.float32)
+    moves = np.full(local.shape, 2, np.int8)  # 0: both, 1: a row, 2: a column
+    moves[:: m + 1] = 1
+    total[0] = 0
+    # row i of an antidiagonal lies at i * m + diagonal
+    for diagonal in range(2, n + m + 1):
+        begin = max(1, diagonal - m) * m + diagonal
+        end = min(n, diagonal - 1) * m + diagonal + 1
+        both, row, column = (total[begin - back : end - back : m] for back in (m + 2, m + 1, 1))
+        diagonally = (both < row) & (both < column)
+        move = np.where(diagonally, 0, np.where((row < both) & (row < column), 1, 2))
+        moves[begin:end:m] = move
+        total[begin:end:m] = local[begin:end:m] + np.choose(move, (both, row, column))
+    # back from the end
+    path = []
+    i, j = n, m
+    while i > 0 or j > 0:
+        path.append((i - 1, j - 1))
+        move = moves[i * (m + 1) + j]
+        i, j = i - (move != 2), j - (move != 1)
+    rows, columns = np.array(path[::-1]).T
+    return rows, columns
+
+
 def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
     """Where each text token begins, and where the last one ends, in positions (L + 1,).
 
@@ -93,7 +135,7 @@ def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
         n_prompt: tokens before the text.
         n_text: L.
     """
-    from whisper.timing import dtw, median_filter  # numba: seconds that only alignment costs
+    from whisper.timing import median_filter  # numba: seconds that only alignment costs
 
     # normalise and smooth, (heads, tokens, positions)
     weights = weights.softmax(-1)
@@ -101,7 +143,7 @@ def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
     weights = median_filter((weights - mean) / std.clamp(min=_SMALLEST), MEDIAN_WIDTH)
     # the best path through the mean over heads, (L + 1, positions)
     matrix = weights.mean(0)[n_prompt - 1 : n_prompt + n_text]
-    tokens, positions = dtw(-matrix.cpu())
+    tokens, positions = warp(-matrix.double().cpu().numpy())
     begins = positions[np.diff(tokens, prepend=-1) > 0]
     return begins if len(begins) > n_text else np.append(begins, matrix.shape[1])
 

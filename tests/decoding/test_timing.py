@@ -1,5 +1,8 @@
 """Word times: openai-whisper's own alignment, in any batch, and near the truth."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +12,13 @@ import pytest
 import soxr
 import torch
 import whisper
-from whisper.timing import find_alignment
+from whisper.timing import dtw, find_alignment
 from whisper.tokenizer import get_tokenizer
 
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.prompts import build_prompt
 from espnet_blora.decoding.silence import quiet_positions
-from espnet_blora.decoding.timing import word_times
+from espnet_blora.decoding.timing import warp, word_times
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
@@ -96,6 +99,34 @@ def test_times_are_openais_in_the_window_of_30_s(model, speech, heads):
         for one, other in zip(row, theirs, strict=True):
             assert abs(one.start - other.start) < 0.021 and abs(one.end - other.end) < 0.021
             assert one.probability == pytest.approx(other.probability, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_path_is_openais(steps):
+    generator = np.random.default_rng(steps)
+    shapes = [(1, 1), (1, 9), (9, 1), *generator.integers(1, 60, (60, 2))]
+    for n, m in shapes:
+        # few different costs: many ties
+        costs = (
+            generator.integers(-steps, steps, (n, m)) if steps else generator.normal(size=(n, m))
+        )
+        theirs = dtw(torch.from_numpy(costs).double())
+        np.testing.assert_array_equal(warp(costs.astype(float)), theirs)
+
+
+def test_alignment_leaves_torch_its_threads():
+    program = (
+        "import torch, numpy as np\n"
+        "from espnet_blora.decoding.timing import _path\n"
+        "torch.set_num_threads(1)\n"
+        "_path(torch.randn(2, 9, 40) @ torch.randn(40, 40), 3, 5)\n"
+        "print(torch.get_num_threads())"
+    )
+    environment = {name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["1"]
 
 
 def test_neighbours_and_padding_change_nothing(model, speech):
