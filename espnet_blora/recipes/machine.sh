@@ -32,6 +32,11 @@ find_corpora() {
 # use_machine: jobs from cores and memory (about 1.5 GB a process), GPUs that are visible
 use_machine() {
     local memory_gb jobs
+    # A queue's machines are not this one: without a GPU here, training would silently get one core there.
+    if [[ -z ${ngpu} && ${cmd_backend} =~ ^(slurm|sge|pbs)$ && ${stage} -le 12 && ${stop_stage} -ge 10 ]]; then
+        die "cmd_backend=${cmd_backend}: --ngpu is not given, and what this host has says nothing of the queue's machines;" \
+            "give --ngpu N (GPUs of the training's job) or --ngpu 0 (train and decode on CPUs)"
+    fi
     cores=$(env -u OMP_NUM_THREADS nproc) # path.sh sets that variable, and nproc obeys it
     memory_gb=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo 2>/dev/null || echo 8)
     jobs=$((memory_gb * 2 / 3 < cores ? memory_gb * 2 / 3 : cores))

@@ -339,6 +339,28 @@ def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert not (recipe / "hacked").exists()
 
 
+@pytest.mark.parametrize("backend", ["slurm", "sge", "pbs"])
+def test_a_queue_must_be_told_the_number_of_gpus(recipe, backend):
+    def start(*options):
+        return subprocess.run(
+            ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", *options],
+            cwd=recipe,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "cmd_backend": backend},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    refused = start()
+    assert refused.returncode == 2 and f"cmd_backend={backend}: --ngpu" in refused.stderr
+    assert not (recipe / "calls").exists() and not (recipe / "exp").exists()
+    # what needs no GPU, and what has been said
+    assert start("--stop_stage", "4").returncode == 0
+    (recipe / "calls").unlink()
+    assert start("--stage", "10", "--ngpu", "2").returncode == 0
+    assert {call["--ngpu"] for call in calls(recipe)} == {"2"}
+
+
 def test_without_a_configuration_here_there_is_the_shared_one(recipe):
     for path in [*(recipe / "conf").glob("adapter_*.yaml"), recipe / "conf" / "decode.yaml"]:
         path.unlink()
