@@ -16,10 +16,15 @@ from espnet_blora.adapters.files import write_adapter_file
 from espnet_blora.adapters.layer import prepare_layers
 from espnet_blora.adapters.merge import merge_layers, unmerge_layers
 from espnet_blora.adapters.registry import METHODS
-from espnet_blora.adapters.report import SMALL, Report, report, statistics
+from espnet_blora.adapters.report import SMALL, Report, collapsed, report, statistics, update_ratio
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 
 log = logging.getLogger(__name__)
+
+WEAKER_KL = (
+    "Lower beta or raise prior_std (beta: 0.02 with prior_std: 0.05 trains in the recipe mini_cs); "
+    "a warm-up of the KL (schedule: linear) alone may only delay it"
+)
 
 
 class Adapter:
@@ -150,8 +155,7 @@ class Adapter:
         """Return beta_t * KL, to add to a per-token loss, and detached 0-dim tensors to log.
 
         Always kl_A, kl_B, beta, kl_term; at steps 1, 1 + log_every, ... also what
-        `report.statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
-        still.
+        `statistics` gives. Warns, once, of a collapsed adapter and of a step that stands still.
 
         Raises:
             ValueError: The method has no posterior.
@@ -169,18 +173,44 @@ class Adapter:
         return term, logs
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return `report.statistics` of all layers; warns, once, when every mean is near zero."""
-        values = statistics(list(self.layers.values()))
-        if float(values.get("largest_mean", SMALL)) < SMALL and self.state.warn_once("collapse"):
+        """Return `report.statistics` of all layers, and with a posterior `update_ratio`.
+
+        Warns, once, of a collapsed posterior.
+        """
+        layers = list(self.layers.values())
+        values = statistics(layers)
+        if not self.bayesian:
+            return values
+        values["update_ratio"] = update_ratio(layers)
+        if collapsed(layers, values, self.step) and self.state.warn_once("collapse"):
             log.warning(
-                "adapter '%s' has collapsed: every mean of lora_A and lora_B is below %g at step "
-                "%d, so the model is its base and gets no gradient back. Lower beta, raise "
-                "prior_std, or warm the KL up (schedule: linear)",
+                "adapter '%s' has collapsed: at step %d, %.1f %% of lora_B are below %g and the "
+                "update is %.1e of the base weights, so the model is its base. %s",
                 self.method,
-                SMALL,
                 self.step,
+                100 * float(values["small_share_B"]),
+                SMALL,
+                float(values["update_ratio"]),
+                WEAKER_KL,
             )
         return values
+
+    def check_balance(self, loss: Tensor, kl_term: Tensor) -> None:
+        """Warn, once, when beta * KL is more than 10 times the loss per token that it is added to.
+
+        Looks at the steps of `statistics` only: reading the values waits for a GPU.
+        """
+        if (self.step - 1) % self._elbo_config("KL").log_every or "kl" in self.state.warned:
+            return
+        if float(kl_term) > 10.0 * float(loss) and self.state.warn_once("kl"):
+            log.warning(
+                "the KL outweighs the task: beta * KL is %.4g, the loss per token %.4g at step %d, "
+                "and an update that is pulled so hard may end at zero. %s",
+                float(kl_term),
+                float(loss),
+                self.step,
+                WEAKER_KL,
+            )
 
     def _check_step_moves(self) -> None:
         if self.state.elbo_step == self.step and self.state.warn_once("step"):

@@ -9,6 +9,9 @@ from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.targets import name_matches
 
 SMALL = 1e-3
+COLLAPSE_STEPS = 100  # before that, an update may be small because it is young
+COLLAPSED_SHARE = 0.95
+COLLAPSED_RATIO = 1e-4
 QUANTILES = (0.05, 0.5, 0.95)
 _QUANTILE_SAMPLE = 1_000_000  # torch.quantile sorts, and refuses more than 16 M elements
 
@@ -99,6 +102,45 @@ def statistics(layers: Sequence[AdapterLayer]) -> dict[str, Tensor]:
     if largest:
         result["largest_mean"] = torch.stack(largest).max()
     return result
+
+
+@torch.no_grad()
+def update_ratio(layers: Sequence[AdapterLayer]) -> Tensor:
+    """Return ||scaling * B A|| / ||W0|| over all layers (Frobenius norms), 0-dim fp32.
+
+    By (r, r) products: the update itself is never formed.
+    """
+    update, base = [], []
+    for layer in layers:
+        down, up = layer.lora_A.float(), layer.lora_B.float()  # (r, d_in), (d_out, r)
+        update.append(layer.scaling**2 * ((up.T @ up) * (down @ down.T)).sum())
+        base.append(layer.weight.float().square().sum())
+    return (torch.stack(update).sum().clamp_min(0.0) / torch.stack(base).sum()).sqrt()
+
+
+def collapsed(layers: Sequence[AdapterLayer], values: Mapping[str, Tensor], step: int) -> bool:
+    """Return whether the KL has pulled the update to zero.
+
+    Most of lora_B, or the update, is next to zero, whatever the learning rate lets entries jitter
+    by; and lora_A, which then gets the KL's gradient alone, is below half of its start (uniform in
+    +-1/sqrt(d_in)). In a slow warm-up of the learning rate both are where they started.
+
+    Args:
+        layers: All layers of the adapter.
+        values: Their `statistics` and `update_ratio`.
+        step: Micro-batches trained on.
+    """
+    if step < COLLAPSE_STEPS:
+        return False
+    means = _parameters(layers, "lora_A")
+    start = sum(mean.numel() / (3 * mean.shape[1]) for mean in means)  # of the sum of squares
+    count = sum(mean.numel() for mean in means)
+    if means and float(values["mean_norm_A"]) > 0.5 * (start / count) ** 0.5:
+        return False
+    return (
+        float(values["small_share_B"]) > COLLAPSED_SHARE
+        or float(values["update_ratio"]) < COLLAPSED_RATIO
+    )
 
 
 def _parameters(layers: Sequence[AdapterLayer], name: str) -> list[Tensor]:

@@ -59,6 +59,8 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     term, terms = adapter.loss_terms()
     as_dict = isinstance(output, dict)
     loss, stats, weight = (output["loss"], output["stats"], output["weight"]) if as_dict else output
+    if adapter.bayesian:
+        adapter.check_balance(loss.detach(), term.detach())
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
     name = "elbo" if adapter.bayesian else "objective"

@@ -102,16 +102,46 @@ def test_scale_and_disable(adapted, build, x):
 
 
 def test_collapse_is_warned_of_once(build, caplog):
+    """At lr 1e-3, entries go on jittering at 0.001 and more: the largest says nothing."""
     adapter = espnet_blora.add_adapter(build(), "blora", rank=4)
+    adapter.state.context.step = 101
     adapter.statistics()
-    assert "collapsed" not in caplog.text  # lora_B is zero at the start, lora_A is not
+    assert "collapsed" not in caplog.text  # a warm-up of the learning rate: lora_A has not moved
     with torch.no_grad():
         for layer in adapter.layers.values():
-            layer.lora_A.mul_(1e-4)
+            layer.lora_A.normal_(0, 3e-4)
+            layer.lora_B.normal_(0, 3e-4)[0] = 2e-3
+    adapter.state.context.step = 50
+    assert adapter.statistics()["largest_mean"] > 1e-3
+    assert "collapsed" not in caplog.text
+    adapter.state.context.step = 101
     with caplog.at_level(logging.WARNING):
         adapter.statistics()
         adapter.statistics()
     assert caplog.text.count("collapsed") == 1 and "Lower beta" in caplog.text
+
+
+def test_update_ratio(build, shake):
+    adapter = shake(espnet_blora.add_adapter(build(), "blora", rank=4))
+    layers = adapter.layers.values()
+    update = torch.cat([layer.delta_weight().detach() for layer in layers]).norm()
+    base = torch.cat([layer.weight for layer in layers]).norm()
+    assert torch.allclose(adapter.statistics()["update_ratio"], update / base)
+
+
+@pytest.mark.parametrize(("conf", "warns"), [({"preset": "paper"}, 1), ({"beta": 1e-3}, 0)])
+def test_a_posterior_that_trains_to_zero_is_warned_of(build, caplog, conf, warns):
+    model = build()
+    conf = {"rank": 4, "target_modules": ["query", "key"], **conf}
+    adapter = espnet_blora.add_adapter(model, "blora", **conf)
+    optimizer = torch.optim.Adam(adapter.trainable_parameters(), lr=1e-3)
+    model.train()
+    for _ in range(301):
+        optimizer.zero_grad()
+        x = torch.randn(4, 12)
+        ((model(x) - 3 * x[:, :5]).square().mean() + adapter.elbo_terms()[0]).backward()
+        optimizer.step()
+    assert caplog.text.count("collapsed") == warns
 
 
 def test_a_step_that_stands_still_is_warned_of_once(build, caplog):

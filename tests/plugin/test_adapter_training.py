@@ -126,6 +126,16 @@ def test_posterior_scales_leave_weight_decay():
     assert chosen.exclude_weight_decay_conf == {"x": 1}
 
 
+@pytest.mark.parametrize(("beta", "lines"), [(50.0, 1), (1e-3, 0)])
+def test_a_kl_that_outweighs_the_task_is_said_once(caplog, beta, lines):
+    model = Model()
+    conf = {"rank": 2, "target_modules": ["query"], "beta": beta, "log_every": 1}
+    adapter_training.create("blora", model=model, **conf)
+    for _ in range(3):
+        model.train()(X)
+    assert caplog.text.count("outweighs") == lines
+
+
 def test_a_penalty_is_added_as_the_kl_is():
     model = Model()
     conf = {"rank": 2, "target_modules": ["query"], "strength": 3.0}

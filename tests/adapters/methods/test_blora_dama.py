@@ -80,6 +80,7 @@ def test_the_middle_draws_lora_B_alone(build_stack, shake, sampling):
 def test_statistics_and_collapse_look_at_what_is_trained(build_stack, caplog):
     _, adapter = make(build_stack)
     adapter.prepare()
+    adapter.state.context.step = 101
     with torch.no_grad():
         for layer in adapter.layers.values():
             if isinstance(layer.lora_A, nn.Parameter):
