@@ -7,6 +7,8 @@ work is quoted at second hand: the Whisper-Finetune project on Cantonese; OpenRe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from espnet_blora.report.estimates import (
     ALL_SETS,
     Analysis,
@@ -67,12 +69,12 @@ def headline(analysis: Analysis) -> list[str]:
             "Nothing can be said yet: it needs the scores of the base and of an adapted system on "
             f"all sets. Scored here: {', '.join(scored) or 'nothing'}."
         ]
-    sentences = []
+    sentences = [_terms(analysis)]
     if len(systems) > MOST_TOLD:
         levels = (analysis.new, analysis.kept)
         points = [r.Point(s.name, *(e[s.name].value or 0.0 for e in levels)) for s in systems]
         best = {point.name for point in r.frontier(points)}
-        sentences = [
+        sentences += [
             f"{len(systems)} adapted systems were compared. Described here are the {len(best)} "
             "that no other system beats on both the new domain and the retention sets."
         ]
@@ -81,26 +83,62 @@ def headline(analysis: Analysis) -> list[str]:
     return sentences + [verdict(analysis, pair)[-1] for pair in analysis.comparisons[:MOST_TOLD]]
 
 
+def _terms(analysis: Analysis) -> str:
+    """Say which sets are which, and what the gate is."""
+    return (
+        f"New domain: {_names(analysis.test_sets)}. Retention sets, what the base could do before: "
+        f"{_names(analysis.retention_sets)}. The gate allows the errors on a retention set to "
+        f"rise by less than {_allowed(analysis)} points (kappa); a system fails it where no set "
+        "stays within."
+    )
+
+
+def _names(sets: Sequence[str]) -> str:
+    """Name sets, or count them where they are many."""
+    return ", ".join(sets) if len(sets) <= MOST_TOLD else f"{len(sets)} sets"
+
+
+def _allowed(analysis: Analysis) -> str:
+    """Write kappa in points; its range where the sets differ."""
+    values = sorted(set(analysis.kappa.values()))
+    return " to ".join(f"{100 * value:g}" for value in dict.fromkeys((values[0], values[-1])))
+
+
 def _of_system(analysis: Analysis, base: System, system: System) -> str:
     """Say what one system gained and forgot, and whether it passes the gate."""
     gain, mean = analysis.new_gain.get(system.name), analysis.mean_degradation.get(system.name)
-    changes = [
-        f"{percent(rates[base.name].value)} → {percent(rates[system.name].value)} %"
+    levels = [
+        [rates[name].value for name in (base.name, system.name)]
         for rates in (analysis.new, analysis.kept)
     ]
+    changes = [f"{percent(before)} → {percent(after)} %" for before, after in levels]
     seeds = f" (mean of {len(system.runs)} seeds)" if len(system.runs) > 1 else ""
     text = (
         f"**{system.label}**{seeds}: errors on the new domain {changes[0]} "
-        f"({_change(gain, -1, 'learnt')}); errors on what the base could do before {changes[1]} "
-        f"({_change(mean, 1, 'forgotten')})."
+        f"({_change(gain, -1, ' learnt')})"
     )
-    gate = analysis.gate.get(system.name)
+    before, after = levels[1]
+    rise = (after or 0.0) - (before or 0.0)
+    return (
+        f"{text}; errors on the retention sets {changes[1]}: "
+        f"{'worse' if rise >= 0 else 'better'} by {percent(abs(rise))} points "
+        f"({_change(mean, 1, '')}){_of_gate(analysis, system)}."
+    )
+
+
+def _of_gate(analysis: Analysis, system: System) -> str:
+    """Say whether a system stays within what the gate allows."""
+    gate, beyond, points = (
+        analysis.gate.get(system.name),
+        analysis.beyond(system),
+        _allowed(analysis),
+    )
     if gate is None:
-        return text
-    over = ", ".join(analysis.beyond(system))
-    if gate <= 0:
-        return f"{text} Gate failed: beyond kappa on {over}."
-    return f"{text} Gate passed{f', but beyond kappa on {over}' if over else ''}."
+        return ""
+    if not beyond:
+        return f", within the {points} allowed{' on every set' if len(analysis.kappa) > 1 else ''}"
+    text = f", beyond the {points} allowed on {_names(beyond)}"
+    return f"{text}: gate failed" if gate <= 0 else f"{text}, within it on the other sets"
 
 
 def _change(estimate: Estimate | None, more: int, word: str) -> str:
@@ -109,7 +147,7 @@ def _change(estimate: Estimate | None, more: int, word: str) -> str:
     Args:
         estimate: The relative change.
         more: The sign of an estimate that means more errors.
-        word: What the clear other side (new domain) or itself (retention) is called.
+        word: What follows "clearly" where the change is clear and as the sign says.
     """
     if estimate is None or estimate.value is None:
         return "relative change undefined"
@@ -117,8 +155,8 @@ def _change(estimate: Estimate | None, more: int, word: str) -> str:
     if estimate.sign == 0:
         return f"{size}, but not clearly"
     if estimate.sign < 0:
-        word = "worse" if more < 0 else "better than before"
-    return f"{size}, clearly {word}"
+        word = " worse" if more < 0 else ""
+    return f"{size}, clearly{word}"
 
 
 def verdict(analysis: Analysis, pair: Comparison) -> list[str]:

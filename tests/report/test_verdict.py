@@ -66,10 +66,24 @@ def test_without_scores_there_is_no_verdict():
 
 def test_the_headline_in_plain_words():
     found = analyse(trio((2, 2), (3, 1)), ["new"], ["old"], kappa=0.15)
-    lora, blora, edge = headline(found)
+    terms, lora, blora, edge = headline(found)
+    assert "New domain: new. Retention sets" in terms and "before: old. The gate" in terms
+    assert "less than 15 points (kappa)" in terms
     assert lora.startswith("**LoRA**: errors on the new domain 65.0 → 25.0 % (62 % fewer, clearly")
-    assert "5.0 → 25.0 % (400 % more, clearly forgotten). Gate failed: beyond kappa on old." in lora
-    assert blora.endswith("Gate passed.") and "does not show" in edge
+    assert "5.0 → 25.0 %: worse by 20.0 points (400 % more, clearly), beyond the 15" in lora
+    assert lora.endswith("allowed on old: gate failed.")
+    assert "worse by 10.0 points (200 % more, clearly), within the 15 allowed." in blora
+    assert "does not show" in edge and not any("orgotten" in line for line in (lora, blora))
+
+
+def test_a_gate_that_one_set_fails_names_it():
+    runs = [
+        experiment("base", {"new": 6, "old": 1, "far": 1}),
+        experiment("lora", {"new": 2, "old": 1, "far": 3}),
+    ]
+    told = headline(analyse(make_systems(runs), ["new"], ["old", "far"], {"old": 0.01, "far": 0.1}))
+    assert "less than 1 to 10 points" in told[0] and "before: old, far." in told[0]
+    assert "beyond the 1 to 10 allowed on far, within it on the other sets." in told[1]
 
 
 def test_of_many_systems_the_frontier_is_told():
@@ -79,7 +93,7 @@ def test_of_many_systems_the_frontier_is_told():
         for n in range(7)
     ]
     told = headline(analyse(make_systems(runs), ["new"], ["old"]))
-    assert told[0].startswith("7 adapted systems were compared. Described here are the 6")
+    assert told[1].startswith("7 adapted systems were compared. Described here are the 6")
     assert not any(line.startswith("**asr_3**:") for line in told)
 
 
