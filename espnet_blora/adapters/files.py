@@ -1,7 +1,7 @@
 """Safetensors files with a JSON description inside, most of all adapter files.
 
 Nothing in them runs code when loaded. The description of an adapter file holds method, options,
-base fingerprint, step, versions and a checksum of the tensors.
+base fingerprint, step, versions, and checksums of the tensors and of itself.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from espnet_blora.version import __version__
 METADATA_KEY = "espnet_blora"
 FORMAT = 1
 _NEEDED = {"method", "config", "step", "layers", "base", "sha256"}
+_OWN_SUM = "description_sha256"  # of the description; files up to version 0.2.0 have none
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class AdapterFile:
     Attributes:
         path: The file.
         description: Its metadata: format, method, config, step, layers (names), base ({name:
-            fingerprint}), sha256, versions.
+            fingerprint}), sha256 (of the tensors), versions, description_sha256.
         tensors: The factors, {layer.factor: tensor}.
     """
 
@@ -133,8 +134,9 @@ def write_adapter_file(
         OSError: It cannot be written (disk full, no permission).
     """
     versions = {"torch": str(torch.__version__), "espnet_blora": __version__}
-    added = {"sha256": checksum(tensors), "versions": versions}
-    write_tensors(path, tensors, METADATA_KEY, {**description, **added})
+    whole = {**description, "sha256": checksum(tensors), "versions": versions}
+    whole[_OWN_SUM] = _own_checksum(whole)
+    write_tensors(path, tensors, METADATA_KEY, whole)
 
 
 def read_adapter_file(path: str | Path) -> AdapterFile:
@@ -152,7 +154,17 @@ def read_adapter_file(path: str | Path) -> AdapterFile:
         raise ValueError(
             f"{path}: its tensors do not match their checksum; copy it again, or {remedy}"
         )
+    if description.get(_OWN_SUM, _own_checksum(description)) != _own_checksum(description):
+        raise ValueError(
+            f"{path}: its description does not match its checksum; copy it again, or {remedy}"
+        )
     return AdapterFile(path, description, tensors)
+
+
+def _own_checksum(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a description, as JSON, without its own checksum and the format."""
+    rest = {key: value for key, value in description.items() if key not in (_OWN_SUM, "format")}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -64,6 +64,7 @@ def test_a_rank_other_than_the_options_say(saved, build, x):
     _, _, path = saved
     file = read_adapter_file(path)
     description = {**file.description, "config": {**file.description["config"], "rank": 5}}
+    del description["description_sha256"]
     save_file(file.tensors, path, {"espnet_blora": json.dumps(description)})
     refused(build(), path, "has shape \\(4, 12\\), rank 5 on this model needs", x)
 
@@ -82,6 +83,26 @@ def test_a_flipped_bit(saved, build, x):
     data[-100] ^= 1
     path.write_bytes(data)
     refused(build(), path, "do not match their checksum", x)
+
+
+@pytest.mark.parametrize(("key", "old", "new"), [("alpha", 8.0, 9.0), ("step", 1, 9)])
+def test_a_flipped_bit_in_the_description(saved, build, x, key, old, new):
+    path = saved[2]
+    data = path.read_bytes()
+    text, changed = (f'\\"{key}\\": {value}'.encode() for value in (old, new))
+    assert data.count(text) == 1
+    path.write_bytes(data.replace(text, changed))
+    refused(build(), path, "description does not match its checksum", x)
+
+
+def test_a_file_from_before_descriptions_had_a_checksum(saved, build, x):
+    model, _, path = saved
+    file = read_adapter_file(path)
+    description = {k: v for k, v in file.description.items() if k != "description_sha256"}
+    save_file(file.tensors, path, {"espnet_blora": json.dumps(description)})
+    other = build()
+    espnet_blora.load_adapter(other, path)
+    assert torch.equal(other.eval()(x), model(x))
 
 
 def test_files_of_others(saved, build, tmp_path, x):
