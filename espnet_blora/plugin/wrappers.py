@@ -23,7 +23,7 @@ import torch
 
 from espnet_blora.adapters import METHODS
 from espnet_blora.decoding.training_config import load_yaml
-from espnet_blora.plugin import adapter_training, checkpoints, resume
+from espnet_blora.plugin import adapter_training, checkpoints, resume, training_notes
 from espnet_blora.plugin.data_checks import SPEECH, Languages, check_utterances
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.whisper.safe_torch_load import checked_loader
@@ -141,10 +141,13 @@ def build_optimizers(original: Callable, cls: type, args: Namespace, model: torc
 
 @wrapping
 def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
-    """Repair the experiment's folder before a resume."""
+    """Repair the experiment's folder before a resume; warn of a warm-up that never ends."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
-    if options.resume and (not ranks.distributed or ranks.dist_rank == 0):
-        checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
+    if not ranks.distributed or ranks.dist_rank == 0:
+        if options.resume:
+            checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
+        updates = training_notes.count_updates(kwargs["train_iter_factory"], options)
+        training_notes.warn_of_long_warmup(kwargs["schedulers"], updates)
     return original(cls, *args, **kwargs)
 
 
@@ -240,9 +243,14 @@ def build_model_from_file(
 
 
 @wrapping
-def build_iter_options(original: Callable, cls: type, args: Namespace, *rest, **kwargs) -> Any:
+def build_iter_options(
+    original: Callable, cls: type, args: Namespace, distributed_option: Any, mode: str
+) -> Any:
     """Give the preprocessor the languages beside the `wav.scp` of training or validation."""
-    options = original(cls, args, *rest, **kwargs)
+    options = original(cls, args, distributed_option, mode)
+    if mode == "train" and options.distributed and distributed_option.dist_rank == 0:
+        processes = distributed_option.dist_world_size
+        training_notes.say_shares(options.batch_type, options.batch_size, processes)
     spec = (getattr(args, "decoder_conf", None) or {}).get("whisper_model")
     _bind(options.preprocess_fn, options.data_path_and_name_and_type, decoding=False, spec=spec)
     return options

@@ -92,7 +92,10 @@ def test_model_of_the_task_is_one_whisper_loaded_once(monkeypatch, random_whispe
 
 
 @pytest.mark.parametrize("mode", ["train", "valid", "plot_att"])
-def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch, random_whisper):
+def test_training_reads_the_utt2lang_of_its_own_set(
+    tmp_path, mode, monkeypatch, random_whisper, caplog
+):
+    caplog.set_level("INFO")
     monkeypatch.setenv(WHISPER, random_whisper)
     paths = {}
     for name, code in (("train", "zh"), ("valid", "en")):
@@ -106,7 +109,9 @@ def test_training_reads_the_utt2lang_of_its_own_set(tmp_path, mode, monkeypatch,
         valid_data_path_and_name_and_type=paths["valid"],
         decoder_conf={"whisper_model": random_whisper},
     )
-    options = asr.ASRTask.build_iter_options(args, DistributedOption(), mode)
+    ranks = DistributedOption(distributed=True, dist_rank=0, dist_world_size=2)
+    options = asr.ASRTask.build_iter_options(args, ranks, mode)
+    assert ("shared out over 2 processes: 10 utterances" in caplog.text) == (mode == "train")
     text = options.preprocess_fn("a", {"text": "x"})["text"].tolist()
     code = "zh" if mode == "train" else "en"
     assert text == Vocabulary.of(51865).prompt(code)[1:] + Vocabulary.of(51865).encode("x")

@@ -1,0 +1,54 @@
+"""What the log says when a training starts: a warm-up that never ends, the share of each GPU."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+PER_UTTERANCES = ("unsorted", "sorted", "folded")
+"""Values of `batch_type` for which `batch_size` counts (`folded`: at most so many utterances)."""
+
+
+def count_updates(train_iter_factory: Any, options: Any) -> int | None:
+    """Return the optimiser's steps of a whole training; None where ESPnet does not know them.
+
+    Args:
+        train_iter_factory: ESPnet's; one that knows its batches has a sampler.
+        options: Of the trainer, with `max_epoch` and `accum_grad`.
+    """
+    sampler = getattr(train_iter_factory, "sampler", None)
+    if sampler is None:
+        return None
+    batches = train_iter_factory.num_iters_per_epoch or len(sampler)
+    return options.max_epoch * (batches // options.accum_grad)
+
+
+def warn_of_long_warmup(schedulers: Iterable[Any], updates: int | None) -> None:
+    """Warn where the learning rate does not get to its peak within so many updates."""
+    for scheduler in schedulers:
+        steps = getattr(scheduler, "warmup_steps", None)
+        if steps is not None and updates is not None and steps > updates:
+            log.warning(
+                "scheduler_conf.warmup_steps: %d, but the whole training has %d updates (max_epoch "
+                "x batches / accum_grad): the learning rate never reaches optim_conf.lr. Lower "
+                "warmup_steps (a tenth of the updates is %d), or train for more epochs",
+                steps,
+                updates,
+                max(1, updates // 10),
+            )
+
+
+def say_shares(batch_type: str, batch_size: int, processes: int) -> None:
+    """Log what part of a batch each of several processes (one per GPU) gets."""
+    if processes < 2 or batch_type not in PER_UTTERANCES:
+        return
+    least, more = divmod(batch_size, processes)
+    log.info(
+        "batch_size: %d is shared out over %d processes: %s utterances of a batch for each; "
+        "batch_size: %d gives each as many as one GPU had",
+        batch_size,
+        processes,
+        f"{least} to {least + 1}" if more else least,
+        batch_size * processes,
+    )
