@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from espnet_blora.data.check import parse_options
-from espnet_blora.data.prepare import prepare
+from espnet_blora.data.prepare import MAX_LOST, prepare
 from espnet_blora.data.registry import CORPORA, get_corpus
 from espnet_blora.utils.program import Parser, run_program
 
@@ -35,8 +35,8 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--max_lost",
         type=float,
-        default=0.05,
-        help="share of a set whose audio may be missing or broken",
+        help="share of a set whose audio may be missing or broken "
+        f"(default: {MAX_LOST}, and 0 for test sets)",
     )
     parser.renamed("--root", "--corpus_dir")
     parser.renamed("--option", "--corpus_option")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.data.corpora.common import SetAbsentError
-from espnet_blora.data.prepare import prepare
+from espnet_blora.data.prepare import MAX_LOST, prepare
 from espnet_blora.data.registry import corpus_folder, parse_set_name
 from espnet_blora.utils.program import Parser, run_program
 
@@ -27,6 +27,12 @@ def get_parser() -> Parser:
     parser.add_argument("--data_dir", default="data", help="where the Kaldi directories go")
     parser.add_argument("--clips_dir", default="downloads", help="where the audio goes")
     parser.add_argument("--nj", type=int, default=1, help="processes")
+    parser.add_argument(
+        "--max_lost",
+        type=float,
+        help="share of a set whose audio may be missing or broken "
+        f"(default: 0 for test sets, else {MAX_LOST})",
+    )
     parser.add_argument("--check", action="store_true", help="only see whether such sets exist")
     return parser
 
@@ -58,6 +64,7 @@ def work(args: argparse.Namespace) -> None:
                 retention.options,
                 args.nj,
                 prefix=retention.name.removesuffix(retention.set),
+                max_lost=args.max_lost,
             )
         except SetAbsentError as error:
             log.warning("left out: %s: %s", retention.name, error)

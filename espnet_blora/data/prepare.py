@@ -44,7 +44,10 @@ _BAD_COPY = frozenset(
         "reaches beyond the recording",
     }
 )
+_ABSENT = frozenset({"no audio", "unreadable audio", "damaged audio"})  # a whole copy has it
 _LOSABLE = 2  # utterances; so few in a tiny set do not mean a bad copy
+MAX_LOST = 0.05  # share of a set for training or validation
+_TRAINING = re.compile(r"(?:^|_)(?:train|valid|dev)(?:_|$)")  # in the name of such a set
 _REPORT_SECONDS = 30.0
 _BYTES_PER_SECOND = 2 * audio.SAMPLE_RATE
 
@@ -120,7 +123,7 @@ def prepare(
     options: Mapping[str, str] | None = None,
     nj: int = 1,
     prefix: str = "",
-    max_lost: float = 0.05,
+    max_lost: float | None = None,
 ) -> Summary:
     """Write `data_dir/<prefix><set>` and `clips_dir/<prefix><set>/<id>.flac` for each set.
 
@@ -137,7 +140,8 @@ def prepare(
         options: KEY -> VALUE for the corpus.
         nj: Processes.
         prefix: Put before the names of sets.
-        max_lost: Share of a set whose audio may be missing or broken.
+        max_lost: Share of a set whose audio may be missing or broken. None: 0.05; in test sets,
+            which are published by their size, no audio may be missing or unreadable.
 
     Raises:
         FileNotFoundError: The corpus is not at `root`.
@@ -214,7 +218,7 @@ class _Set:
     folder: Path
     ledger: Ledger  # the reader's
 
-    def run(self, expected: Expected, nj: int, max_lost: float) -> SetSummary:
+    def run(self, expected: Expected, nj: int, max_lost: float | None) -> SetSummary:
         """Cut the audio and write the directory, unless all is there already."""
         # Has an earlier run written the same?
         own = Ledger()
@@ -344,17 +348,25 @@ class _Set:
         if free < need:
             log.warning(f"{self.folder}: only {free / 1e9:.2f} GB are free; it may become full")
 
-    def _check_losses(self, own: Ledger, kept: int, max_lost: float) -> None:
+    def _check_losses(self, own: Ledger, kept: int, max_lost: float | None) -> None:
         """Refuse a set that lost too much of its audio, or all of it."""
         lost = [entry for entry in own.skips if entry.reason in _BAD_COPY]
-        total = len(self.utterances)
-        if kept and len(lost) <= max(_LOSABLE, max_lost * total):
+        missing = self.ledger.missing[self.name]
+        total = len(self.utterances) + missing
+        # By default a test set is whole, or it is another test set.
+        share = MAX_LOST if max_lost is None else max_lost
+        tolerable = len(lost) + missing <= max(_LOSABLE, share * total)
+        if max_lost is None and not _TRAINING.search(self.name):
+            tolerable &= not missing and all(entry.reason not in _ABSENT for entry in lost)
+        if kept and tolerable:
             return
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in own.counts().items()) or "none found"
+        counts = own.counts() | ({"without their recording": missing} if missing else {})
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items()) or "none found"
         first = f"; the first: {lost[0].where} {lost[0].id}: {lost[0].detail}" if lost else ""
         raise ValueError(
             f"{self.name}: {kept:,} of {total:,} utterances have usable audio and text ({reasons})"
-            f"{first}. Check your copy with check_corpus, or allow more losses with --max_lost"
+            f"{first}. Check your copy with check_corpus, or allow it with --max_lost SHARE "
+            f"(here, and in run.sh; default: {MAX_LOST}, and 0 for test sets)"
         )
 
     def _write(

@@ -59,6 +59,7 @@ class Ledger:
     def __init__(self) -> None:
         self.skips: list[Entry] = []
         self.notes: list[Entry] = []
+        self.missing: Counter[str] = Counter()  # set -> utterances without audio that are not read
 
     def skip(self, where: str, id: str, reason: str, detail: str = "") -> None:
         """Record that something was left out; `reason` is a short fixed phrase ("no audio")."""

@@ -4,7 +4,7 @@
 # Sourced by local/data.sh after path.sh, with its arguments. local/data.sh sets before: corpus, sets (those of the
 # corpus); and, where a run has one language, lang= and hours=, whose values are then part of the sets' names.
 #   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_option KEY=VALUE,KEY=VALUE]
-#   [--lang FOLDER --hours H] [--new_languages CODE,CODE]
+#   [--lang FOLDER --hours H] [--new_languages CODE,CODE] [--max_lost SHARE]
 corpus_dir=
 clips_dir=downloads
 nj=1
@@ -12,6 +12,7 @@ retention_sets=
 corpus_option=
 corpus_options= # the old name, for one more release
 new_languages=
+max_lost= # share of a set; by default that of the programs
 # shellcheck disable=SC1091
 . utils/parse_options.sh
 log() {
@@ -31,6 +32,8 @@ if [ -n "${corpus_options}" ]; then
     corpus_option=${corpus_options}
 fi
 read_options=()
+limit=()
+[ -z "${max_lost}" ] || limit=(--max_lost "${max_lost}")
 for option in ${corpus_option//,/ }; do read_options+=(--corpus_option "${option}"); done
 # prepare_sets PREFIX "SETS": data/PREFIX<set>
 prepared=()
@@ -38,7 +41,8 @@ prepare_sets() {
     local name
     log "${corpus}: $2${1:+ of ${lang}}"
     python3 -m espnet_blora.bin.prepare_corpus "${corpus}" --corpus_dir "${corpus_dir}" --sets "$2" --prefix "$1" \
-        --data_dir data --clips_dir "${clips_dir}/${corpus}" --nj "${nj}" ${read_options[@]+"${read_options[@]}"}
+        --data_dir data --clips_dir "${clips_dir}/${corpus}" --nj "${nj}" ${limit[@]+"${limit[@]}"} \
+        ${read_options[@]+"${read_options[@]}"}
     for name in $2; do prepared+=("$1${name}"); done
 }
 if [ -z "${lang:-}" ]; then
@@ -50,7 +54,7 @@ fi
 if [ ${#foreign[@]} -gt 0 ]; then
     log "retention sets: ${foreign[*]}"
     python3 -m espnet_blora.bin.prepare_retention "${foreign[@]}" \
-        --data_dir data --clips_dir "${clips_dir}" --nj "${nj}"
+        --data_dir data --clips_dir "${clips_dir}" --nj "${nj}" ${limit[@]+"${limit[@]}"}
 fi
 directories=()
 for name in "${prepared[@]}" ${foreign[@]+"${foreign[@]}"}; do

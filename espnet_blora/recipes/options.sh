@@ -22,6 +22,7 @@ recipe_whisper=${whisper}
 adapter=blora # any with an adapter_<name>.yaml, here or shared
 tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
+max_lost= # share of a set whose audio may be missing; by default that of stage 1's programs
 adapter_scale= # of the adapter's update at decoding
 search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
@@ -77,6 +78,7 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
   --corpus_dir DIR                where the corpus is
                                   (default: \$${corpus_variable}, local/db.local.sh, db.sh${corpus_default:+, ${corpus_default}})
   --corpus_option KEY=VALUE       an option of the corpus's reader, any number of times
+  --max_lost SHARE                of a set's audio that may be missing or broken in stage 1 (default: 0.05; test sets: 0)
   --clips_dir DIR                 where stage 1 writes 16 kHz audio (default: ${clips_dir})
   --train_set --valid_set         data directories in data/ (default: ${train_set}, ${valid_set}); ready-made ones: --stage 2
   --test_sets "SET ..."           sets of the new domain (default: ${test_sets})
@@ -120,7 +122,7 @@ read_options() {
         set) overrides+=("$2") ;;
         corpus_option) corpus_options+=("$2") ;;
         retention_sets) own_retention=1 retention_sets=$2 ;;
-        adapter | tag | whisper | corpus_dir | clips_dir | adapter_scale | search | stage | stop_stage | expdir | dumpdir | \
+        adapter | tag | whisper | corpus_dir | max_lost | clips_dir | adapter_scale | search | stage | stop_stage | expdir | dumpdir | \
             nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
             new_languages | audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
         asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
@@ -142,6 +144,9 @@ check_options() {
     done
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+    [[ -z ${max_lost} || ${max_lost} =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] ||
+        die "--max_lost '${max_lost}': a share from 0 to 1 such as 0.1 is needed"
 
     if [ "${search}" = own ]; then
         log "--search own is called --search batched now"

@@ -85,7 +85,7 @@ run_stages() {
     if [ "${first}" -ge 12 ] && [ "${search}" = espnet ]; then launcher+=" --search ${search}"; fi
     data_opts="--corpus_dir ${corpus_dir} --nj ${nj}"
     if [ -n "${corpus}" ]; then
-        data_opts+=" --clips_dir ${clips_dir}"
+        data_opts+=" --clips_dir ${clips_dir}${max_lost:+ --max_lost ${max_lost}}"
         [ ${#kept_sets[@]} -eq 0 ] || data_opts+=" --retention_sets $(IFS=, && echo "${kept_sets[*]}")"
         [ -z "${new_languages}" ] || data_opts+=" --new_languages ${new_languages// /,}"
         [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_option $(IFS=, && echo "${corpus_options[*]}")"

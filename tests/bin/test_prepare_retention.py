@@ -14,7 +14,15 @@ def places(tmp_path, monkeypatch):
     made = librispeech.make(tmp_path / "libri", utterances=2, sets=("test_clean",))
     monkeypatch.setenv("LIBRISPEECH", str(made.root))
     folders = ["--data_dir", str(tmp_path / "data"), "--clips_dir", str(tmp_path / "clips")]
-    return tmp_path, folders
+    return tmp_path, [*folders, "--max_lost", "1"]  # the copies lack an utterance on purpose
+
+
+def test_a_set_without_all_of_its_audio_is_refused(places, capsys):
+    top, folders = places
+    assert main(["librispeech_test_clean", *folders[:-2]]) == 2
+    assert "2 of 3 utterances" in (error := capsys.readouterr().err)
+    assert "--max_lost" in error
+    assert not (top / "data").exists()
 
 
 def test_what_is_there_is_prepared_and_the_rest_is_named(places, caplog, capsys):

@@ -13,7 +13,7 @@ import soundfile
 from espnet_blora.bin import prepare_corpus
 from espnet_blora.data import clips, kaldi
 from espnet_blora.data.prepare import prepare
-from espnet_blora.data.records import Utterance
+from espnet_blora.data.records import Expected, Utterance
 from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import speech, toy
 
@@ -168,7 +168,7 @@ def with_records(change, **fields):
 
 def test_losses_are_listed_and_too_many_are_an_error(run, layout):
     (layout.root / "audio" / "wav.wav").write_bytes(b"no audio at all")
-    summary = run()
+    summary = run(max_lost=0.05)
     assert dict(summary.sets[0].left_out) == {"unreadable audio": 2}
     assert "  left out, unreadable audio: 2" in summary.lines()
     assert "  differs by -2 utterances" in summary.lines()
@@ -180,13 +180,45 @@ def test_losses_are_listed_and_too_many_are_an_error(run, layout):
     assert "wav.wav: cannot be read as audio" in rows[1][4]
     (layout.root / "audio" / "sph.sph").unlink()
     with pytest.raises(ValueError, match=r"all: 2 of 6 .*\(2 no audio, 2 un"):
-        run()
+        run(max_lost=0.05)
     assert kaldi.validate("data/all").utterances == 4  # the old directory is as it was
     run(max_lost=0.7)
     assert kaldi.validate("data/all").utterances == 2
     (layout.root / "audio" / "flac.flac").unlink()
     with pytest.raises(ValueError, match="all: 0 of 6"):
         run(max_lost=1.0)
+
+
+def read_all(root, sets, ledger, options):
+    """Read all utterances into each set."""
+    return dict.fromkeys(sets, toy.read(root, ["all"], ledger, options)["all"])
+
+
+def test_by_default_a_test_set_is_whole(run, layout):
+    sets = dict.fromkeys(("train_cs", "cs_valid", "dev", "devman", "test"), Expected())
+    corpus = dataclasses.replace(toy.CORPUS, sets=sets, read=read_all)
+    (layout.root / "audio" / "wav.wav").unlink()
+    summary = run(("train_cs", "cs_valid", "dev"), corpus)
+    assert [one.utterances for one in summary.sets] == [4, 4, 4]
+    for name in ("devman", "test"):
+        with pytest.raises(ValueError, match=rf"{name}: 4 of 6 .*\(2 no audio\).*--max_lost"):
+            run((name,), corpus)
+        assert run((name,), corpus, max_lost=0.05).sets[0].utterances == 4
+
+
+def test_what_the_reader_missed_counts_as_lost(run):
+    def read(root, sets, ledger, options):
+        ledger.missing |= {"train": 3, "test": 1}
+        return read_all(root, sets, ledger, options)
+
+    sets = dict.fromkeys(("train", "valid", "test"), Expected())
+    corpus = dataclasses.replace(toy.CORPUS, sets=sets, read=read)
+    run(("valid",), corpus)
+    with pytest.raises(ValueError, match=r"train: 6 of 9 .*\(3 without their recording\)"):
+        run(("train",), corpus)
+    with pytest.raises(ValueError, match=r"test: 6 of 7 .*\(1 without their recording\)"):
+        run(("test",), corpus)
+    assert [one.utterances for one in run(("train", "test"), corpus, max_lost=0.5).sets] == [6, 6]
 
 
 def test_texts_are_fit_for_kaldi(run, kaldi_says):

@@ -74,9 +74,10 @@ def test_a_language_that_whisper_lacks(recipe):
 
 @pytest.mark.parametrize("recipe", ["fleurs_lowres"], indirect=True)
 def test_a_language_that_whisper_has(recipe):
-    line = "--lang cy_gb --retention_sets '' --corpus_dir x --stage 1 --stop_stage 1"
+    line = "--lang cy_gb --retention_sets '' --corpus_dir x --stage 1 --stop_stage 1 --max_lost .1"
     call = run(recipe, f"{line} --corpus_option max_seconds=20")
     data, corpus = options(call)
+    assert data["--max_lost"] == ".1"
     assert "--new_languages" not in data and "new-languages" not in call["--python"]
     # what the user says wins, and is said once
     assert sorted(corpus) == ["hours=10", "lang=cy_gb", "max_seconds=20", "test_hours=1"]

@@ -291,6 +291,10 @@ def test_where_the_audio_goes(recipe):
     assert place("--corpus-dir", "/from/option", MINI_CS="/from/environment") == "/from/option"
 
 
+def test_max_lost_is_checked(recipe):
+    assert "--max_lost 'half'" in run(recipe, "--max-lost", "half", code=2)
+
+
 def test_without_the_package_it_says_how_to_install_it(recipe):
     bare = recipe / "bare"
     bare.mkdir()

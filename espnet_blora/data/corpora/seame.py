@@ -165,8 +165,8 @@ def _parse(where: str, raw: str, phase: str, ledger: Ledger) -> tuple[str, Line]
 
 def read_lines(
     root: Path, phase: str, audio_files: Mapping[str, Path], ledger: Ledger
-) -> dict[str, list[Line]]:
-    """Read all transcripts: recording -> its lines in the order of the file.
+) -> tuple[dict[str, list[Line]], Counter[str]]:
+    """Read all transcripts: recording -> its lines in the order of the file; lines without audio.
 
     Recordings without audio or without transcript, and lines without a text, are skipped and
     listed.
@@ -209,7 +209,10 @@ def read_lines(
         ledger.skip(str(path), name, "no audio", f"{count} lines")
     for name in sorted(audio_files.keys() - lines.keys()):
         ledger.skip(str(audio_files[name]), name, "no transcript")
-    return lines
+    absent: Counter[str] = Counter()
+    for (_, name), count in missing.items():
+        absent[name] += count
+    return lines, absent
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ def read(
     # The official split, and all lines of the copy.
     split = official.read_split(official.fetch(settings.split_dir))
     audio_files = recordings(root, ledger)
-    lines = read_lines(root, settings.phase, audio_files, ledger)
+    lines, absent = read_lines(root, settings.phase, audio_files, ledger)
     for name in sorted(lines.keys() - split.recordings()):
         where = lines[name][0].where.rpartition(":")[0]
         ledger.skip(where, name, "recording not in the split", f"{len(lines[name])} lines")
@@ -319,6 +322,7 @@ def read(
         tested |= set(places.values())
         if name not in sets:
             continue
+        ledger.missing[name] = sum(listed.recording not in lines for listed in lost)
         for listed in lost:
             ledger.skip(
                 listed.where, listed.id, "no line within 3 cs of an official utterance", name
@@ -331,6 +335,7 @@ def read(
         utterances[name] = [u for u in made if u is not None]
     # train and valid: the other lines of training recordings.
     if {"train", "valid"} & set(sets):
+        ledger.missing["train"] = sum(absent[name] for name in split.train)
         rest = [
             maker.make(name, line, None)
             for name in sorted(split.train & lines.keys())
@@ -385,7 +390,7 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
         text = f"not at {settings.split_dir}; stage 1 runs: {command}"
         return [*items, Item("official split", text, "a clone", None)]
     split = official.read_split(settings.split_dir)
-    lines = read_lines(root, settings.phase, audio_files, ledger)
+    lines, _ = read_lines(root, settings.phase, audio_files, ledger)
     there = len(split.train & lines.keys())
     items.append(Item("train: recordings", *compare_counts(there, _TRAIN_RECORDINGS)))
     spans = _spans(lines)

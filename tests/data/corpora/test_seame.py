@@ -136,6 +136,28 @@ def test_data_directories_are_kaldis_and_a_second_run_changes_nothing(
     assert tree(tmp_path / "data", tmp_path / "audio") == before
 
 
+@pytest.mark.parametrize("place", ["devman", "devsge", "train"])
+def test_half_of_the_audio_is_not_a_set(layout, tmp_path, place):
+    """Recordings that are not there count against the sets of their utterances."""
+    shutil.copytree(layout.root, tmp_path / "LDC2015S04")
+    made, _ = read(layout.root.parent)
+    gone = sorted({u.audio.name for u in made[place]})[::2]
+    for path in tmp_path.rglob("*.flac"):
+        if path.name in gone:
+            path.unlink()
+    lost = sum(u.audio.name in gone for u in made[place])
+    folders = tmp_path / "data", tmp_path / "audio"
+    arguments = (seame.CORPUS, tmp_path / "LDC2015S04", [place], *folders, layout.options)
+    kept = len(made[place]) - lost
+    if place != "train":  # of train, short and empty lines are not read, and some are valid's
+        with pytest.raises(ValueError, match=rf"{place}: {kept} of \d+ .*--max_lost"):
+            prepare(*arguments)
+        assert prepare(*arguments, max_lost=0.9).sets[0].utterances == kept
+    else:
+        with pytest.raises(ValueError, match=r"train: .* without their recording.*--max_lost"):
+            prepare(*arguments)
+
+
 def test_audio_is_that_of_the_line(layout, tmp_path):
     """Also from 44.1 kHz stereo, and past 1000 s of 8 kHz."""
     prepare(seame.CORPUS, layout.root, SETS, tmp_path, tmp_path / "audio", layout.options)
