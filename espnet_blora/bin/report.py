@@ -43,7 +43,8 @@ def get_parser() -> Parser:
         "without it BLoRA with LoRA where both are there, else each adapted system with the "
         "first")  # fmt: skip
     add("--test_sets", default="", help='new-domain sets: "test_cs"; needed')
-    add("--retention_sets", default="", help='what the base could do: "ret_en"; needed')
+    add("--retention_sets", default="", help='what the base could do: "ret_en"; "" for none, '
+        "and the page says that forgetting was not measured")  # fmt: skip
     add("--inference_tag", default="decode", help="decoding folder")
     add("--kappa", default=str(100 * DEFAULT_KAPPA),
         help='degradation allowed by the gate, in points: "2", or "ret_en=1 ret_zh=3"')  # fmt: skip

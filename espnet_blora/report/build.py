@@ -81,10 +81,10 @@ def build(request: Request) -> tuple[list[Path], int]:
     exp, sets = request.exp, request.sets
     if not exp.is_dir():
         raise FileNotFoundError(f"{exp}: no such folder; run the recipe first, or give --exp")
-    if not request.test_sets or not request.retention_sets or len(set(sets)) != len(sets):
+    if not request.test_sets or len(set(sets)) != len(sets):
         raise ValueError(
-            "--test_sets and --retention_sets need at least one set each, and none twice; found "
-            f"{' '.join(request.test_sets)!r} and {' '.join(request.retention_sets)!r}"
+            "--test_sets needs at least one set, and --test_sets and --retention_sets none twice; "
+            f"found {' '.join(request.test_sets)!r} and {' '.join(request.retention_sets)!r}"
         )
     # From experiments to systems to estimates. The files by experiment come first: the analysis
     # sets scores aside that cannot be compared.

@@ -205,6 +205,7 @@ class Analysis:
         points: System -> points (scale by name) in the plane of new-domain and retention error.
         seed_points: System -> its runs' own points, where there are several.
         warnings: What must be read before any figure; notes: what is missing.
+        left_out: Retention set -> why it is not among `retention_sets`.
     """
 
     systems: list[System]
@@ -224,6 +225,7 @@ class Analysis:
     seed_points: dict[str, list[r.Point]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def sets(self) -> list[str]:
@@ -284,12 +286,32 @@ def analyse(
     analysis.warnings += comparability.set_aside(analysis.systems, analysis.treated)
     analysis.warnings += comparability.unlike(analysis.treated)
     draws = Draws(analysis.sets)
+    _leave_out(analysis)
     _measure(analysis, draws)
     for system in analysis.systems:
         analysis.notes += _notes(analysis, system)
         _place(analysis, system)
     analysis.comparisons = [_compared(analysis, draws, *pair) for pair in pairs(analysis, compare)]
     return analysis
+
+
+def _leave_out(analysis: Analysis) -> None:
+    """Leave out the retention sets that nobody has scored; warn where none is left."""
+    named = analysis.retention_sets
+    if not any(s.rates(name) for s in analysis.systems for name in analysis.sets):
+        return  # all is missing, not one set
+    scored = [n for n in named if any(s.rates(n) for s in analysis.systems)]
+    analysis.left_out = {n: "no experiment has a score of it" for n in named if n not in scored}
+    analysis.retention_sets = scored
+    analysis.kappa = {name: analysis.kappa[name] for name in scored}
+    if not scored:
+        why = f"none of {', '.join(named)} is scored" if named else "--retention_sets is empty"
+        analysis.warnings.insert(
+            0,
+            f"Forgetting was not measured: {why}. Nothing here says what the adapted systems lost "
+            "of what the base could do before. Decode and score a set of that kind (stages 12 and "
+            "13), and name it in --retention_sets.",
+        )
 
 
 def pairs(analysis: Analysis, compare: Sequence[str]) -> list[tuple[System, System]]:

@@ -128,6 +128,9 @@ def retention(analysis: Analysis) -> list[Block]:
         )
     head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in analysis.kappa.items())]
     told = "The gate, set by set: how much worse than the base, of what kappa allows, in points."
+    if not analysis.retention_sets:
+        told = "Not measured: there is no retention set."
+        return [Prose(told), table(head, rows, caption)]
     return [Bullets(formulas), table(head, rows, caption), table(head_gate, gates, told)]
 
 
@@ -161,6 +164,8 @@ def rivals(analysis: Analysis) -> list[Block]:
             rates = [Cell(percent(rate), rate) for rate in (p.new, p.kept)]
             fronts = ["yes" if on else "no" for on in (p in own, (p.new, p.kept) in on_best)]
             rows.append([s.label, scaled, Cell(p.name, float(p.name)), *rates, *fronts])
+    if not analysis.retention_sets:
+        return [Prose(text), Prose("There is no retention set, so the rivals are **not shown**.")]
     if not rows:
         return [Prose(text), Prose("No scale sweep was found, so the rivals are **not shown**.")]
     head = ("system", "what is scaled", "scale", "new domain, mean %", "retention, mean %")

@@ -61,7 +61,8 @@ def headline(analysis: Analysis) -> list[str]:
 
     Of many systems only those on the frontier are described, of many pairs only the first.
     """
-    systems = [s for s in analysis.adapted if s.name in analysis.new and s.name in analysis.kept]
+    kept = analysis.kept if analysis.retention_sets else analysis.new
+    systems = [s for s in analysis.adapted if s.name in analysis.new and s.name in kept]
     base = analysis.base
     if base is None or not base.rates(analysis.sets[0]) or not systems:
         scored = [s.label for s in analysis.systems if any(s.rates(n) for n in analysis.sets)]
@@ -71,7 +72,7 @@ def headline(analysis: Analysis) -> list[str]:
         ]
     sentences = [_terms(analysis)]
     if len(systems) > MOST_TOLD:
-        levels = (analysis.new, analysis.kept)
+        levels = (analysis.new, kept)
         points = [r.Point(s.name, *(e[s.name].value or 0.0 for e in levels)) for s in systems]
         best = {point.name for point in r.frontier(points)}
         sentences += [
@@ -85,11 +86,14 @@ def headline(analysis: Analysis) -> list[str]:
 
 def _terms(analysis: Analysis) -> str:
     """Say which sets are which, and what the gate is."""
+    left_out = "".join(f" Left out: {name}, {why}." for name, why in analysis.left_out.items())
+    if not analysis.retention_sets:
+        return f"New domain: {_names(analysis.test_sets)}. No retention set.{left_out}"
     return (
         f"New domain: {_names(analysis.test_sets)}. Retention sets, what the base could do before: "
         f"{_names(analysis.retention_sets)}. The gate allows the errors on a retention set to "
         f"rise by less than {_allowed(analysis)} points (kappa); a system fails it where no set "
-        "stays within."
+        f"stays within.{left_out}"
     )
 
 
@@ -110,6 +114,7 @@ def _of_system(analysis: Analysis, base: System, system: System) -> str:
     levels = [
         [rates[name].value for name in (base.name, system.name)]
         for rates in (analysis.new, analysis.kept)
+        if system.name in rates and base.name in rates
     ]
     changes = [f"{percent(before)} → {percent(after)} %" for before, after in levels]
     seeds = f" (mean of {len(system.runs)} seeds)" if len(system.runs) > 1 else ""
@@ -117,6 +122,8 @@ def _of_system(analysis: Analysis, base: System, system: System) -> str:
         f"**{system.label}**{seeds}: errors on the new domain {changes[0]} "
         f"({_change(gain, -1, ' learnt')})"
     )
+    if not analysis.retention_sets:
+        return f"{text}; what it forgot was not measured."
     before, after = levels[1]
     rise = (after or 0.0) - (before or 0.0)
     return (
@@ -166,6 +173,11 @@ def verdict(analysis: Analysis, pair: Comparison) -> list[str]:
         pair.figures.get(title, {}).get(ALL_SETS)
         for title in ("new-domain change", "backward gain")
     )
+    if change is not None and not analysis.retention_sets:
+        return [
+            f"New domain: {_direction(pair, change)}.",
+            f"Whether {a.label} forgets less than {b.label} was not measured: no retention set.",
+        ]
     if change is None or gain is None:
         return [f"There is no verdict: it needs scores of {b.label} and {a.label} on all sets."]
     sentences = [

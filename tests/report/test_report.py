@@ -146,6 +146,41 @@ def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
     assert not list(tmp_path.glob("*.png")) and (tmp_path / "retention.csv").stat().st_size < 300
 
 
+def test_without_a_retention_set_the_gains_stand(finished_tree, tmp_path):
+    for name in ("none", "lora", "blora"):
+        (tmp_path / f"asr_{name}").symlink_to(finished_tree / f"asr_{name}")
+    sets = ["--test_sets", "test_cs", "--retention_sets", ""]
+    assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *sets]) == 0
+    for name in ("retention.md", "retention.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.index("Forgetting was not measured") < text.index("New domain: test_cs.")
+        assert "Nothing can be said" not in text and "was not measured: no retention set" in text
+        assert "learnt); what it forgot was not measured." in text
+    whole = (finished_tree / "retention.md").read_text(encoding="utf-8")
+    rates = re.findall(r"\|B?LoRA\|([\d.]+ \([\d.]+ to [\d.]+\))\|", whole)
+    assert len(rates) >= 2
+    for rate in rates:
+        assert rate in (tmp_path / "retention.md").read_text(encoding="utf-8")
+
+
+def test_a_set_that_nobody_scored_is_named_and_left_out(finished_tree, tmp_path):
+    exp = tmp_path / "exp"
+    exp.mkdir()
+    for name in ("none", "lora", "blora"):
+        (exp / f"asr_{name}").symlink_to(finished_tree / f"asr_{name}")
+    sets = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh ret_xx"]
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *sets]) == 0
+    text = (exp / "retention.md").read_text(encoding="utf-8")
+    whole = (finished_tree / "retention.md").read_text(encoding="utf-8")
+    assert "Left out: ret_xx, no experiment has a score of it." in text
+    figures = [line for line in whole.splitlines() if line.startswith(("- **", "|backward gain|"))]
+    assert len(figures) > 5 and all(line in text for line in figures)
+    # with none left, forgetting was not measured
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *sets[:3], "ret_xx"]) == 0
+    text = (exp / "retention.md").read_text(encoding="utf-8")
+    assert "Forgetting was not measured: none of ret_xx is scored" in text
+
+
 def test_a_tree_with_only_the_base(finished_tree, tmp_path):
     (tmp_path / "asr_none").symlink_to(finished_tree / "asr_none")
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
@@ -158,7 +193,7 @@ def test_a_tree_with_only_the_base(finished_tree, tmp_path):
     [
         (["--exp", "nowhere", *SETS], "nowhere: no such folder"),
         (["--exp", ".", "--test_sets", "a", "--retention_sets", "a"], "none twice"),
-        (["--exp", "."], "at least one set each"),
+        (["--exp", "."], "--test_sets needs at least one set"),
         (["--exp", ".", *SETS, "--kappa", "x"], "give one number"),
         (["--exp", ".", *SETS, "--kappa", "nan"], "must be > 0 and finite"),
         (["--exp", ".", *SETS, "--compare", "a"], "give pairs A:B"),
