@@ -34,7 +34,9 @@ def get_parser() -> Parser:
     model("--adapter", help="an adapter's .safetensors, on --whisper")
     model("--whisper", help="published size or checkpoint file; alone: without adapter")
     model("--model_file", help="checkpoint of the experiment (default: the best epoch's)")
-    model("--adapter_scale", help="turn the adapter down, 0 to 1 (default: 1)")
+    model(
+        "--adapter_scale", help="multiply the adapter's update: 0 (the base) or more (default: 1)"
+    )
     model("--device", help="torch device (default: cuda where there is one, else cpu)")
     model("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     model("--threads", type=int, help="CPU threads (default: torch's choice)")
@@ -62,6 +64,7 @@ def transcribe(args: argparse.Namespace) -> int:
         Progress,
         existing,
         make_folder,
+        one_line,
         outputs,
         parse_formats,
         render,
@@ -87,7 +90,7 @@ def transcribe(args: argparse.Namespace) -> int:
             if not transcript.error:
                 write(transcript, stems[transcript.name], formats)
                 if args.verbose:
-                    sys.stdout.write(f"{transcript.name}\n{render(transcript, 'tsv')}")
+                    sys.stdout.write(f"{one_line(transcript.name)}\n{render(transcript, 'tsv')}")
                     sys.stdout.flush()
             progress.file(transcript)
     except KeyboardInterrupt:

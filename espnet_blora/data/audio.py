@@ -7,6 +7,7 @@ error names the command that converts them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such audio file")
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # as bytes: it may not be UTF-8
     except (soundfile.LibsndfileError, OSError) as error:
         raise ValueError(
             f"{path}: cannot be read as audio ({_reason(error)}){_remedy(path)}"

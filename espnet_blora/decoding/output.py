@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
+from unicodedata import category
 
 from whisper.utils import WriteSRT, WriteTSV, WriteTXT, WriteVTT
 
@@ -43,6 +44,18 @@ def render(transcript: Transcript, form: str) -> str:
     stream = io.StringIO()
     WRITERS[form]("").write_result({"segments": segments}, file=stream)
     return stream.getvalue()
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with backslashes for what breaks a line or cannot be written as UTF-8.
+
+    >>> print(one_line("a\nb \udcff.wav"))
+    a\nb \udcff.wav
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) in ("Cc", "Cs", "Zl", "Zp") else c
+        for c in text
+    )
 
 
 def _shown(text: str, subtitle: bool) -> str:
@@ -194,5 +207,5 @@ class Progress:
         return 1 if self.failed else 0
 
     def _line(self, text: str) -> None:
-        self.stream.write(("\r\033[K" if self.live else "") + text + "\n")
+        self.stream.write(("\r\033[K" if self.live else "") + one_line(text) + "\n")
         self.stream.flush()

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +184,22 @@ def test_folders_are_kept_where_names_are_not_enough(audio, blora, run):
     assert status == 2 and "s1/a.wav and s2/a.wav would both be written to out/a.*" in line
     assert run("--asr_exp", blora, *SHORT, *files, "--keep_folders")[0] == 0
     assert sorted(str(p) for p in Path("out").rglob("*.txt")) == ["out/s1/a.txt", "out/s2/a.txt"]
+
+
+def test_odd_file_names(audio, whisper, run):
+    odd = ["-dash.wav", "two\nlines.wav", os.fsdecode(b"latin\xff.wav"), "bad\n.wav"]
+    for name in odd[:-1]:
+        shutil.copy("a.wav", name)
+    Path(odd[-1]).write_text("no audio")
+    status, lines, out = run("--whisper", whisper, *SHORT, "--verbose", "--", *odd)
+    assert status == 1 and len(lines) == len(odd) + 1
+    assert {line.split()[1].rstrip(":") for line in lines[:-1]} == {
+        "-dash.wav", r"two\nlines.wav", r"latin\udcff.wav", "FAILED"
+    }  # fmt: skip
+    assert r"bad\n.wav: cannot be read as audio" in "".join(lines)
+    assert "two\\nlines.wav\n" in out and "latin\\udcff.wav\n" in out
+    for name in odd[:-1]:
+        assert Path(name).with_suffix(".srt").exists()
 
 
 @pytest.mark.parametrize(
