@@ -35,11 +35,13 @@ class Estimate:
 
     Attributes:
         seeds: The same formula for each combination of the systems' seeds; one for single runs.
+        left_out: Sets too small for an interval, which this mean over sets leaves out.
     """
 
     value: float | None
     interval: Interval | None = None
     seeds: tuple[float, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def sign(self) -> int:
@@ -82,14 +84,46 @@ class Draws:
 def mean_estimate(
     draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Estimate | None:
-    """Apply a formula on each set and take the mean over sets; None if a rate is missing."""
+    """Apply a formula on each set and take the mean over sets; None if a rate is missing.
+
+    A mean of comparisons is taken, with its interval, over the sets that allow an interval.
+    """
     rates = [[s.rate(name) for s in systems] for name in sets]
     if not sets or any(rate is None for row in rates for rate in row):
         return None
-    value = r.mean([formula(*row) for row in rates])
+    several = len(sets) > 1 and len(systems) > 1
+    small = [n for n in sets if several and _too_small(draws, formula, systems, n)]
+    if len(small) == len(sets):
+        small = []
+    used = [name for name in sets if name not in small]
+    value = r.mean([formula(*(s.rate(name) for s in systems)) for name in used])
     if value is None:
         return Estimate(None)
-    return Estimate(value, _interval(draws, formula, systems, sets), _seeds(formula, systems, sets))
+    interval, seeds = (f(formula, systems, used) for f in (partial(_interval, draws), _seeds))
+    return Estimate(value, interval, seeds, tuple(small))
+
+
+def _too_small(draws: Draws, formula: Formula, systems: Sequence[System], name: str) -> bool:
+    """Tell whether a set has one utterance, or the first system no error in some draws.
+
+    The first system is the one whose errors a formula divides by. What depends on the outcome of
+    a comparison is no reason to leave a set out.
+    """
+    if not comparable(systems, name):
+        return False
+    if len(systems[0].shape(name) or ()) < 2:
+        return True
+    if (draws.rates(systems[0], name) > 0).all():
+        return False
+    return not np.isfinite(_drawn(draws, formula, systems, name)).all()
+
+
+def _drawn(
+    draws: Draws, formula: Formula, systems: Sequence[System], name: str, seed: int | None = None
+) -> np.ndarray:
+    """Return a formula's value (1000,) in every draw of a set; NaN where it is undefined."""
+    columns = np.stack([draws.rates(s, name, seed) for s in systems], axis=1)  # (1000, systems)
+    return np.array([formula(*row) for row in columns.tolist()], dtype=float)
 
 
 def _interval(
@@ -100,11 +134,8 @@ def _interval(
         return None
     # one set on its own: the draws behind the interval that score.json and RESULTS.md have
     seed = 0 if len(sets) == 1 else None
-    values = []
-    for name in sets:
-        columns = np.stack([draws.rates(s, name, seed) for s in systems], axis=1)
-        values.append([formula(*row) for row in columns.tolist()])
-    return quantiles(np.array(values, dtype=float).mean(axis=0))  # None becomes NaN
+    values = [_drawn(draws, formula, systems, name, seed) for name in sets]
+    return quantiles(np.array(values).mean(axis=0))
 
 
 def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
@@ -226,6 +257,15 @@ class Analysis:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def too_small(self) -> list[str]:
+        """The sets that a mean over sets leaves out, as they allow no interval."""
+        figures = [*self.new_gain.values(), *self.mean_degradation.values()]
+        figures += [
+            f[ALL_SETS] for c in self.comparisons for f in c.figures.values() if ALL_SETS in f
+        ]
+        return [n for n in self.sets if any(n in figure.left_out for figure in figures)]
 
     @property
     def sets(self) -> list[str]:

@@ -87,6 +87,11 @@ def headline(analysis: Analysis) -> list[str]:
 def _terms(analysis: Analysis) -> str:
     """Say which sets are which, and what the gate is."""
     left_out = "".join(f" Left out: {name}, {why}." for name, why in analysis.left_out.items())
+    if small := analysis.too_small:
+        left_out += (
+            f" Left out of mean changes and their intervals: {_names(small)}, with one utterance "
+            "or too few errors for an interval."
+        )
     if not analysis.retention_sets:
         return f"New domain: {_names(analysis.test_sets)}. No retention set.{left_out}"
     return (
@@ -196,7 +201,9 @@ def _edge(
     a, b = pair.a.label, pair.b.label
     turned = "its weights moved towards the base" if pair.b.full else "its scale turned down"
     against = []
-    if gain.sign <= 0:
+    if gain.value is not None and gain.interval is None:
+        against.append("its gain on the retention sets has no interval")
+    elif gain.sign <= 0:
         against.append("its gain on the retention sets is not clearly above zero")
     if rival and rival[1] is not True:
         against.append(f"{b} with {turned} does as well or better")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from espnet_blora.report.estimates import Draws, Estimate, better, mean_estimate
+from espnet_blora.report.estimates import Draws, Estimate, analyse, better, mean_estimate
 from espnet_blora.report.experiments import make_systems
-from espnet_blora.scoring import Interval
+from espnet_blora.report.verdict import headline
+from espnet_blora.scoring import Interval, score
 from espnet_blora.scoring import retention as r
 
 from .conftest import experiment
@@ -72,6 +73,32 @@ def test_sets_are_drawn_apart():
     new, old = (draws.rates(system, name) for name in ("new", "old"))
     assert new.shape == (1000,) and not np.array_equal(new, old)
     assert draws.rates(system, "new") is new
+
+
+@pytest.mark.parametrize("small", ["one utterance", "no errors"])
+def test_a_set_that_allows_no_interval_is_left_out_of_a_mean_of_changes(small):
+    runs = [
+        experiment(role, {"new": 6, "old": wrong, "tiny": -1 if role == "base" else wrong})
+        for role, wrong in (("base", 1), ("lora", 3), ("blora", 2))
+    ]
+    if small == "one utterance":
+        for run in runs:
+            run.scores["tiny"] = score({"u": "a b c d"}, {"u": "a b c x"})
+    base, lora, _ = systems = make_systems(runs)
+    found = analyse(systems, ["new"], ["old", "tiny"])
+    degradation = found.mean_degradation["asr_lora"]
+    assert degradation.left_out == ("tiny",) and found.too_small == ["tiny"]
+    alone = mean_estimate(Draws(["old"]), r.backward_degradation, [base, lora], ["old"])
+    assert (degradation.value, degradation.interval) == (alone.value, alone.interval)
+    terms, *_, edge = headline(found)
+    assert "intervals: tiny, with one" in terms and "not clearly above zero" not in edge
+    # an error rate is the mean over all sets
+    assert found.kept["asr_lora"].value == pytest.approx((lora.rate("old") + lora.rate("tiny")) / 2)
+    # with no other set the verdict gives the reason
+    found = analyse(make_systems(runs), ["new"], ["tiny"])
+    assert found.too_small == []
+    if small == "one utterance":
+        assert "on the retention sets has no interval" in headline(found)[-1]
 
 
 def test_undefined_stays_undefined():
