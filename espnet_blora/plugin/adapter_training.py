@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn import Linear
 
 from espnet_blora.adapters import METHODS, add_adapter, get_adapter, parse_config
+from espnet_blora.adapters.targets import name_matches
 from espnet_blora.utils.mistakes import did_you_mean
 from espnet_blora.whisper.new_tokens import TABLE, find
 
@@ -23,9 +25,28 @@ def create(method: str, /, model: torch.nn.Module, **conf: Any) -> None:
     Raises:
         ValueError: An option or a target is unknown, or out of range.
     """
+    say_what_stock_would_match(model, parse_config(method, conf).target_modules)
     adapter = add_adapter(model, method, **conf)
     if adapter.has_loss_term:
         model.register_forward_hook(add_loss_terms)
+
+
+def say_what_stock_would_match(model: torch.nn.Module, targets: Sequence[str]) -> None:
+    """Log Linears whose names end in a target for stock ESPnet, but not in whole components."""
+    ends = [
+        n for n, m in model.named_modules() if isinstance(m, Linear) and n.endswith((*targets,))
+    ]
+    extra = [n for n in ends if not any(name_matches(n, target) for target in targets)]
+    if extra:
+        log.info(
+            "target_modules: %s: %d Linears, for targets are whole components of names; stock "
+            "ESPnet's plain ends would be %d, with %s. Add an end such as %s for them",
+            ", ".join(targets),
+            len(ends) - len(extra),
+            len(ends),
+            ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else ""),
+            ".".join(extra[0].split(".")[-2:]),
+        )
 
 
 def follow(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -94,6 +115,14 @@ def check_training(args: argparse.Namespace) -> None:
     """
     from espnet2.layers.create_adapter import create_adapter_fn_table
 
+    # Masks of a feature's shape do not fit the waves that Whisper takes.
+    if getattr(args, "specaug", None) and getattr(args, "encoder", None) == "whisper":
+        raise ValueError(
+            f"specaug: {args.specaug} would mask the wave, for encoder: whisper makes the log-mel "
+            "features itself. Remedy: specaug: null and encoder_conf: {use_specaug: true, "
+            "specaug_conf: {...}}, which masks the features."
+        )
+
     # No adapter, or one of ESPnet's.
     name = getattr(args, "adapter", None)
     if not getattr(args, "use_adapter", False):
@@ -133,8 +162,16 @@ def check_training(args: argparse.Namespace) -> None:
             "true, as asr.sh gives it, or ngpu: 1."
         )
 
-    # Its own options, and the loss that it adds to.
-    parse_config(name, getattr(args, "adapter_conf", None) or {})
+    # Its own options, and the loss that it adds to. An option of ESPnet's LoRA stays out of
+    # config.yaml.
+    conf = dict(getattr(args, "adapter_conf", None) or {})
+    if name == "lora" and (bias := conf.pop("bias_type", "none")) != "none":
+        raise ValueError(
+            f"adapter_conf of lora: bias_type is {bias!r}; allowed: none: the base is frozen, its "
+            "biases included, and an adapter file holds no biases. Remedy: bias_type: none"
+        )
+    parse_config(name, conf)
+    args.adapter_conf = conf
     if METHODS[name].adds_to_loss:
         _check_loss(name, getattr(args, "model_conf", None) or {})
 

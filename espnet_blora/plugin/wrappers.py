@@ -11,13 +11,14 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import types
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -75,13 +76,24 @@ def adapter_table(original: dict[str, Callable]) -> dict[str, Callable]:
 
 @wrapping
 def get_parser(original: Callable, cls: type) -> ArgumentParser:
-    """`--adapter` knows all names of the table."""
+    """`--adapter` knows all names of the table; the options of older releases get a hint."""
     from espnet2.layers.create_adapter import create_adapter_fn_table
 
     parser = original(cls)
     for action in parser._actions:
         if action.dest == "adapter":
             action.choices = sorted(create_adapter_fn_table)
+    error = parser.error
+
+    def hinting(message: str) -> NoReturn:
+        if re.search(r"unrecognized arguments: .*\b(use_lora|lora_conf)\b", message):
+            message += (
+                "; ESPnet 202611 has use_adapter: true, adapter: lora (or blora) and "
+                "adapter_conf: {rank: 8, alpha: 8, ...} in the place of use_lora and lora_conf"
+            )
+        error(message)
+
+    parser.error = hinting  # type: ignore[method-assign]
     return parser
 
 

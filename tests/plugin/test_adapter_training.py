@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 
+from espnet_blora import plugin
 from espnet_blora.adapters import get_adapter
 from espnet_blora.plugin import adapter_training
 
@@ -171,3 +172,46 @@ def test_a_method_that_is_named_but_not_used(name):
     with pytest.raises(ValueError, match="use_adapter is false: every weight would be trained"):
         adapter_training.check_training(args)
     adapter_training.check_training(argparse.Namespace(use_adapter=False, adapter="lora"))
+
+
+def trained_with(**changes):
+    args = {"use_adapter": True, "adapter": "lora", "save_strategy": "required_grad_only"}
+    return argparse.Namespace(**{**args, **changes})
+
+
+def test_the_bias_type_of_stock_lora():
+    plugin.register()
+    args = trained_with(adapter_conf={"rank": 8, "bias_type": "none"})
+    adapter_training.check_training(args)
+    assert args.adapter_conf == {"rank": 8}
+    for bias in ("all", "lora_only"):
+        with pytest.raises(ValueError, match=f"bias_type is '{bias}'; allowed: none: .*frozen"):
+            adapter_training.check_training(trained_with(adapter_conf={"bias_type": bias}))
+    blora = trained_with(adapter="blora", adapter_conf={"bias_type": "none"})
+    with pytest.raises(ValueError, match="unknown key 'bias_type'"):
+        adapter_training.check_training(blora)
+
+
+def test_specaug_on_waves_is_refused_with_the_place_that_works():
+    for adapter in (True, False):
+        args = trained_with(use_adapter=adapter, specaug="specaug", encoder="whisper")
+        with pytest.raises(ValueError, match=r"specaug: specaug .*encoder_conf: {use_specaug"):
+            adapter_training.check_training(args)
+    adapter_training.check_training(trained_with(specaug="specaug", encoder="conformer"))
+
+
+def test_what_stock_espnet_would_match_is_said_with_both_counts(caplog):
+    caplog.set_level("INFO")
+    block = torch.nn.ModuleDict(
+        {
+            name: torch.nn.ModuleDict({"out": torch.nn.Linear(4, 4)})
+            for name in ("attn", "cross_attn")
+        }
+    )
+    adapter_training.create("lora", model=block, rank=2, target_modules=["attn.out"])
+    told = [m for m in caplog.messages if "stock" in m]
+    assert len(told) == 1 and "attn.out: 1 Linears" in told[0] and "would be 2" in told[0]
+    assert "cross_attn.out" in told[0]
+    caplog.clear()
+    adapter_training.create("lora", model=Model(), rank=2, target_modules=["query"])
+    assert "stock" not in caplog.text

@@ -242,6 +242,19 @@ def test_the_command_line_knows_our_adapters_and_keeps_espnets(experiment):
         parser.parse_args(["--adapter", "blorra"])
 
 
+@pytest.mark.parametrize("key", ["use_lora", "lora_conf"])
+def test_an_old_yaml_is_told_the_new_names(experiment, key, tmp_path, capsys):
+    from espnet_blora import plugin
+
+    plugin.register(whisper=str(experiment.whisper))
+    (tmp_path / "old.yaml").write_text(f"{key}: {{}}\n")
+    for words in (["--config", str(tmp_path / "old.yaml")], [f"--{key}", "x"]):
+        with pytest.raises(SystemExit):
+            ASRTask.main(cmd=[*words, "--output_dir", str(tmp_path)])
+        said = capsys.readouterr().err
+        assert key in said and "use_adapter: true, adapter: lora" in said and "adapter_conf" in said
+
+
 def test_statistics_are_collected_without_an_adapters_kl(experiment):
     extra = ["--collect_stats", "true"]
     folder = experiment.train_here("stats", extra, **BLORA)
