@@ -179,6 +179,7 @@ def read_lines(
     files = [path for folder in folders for path in text_files(folder, phase)]
     lines: dict[str, list[Line]] = {}
     missing: Counter[tuple[Path, str]] = Counter()
+    foreign: Counter[tuple[Path, str]] = Counter()
     short = 0
     # A transcript may hold lines of another recording.
     for stem, path in _by_recording(files, "transcript", ledger).items():
@@ -193,6 +194,7 @@ def read_lines(
             if name != stem and name not in audio_files:
                 ledger.note(where, name, "line of another recording; the file's name counts", stem)
                 name = stem
+            foreign[path, name] += name != stem
             if name in audio_files:
                 lines.setdefault(name, []).append(parsed[1])
             else:
@@ -204,6 +206,10 @@ def read_lines(
             f"{root}: {short} of {short + good} transcript lines have fewer than {_FIELDS[phase]} "
             f"fields; is this phase {'I' if phase == 'II' else 'II'}? Choose with phase=I or II"
         )
+    for (path, name), count in foreign.items():
+        if count:
+            what = "lines name another recording than their file, and are cut from that one"
+            ledger.note(str(path), name, what, f"{count} lines")
     # What has no counterpart is listed once per recording.
     for (path, name), count in missing.items():
         ledger.skip(str(path), name, "no audio", f"{count} lines")

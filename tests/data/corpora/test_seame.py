@@ -263,6 +263,16 @@ def test_odd_lines_are_listed(copy):
     assert ledger.counts()["shorter than 2 cs"] == 2
 
 
+def test_lines_that_name_another_recording_than_their_file_are_noted(copy):
+    path = transcript(copy)
+    other = "93NC93FBX_0101\t{}\t{}\tEN\telsewhere\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(other.format(90000, 91000) + other.format(92000, 93000))
+    _, ledger = read(copy)
+    (note,) = [entry for entry in ledger.notes if "another recording" in entry.reason]
+    assert (note.where, note.id, note.detail) == (str(path), "93nc93fbx_0101", "2 lines")
+
+
 def test_speaker_of_a_test_set_in_train_is_noted(copy):
     path = copy / "SEAME-dev-set" / "train" / "wav_file.txt"
     path.write_text(path.read_text() + "./x/95nc95fbx_0101/95nc95fbx_0101.wav\n")
