@@ -9,6 +9,7 @@ which utterances are English. `prompt=utterance` gives `en` to the English ones,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _FILES = {
 }
 _NEEDED = ("file_name", "transcription", "duration", "language", "original_speaker_id")
 _LANGUAGES = ("zh", "en", "mixed")
+_UNKNOWN = re.compile(r"\[\s*unk\s*\]", re.IGNORECASE)  # a word that was not understood
 _TOLERANCE = 0.1  # s between the table's duration and the wave's
 
 
@@ -51,8 +53,8 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read sets in the order of their tables.
 
-    An utterance without text is left out and listed; a wave whose length differs from the table's
-    by more than 0.1 s is kept and noted.
+    The mark `[UNK]` is removed, with a note. An utterance without text is left out and listed; a
+    wave whose length differs from the table's by more than 0.1 s is kept and noted.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -75,9 +77,11 @@ def _read_set(root: Path, file: str, ledger: Ledger, prompt: str) -> list[Uttera
                 f"{where}: language {row['language']!r}; expected {', '.join(_LANGUAGES)}"
             )
         language = "en" if row["language"] == "en" and prompt == "utterance" else "zh"
-        text = row["transcription"]
+        text = _UNKNOWN.sub(" ", row["transcription"])
         utterance = whole_recording(speaker, wave.stem, language, text, wave, where)
         for kept in keep(utterance, ledger):
+            if text != row["transcription"]:
+                ledger.note(where, kept.id, "[UNK] removed", row["transcription"])
             _compare_durations(kept, row["duration"], ledger)
             utterances.append(kept)
     return utterances

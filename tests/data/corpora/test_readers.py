@@ -69,6 +69,19 @@ def test_ascend_rows_that_cannot_be_trusted(tmp_path, row, says):
         read(ascend, tmp_path, "test")
 
 
+def test_ascend_unknown_words_are_not_trained_on(tmp_path):
+    ascend_layout.make(tmp_path, 3, sets=("valid",))
+    table = tmp_path / "ASCEND" / "validation_metadata.csv"
+    words = table.read_text("utf-8").replace("嗯我 think", "嗯[UNK]我 [unk] think")
+    table.write_text(words.replace("对 啊", "[UNK]"), encoding="utf-8")
+    found, ledger = read(ascend, tmp_path, "valid")
+    texts = [u.text for u in found]
+    assert any(text.startswith("嗯我 think") for text in texts)
+    assert not any("unk" in text.lower() for text in texts)
+    assert ledger.note_counts()["[UNK] removed"] == 1
+    assert ledger.counts()["empty text"] == 2
+
+
 def test_ascend_still_packed(tmp_path):
     layout = ascend_layout.make(tmp_path, 1, sets=("test",))
     shutil.rmtree(ascend.find(layout.root) / "waves")
