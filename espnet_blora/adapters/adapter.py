@@ -14,7 +14,8 @@ from espnet_blora.adapters.context import Draws, sample_seeds
 from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms
 from espnet_blora.adapters.files import write_adapter_file
 from espnet_blora.adapters.layer import prepare_layers
-from espnet_blora.adapters.merge import merge_layers, unmerge_layers
+from espnet_blora.adapters.load_hooks import remove_hooks
+from espnet_blora.adapters.merge import bake_layers, merge_layers, unmerge_layers
 from espnet_blora.adapters.registry import METHODS
 from espnet_blora.adapters.report import SMALL, Report, collapsed, report, statistics, update_ratio
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
@@ -318,6 +319,9 @@ class Adapter:
     def merge(self) -> None:
         """Let forward read W0 + delta; idempotent.
 
+        The state dict stays that of the base and the factors: saving the merged model writes the
+        base weights. `merge_and_unload` gives a model whose own weights are the sums.
+
         Raises:
             ValueError: A sum holds NaN or inf (names the layer), or the method cannot be merged.
         """
@@ -331,6 +335,21 @@ class Adapter:
     def unmerge(self) -> None:
         """Undo merge(), exactly; idempotent."""
         unmerge_layers(self.layers)
+
+    def merge_and_unload(self) -> nn.Module:
+        """Return the model, in place, with plain Linears whose weights are W0 + delta.
+
+        Nothing of the adapter is left in its state dict, so that it can be saved, exported or
+        adapted afresh. All weights stay frozen. This handle cannot be used any more.
+
+        Raises:
+            ValueError: As of `merge`; the model is unchanged then.
+        """
+        self.merge()
+        bake_layers(self.layers)
+        remove_hooks(self.model)
+        delattr(self.model, STATE_NAME)
+        return self.model
 
     # ---- files ----
 

@@ -32,6 +32,19 @@ def advance_step(model: nn.Module, args: tuple) -> None:
             state.bases_agreed = True
 
 
+def remove_hooks(model: nn.Module) -> None:
+    """Take the hooks of this module off `model`."""
+    ours = {refresh_state, advance_step, check_load}
+    for hooks in (
+        model._state_dict_pre_hooks,
+        model._load_state_dict_pre_hooks,
+        model._forward_pre_hooks,
+    ):
+        for key, hook in list(hooks.items()):
+            if getattr(hook, "hook", hook) in ours:  # torch wraps hooks of a load
+                del hooks[key]
+
+
 def check_load(
     model: nn.Module,
     state_dict: dict[str, Tensor],

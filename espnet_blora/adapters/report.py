@@ -112,7 +112,8 @@ def update_ratio(layers: Sequence[AdapterLayer]) -> Tensor:
     """
     update, base = [], []
     for layer in layers:
-        down, up = layer.lora_A.float(), layer.lora_B.float()  # (r, d_in), (d_out, r)
+        factors = layer.factors()
+        down, up = factors["lora_A"].float(), factors["lora_B"].float()  # (r, d_in), (d_out, r)
         update.append(layer.scaling**2 * ((up.T @ up) * (down @ down.T)).sum())
         base.append(layer.weight.float().square().sum())
     return (torch.stack(update).sum().clamp_min(0.0) / torch.stack(base).sum()).sqrt()

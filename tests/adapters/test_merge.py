@@ -92,3 +92,26 @@ def test_baked_layers_are_the_linears_that_they_were(build, shake, linears, meth
         assert torch.equal(model(x), expected)
         del model.adapter_state
         assert {n for n, _ in model.named_parameters()} == names
+
+
+def test_merge_and_unload_leaves_a_plain_model(adapted, build, method, x):
+    model, adapter = adapted
+    mean = adapter.layers["blocks.1.attn.query"].lora_A
+    kept = mean.detach().clone()
+    mean.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or inf"):
+        adapter.merge_and_unload()
+    assert get_adapter(model) is not None and not adapter.merged
+    mean.data.copy_(kept)
+    expected = model.eval()(x)
+    plain = adapter.merge_and_unload()
+    assert plain is model and get_adapter(model) is None
+    assert type(model.blocks[0].attn.query) is torch.nn.Linear
+    fresh = build()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.eval()(x), model(x))
+    assert torch.allclose(model(x), expected, atol=1e-6)
+    model.load_state_dict(build(seed=1).state_dict())  # no check is left
+    assert espnet_blora.add_adapter(model.train(), method, rank=2).step == 0
+    model(x)
+    assert get_adapter(model).step == 1
