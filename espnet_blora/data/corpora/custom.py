@@ -18,10 +18,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_blora.data.corpora.common import (
+    choice,
     header_lengths,
     part_size,
     single_blanks,
@@ -30,6 +31,7 @@ from espnet_blora.data.corpora.common import (
 )
 from espnet_blora.data.corpora.custom_forms import (
     TABLES,
+    Raw,
     form_of,
     other_tables,
     read_form,
@@ -54,6 +56,7 @@ class _Settings:
     valid: str
     test: str
     seed: int
+    speaker: str
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> _Settings:
@@ -67,6 +70,7 @@ class _Settings:
             options.get("valid", _DEFAULT),
             options.get("test", _DEFAULT),
             int(seed),
+            choice(options, "speaker", ("named", "folder")),
         )
 
 
@@ -113,6 +117,8 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
     made: dict[str, Utterance] = {}
     renamed: list[str] = []
     raws = read_form(root, ledger)
+    if settings.speaker == "folder":
+        raws = _by_folder(root, raws)
     speakers = _ascii({raw.speaker for raw in raws}, speaker_name) | {"": UNKNOWN}
     names = _ascii(
         {raw.name for raw in raws}, lambda name: utterance_id("", name.replace("/", "_"))
@@ -168,6 +174,20 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
             "files; paths are relative to the file that names them"
         )
     return {id: made[id] for id in c_sorted(made)}
+
+
+def _by_folder(root: Path, raws: Sequence[Raw]) -> list[Raw]:
+    """Return utterances whose speaker is the first folder of their name, if it has one."""
+    if form_of(root) != "files":
+        raise ValueError(
+            f"{root}: speaker=folder is for audio files with <stem>.txt beside each; a table names "
+            "speakers in a column, a Kaldi directory in utt2spk"
+        )
+    parts = [(raw, *raw.name.partition("/")) for raw in raws]
+    return [
+        replace(raw, speaker=folder, name=rest) if slash else raw
+        for raw, folder, slash, rest in parts
+    ]
 
 
 def _ascii(names: Iterable[str], plain: Callable[[str], str]) -> dict[str, str]:
@@ -338,6 +358,7 @@ CORPUS = Corpus(
         "language": "Whisper's code for every utterance that names none (zh, en, ...)",
         "valid": f"share or count of utterances for validation (default: {_DEFAULT})",
         "test": f"share or count of utterances for testing (default: {_DEFAULT})",
+        "speaker": "folder: the first folder of an audio file is its speaker (default: named)",
         "seed": "another number, another split (default: 0)",
     },
     find=find,

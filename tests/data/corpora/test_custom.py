@@ -176,6 +176,29 @@ def test_folders_in_folders_and_what_has_no_partner(tmp_path):
     assert ledger.counts() == {"empty text": 1, "no transcript": 1, "text without audio": 1}
 
 
+def test_a_folder_per_speaker(tmp_path):
+    folder(
+        tmp_path, [f"{who}/day{i}/x{i}" for who in ("anna", "ben", "我", "你") for i in range(3)]
+    )
+    made, ledger = read(tmp_path, language="en", speaker="folder")
+    speakers = [{u.speaker for u in some} for some in made.values()]
+    assert {"anna", "ben"} < set().union(*speakers)
+    assert sum(map(len, speakers)) == len(set().union(*speakers)) == 4
+    assert "anna-day0_x0" in everything(made)
+    assert "split by utterance: speakers may be in two sets" not in ledger.note_counts()
+    folder(tmp_path, ["alone"])
+    made, ledger = read(tmp_path, language="en", speaker="folder")
+    assert "unknown-alone" in everything(made)
+    assert "split by utterance: speakers may be in two sets" in ledger.note_counts()
+
+
+def test_a_folder_per_speaker_is_for_files(directory):
+    with pytest.raises(ValueError, match=r"speaker=folder .*utt2spk"):
+        read(directory, speaker="folder")
+    with pytest.raises(ValueError, match="option speaker=x"):
+        read(directory, speaker="x")
+
+
 def test_two_audio_files_of_one_name(tmp_path):
     folder(tmp_path, ["a", "b"])
     speech.write(tmp_path / "a.flac", speech.tone(0.3, 300))
