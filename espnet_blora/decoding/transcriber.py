@@ -244,11 +244,15 @@ class Transcriber:
         names = [piece.file.name for piece in batch]
         n = options.samples or 1
         # the posterior's mean finds languages and times, the draws (if any) find the texts
-        mean = encode_batch(self.recogniser, waves, names)
-        self._hear(batch, *mean)
+        mean = drawn = None
+        heard = all(piece.file.language for piece in batch)
+        if not heard or options.word_timestamps or not options.samples:
+            mean = drawn = encode_batch(self.recogniser, waves, names)
+            self._hear(batch, *mean)
         prompts = [self._prompt(str(piece.file.language)) for piece in batch]
         with drawing(self.recogniser, options):
-            drawn = encode_batch(self.recogniser, waves * n, names * n) if options.samples else mean
+            if options.samples:
+                drawn = encode_batch(self.recogniser, waves * n, names * n)
             best, tokens = best_texts(self.recogniser, *drawn, prompts, options, self.filters)
             scores: Sequence[TokenScores | None] = [None] * len(batch)
             if options.confidence:

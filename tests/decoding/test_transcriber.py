@@ -179,6 +179,23 @@ def test_waves_that_are_none(small, wave, said):
         Wave.of(wave)
 
 
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [({}, 6), ({"word_timestamps": True}, 8), ({"language": "auto"}, 8), ({"samples": 0}, 2)],
+)
+def test_the_mean_is_encoded_where_it_is_needed(small, monkeypatch, changes, rows):
+    encoded = []
+    real = transcriber.encode_batch
+
+    def counted(model, waves, names):
+        encoded.append(len(waves))
+        return real(model, waves, names)
+
+    monkeypatch.setattr(transcriber, "encode_batch", counted)
+    run(small, {uid: WAVES[uid] for uid in "ab"}, **{"samples": 3, "seed": 5} | changes)
+    assert sum(encoded) == rows
+
+
 @pytest.mark.parametrize("samples", [1, 320])
 def test_hardly_any_audio(small, samples):
     found = run(small, {"tiny": noise(1)[:samples]}, word_timestamps=True, confidence=True)["tiny"]
