@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import nullcontext
@@ -58,13 +59,27 @@ def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[
                     "this project; write one with espnet_blora.whisper.checkpoint.save_whisper"
                 )
             dims = _dims(path, json.loads(metadata["dims"]))
-            state = {k: file.get_tensor(k).float() for k in file.keys()} if weights else {}  # noqa: SIM118
+            state = {k: file.get_tensor(k) for k in file.keys()} if weights else {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{path}: not a readable safetensors file ({error}); truncated or corrupted: fetch it "
             "anew"
         ) from error
-    return dims, state
+    digest = metadata.get("sha256")  # files up to version 0.2.0 have none
+    if weights and digest and digest != _checksum(metadata["dims"], state):
+        raise ValueError(
+            f"{path}: damaged, its tensors or dimensions do not match their checksum: fetch it anew"
+        )
+    return dims, {name: tensor.float() for name, tensor in state.items()}
+
+
+def _checksum(dims: str, state: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the dimensions (JSON), and of names, types, shapes and bytes."""
+    digest = hashlib.sha256(dims.encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _read_pt(path: Path) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
@@ -160,7 +175,7 @@ def save_whisper(
     dtype: torch.dtype = torch.float16,
     notes: dict[str, str] | None = None,
 ) -> None:
-    """Write a Whisper as .safetensors (atomically): openai-whisper's names, dims and notes.
+    """Write a Whisper as .safetensors (atomically): openai-whisper's names, dims, SHA-256, notes.
 
     Args:
         model: what to write; the encoder's sinusoids are left out.
@@ -174,6 +189,7 @@ def save_whisper(
         for k, v in model.state_dict().items()
         if k != POSITIONS
     }
-    metadata = {"dims": json.dumps(asdict(model.dims)), **(notes or {})}
+    dims = json.dumps(asdict(model.dims))
+    metadata = {"dims": dims, "sha256": _checksum(dims, state), **(notes or {})}
     with atomic.replacing(path) as part:
         save_file(state, part, metadata=metadata)

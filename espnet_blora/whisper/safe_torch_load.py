@@ -20,7 +20,9 @@ def damaged_entry(path: str | os.PathLike) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+    except Exception as error:  # a damaged directory makes zipfile raise almost anything
+        if isinstance(error, OSError | MemoryError) and getattr(error, "errno", 0) != errno.EINVAL:
+            raise  # these say themselves what and where
         return f"its directory ({error})"
 
 

@@ -1,5 +1,6 @@
 """Whisper from files: both formats give the same model, and a bad file gives one clear error."""
 
+import json
 from dataclasses import asdict
 from urllib.error import URLError
 
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from whisper.model import Whisper
 
 from espnet_blora.whisper.checkpoint import dims_of_file, is_published, load_whisper, save_whisper
+from espnet_blora.whisper.safe_torch_load import damaged_entry
 from tests.whispers import dims, random_whisper
 
 DIMS = dims(32, (2, 1), context=64)
@@ -93,6 +95,40 @@ def test_a_flipped_bit(model, tmp_path):
     path.write_bytes(raw)
     assert dims_of_file(path) == DIMS  # torch notices nothing
     with pytest.raises(ValueError, match=r"tiny\.pt: damaged, .*/data/\d+ does not match"):
+        load_whisper(path)
+
+
+@pytest.mark.parametrize("part", ["tensors", "dims"])
+def test_a_flipped_bit_in_safetensors(model, tmp_path, part):
+    path = tmp_path / "tiny.safetensors"
+    save_whisper(model, path, dtype=torch.float32)
+    raw = bytearray(path.read_bytes())
+    if part == "tensors":
+        raw[raw.index(model.decoder.positional_embedding.detach().numpy().tobytes()) + 2] ^= 1
+    else:
+        raw[raw.index(b"n_audio_head") + len(b'n_audio_head\\": ')] ^= 3  # 2 to 1: all tensors fit
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"tiny\.safetensors: .*checksum.*fetch it anew"):
+        load_whisper(path)
+
+
+def test_safetensors_without_a_checksum_are_read(model, tmp_path):
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    save_file(state, tmp_path / "old.safetensors", metadata={"dims": json.dumps(asdict(DIMS))})
+    loaded = load_whisper(tmp_path / "old.safetensors").state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(("place", "bit"), [(6, 0x40), (8, 1), (10, 0x40)])
+def test_a_damaged_directory(model, tmp_path, place, bit):
+    """A bit of the version, of the flags (encrypted), of the way of compression."""
+    path = tmp_path / "tiny.pt"
+    torch.save({"dims": asdict(DIMS), "model_state_dict": model.state_dict()}, path)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + place] ^= bit
+    path.write_bytes(raw)
+    assert "its directory (" in damaged_entry(path)
+    with pytest.raises(ValueError, match=r"tiny\.pt: damaged, its directory"):
         load_whisper(path)
 
 
