@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import espnet_blora
-from espnet_blora.report.build import Request, build, parse_kappa
+from espnet_blora.report.build import Request, build, other_scored_sets, parse_kappa
 from espnet_blora.report.conditions import conditions
 from espnet_blora.report.estimates import DEFAULT_KAPPA
 from espnet_blora.utils.program import Parser, run_program
@@ -43,7 +43,8 @@ def get_parser() -> Parser:
         "without it BLoRA with LoRA where both are there, else each adapted system with the "
         "first")  # fmt: skip
     add("--test_sets", default="", help='new-domain sets: "test_cs"; needed')
-    add("--retention_sets", default="", help='what the base could do: "ret_en"; "" for none, '
+    add("--retention_sets", help='what the base could do: "ret_en"; without it, all other sets '
+        'that these experiments were scored on; "" for none, '
         "and the page says that forgetting was not measured")  # fmt: skip
     add("--inference_tag", default="decode", help="decoding folder")
     add("--kappa", default=str(100 * DEFAULT_KAPPA),
@@ -59,13 +60,12 @@ def work(args: argparse.Namespace, command: str) -> None:
         for what, value in conditions(Path(espnet_blora.__file__).parent):
             sys.stdout.write(f"- {what}: {value}\n")
         return
-    test_sets, retention_sets = args.test_sets.split(), args.retention_sets.split()
     request = Request(
         exp=Path(args.exp),
         dump=Path(args.dump),
-        test_sets=test_sets,
-        retention_sets=retention_sets,
-        kappa=parse_kappa(args.kappa, retention_sets),
+        test_sets=args.test_sets.split(),
+        retention_sets=(args.retention_sets or "").split(),
+        kappa={},
         roles={"base": args.base, "lora": args.lora, "blora": args.blora},
         others=args.others.split(),
         experiments=args.experiments,
@@ -76,6 +76,9 @@ def work(args: argparse.Namespace, command: str) -> None:
         inference_tag=args.inference_tag,
         command=command,
     )
+    if args.retention_sets is None or not request.test_sets:
+        request.retention_sets = other_scored_sets(request)
+    request.kappa = parse_kappa(args.kappa, request.retention_sets)
     files, missing = build(request)
     log.info("wrote %s", ", ".join(map(str, files)))
     if missing:

@@ -6,13 +6,14 @@ A new plot is a function and its line in `PLOTS`; a new section is a function an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_blora.report import by_experiment, calibration, most_changed, plots, sections, verdict
 from espnet_blora.report.calibration import Confident
-from espnet_blora.report.collect import Texts, collect, folders_of
+from espnet_blora.report.collect import Texts, collect, folders_of, scored_sets
 from espnet_blora.report.estimates import Analysis, analyse
 from espnet_blora.report.experiments import SEED, Experiment, make_systems
 from espnet_blora.report.page import (
@@ -95,6 +96,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     analysis = analyse(
         systems, request.test_sets, request.retention_sets, request.kappa, request.compare
     )
+    analysis.warnings += elsewhere(request, experiments)
     texts = Texts(request.dump)
     confident, doubts = calibration.collect_confidences(analysis, texts)
 
@@ -178,6 +180,19 @@ def gather(request: Request) -> list[Experiment]:
     Those given without a role get it from their `config.yaml`: the first method with LoRA and the
     first with BLoRA, if no option names one.
     """
+    by_folder = {
+        folder: collect(folder, role, request.sets, request.inference_tag)
+        for folder, role in named_folders(request).items()
+    }
+    experiments = list(by_folder.values())
+    for role in ("lora", "blora"):
+        if not any(e.role == role for e in experiments):
+            _take_role(experiments, role)
+    return experiments
+
+
+def named_folders(request: Request) -> dict[Path, str]:
+    """Return folder -> role of the experiments asked for, each once, there or not."""
     tag = f"_{request.tag}" if request.tag else ""
     named = []
     for role, default in (("base", "asr_none"), ("lora", "asr_lora"), ("blora", "asr_blora")):
@@ -186,18 +201,50 @@ def gather(request: Request) -> list[Experiment]:
             given = f"{default}{tag}"
         named += [(word, role) for word in (given or "").split()]
     named += [(word.rstrip("/"), "other") for word in (*request.others, *request.experiments)]
-    by_folder: dict[Path, Experiment] = {}
+    folders: dict[Path, tuple[Path, str]] = {}
     for word, role in named:
         for folder in folders_of(request.exp, word):
-            if folder.resolve() not in by_folder:
-                by_folder[folder.resolve()] = collect(
-                    folder, role, request.sets, request.inference_tag
-                )
-    experiments = list(by_folder.values())
-    for role in ("lora", "blora"):
-        if not any(e.role == role for e in experiments):
-            _take_role(experiments, role)
-    return experiments
+            folders.setdefault(folder.resolve(), (folder, role))
+    return dict(folders.values())
+
+
+def other_scored_sets(request: Request) -> list[str]:
+    """Return the sets that the experiments asked for were scored on, without the test sets.
+
+    Raises:
+        ValueError: There are no test sets; names the scored sets, or the scored experiments.
+    """
+    scored = scored_sets(request.exp, request.inference_tag)
+    named = [n for folder in named_folders(request) for n in scored.get(folder.name, [])]
+    if request.exp.is_dir() and not request.test_sets:
+        raise ValueError(
+            "--test_sets needs at least one set, that of the new domain. Scored in "
+            f"{request.exp}: {' '.join(dict.fromkeys(named)) or _listed(scored)}"
+        )
+    return [name for name in dict.fromkeys(named) if name not in request.test_sets]
+
+
+def elsewhere(request: Request, experiments: Sequence[Experiment]) -> list[str]:
+    """Return a warning with the scored experiments, where base or adapted ones are not there."""
+    there = [e for e in experiments if e.exists]
+    scored = scored_sets(request.exp, request.inference_tag)
+    others = {n: sets for n, sets in scored.items() if n not in [e.name for e in there]}
+    if not others or {e.adapted for e in there} == {True, False}:
+        return []
+    missing = ", ".join(e.name for e in experiments if not e.exists)
+    return [
+        f"Not in {request.exp}: {missing or 'an adapted experiment'}. Scored there: "
+        f"{_listed(others)}. Name them as arguments, or by --base, --lora, --blora, or give --tag."
+    ]
+
+
+def _listed(scored: Mapping[str, Sequence[str]]) -> str:
+    """List experiments with the tags that name them, and their sets."""
+    texts = []
+    for name, sets in scored.items():
+        tag = re.fullmatch(r"asr_(?:none|lora|blora)_(.+)", SEED.sub("", name))
+        texts.append(f"{name} ({f'--tag {tag[1]}: ' if tag else ''}{' '.join(sets)})")
+    return ", ".join(texts) or "nothing"
 
 
 def _take_role(experiments: Sequence[Experiment], role: str) -> None:

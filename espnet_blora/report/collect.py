@@ -206,6 +206,17 @@ class Texts:
         return self._kept[path]
 
 
+def scored_sets(exp: Path, inference_tag: str) -> dict[str, list[str]]:
+    """Return experiment -> scored sets, for all experiments in `exp` that have any."""
+    sets: dict[str, list[str]] = {}
+    for inner in ("*", "org/*"):
+        pattern = f"*/{glob.escape(inference_tag)}/{inner}/score_blora/score.json"
+        for path in sorted(exp.glob(pattern)):
+            experiment = path.relative_to(exp).parts[0]
+            sets.setdefault(experiment, []).append(path.parent.parent.name)
+    return sets
+
+
 def folders_of(exp: Path, word: str) -> list[Path]:
     """Return what a name stands for: that folder (in `exp`, or as a path), else its seeds.
 

@@ -99,8 +99,8 @@ def mean_estimate(
     value = r.mean([formula(*(s.rate(name) for s in systems)) for name in used])
     if value is None:
         return Estimate(None)
-    interval, seeds = (f(formula, systems, used) for f in (partial(_interval, draws), _seeds))
-    return Estimate(value, interval, seeds, tuple(small))
+    interval = _interval(draws, formula, systems, used)
+    return Estimate(value, interval, _seeds(formula, systems, used), tuple(small))
 
 
 def _too_small(draws: Draws, formula: Formula, systems: Sequence[System], name: str) -> bool:

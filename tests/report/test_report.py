@@ -163,6 +163,26 @@ def test_without_a_retention_set_the_gains_stand(finished_tree, tmp_path):
         assert rate in (tmp_path / "retention.md").read_text(encoding="utf-8")
 
 
+def test_the_scored_sets_and_experiments_are_found(finished_tree, tmp_path, capsys):
+    for name in ("none", "lora", "blora"):
+        (tmp_path / f"asr_{name}_tiny").symlink_to(finished_tree / f"asr_{name}")
+    bare = ["--exp", str(tmp_path), "--dump", str(tmp_path)]
+    # without test sets the scored sets are listed, or where they are
+    assert main([*bare, "--tag", "tiny"]) == 2
+    assert ": ret_en ret_zh test_cs" in capsys.readouterr().err
+    assert main(bare) == 2
+    assert "asr_lora_tiny (--tag tiny: ret_en ret_zh test_cs)" in capsys.readouterr().err
+    # names that are not there
+    assert main([*bare, *SETS]) == 0
+    text = (tmp_path / "retention.md").read_text(encoding="utf-8")
+    listed = text.index("asr_blora_tiny (--tag tiny: ")
+    assert text.index("Not in ") < listed < text.index("Nothing can be said yet")
+    # the other scored sets are the retention sets
+    assert main([*bare, "--tag", "tiny", "--test_sets", "test_cs"]) == 0
+    text = (tmp_path / "retention.md").read_text(encoding="utf-8")
+    assert "could do before: ret_en, ret_zh." in text and "--tag tiny:" not in text
+
+
 def test_a_set_that_nobody_scored_is_named_and_left_out(finished_tree, tmp_path):
     exp = tmp_path / "exp"
     exp.mkdir()
@@ -194,6 +214,7 @@ def test_a_tree_with_only_the_base(finished_tree, tmp_path):
         (["--exp", "nowhere", *SETS], "nowhere: no such folder"),
         (["--exp", ".", "--test_sets", "a", "--retention_sets", "a"], "none twice"),
         (["--exp", "."], "--test_sets needs at least one set"),
+        (["--exp", ".", "--retention_sets", "a"], "Scored in .: nothing"),
         (["--exp", ".", *SETS, "--kappa", "x"], "give one number"),
         (["--exp", ".", *SETS, "--kappa", "nan"], "must be > 0 and finite"),
         (["--exp", ".", *SETS, "--compare", "a"], "give pairs A:B"),
