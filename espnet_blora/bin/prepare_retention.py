@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(args: argparse.Namespace) -> None:
-    """Prepare the sets whose corpora are there; log a warning for each of the others."""
+    """Prepare the sets whose corpora are there, and log each of the others."""
     sets = [parse_set_name(name) for name in args.sets]
     if args.check:
         return
@@ -52,7 +53,9 @@ def work(args: argparse.Namespace) -> None:
         if isinstance(folder, str):
             prepared = (Path(args.data_dir) / retention.name / "wav.scp").is_file()
             outcome = "kept as it was prepared before" if prepared else "left out"
-            log.warning("%s: %s: %s", outcome, retention.name, folder)
+            unset = not os.environ.get(retention.corpus.variable)  # which is no mistake
+            level = logging.INFO if unset else logging.WARNING
+            log.log(level, "%s: %s: %s", outcome, retention.name, folder)
             continue
         try:
             summary = prepare(

@@ -13,6 +13,9 @@ find_corpora() {
     for name in ${variables}; do from_environment[${name}]=${!name:-}; done
     # shellcheck disable=SC1091
     . ./db.sh
+    for name in ${variables}; do # `downloads` is what db.sh says of a corpus that nobody has told it of
+        if [ "${name}" != "${corpus_variable}" ] && [ "${!name:-}" = downloads ]; then printf -v "${name}" '%s' ""; fi
+    done
     # shellcheck disable=SC1091
     if [ -f local/db.local.sh ]; then . local/db.local.sh; fi
     for name in ${variables}; do

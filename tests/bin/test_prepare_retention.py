@@ -1,5 +1,7 @@
 """Retention sets of other corpora: those that are at hand are prepared, the others named."""
 
+import logging
+
 import pytest
 
 from espnet_blora.bin.prepare_retention import main
@@ -8,7 +10,8 @@ from tests.data.layouts import commonvoice, librispeech
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def places(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     for name in ("LIBRISPEECH", "AISHELL", "COMMONVOICE"):
         monkeypatch.delenv(name, raising=False)
     made = librispeech.make(tmp_path / "libri", utterances=2, sets=("test_clean",))
@@ -30,8 +33,17 @@ def test_what_is_there_is_prepared_and_the_rest_is_named(places, caplog, capsys)
     assert main(["librispeech_test_clean", "aishell_test", *folders]) == 0
     assert kaldi.validate(top / "data" / "librispeech_test_clean", {"en"}).utterances == 2
     assert "left out: aishell_test: AISHELL is not set" in caplog.text
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert "test_clean" in capsys.readouterr().out
     assert not (top / "data" / "aishell_test").exists()
+
+
+def test_a_folder_that_holds_something_else_is_a_warning(places, monkeypatch, caplog):
+    top, folders = places
+    monkeypatch.setenv("AISHELL", str(top))
+    assert main(["aishell_test", *folders]) == 0
+    (warning,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert f"aishell_test: AISHELL={top}" in warning.getMessage()
 
 
 def test_a_language_that_the_release_lacks_is_left_out(places, monkeypatch, caplog):

@@ -73,6 +73,21 @@ def test_a_language_that_whisper_lacks(recipe):
 
 
 @pytest.mark.parametrize("recipe", ["fleurs_lowres"], indirect=True)
+def test_what_db_sh_says_of_every_corpus_is_not_a_place(recipe, monkeypatch):
+    """ESPnet's db.sh holds `downloads` for corpora that the user never set."""
+    for name in ("LIBRISPEECH", "AISHELL", "COMMONVOICE", "FLEURS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COMMONVOICE", "/cv")
+    variables = "LIBRISPEECH AISHELL COMMONVOICE FLEURS"
+    (recipe / "db.sh").write_text("".join(f"{name}=downloads\n" for name in variables.split()))
+    (recipe / "local" / "db.local.sh").write_text("AISHELL=/a\n")
+    with (recipe / "asr.sh").open("a") as file:
+        file.write('echo "${LIBRISPEECH:-none} ${AISHELL} ${COMMONVOICE} ${FLEURS}" >>seen\n')
+    run(recipe, "--lang cy_gb --stage 1 --stop_stage 1")
+    assert (recipe / "seen").read_text().split() == ["none", "/a", "/cv", "downloads"]
+
+
+@pytest.mark.parametrize("recipe", ["fleurs_lowres"], indirect=True)
 def test_a_language_that_whisper_has(recipe):
     line = "--lang cy_gb --retention_sets '' --corpus_dir x --stage 1 --stop_stage 1 --max_lost .1"
     call = run(recipe, f"{line} --corpus_option max_seconds=20")
