@@ -130,6 +130,7 @@ class AdapterLayer(nn.Linear):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        self._mark()  # `assign=True` puts new parameters in
         self.read_ready()
 
     # ---- the update ----
@@ -189,7 +190,20 @@ class AdapterLayer(nn.Linear):
         """Put back the flags that torch drops from copied parameters."""
 
     def _apply(self, fn, recurse: bool = True):
-        result = super()._apply(fn, recurse)
+        """Convert as torch does, but keep the factors (and their gradients) in fp32 at least.
+
+        In bf16, AdamW's steps of 1e-3 are below the resolution of rho = -5, which never moves then.
+        """
+        kept = {id(t) for factor in self.factors().values() for t in (factor, factor.grad)}
+
+        def keep_wide(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            narrow = result.is_floating_point() and result.element_size() < 4
+            if id(tensor) in kept and narrow and tensor.element_size() >= 4:
+                return tensor.to(result.device, torch.float32)
+            return result
+
+        result = super()._apply(keep_wide, recurse)
         self._mark()
         return result
 

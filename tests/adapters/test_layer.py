@@ -112,3 +112,35 @@ def test_a_state_without_bases_makes_them_due_again(build_stack, x):
     assert not model.adapter_state.bases_agreed  # with the other ranks
     model.train()(x)
     assert layer.ready and torch.equal(layer.lora_A, basis)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_narrow_model_trains_wide_factors(build, method, x, dtype):
+    """In bf16, no step of 1e-3 would move a rho of -5."""
+    model = build()
+    adapter = espnet_blora.add_adapter(model, method, rank=4)
+    model(x).sum().backward()
+    model.to(dtype)
+    trained = adapter.trainable_parameters()
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert {p.grad.dtype for p in trained if p.grad is not None} == {torch.float32}
+    assert model.blocks[0].attn.query.weight.dtype == dtype
+    before = [p.detach().clone() for p in trained]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    model.train()
+    for _ in range(3):
+        loss = model(x.to(dtype)).float().square().mean()
+        (loss + (adapter.elbo_terms()[0] if adapter.bayesian else 0)).backward()
+        optimizer.step()
+    for old, new in zip(before, trained, strict=True):
+        assert (old != new).float().mean() > 0.99
+    assert {p.dtype for p in model.double().parameters()} == {torch.float64}
+    assert {p.dtype for p in trained} == {torch.float64}
+
+
+def test_an_assigned_state_dict_keeps_the_marks(build):
+    model = build()
+    espnet_blora.add_adapter(model, "blora", rank=4)
+    model.load_state_dict(model.state_dict(), assign=True)
+    marked = [n for n, p in model.named_parameters() if getattr(p, "_no_weight_decay", False)]
+    assert len(marked) == 4 and all(name.endswith("rho_A") for name in marked)
