@@ -188,6 +188,7 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
     places: dict[str, int] = {}
     width = 0
     first: dict[str, str] = {}
+    mistakes = tables.Mistakes()
     for where, fields in _rows(path, ledger):
         # The first row tells the columns.
         if not places:
@@ -198,24 +199,26 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
                 raise ValueError(f"{where}: {_misfit(path, width)}")
             if header:
                 continue
-        if len(fields) != width:
-            raise ValueError(f"{where}: {_misfit(path, len(fields), width)}")
-        # Every file has one row.
-        row = {column: fields[place].strip() for column, place in places.items()}
-        place = Path(_posix(row["file"]))
-        if not place.name:
-            raise ValueError(f"{where}: {row['file']!r} names no audio file")
-        name = place.with_suffix("").as_posix()
-        if name in first:
-            raise ValueError(
-                f"{where}: {row['file']!r} is there already, at {first[name]}; one row per audio "
-                "file (for parts of recordings give a Kaldi directory with segments)"
-            )
-        first[name] = where
-        audio, text = _locate(path.parent, row["file"], where, ledger), row["text"]
-        if path.suffix.lower() == ".tsv" and len(text) > 1 and text[0] == text[-1] == '"':
-            ledger.note(where, name, "text in quotes, which count as text in a TSV", text)
-        yield Raw(name, text, audio, where, row.get("speaker", ""), row.get("language", ""))
+        with mistakes.collecting():
+            if len(fields) != width:
+                raise ValueError(f"{where}: {_misfit(path, len(fields), width)}")
+            # Every file has one row.
+            row = {column: fields[place].strip() for column, place in places.items()}
+            place = Path(_posix(row["file"]))
+            if not place.name:
+                raise ValueError(f"{where}: {row['file']!r} names no audio file")
+            name = place.with_suffix("").as_posix()
+            if name in first:
+                raise ValueError(
+                    f"{where}: {row['file']!r} is there already, at {first[name]}; one row per "
+                    "audio file (for parts of recordings give a Kaldi directory with segments)"
+                )
+            first[name] = where
+            audio, text = _locate(path.parent, row["file"], where, ledger), row["text"]
+            if path.suffix.lower() == ".tsv" and len(text) > 1 and text[0] == text[-1] == '"':
+                ledger.note(where, name, "text in quotes, which count as text in a TSV", text)
+            yield Raw(name, text, audio, where, row.get("speaker", ""), row.get("language", ""))
+    mistakes.tell()
 
 
 def _misfit(path: Path, count: int, expected: int | None = None) -> str:

@@ -181,12 +181,15 @@ def read_lines(
     missing: Counter[tuple[Path, str]] = Counter()
     foreign: Counter[tuple[Path, str]] = Counter()
     short = 0
+    mistakes = tables.Mistakes()
     # A transcript may hold lines of another recording.
     for stem, path in _by_recording(files, "transcript", ledger).items():
         for where, raw in tables.lines(path):
             if not raw.strip():
                 continue
-            parsed = _parse(where, raw, phase, ledger)
+            parsed = None
+            with mistakes.collecting():
+                parsed = _parse(where, raw, phase, ledger)
             if parsed is None:
                 short += 1
                 continue
@@ -199,6 +202,7 @@ def read_lines(
                 lines.setdefault(name, []).append(parsed[1])
             else:
                 missing[path, name] += 1
+    mistakes.tell()
     # Too many short lines mean the other phase.
     good = sum(map(len, lines.values())) + sum(missing.values())
     if short > good:

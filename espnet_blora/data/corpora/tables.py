@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,33 @@ class Keyed(NamedTuple):
     where: str
     key: str
     value: str
+
+
+class Mistakes:
+    """Wrong rows, which are told together instead of one per run."""
+
+    MOST = 20
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep a ValueError for later; after `MOST` of them raise all."""
+        try:
+            yield
+        except ValueError as error:
+            self.messages.append(str(error))
+            if len(self.messages) == self.MOST:
+                self.tell(" so far")
+
+    def tell(self, so_far: str = "") -> None:
+        """Raise a ValueError with what was kept, one line each, if there is anything."""
+        if len(self.messages) == 1:
+            raise ValueError(self.messages[0])
+        if self.messages:
+            rows = "\n  ".join(self.messages)
+            raise ValueError(f"{len(self.messages)} wrong rows{so_far}:\n  {rows}\n ")
 
 
 def lines(path: str | Path) -> Iterator[tuple[str, str]]:

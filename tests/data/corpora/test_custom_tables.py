@@ -61,6 +61,19 @@ def test_wrong_tables(clips, rows, says):
         read(clips, language="en")
 
 
+def test_wrong_rows_are_told_together(clips):
+    rows = [f"clips/a{i}.wav,t{i}" for i in range(4)]
+    layout_of.table(clips, [*rows, "clips/a4.wav,a,b", "clips/a0.wav,again", ",nothing"])
+    with pytest.raises(ValueError, match="3 wrong rows") as caught:
+        read(clips, language="en")
+    lines = str(caught.value).splitlines()[1:4]
+    assert [re.findall(r"csv:(\d+)", line)[0] for line in lines] == ["5", "6", "7"]
+    layout_of.table(clips, [*rows, *["x,y,z"] * 30])
+    with pytest.raises(ValueError, match="20 wrong rows so far") as caught:
+        read(clips, language="en")
+    assert str(caught.value).count("3 fields") == 20
+
+
 def test_wrong_tsv(clips):
     layout_of.table(clips, ["clips/a0.wav  some text"], "transcripts.tsv")
     with pytest.raises(ValueError, match=r"tsv:1: 1 fields.*TAB"):

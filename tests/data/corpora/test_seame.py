@@ -239,6 +239,15 @@ def test_bad_lines_name_file_and_line(copy, bad, says):
         read(copy)
 
 
+def test_wrong_times_are_told_together(copy):
+    for name in ("91NC91FBX_0101", "93NC93FBX_0101"):
+        with transcript(copy, name).open("a", encoding="utf-8") as file:
+            file.write(f"{name}\t1.5\t2000\tCS\tok\n")
+    with pytest.raises(ValueError, match="2 wrong rows") as caught:
+        read(copy)
+    assert len(re.findall(r"(91NC91|93NC93)FBX_0101\.txt:\d+: times", str(caught.value))) == 2
+
+
 def test_odd_lines_are_listed(copy):
     path = transcript(copy)
     lines = [
