@@ -125,7 +125,7 @@ class _Job:
     def __init__(self, options: argparse.Namespace, recogniser: Recogniser, places: dict[str, str]):
         self.options, self.recogniser, self.places = options, recogniser, places
         scp = options.data_path_and_name_and_type[0][0]
-        self.languages = Languages.beside(scp, recogniser.layout)
+        self.languages = Languages.beside(scp, recogniser.layout, recogniser.language)
         self.search = DecodingOptions.from_namespace(options)
         self.problems: list[str] = []
 

@@ -30,43 +30,77 @@ class Languages(dict[str, str]):
 
     Attributes:
         source: The file that they came from.
+        of_all: The language of every utterance, where there is no such file.
     """
 
     source: Path | None = None
+    of_all: str | None = None
 
     def __missing__(self, utterance: str) -> str:
-        """Refuse an utterance that `utt2lang` does not name.
+        """Return the language of all, or refuse an utterance that `utt2lang` does not name.
 
         Raises:
-            ValueError: Always; names the utterance and the file.
+            ValueError: There is no language of all; names the utterance and the file.
         """
+        if self.of_all is not None:
+            return self.of_all
         raise ValueError(
             f"utterance {utterance!r} has no language ({self.source or 'no utt2lang was read'}): "
             f"add the line '{utterance} CODE' with a Whisper language code, for example zh"
         )
 
     @classmethod
-    def beside(cls, wav_scp: str | Path, layout: Vocabulary) -> Languages:
+    def beside(
+        cls, wav_scp: str | Path, layout: Vocabulary, whisper_language: str | None = None
+    ) -> Languages:
         """Read the `utt2lang` that lies in the folder of a `wav.scp`.
 
+        Args:
+            wav_scp: The list of audio.
+            layout: The Whisper's vocabulary, which knows its languages.
+            whisper_language: That of `preprocessor_conf`, for all where there is no `utt2lang`;
+                where it says something else, that is a warning.
+
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is neither.
             ValueError: A code this Whisper does not know, naming file and utterance.
         """
         languages = cls()
         languages.source = source = Path(wav_scp).parent / "utt2lang"
+        stated = None
+        if whisper_language is not None:
+            try:
+                stated = layout.language_code(whisper_language)
+            except ValueError as error:
+                raise ValueError(f"preprocessor_conf.whisper_language: {error}") from error
         if not source.is_file():
-            raise FileNotFoundError(
-                f"{source}: not found, but Whisper's prompt needs the language of every utterance "
-                f"of {wav_scp}. Write one line per utterance: '<utterance-id> <code>' (zh, en, "
-                "...). Splitting with --num_splits_asr is not possible with utt2lang."
-            )
+            if stated is None:
+                raise FileNotFoundError(
+                    f"{source}: not found, but Whisper's prompt needs the language of every "
+                    f"utterance of {wav_scp}. Write one line per utterance: '<utterance-id> "
+                    "<code>' (zh, en, ...), or name one language for all: preprocessor_conf: "
+                    "{whisper_language: zh}. Splitting with --num_splits_asr is not possible with "
+                    "utt2lang."
+                )
+            languages.of_all = stated
+            log.info("no %s: all are %s (preprocessor_conf.whisper_language)", source, stated)
+            return languages
         for utterance, value in read_keyed(source).items():
             try:
                 languages[utterance] = layout.language_code(value)
             except ValueError as error:
                 raise ValueError(f"{source}: utterance {utterance!r}: {error}") from error
-        log.info("languages from %s: %s", source, dict(Counter(languages.values())))
+        counts = Counter(languages.values())
+        log.info("languages from %s: %s", source, dict(counts))
+        if stated is not None and counts[stated] < len(languages):
+            log.warning(
+                "preprocessor_conf.whisper_language: %s, but %s has another language for %d of %d "
+                "utterances: utt2lang decides",
+                stated,
+                source,
+                len(languages) - counts[stated],
+                len(languages),
+            )
         return languages
 
 

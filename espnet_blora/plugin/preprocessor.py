@@ -47,6 +47,7 @@ class WhisperPreprocessor(CommonPreprocessor):
         whisper = options.get("token_type") == MODEL_TYPE
         super().__init__(train, **(options | {"token_type": None} if whisper else options))
         self.layout: Vocabulary | None = None
+        self.whisper_language = options.get("whisper_language")
         self.languages = Languages()
         self.decoding = False
         self.n_text_ctx = DEFAULT_N_TEXT_CTX

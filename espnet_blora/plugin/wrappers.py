@@ -292,7 +292,8 @@ def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
     check_utterances(data)
     # ESPnet allows one entry of a name.
     speech = [path for path, name, _ in data if name == SPEECH]
-    languages = Languages.beside(speech[0], preprocess.layout) if speech else Languages()
+    stated = preprocess.whisper_language
+    languages = Languages.beside(speech[0], preprocess.layout, stated) if speech else Languages()
     positions = {} if spec is None else {"n_text_ctx": dims_of(spec).n_text_ctx}
     preprocess.bind(languages, decoding, **positions)
 

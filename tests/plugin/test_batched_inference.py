@@ -2,6 +2,7 @@
 
 import logging
 import re
+from argparse import Namespace
 
 import pytest
 import soundfile
@@ -11,6 +12,7 @@ from espnet2.bin import asr_inference
 from espnet_blora.plugin import batched_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, SEARCH, WHISPER
+from espnet_blora.whisper.vocabulary import Vocabulary
 from tests.plugin.stage12 import LANGUAGES, SAMPLES, write_data
 
 FILES = ("text", "token", "token_int", "score")
@@ -68,6 +70,17 @@ def test_the_files_are_espnets(words, tmp_path, beam):
                 assert one == pytest.approx(other, abs=1e-2)  # of logits up to a hundred
     best = read(tmp_path / "ours" / "1best_recog" / "text")
     assert len(set(best.values())) >= 5  # the model does listen
+
+
+def test_the_training_s_whisper_language_counts_where_there_is_no_utt2lang(tmp_path):
+    options = Namespace(
+        data_path_and_name_and_type=[(str(tmp_path / "wav.scp"), "speech", "sound")]
+    )
+    recogniser = Namespace(layout=Vocabulary.of(51865), language="zh")
+    assert batched_inference._Job(options, recogniser, {}).languages["a"] == "zh"
+    recogniser.language = None
+    with pytest.raises(FileNotFoundError, match="utt2lang"):
+        batched_inference._Job(options, recogniser, {})
 
 
 def test_the_log_lines_that_stage_12_counts(words, caplog):

@@ -53,3 +53,22 @@ def test_duplicates_are_named_by_line(tmp_path):
     wav = data_dir(tmp_path / "x", "a zh\na en\n")
     with pytest.raises(ValueError, match=r"utt2lang:2: duplicate id 'a'"):
         Languages.beside(wav, Vocabulary.of(51865))
+
+
+def test_whisper_language_counts_for_all_where_there_is_no_file(tmp_path):
+    wav = data_dir(tmp_path / "x", "")
+    (tmp_path / "x" / "utt2lang").unlink()
+    languages = Languages.beside(wav, Vocabulary.of(51865), "zh")
+    assert (languages["a"], languages["b"]) == ("zh", "zh")
+    with pytest.raises(ValueError, match="preprocessor_conf.whisper_language: .*'xx'"):
+        Languages.beside(wav, Vocabulary.of(51865), "xx")
+
+
+@pytest.mark.parametrize(("code", "told"), [("zh", "1 of 3"), ("en", "2 of 3"), (None, "")])
+def test_whisper_language_beside_a_file_that_says_something_else(tmp_path, code, told, caplog):
+    wav = data_dir(tmp_path / "x", "a zh\nb en\nc zh\n")
+    assert Languages.beside(wav, Vocabulary.of(51865), code)["b"] == "en"
+    assert (f"for {told} utterances: utt2lang decides" in caplog.text) == bool(told)
+    caplog.clear()
+    Languages.beside(data_dir(tmp_path / "y", "a zh\n"), Vocabulary.of(51865), "zh")
+    assert not caplog.text

@@ -117,6 +117,24 @@ def test_training_reads_the_utt2lang_of_its_own_set(
     assert text == Vocabulary.of(51865).prompt(code)[1:] + Vocabulary.of(51865).encode("x")
 
 
+def test_whisper_language_of_the_yaml_reaches_training_and_statistics(
+    tmp_path, monkeypatch, random_whisper
+):
+    monkeypatch.setenv(WHISPER, random_whisper)
+    (tmp_path / "wav.scp").write_text("a a.wav\n")
+    paths = [(str(tmp_path / "wav.scp"), "speech", "sound")]
+    args = arguments(
+        token_list=Vocabulary.of(51865).token_list(),
+        train_data_path_and_name_and_type=paths,
+        preprocessor_conf={"whisper_language": "zh"},
+    )
+    options = asr.ASRTask.build_iter_options(args, DistributedOption(), "train")
+    assert options.preprocess_fn.languages["a"] == "zh"
+    preprocess = asr.ASRTask.build_preprocess_fn(args, train=False)
+    asr.ASRTask.build_streaming_iterator(paths, preprocess, None, dtype="float32", inference=True)
+    assert preprocess.languages["a"] == "zh"
+
+
 def test_statistics_and_decoding_read_utt2lang(tmp_path):
     data = tmp_path / "set"
     data.mkdir()
