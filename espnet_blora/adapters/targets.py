@@ -97,9 +97,11 @@ def _checked_linear(
             "model once"
         )
     parent = modules.get(name.rpartition(".")[0])
-    if isinstance(parent, nn.MultiheadAttention):
+    if isinstance(parent, (nn.MultiheadAttention, nn.TransformerEncoderLayer)):
+        when = " in eval()" * isinstance(parent, nn.TransformerEncoderLayer)
         raise ValueError(
-            f"target_modules: {target!r} names {name} inside torch.nn.MultiheadAttention, which "
-            "reads its weight and never calls it: an adapter there would do nothing. Leave it out"
+            f"target_modules: {target!r} names {name} inside {type(parent).__name__} of torch.nn, "
+            f"which{when} reads its weight and never calls it: an adapter there would do nothing. "
+            "Leave it out"
         )
     return module

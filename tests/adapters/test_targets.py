@@ -63,11 +63,21 @@ def test_a_model_without_linears():
         find_targets(nn.Sequential(nn.Tanh()), ["query"])
 
 
-def test_a_linear_that_is_never_called_is_refused():
-    model = nn.TransformerEncoderLayer(8, 2, 16)
+@pytest.mark.parametrize("target", ["out_proj", "linear1", "linear2"])
+def test_a_linear_that_is_never_called_is_refused(target):
+    """In eval(), torch's fast path of an encoder layer reads the weights of its Linears."""
     with pytest.raises(ValueError, match="would do nothing"):
-        find_targets(model, ["out_proj"])
-    assert list(find_targets(model, ["linear1"])) == ["linear1"]
+        find_targets(nn.TransformerEncoderLayer(8, 2, 16), [target])
+
+
+def test_the_linears_of_a_decoder_layer_are_called(method):
+    model = nn.TransformerDecoderLayer(8, 2, 16)
+    adapter = espnet_blora.add_adapter(model, method, rank=2, target_modules=["linear1"])
+    x = torch.randn(3, 1, 8)
+    with torch.no_grad():
+        before = model.eval()(x, x)
+        adapter.layers["linear1"].lora_B.fill_(1.0)
+        assert not torch.allclose(model(x, x), before)
 
 
 def test_parametrised_and_lazy_weights_are_refused():
