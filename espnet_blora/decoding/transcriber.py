@@ -253,6 +253,7 @@ class Transcriber:
         with drawing(self.recogniser, options):
             if options.samples:
                 drawn = encode_batch(self.recogniser, waves * n, names * n)
+            assert drawn is not None  # without draws, it is the mean
             best, tokens = best_texts(self.recogniser, *drawn, prompts, options, self.filters)
             scores: Sequence[TokenScores | None] = [None] * len(batch)
             if options.confidence:
@@ -260,6 +261,7 @@ class Transcriber:
         # when each word is said
         times: Sequence[list[WordTime] | None] = [None] * len(batch)
         if options.word_timestamps:
+            assert mean is not None
             times = word_times(
                 decoder, *mean, prompts, [h.ids for h in best], layout,
                 self.recogniser.alignment_heads, self.split,
