@@ -97,8 +97,8 @@ def _terms(analysis: Analysis) -> str:
     return (
         f"New domain: {_names(analysis.test_sets)}. Retention sets, what the base could do before: "
         f"{_names(analysis.retention_sets)}. The gate allows the errors on a retention set to "
-        f"rise by less than {_allowed(analysis)} points (kappa); a system fails it where no set "
-        f"stays within.{left_out}"
+        f"rise by less than {_allowed(analysis)} points (kappa); a system fails it when every set "
+        f"rises by more.{left_out}"
     )
 
 
