@@ -17,6 +17,7 @@ os.environ.update(
 
 import gc
 import ipaddress
+import logging
 import math
 import random
 import socket
@@ -83,6 +84,15 @@ def fixed_seeds():
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(0)
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_log_level():
+    """A program that runs in the tests' process sets the root's level for its own time only."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")
