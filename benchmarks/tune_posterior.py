@@ -176,6 +176,23 @@ def pairs(samples: Sequence[int], *, lora: bool) -> list[tuple[str, str]]:
     return found
 
 
+def difference(examined, a: str, b: str):
+    """System `a` minus system `b`, whichever way the pair was examined."""
+    from espnet_blora.scoring.bootstrap import Interval
+    from espnet_blora.scoring.calibration.compare import Difference, Estimate
+
+    def turned(estimate: Estimate) -> Estimate:
+        ends = estimate.interval and Interval(-estimate.interval.high, -estimate.interval.low)
+        return Estimate(None if estimate.value is None else -estimate.value, ends)
+
+    for pair in examined.differences:
+        if (pair.a, pair.b) == (a, b):
+            return pair
+        if (pair.b, pair.a) == (a, b):
+            return Difference(a, b, {name: turned(one) for name, one in pair.estimates.items()})
+    raise KeyError(f"{a} - {b}")
+
+
 def page(results: dict[str, list], notes: Sequence[str], args: argparse.Namespace):
     """The tables: means and spread over seeds, differences over seeds, then seed by seed."""
     from espnet_blora.report.calibration import (
@@ -197,7 +214,7 @@ def page(results: dict[str, list], notes: Sequence[str], args: argparse.Namespac
         ]
         between, each = [], []
         for a, b in pairs(args.samples, lora=bool(args.lora)):
-            runs = [e.difference(a, b) for e in examined]
+            runs = [difference(e, a, b) for e in examined]
             between.append([f"{a} − {b}", *(seeds_difference(key, runs) for key in COMPARED)])
             for seed, run in zip(args.seeds, runs, strict=True):
                 cells = [difference_cell(key, run.estimates.get(key)) for key in COMPARED]

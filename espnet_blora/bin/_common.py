@@ -1,14 +1,16 @@
-"""Options and openings that programs over an experiment and its dumped sets share."""
+"""Options and openings that several programs share."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet_blora.decoding.options import FIELDS, SEARCH, DecodingOptions
+from espnet_blora.utils.program import Parser
 
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
@@ -16,15 +18,49 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(parser: Parser) -> None:
     """Add the options of programs that open an experiment and read sets."""
     add = parser.add_argument
     add("--asr_exp", type=Path, required=True, help="experiment folder of stage 11")
     add("--model_file", help="checkpoint in it (default: best epoch, else the base)")
     add("--whisper", help="published size or checkpoint file of the base")
     add("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
+    add("--sets", required=True, help="names of sets in --dump, blanks between")
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     add("--device", default="cpu", help="torch device")
+
+
+def add_corpus(parser: Parser) -> None:
+    """Add the options of programs that read a corpus."""
+    from espnet_blora.data.registry import CORPORA
+
+    parser.add_argument("corpus", help=f"one of {' '.join(CORPORA)}")
+    parser.add_argument(
+        "--corpus_option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the corpus's reader, any number of times",
+    )
+    parser.renamed("--option", "--corpus_option")
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Return the finite numbers from 0 on that an option names, blanks between.
+
+    >>> numbers("1 2.5", "--scales")
+    [1.0, 2.5]
+
+    Raises:
+        ValueError: There is none, or something else.
+    """
+    try:
+        values = [float(word) for word in text.split()]
+    except ValueError:
+        values = []
+    if not values or not all(0 <= value < math.inf for value in values):
+        raise ValueError(f"{option} {text!r}: numbers from 0 on, blanks between, are needed")
+    return values
 
 
 def open_recogniser(args: argparse.Namespace, **how: Any) -> Recogniser:

@@ -10,10 +10,9 @@ Every option that is not listed goes to espnet2.bin.asr_train, as a recipe would
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 
 from espnet_blora.plugin.settings import Settings
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 
 class _OpenParser(Parser):
@@ -70,10 +69,7 @@ def make(args: argparse.Namespace) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit status."""
-    return run_program(get_parser(), make, argv)
-
+main = program(get_parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

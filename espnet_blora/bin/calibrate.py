@@ -34,7 +34,7 @@ from espnet_blora.scoring.calibration.compare import Examined, examine_files
 from espnet_blora.scoring.calibration.measures import BINS
 from espnet_blora.scoring.modes import MODES
 from espnet_blora.utils import atomic
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, pairs, program
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +76,13 @@ def get_parser() -> Parser:
 
 def work(args: argparse.Namespace) -> None:
     """Measure, print and write."""
-    files = pairs("--words", args.words)
+    files = named_files("--words", args.words)
     mode = MODES[args.mode]
     examined = examine_files(
         args.references,
         files,
         args.fit_references,
-        pairs("--fit_words", args.fit_words),
+        named_files("--fit_words", args.fit_words),
         unit=args.unit or mode.unit,
         normalisation=args.normalisation or mode.normalisation,
         utt2spk=args.utt2spk,
@@ -95,21 +95,9 @@ def work(args: argparse.Namespace) -> None:
         write(examined, args.references, files, args.output_dir)
 
 
-def pairs(option: str, words: Sequence[str]) -> dict[str, Path]:
-    """Read `NAME=FILE` words.
-
-    Raises:
-        ValueError: A word has another form, or a name stands twice.
-    """
-    files: dict[str, Path] = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not (name and equals and path):
-            raise ValueError(f"{option} {word!r}: NAME=FILE is expected")
-        if name in files:
-            raise ValueError(f"{option}: the name {name!r} stands twice")
-        files[name] = Path(path)
-    return files
+def named_files(option: str, words: Sequence[str]) -> dict[str, Path]:
+    """Read the `NAME=FILE` words of an option."""
+    return {name: Path(file) for name, file in pairs(words, option).items()}
 
 
 def write(examined: Examined, references: Path, files: Mapping[str, Path], folder: Path) -> None:
@@ -132,10 +120,7 @@ def write(examined: Examined, references: Path, files: Mapping[str, Path], folde
     log.info("wrote calibration.json, calibration.md and %d plots to %s", len(drawn), folder)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure calibration; return the exit status."""
-    return run_program(get_parser(), work, argv)
-
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

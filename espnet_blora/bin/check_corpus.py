@@ -7,33 +7,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
-from espnet_blora.data.check import check, complete, parse_options, table
-from espnet_blora.data.registry import CORPORA, get_corpus
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.bin._common import add_corpus
+from espnet_blora.data.check import check, complete, table
+from espnet_blora.data.registry import get_corpus
+from espnet_blora.utils.program import Parser, pairs, program
 
 
 def get_parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser("check_corpus", __doc__)
-    parser.add_argument("corpus", help=f"one of {' '.join(CORPORA)}")
+    add_corpus(parser)
     parser.add_argument("folder", nargs="?", help="the same as --corpus_dir")
     parser.add_argument("--corpus_dir", help="where your copy of the corpus is")
-    parser.add_argument(
-        "--corpus_option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the corpus's reader, any number of times",
-    )
-    parser.renamed("--option", "--corpus_option")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
 
 
 def work(args: argparse.Namespace) -> int:
@@ -45,10 +32,14 @@ def work(args: argparse.Namespace) -> int:
     if (args.folder is None) == (args.corpus_dir is None):
         raise ValueError("give the folder of your copy once: --corpus_dir FOLDER")
     corpus = get_corpus(args.corpus)
-    items = check(corpus, args.corpus_dir or args.folder, parse_options(args.corpus_option))
+    items = check(
+        corpus, args.corpus_dir or args.folder, pairs(args.corpus_option, "--corpus_option")
+    )
     sys.stdout.write(table(corpus, items) + "\n")
     return 0 if complete(items) else 1
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

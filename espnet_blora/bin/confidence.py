@@ -14,9 +14,9 @@ import logging
 import sys
 from pathlib import Path
 
-from espnet_blora.bin._common import add_experiment, open_recogniser, read_options
+from espnet_blora.bin._common import add_experiment, numbers, open_recogniser, read_options
 from espnet_blora.decoding.options import DecodingOptions, add_options
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ def get_parser() -> Parser:
     parser = Parser("confidence", __doc__)
     add_experiment(parser)
     add = parser.add_argument
-    add("--sets", required=True, help="names of sets in --dump, blanks between")
     add(
         "--temperature", dest="temperatures", default="1",
         help="logits are divided by it: numbers, blanks between; one folder per temperature",
@@ -36,24 +35,6 @@ def get_parser() -> Parser:
     add_options(parser, names, beam_size=None)
     parser.renamed("--word", "--word_confidence")
     return parser
-
-
-def parse_temperatures(text: str) -> list[float]:
-    """Return the numbers of the option.
-
-    >>> parse_temperatures("1 2.5")
-    [1.0, 2.5]
-
-    Raises:
-        ValueError: None, or one that is not a finite number above 0.
-    """
-    try:
-        temperatures = [float(word) for word in text.split()]
-    except ValueError:
-        temperatures = []
-    if not temperatures or not all(0 < number < float("inf") for number in temperatures):
-        raise ValueError(f"--temperature {text!r}: numbers above 0 with blanks between are needed")
-    return temperatures
 
 
 def name_of(options: DecodingOptions, temperature: float) -> str:
@@ -84,7 +65,9 @@ def confidence(args: argparse.Namespace) -> None:
     from espnet_blora.utils import atomic
     from espnet_blora.utils.keyed import write_keyed
 
-    options, temperatures = read_options(args), parse_temperatures(args.temperatures)
+    options, temperatures = read_options(args), numbers(args.temperatures, "--temperature")
+    if 0.0 in temperatures:
+        raise ValueError("--temperature 0: logits are divided by it, so it is above 0")
     recogniser = open_recogniser(args, merge=options.samples == 0)
     for name in args.sets.split():
         waves, prompts, _ = read_set(args.dump / name, recogniser.layout)
@@ -100,10 +83,7 @@ def confidence(args: argparse.Namespace) -> None:
             log.info("%s: %d utterances, model part %.3g nats per token", folder, len(lines), doubt)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Decode every set and write what was found; return the exit status."""
-    return run_program(get_parser(), confidence, argv)
-
+main = program(get_parser, confidence)
 
 if __name__ == "__main__":
     sys.exit(main())

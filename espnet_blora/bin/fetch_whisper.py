@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 
 def get_parser() -> Parser:
@@ -43,10 +43,7 @@ def work(args: argparse.Namespace) -> None:
     sys.stdout.write(f"Whisper {args.size}: {fetch(args.size)}\n")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Fetch; return the exit status."""
-    return run_program(get_parser(), work, argv)
-
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

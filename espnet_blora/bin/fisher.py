@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_blora.bin._common import add_experiment, open_recogniser
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:  # torch is imported when the program runs
     from espnet_blora.adapters.fisher import Fisher
@@ -29,7 +29,6 @@ def get_parser() -> Parser:
     """Return the options, each with its default."""
     parser = Parser("fisher", __doc__)
     add_experiment(parser)
-    parser.add_argument("--sets", required=True, help="names of sets in --dump, blanks between")
     parser.add_argument(
         "--utterances", type=int, help="at most so many of each set, spread evenly (default: all)"
     )
@@ -112,10 +111,7 @@ def report(fisher: Fisher, size: int, seconds: float, output: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Estimate and write; return the exit status."""
-    return run_program(get_parser(), estimate, argv)
-
+main = program(get_parser, estimate)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
 from espnet_blora.data import interchange
 from espnet_blora.data.records import Ledger
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 
 def get_parser() -> Parser:
@@ -36,11 +35,6 @@ def get_parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
-
-
 def work(args: argparse.Namespace) -> None:
     """Convert, and list what was left out beside the result."""
     ledger = Ledger()
@@ -60,6 +54,8 @@ def work(args: argparse.Namespace) -> None:
         lines.append(f"each of these is named in {listing}")
     sys.stdout.write("\n".join(lines) + "\n")
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,6 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from omegaconf import OmegaConf
 
 from espnet_blora.utils import atomic
 from espnet_blora.utils.mistakes import did_you_mean
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 SHARED = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 
@@ -100,11 +99,6 @@ def get_parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
-
-
 def work(args: argparse.Namespace) -> None:
     """Write the configuration."""
     config = merge(*map(load, args.configs), *map(parse_setting, args.set))
@@ -113,6 +107,8 @@ def work(args: argparse.Namespace) -> None:
     atomic.write(args.output, head + text)
     log.info("wrote %s", args.output)
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,31 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 
-from espnet_blora.data.check import parse_options
+from espnet_blora.bin._common import add_corpus
 from espnet_blora.data.prepare import MAX_LOST, prepare
-from espnet_blora.data.registry import CORPORA, get_corpus
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.data.registry import get_corpus
+from espnet_blora.utils.program import Parser, pairs, program
 
 
 def get_parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser("prepare_corpus", __doc__)
-    parser.add_argument("corpus", help=f"one of {' '.join(CORPORA)}")
+    add_corpus(parser)
     parser.add_argument("--corpus_dir", required=True, help="where your copy of the corpus is")
     parser.add_argument("--sets", required=True, help="names of sets, with blanks between them")
     parser.add_argument(
         "--data_dir", required=True, help="directories go to DATA_DIR/<prefix><set>"
     )
     parser.add_argument("--clips_dir", required=True, help="clips go to CLIPS_DIR/<prefix><set>")
-    parser.add_argument(
-        "--corpus_option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the corpus's reader, any number of times",
-    )
     parser.add_argument("--prefix", default="", help="put before the names of sets")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
@@ -39,14 +31,8 @@ def get_parser() -> Parser:
         f"(default: {MAX_LOST}, and 0 for test sets)",
     )
     parser.renamed("--root", "--corpus_dir")
-    parser.renamed("--option", "--corpus_option")
     parser.renamed("--audio_dir", "--clips_dir")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -57,13 +43,15 @@ def work(args: argparse.Namespace) -> None:
         args.sets.split(),
         args.data_dir,
         args.clips_dir,
-        parse_options(args.corpus_option),
+        pairs(args.corpus_option, "--corpus_option"),
         args.nj,
         args.prefix,
         args.max_lost,
     )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

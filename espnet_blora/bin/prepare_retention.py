@@ -10,13 +10,12 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.data.corpora.common import SetAbsentError
 from espnet_blora.data.prepare import MAX_LOST, prepare
 from espnet_blora.data.registry import corpus_folder, parse_set_name
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +35,6 @@ def get_parser() -> Parser:
     )
     parser.add_argument("--check", action="store_true", help="only see whether such sets exist")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -74,6 +68,8 @@ def work(args: argparse.Namespace) -> None:
             continue
         sys.stdout.write("\n".join(summary.lines()) + "\n")
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

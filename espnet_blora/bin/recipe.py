@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -22,11 +21,6 @@ def get_parser() -> Parser:
     what.add_argument("file", nargs="?", help="a file of the shared part, such as run.sh")
     what.add_argument("--variables", action="store_true", help="variables that name corpora")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -47,6 +41,8 @@ def work(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"no {args.file}; there are: {', '.join(known)}")
     sys.stdout.write(f"{path}\n")
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

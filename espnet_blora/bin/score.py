@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 
 from espnet_blora.scoring import UNITS, SetScore
 from espnet_blora.scoring.job import open_job, text_of
@@ -17,7 +16,7 @@ from espnet_blora.scoring.modes import MODES, combinations
 from espnet_blora.scoring.output import espnet_table, lines_of, score_modes
 from espnet_blora.scoring.sclite import find_sclite
 from espnet_blora.text import NORMALISATIONS
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +99,7 @@ def work(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Score two sides; return the exit status."""
-    return run_program(get_parser(), work, argv)
-
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

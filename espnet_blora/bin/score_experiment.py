@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_blora.scoring.experiment import Stage, read_symbols, score_set
 from espnet_blora.scoring.modes import MODES, combinations
 from espnet_blora.scoring.output import espnet_table
 from espnet_blora.scoring.sclite import Reading, find_sclite
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +69,7 @@ def work(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Score the sets of an experiment; return the exit status."""
-    return run_program(get_parser(), work, argv)
-
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,9 +14,9 @@ import logging
 import sys
 from pathlib import Path
 
-from espnet_blora.bin._common import add_experiment, open_recogniser, read_options
+from espnet_blora.bin._common import add_experiment, numbers, open_recogniser, read_options
 from espnet_blora.decoding.options import add_options
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 SCALES = "0 0.25 0.4 0.5 0.6 0.7 0.8 0.9 1"
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ def get_parser() -> Parser:
     parser = Parser("sweep", __doc__)
     add_experiment(parser)
     add = parser.add_argument
-    add("--sets", required=True, help="names of sets in --dump, blanks between")
     add("--scales", default=SCALES, help="scales, blanks between")
     add("--unit", default="mer", help="unit of the score: mer, wer or cer")
     add("--normalisation", default="basic", help="treatment of both sides")
@@ -36,24 +35,6 @@ def get_parser() -> Parser:
     add_options(parser, ["batch_size"], batch_size=50)
     parser.renamed("--out", "--output")
     return parser
-
-
-def parse_scales(text: str) -> list[float]:
-    """Return the scales of the option, sorted.
-
-    >>> parse_scales("1 0 0.5 1")
-    [0.0, 0.5, 1.0]
-
-    Raises:
-        ValueError: None, or something that is not a number >= 0.
-    """
-    try:
-        scales = sorted({float(word) for word in text.split()})
-    except ValueError as error:
-        raise ValueError(f"--scales {text!r}: numbers with blanks between are needed") from error
-    if not scales or scales[0] < 0 or scales[-1] == float("inf") or any(s != s for s in scales):
-        raise ValueError(f"--scales {text!r}: at least one finite number >= 0 is needed")
-    return scales
 
 
 def sweep(args: argparse.Namespace) -> None:
@@ -71,7 +52,7 @@ def sweep(args: argparse.Namespace) -> None:
     from espnet_blora.utils import atomic
     from espnet_blora.utils.keyed import write_keyed
 
-    scales, options = parse_scales(args.scales), read_options(args)
+    scales, options = sorted(set(numbers(args.scales, "--scales"))), read_options(args)
     recogniser = open_recogniser(args, merge=False, packed=False)
     needs_base = recogniser.adapter is None and scales != [1.0]
     base = base_state(args.asr_exp, args.whisper) if needs_base else None
@@ -98,10 +79,7 @@ def sweep(args: argparse.Namespace) -> None:
     log.info("wrote %s", output)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Decode every set at every scale; return the exit status."""
-    return run_program(get_parser(), sweep, argv)
-
+main = program(get_parser, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from espnet_blora.bin._common import set_threads
 from espnet_blora.decoding.options import GROUPS, DecodingOptions, add_options
 from espnet_blora.utils.mistakes import parse_scale
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
@@ -137,10 +137,7 @@ def open_model(args: argparse.Namespace, merge: bool) -> Recogniser:
     return open_experiment(folder, file, args.whisper, **how)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Transcribe; return the exit status."""
-    return run_program(get_parser(), transcribe, argv)
-
+main = program(get_parser, transcribe)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
 from espnet_blora.data import kaldi
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +32,6 @@ def get_parser() -> Parser:
         help="codes that utt2lang may hold beside Whisper's, with blanks or commas between them",
     )
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
 
 
 def work(args: argparse.Namespace) -> int:
@@ -72,6 +66,8 @@ def work(args: argparse.Namespace) -> int:
         )
     return status
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())

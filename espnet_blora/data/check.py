@@ -43,26 +43,6 @@ def check_options(corpus: Corpus, options: Mapping[str, str]) -> None:
         raise ValueError(f"{corpus.name} has no option {', '.join(unknown)}{near} it has {known}")
 
 
-def parse_options(given: Sequence[str]) -> dict[str, str]:
-    """Turn `KEY=VALUE` strings into a dictionary.
-
-    >>> parse_options(["noise=keep", "split_dir=/a=b"])
-    {'noise': 'keep', 'split_dir': '/a=b'}
-
-    Raises:
-        ValueError: A string has no `=`, or a key is given twice.
-    """
-    options: dict[str, str] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ValueError(f"option {text!r}; write KEY=VALUE")
-        if key in options:
-            raise ValueError(f"option {key!r} is given twice")
-        options[key] = value
-    return options
-
-
 def complete(items: Sequence[Item]) -> bool:
     """Tell whether nothing that is needed is missing."""
     return all(item.ok is not False for item in items)

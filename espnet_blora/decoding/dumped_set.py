@@ -1,4 +1,4 @@
-"""Dumped sets of a recipe: waves, texts and prompts by utterance id."""
+"""Dumped sets of a recipe: waves, prompts and texts by utterance id."""
 
 from __future__ import annotations
 
@@ -13,48 +13,38 @@ from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 
-def read_waves(folder: Path, most: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the waves and texts of a dumped set, by utterance id.
+def read_set(
+    folder: Path, vocabulary: Vocabulary, most: int | None = None
+) -> tuple[dict[str, Tensor], dict[str, list[int]], dict[str, str]]:
+    """Read waves, prompts and references of a dumped set, by utterance id.
 
     Args:
-        folder: Holds wav.scp and text.
+        folder: Holds wav.scp, text and utt2lang.
+        vocabulary: Makes the prompts, and knows the languages.
         most: So many utterances at most, spread over the sorted ids; by default all.
 
     Raises:
         FileNotFoundError: A file is not there.
-        ValueError: The two files do not hold the same utterances, or `most` is below 1.
+        ValueError: The files do not hold the same utterances, an utterance has no language, or
+            `most` is below 1.
     """
+    if most is not None and most < 1:
+        raise ValueError(f"{most} utterances of each set are asked for; allowed: 1 or more")
+    language = read_utt2lang(folder / "utt2lang", vocabulary.languages)
     paths, texts = read_keyed(folder / "wav.scp"), read_keyed(folder / "text")
-    odd = sorted(paths.keys() ^ texts.keys())
-    if odd:
+    if odd := sorted(paths.keys() ^ texts.keys()):
         raise ValueError(
             f"{folder}: wav.scp and text do not hold the same utterances, first {odd[0]}; run "
             "utils/fix_data_dir.sh on it"
         )
-    if most is not None and most < 1:
-        raise ValueError(f"{most} utterances of each set are asked for; allowed: 1 or more")
-    count = min(most or len(paths), len(paths))
-    ids = sorted(paths)
-    kept = [ids[number * len(ids) // count] for number in range(count)]
-    waves = {uid: torch.from_numpy(audio.read(paths[uid])) for uid in kept}
-    return waves, {uid: texts[uid] for uid in kept}
-
-
-def read_set(
-    folder: Path, vocabulary: Vocabulary, most: int | None = None
-) -> tuple[dict[str, Tensor], dict[str, list[int]], dict[str, str]]:
-    """Read waves, prompts and references of a dumped set, by utterance id; see `read_waves`.
-
-    Raises:
-        FileNotFoundError: A file is not there.
-        ValueError: As of `read_waves`; an utterance without a language.
-    """
-    language = read_utt2lang(folder / "utt2lang", vocabulary.languages)
-    waves, references = read_waves(folder, most)
-    missing = sorted(waves.keys() - language.keys())
-    if missing:
+    if missing := sorted(paths.keys() - language.keys()):
         raise ValueError(
             f"{folder / 'utt2lang'}: lacks {len(missing)} utterances of wav.scp, first "
             f"{missing[0]}; add the line '{missing[0]} CODE'"
         )
-    return waves, {uid: vocabulary.prompt(language[uid]) for uid in waves}, references
+    ids = sorted(paths)
+    count = min(most or len(ids), len(ids))
+    kept = [ids[number * len(ids) // count] for number in range(count)]
+    waves = {uid: torch.from_numpy(audio.read(paths[uid])) for uid in kept}
+    prompts = {uid: vocabulary.prompt(language[uid]) for uid in kept}
+    return waves, prompts, {uid: texts[uid] for uid in kept}

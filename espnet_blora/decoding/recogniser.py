@@ -53,21 +53,21 @@ class Recogniser:
         decoder: The same.
         layout: The vocabulary: which id is which token.
         pad_to: How waves are padded ("batch" or "30s").
+        alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
+        name: Where it came from, for messages.
+        language: Code of the training's language, if its configuration names one.
         adapter: Its handle, of a model opened with `merge=False` (or of a method that cannot be
             merged); None when the update is in the weights, and without an adapter.
-        alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
-        language: Code of the training's language, if its configuration names one.
-        name: Where it came from, for messages.
     """
 
     encoder: AudioEncoder
     decoder: TextDecoder
     layout: Vocabulary
     pad_to: str
-    adapter: Adapter | None
     alignment_heads: list[tuple[int, int]]
-    language: str | None
     name: str
+    language: str | None = None
+    adapter: Adapter | None = None
 
     @property
     def device(self) -> torch.device:
@@ -135,10 +135,12 @@ def open_experiment(
         method, options = config.adapter
         add_adapter(model, method, **options)
     _load(model, file)
-    return _ready(
-        base, model, config.layout, config.pad_to, config.language, os.fspath(asr_exp), place,
-        adapter_scale, merge, packed,
+    heads = _heads(base)
+    recogniser = Recogniser(
+        base.encoder, base.decoder, config.layout, config.pad_to, heads, os.fspath(asr_exp),
+        config.language,
     )  # fmt: skip
+    return _ready(recogniser, model, place, adapter_scale, merge, packed)
 
 
 def base_state(
@@ -211,10 +213,9 @@ def open_whisper(
         if all(name.startswith(("encoder.encoders.", "decoder.decoders.")) for name in layers):
             model = _Model(base.encoder, base.decoder)
         load_adapter(model, Path(adapter_file))
-    return _ready(
-        base, model, layout, pad_to, None, os.fspath(adapter_file or spec), place,
-        adapter_scale, merge, packed,
-    )  # fmt: skip
+    name = os.fspath(adapter_file or spec)
+    recogniser = Recogniser(base.encoder, base.decoder, layout, pad_to, _heads(base), name)
+    return _ready(recogniser, model, place, adapter_scale, merge, packed)
 
 
 def _place(
@@ -273,13 +274,14 @@ def _load(model: nn.Module, file: Path) -> None:
         raise ValueError(f"{file}: {error}") from error
 
 
+def _heads(base: Whisper) -> list[tuple[int, int]]:
+    """Return the (layer, head) of the decoder's heads that follow time."""
+    return [(layer, head) for layer, head in base.alignment_heads.to_dense().nonzero().tolist()]
+
+
 def _ready(
-    base: Whisper,
+    recogniser: Recogniser,
     model: nn.Module,
-    layout: Vocabulary,
-    pad_to: str,
-    language: str | None,
-    name: str,
     place: tuple[torch.device, torch.dtype],
     scale: float | None,
     merge: bool,
@@ -296,23 +298,14 @@ def _ready(
             adapter = None
         else:
             log.info("adapter '%s' cannot be merged: decoded factored", adapter.method)
-    for half in (base.encoder, base.decoder):
+    for half in (recogniser.encoder, recogniser.decoder):
         _round(half, place[1])
     model.to(place[0])
     if packed and adapter is None and place == (torch.device("cpu"), torch.float32):
-        pack(base.encoder)
-        pack(base.decoder, WORTH)
-    heads = base.alignment_heads.to_dense().nonzero().tolist()
-    return Recogniser(
-        encoder=base.encoder,
-        decoder=base.decoder,
-        layout=layout,
-        pad_to=pad_to,
-        adapter=adapter,
-        alignment_heads=[(layer, head) for layer, head in heads],
-        language=language,
-        name=name,
-    )
+        pack(recogniser.encoder)
+        pack(recogniser.decoder, WORTH)
+    recogniser.adapter = adapter
+    return recogniser
 
 
 def _round(half: nn.Module, dtype: torch.dtype) -> None:

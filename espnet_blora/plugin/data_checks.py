@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_blora.utils.keyed import c_sorted, read_keyed
+from espnet_blora.data.kaldi import name_some
+from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 KEYED = ("sound", "kaldi_ark", "text", "text_int")
 """Types of data that come with an utterance id per line."""
 SPEECH = "speech"
 """Name of the audio among the data."""
-_SHOWN = 5
 log = logging.getLogger(__name__)
 
 
@@ -122,24 +122,19 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
     problems = []
     for path, keyed in files.items():
         if empty := [key for key, value in keyed.items() if not value]:
-            problems.append(f"{len(empty)} with nothing behind the id in {path}: {_named(empty)}")
+            problems.append(f"nothing behind the id in {path}: {name_some(empty)}")
     # Ids that only one of the first file and another has.
     for path, keyed in others:
         if extra := ids.keys() - keyed.keys():
-            problems.append(f"{len(extra)} in {first} but not in {path}: {_named(extra)}")
+            problems.append(f"{len(extra)} in {first} but not in {path}: {name_some(extra)}")
         if extra := keyed.keys() - ids.keys():
-            problems.append(f"{len(extra)} in {path} but not in {first}: {_named(extra)}")
+            problems.append(f"{len(extra)} in {path} but not in {first}: {name_some(extra)}")
     if problems:
         raise ValueError(
             f"every utterance needs its line in every file: {'; '.join(problems)}. Remedy: add "
             "what is missing, or take these out everywhere (utils/fix_data_dir.sh), and run stages "
             "3-10 again"
         )
-
-
-def _named(ids: Collection[str]) -> str:
-    more = ", ..." if len(ids) > _SHOWN else ""
-    return ", ".join(c_sorted(ids)[:_SHOWN]) + more
 
 
 def _unusable(place: str, error: Exception) -> ValueError:

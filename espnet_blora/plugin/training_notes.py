@@ -10,25 +10,22 @@ PER_UTTERANCES = ("unsorted", "sorted", "folded")
 """Values of `batch_type` for which `batch_size` counts (`folded`: at most so many utterances)."""
 
 
-def count_updates(train_iter_factory: Any, options: Any) -> int | None:
-    """Return the optimiser's steps of a whole training; None where ESPnet does not know them.
+def warn_of_long_warmup(train_iter_factory: Any, options: Any, schedulers: Iterable[Any]) -> None:
+    """Warn where the learning rate does not get to its peak within the whole training.
 
     Args:
         train_iter_factory: ESPnet's; one that knows its batches has a sampler.
         options: Of the trainer, with `max_epoch` and `accum_grad`.
+        schedulers: Of the optimisers.
     """
     sampler = getattr(train_iter_factory, "sampler", None)
     if sampler is None:
-        return None
+        return
     batches = train_iter_factory.num_iters_per_epoch or len(sampler)
-    return options.max_epoch * (batches // options.accum_grad)
-
-
-def warn_of_long_warmup(schedulers: Iterable[Any], updates: int | None) -> None:
-    """Warn where the learning rate does not get to its peak within so many updates."""
+    updates = options.max_epoch * (batches // options.accum_grad)
     for scheduler in schedulers:
-        steps = getattr(scheduler, "warmup_steps", None)
-        if steps is not None and updates is not None and steps > updates:
+        steps = getattr(scheduler, "warmup_steps", 0)
+        if steps > updates:
             log.warning(
                 "scheduler_conf.warmup_steps: %d, but the whole training has %d updates (max_epoch "
                 "x batches / accum_grad): the learning rate never reaches optim_conf.lr. Lower "

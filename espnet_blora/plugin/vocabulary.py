@@ -96,7 +96,7 @@ class WhisperTokenizer(AbsTokenizer):
 
     def tokens2text(self, tokens: Iterable[str]) -> str:
         """Return the text of token strings, control tokens left out."""
-        return self.layout.text_of_tokens(tokens)
+        return self.layout.decode(self.layout.ids(tokens))
 
     @property
     def tokenizer(self):

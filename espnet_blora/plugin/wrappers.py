@@ -158,8 +158,8 @@ def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Non
     if not ranks.distributed or ranks.dist_rank == 0:
         if options.resume:
             checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
-        updates = training_notes.count_updates(kwargs["train_iter_factory"], options)
-        training_notes.warn_of_long_warmup(kwargs["schedulers"], updates)
+        batches, schedulers = kwargs["train_iter_factory"], kwargs["schedulers"]
+        training_notes.warn_of_long_warmup(batches, options, schedulers)
     return original(cls, *args, **kwargs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,14 +169,7 @@ class SetScore:
                 set, by script, PIER, by speaker, by language) are not the sum over the
                 utterances.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora score")
-        # what the file holds
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}, this release reads {FORMAT!r}")
+        with reading(path, FORMAT, "score") as document:
             loaded = cls(
                 unit=document["unit"],
                 normalisation=document["normalisation"],
@@ -185,14 +179,36 @@ class SetScore:
                 remarks=tuple(Remark(**row) for row in document["remarks"]),
             )
             contradictions = list(_contradictions(document, loaded))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: not a score, or one of another release ({error!r}); score anew with "
-                "espnet-blora score"
-            ) from error
         if contradictions:
             raise ValueError(f"{path}: contradicts itself; score anew ({contradictions[0]})")
         return loaded
+
+
+@contextmanager
+def reading(path: str | Path, form: str, program: str) -> Iterator[dict]:
+    """Give a JSON document of a format; what the block cannot make of it is an error of the file.
+
+    Args:
+        path: The file.
+        form: What its `format` must be.
+        program: Writes such files.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It is of another form; names the file and the program.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora {program}")
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        if document["format"] != form:
+            raise ValueError(f"format {document['format']!r}, this release reads {form!r}")
+        yield document
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not what espnet-blora {program} writes, or of another release ({error!r}); "
+            "make it anew with that"
+        ) from error
 
 
 def _row(u: Utterance) -> list:

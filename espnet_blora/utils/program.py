@@ -89,6 +89,33 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.name}: error: {message}\n")
 
 
+def pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """Read the `NAME=VALUE` words of an option that may be repeated.
+
+    >>> pairs(["noise=keep", "split_dir=/a=b"], "--corpus_option")
+    {'noise': 'keep', 'split_dir': '/a=b'}
+
+    Raises:
+        ValueError: A word has another form, or a name stands twice.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{option} {word!r}: NAME=VALUE is expected")
+        if name in values:
+            raise ValueError(f"{option}: the name {name!r} stands twice")
+        values[name] = value
+    return values
+
+
+def program(
+    get_parser: Callable[[], Parser], work: Callable[[argparse.Namespace], int | None]
+) -> Callable[..., int]:
+    """Return a program's `main`: `run_program` on the command line that it is given, if any."""
+    return lambda argv=None: run_program(get_parser(), work, argv)
+
+
 def run_program(
     parser: Parser,
     work: Callable[[argparse.Namespace], int | None],

@@ -219,10 +219,6 @@ class Vocabulary:
         except KeyError as error:
             raise ValueError(f"{error.args[0]!r} is not a token of {self.stamp}") from error
 
-    def text_of_tokens(self, tokens: Iterable[str]) -> str:
-        """Token strings -> text, control tokens left out."""
-        return self.decode(self.ids(tokens))
-
 
 _CODE = re.compile("[a-z]{2,3}")
 _NEW = re.compile(rf"<\|{_CODE.pattern}\|>")

@@ -63,7 +63,7 @@ def test_whole_speakers(files, capsys):
     ("more", "said"),
     [
         (["--words", "mean=x"], "--words: the name 'mean' stands twice"),
-        (["--words", "file"], "'file': NAME=FILE is expected"),
+        (["--words", "file"], "--words 'file': NAME=VALUE is expected"),
         (["--words", "c=no.jsonl"], "no.jsonl: no such file"),
         (["--fit_words", "mean=x"], "belong together"),
         (["--fit_references", "x", "--fit_words", "other=x"], "names other, which --words does"),

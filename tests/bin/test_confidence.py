@@ -67,8 +67,9 @@ def test_files_that_calibrate_reads(program, tmp_path, dump):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--temperature", "warm"], "--temperature 'warm': numbers above 0"),
-        (["--temperature", "1 -2"], "--temperature '1 -2': numbers above 0"),
+        (["--temperature", "warm"], "--temperature 'warm': numbers from 0 on"),
+        (["--temperature", "1 -2"], "--temperature '1 -2': numbers from 0 on"),
+        (["--temperature", "0 1"], "--temperature 0: "),
         (["--beam_size", "0"], "beam_size is 0"),
         (["--samples", "-1"], "samples is -1"),
         (["--sets", "none"], "none"),

@@ -12,8 +12,8 @@ from espnet_blora.decoding.options import DecodingOptions
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--scales", "0 a"], "sweep: error: --scales '0 a': numbers with blanks between"),
-        (["--scales", "0 -1"], "at least one finite number >= 0 is needed"),
+        (["--scales", "0 a"], "sweep: error: --scales '0 a': numbers from 0 on"),
+        (["--scales", "0 -1"], "--scales '0 -1': numbers from 0 on"),
         ([], "sweep: error: {exp}/config.yaml: no such file; train first"),
     ],
 )

@@ -1,9 +1,7 @@
 """The check of a user's copy: a table, and a status that says whether something is missing."""
 
-import pytest
-
 from espnet_blora.bin import check_corpus
-from espnet_blora.data.check import check, complete, parse_options, table
+from espnet_blora.data.check import check, complete, table
 from espnet_blora.data.records import Item
 from tests.data.layouts import toy
 
@@ -37,7 +35,7 @@ def test_whole_broken_and_absent(tmp_path, monkeypatch, capsys):
 
 
 def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, capsys):
-    for option, says in (("x=1", "toy has no option x"), ("x", "write KEY=VALUE")):
+    for option, says in (("x=1", "toy has no option x"), ("x", "NAME=VALUE is expected")):
         status, out, err = program(
             monkeypatch, capsys, "--corpus_dir", tmp_path, "--corpus_option", option
         )
@@ -73,10 +71,3 @@ def test_not_found_is_one_item(tmp_path):
     (item,) = check(toy.CORPUS, tmp_path, {})
     assert item.ok is False
     assert str(tmp_path) in item.what
-
-
-def test_options():
-    assert parse_options(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
-    for wrong, says in ((["a"], "KEY=VALUE"), (["=1"], "KEY=VALUE"), (["a=1", "a=2"], "twice")):
-        with pytest.raises(ValueError, match=says):
-            parse_options(wrong)

@@ -315,7 +315,10 @@ def test_program(layout, tmp_path, monkeypatch, capsys):
     old = [str(word).replace("corpus_dir", "root").replace("clips", "audio") for word in words]
     assert program(monkeypatch, capsys, *old, "two", "--option", "language=en")[0] == 0
     for bad, says in (
-        (["all", "--corpus_option", "language"], "option 'language'; write KEY=VALUE"),
+        (
+            ["all", "--corpus_option", "language"],
+            "--corpus_option 'language': NAME=VALUE is expected",
+        ),
         (["all two three"], "no set three"),
         (["all", "--corpus_dir", tmp_path / "nosuch"], "no table.tsv"),
     ):

@@ -28,10 +28,9 @@ def opened(whisper: Whisper, name: str = "small") -> Recogniser:
         whisper.decoder,
         LAYOUT,
         "batch",
-        get_adapter(whisper),
         [(0, 0)],
-        None,
         name,
+        adapter=get_adapter(whisper),
     )
 
 

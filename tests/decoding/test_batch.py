@@ -16,7 +16,7 @@ OPTIONS = search_options(3, 3, maxlenratio=-6)
 @pytest.fixture(scope="module")
 def opened():
     model = ending(lively(n_text_ctx=64), LAYOUT.eot).requires_grad_(False)
-    return Recogniser(model.encoder, model.decoder, LAYOUT, "batch", None, [], None, "lively")
+    return Recogniser(model.encoder, model.decoder, LAYOUT, "batch", [], "lively")
 
 
 def of_size(batch_size):

@@ -7,7 +7,6 @@ import torch
 from whisper.model import Whisper
 
 from espnet_blora import add_adapter
-from espnet_blora.bin.sweep import parse_scales
 from espnet_blora.decoding.scaling import interpolated, moved
 from tests.decoding.small import opened
 from tests.whispers import random_whisper
@@ -63,10 +62,3 @@ def test_without_adapter_and_base_only_the_model_itself(model):
     lacking = pytest.raises(ValueError, match="lacks .* parameters of this one")
     with lacking, interpolated(model, {}, 0.5):
         pass
-
-
-def test_scales_of_the_command_line():
-    assert parse_scales("1 0 0.5 1") == [0.0, 0.5, 1.0]
-    for text in ("", "a", "-1", "nan", "inf"):
-        with pytest.raises(ValueError, match="--scales"):
-            parse_scales(text)

@@ -25,13 +25,19 @@ def test_a_warmup_longer_than_the_training_is_told_once_with_both_numbers(experi
     assert TRAIN == 8
 
 
-def test_updates_are_counted_as_the_trainer_makes_them():
-    options = Namespace(max_epoch=3, accum_grad=4)
-    known = Namespace(sampler=range(10), num_iters_per_epoch=None)
-    assert training_notes.count_updates(known, options) == 6
-    known.num_iters_per_epoch = 25
-    assert training_notes.count_updates(known, options) == 18
-    assert training_notes.count_updates(Namespace(), options) is None
+@pytest.mark.parametrize(
+    ("iterations", "updates"),
+    [
+        (Namespace(sampler=range(10), num_iters_per_epoch=None), 6),
+        (Namespace(sampler=range(10), num_iters_per_epoch=25), 18),
+        (Namespace(), None),
+    ],
+)
+def test_updates_are_counted_as_the_trainer_makes_them(iterations, updates, caplog):
+    options, steps = Namespace(max_epoch=3, accum_grad=4), updates or 0
+    schedulers = [Namespace(), Namespace(warmup_steps=steps), Namespace(warmup_steps=steps + 1)]
+    training_notes.warn_of_long_warmup(iterations, options, schedulers)
+    assert [r.args[:2] for r in caplog.records] == [(steps + 1, updates)] * (updates is not None)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import Experiment, make_systems
 from espnet_blora.report.page import blocks_markdown
 from espnet_blora.scoring import Interval
-from espnet_blora.scoring.calibration.compare import Estimate, examine
+from espnet_blora.scoring.calibration.compare import Difference, Estimate, examine
 from espnet_blora.scoring.calibration.words import Recognised, label_tokens
 from tests.scoring.calibration.test_compare import simulated
 
@@ -106,10 +106,12 @@ def test_seeds_are_means_with_spread_and_differences_that_say_in_how_many(two):
     assert seeds_cell("ece", [fair]).text == written("ece", fair.estimates["ece"])
     assert re.fullmatch(r"[\d.]+ ± [\d.]+", seeds_cell("ece", [fair, over]).text)
     assert seeds_cell("area_data", [fair]).text == "–"
-    worse = two.difference("b", "a")
+    (worse,) = two.differences  # b - a
+    value, ends = worse.estimates["ece"].value, worse.estimates["ece"].interval
+    turned = {"ece": Estimate(-value, Interval(-ends.high, -ends.low))}
     both = seeds_difference("ece", [worse, worse])
     assert both.text.endswith("; clear in 2 of 2)") and both.tone == "bad"
-    mixed = seeds_difference("ece", [worse, two.difference("a", "b")])
+    mixed = seeds_difference("ece", [worse, Difference("a", "b", turned)])
     assert mixed.tone == "" and mixed.text.startswith("+0.0 (-")
     assert seeds_difference("ece", [worse]).text == written("ece", worse.estimates["ece"], True)
     assert seeds_difference("auroc", []).text == "–"
@@ -118,7 +120,7 @@ def test_seeds_are_means_with_spread_and_differences_that_say_in_how_many(two):
 def test_the_section_of_several_seeds(two, tmp_path):
     system = make_systems([Experiment(f"x_seed{n}", tmp_path, "other", "X") for n in (1, 2)])[0]
     fair, over = two.systems
-    difference = two.difference("b", "a")
+    (difference,) = two.differences  # b - a
     one = Confident(system, "test_cs", {"a": [fair, fair], "b": [over, over]})
     one.differences["b", "a"] = [difference, difference]
     text = "\n".join(blocks_markdown(section([one], [])))
@@ -226,7 +228,7 @@ def test_the_report_shows_what_experiments_left(tree):
         "**BLoRA, test_cs, mean**: mean confidence of its words 60.0 %, 100.0 % of them are right",
         f"]({RELIABILITY})",
         f"]({RISK})",
-        "not a calibration, or one of another release",
+        "not what espnet-blora calibrate writes, or of another release",
         "LoRA, ret_zh: confidences, but no references",
     ):
         assert said in part.replace("test_cs|", "test\\_cs|").replace("ret_en|", "ret\\_en|"), said

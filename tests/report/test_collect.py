@@ -77,7 +77,9 @@ def test_damaged_files_are_noted(finished_tree, tmp_path):
     (folder / "valid.acc.best.pth").write_bytes(b"cut")
     found = collect(folder, "lora", ["ret_en"])
     assert not found.scores and not found.sparsity
-    assert "not a score" in "\n".join(found.notes) and "no sparsity" in "\n".join(found.notes)
+    assert "not what espnet-blora score writes" in "\n".join(
+        found.notes
+    ) and "no sparsity" in "\n".join(found.notes)
 
 
 def test_a_validation_set_lies_in_a_folder_of_its_own(finished_tree, tmp_path):

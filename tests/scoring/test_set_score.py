@@ -91,13 +91,13 @@ def test_a_file_that_was_changed_is_not_believed(document, what):
     document.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(what)) as caught:
         SetScore.load(document)
-    assert str(document) in str(caught.value) and "score anew" in str(caught.value)
+    assert str(document) in str(caught.value) and "anew" in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", "null", "[]", '{"format": "other/1"}', "\x80"])
 def test_a_file_that_is_no_score(tmp_path, damage):
     (tmp_path / "score.json").write_text(damage, encoding="latin-1")
-    with pytest.raises(ValueError, match="score.json: not a score"):
+    with pytest.raises(ValueError, match="score.json: not what espnet-blora score"):
         SetScore.load(tmp_path / "score.json")
     with pytest.raises(FileNotFoundError, match="no such file; write it with"):
         SetScore.load(tmp_path / "nothing")

@@ -3,7 +3,7 @@
 import pytest
 
 from espnet_blora.utils.mistakes import DEBUG
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, pairs, run_program
 
 
 def parser():
@@ -112,3 +112,10 @@ def test_subcommands_are_programs_too(capsys):
     with pytest.raises(SystemExit):
         run_program(built, print, ["make"])
     assert capsys.readouterr().err.startswith("demo make: error: ")
+
+
+def test_pairs_of_an_option():
+    assert pairs(["a=1", "b=x=y", "c="], "--set") == {"a": "1", "b": "x=y", "c": ""}
+    for wrong, says in ((["a"], "NAME=VALUE"), (["=1"], "NAME=VALUE"), (["a=1", "a=2"], "twice")):
+        with pytest.raises(ValueError, match=f"--set.*{says}"):
+            pairs(wrong, "--set")

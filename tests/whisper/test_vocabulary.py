@@ -85,7 +85,7 @@ def round_trip(layout: Vocabulary, text: str) -> None:
     assert all(0 <= i < layout.eot for i in ids)
     assert layout.decode(ids) == text
     assert layout.ids(layout.tokens(ids)) == ids
-    assert layout.text_of_tokens(layout.tokens(ids)) == text
+    assert layout.decode(layout.ids(layout.tokens(ids))) == text
 
 
 @pytest.mark.parametrize("text", SAMPLES)

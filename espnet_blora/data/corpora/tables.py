@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,12 +117,8 @@ def tsv(
         ValueError: A needed column is absent, a row has another number of fields than the header,
             or bytes are not UTF-8; names file and line.
     """
-    for where, line in lines(path):
-        fields = line.split("\t")
-        if columns is None:
-            columns = _header(where, fields, needed)
-        elif line.strip():
-            yield Row(where, _named(where, columns, fields))
+    rows = ((where, line.split("\t")) for where, line in lines(path) if line.strip())
+    return _rows(rows, needed, columns)
 
 
 def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
@@ -134,12 +130,7 @@ def csv_rows(path: str | Path, needed: Sequence[str]) -> Iterator[Row]:
         FileNotFoundError: There is no such file.
         ValueError: As in `tsv`, or a quote is never closed; names file and line.
     """
-    columns = None
-    for where, fields in csv_fields(path):
-        if columns is None:
-            columns = _header(where, fields, needed)
-        else:
-            yield Row(where, _named(where, columns, fields))
+    return _rows(csv_fields(path), needed)
 
 
 def csv_fields(path: str | Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
@@ -189,6 +180,19 @@ def json_lines(path: str | Path, needed: Sequence[str]) -> Iterator[tuple[str, d
                     f"{', '.join(entry)})"
                 )
         yield where, entry
+
+
+def _rows(
+    rows: Iterable[tuple[str, list[str]]],
+    needed: Sequence[str],
+    columns: Sequence[str] | None = None,
+) -> Iterator[Row]:
+    """Yield rows of fields by column; without `columns` the first row is the header."""
+    for where, fields in rows:
+        if columns is None:
+            columns = _header(where, fields, needed)
+        else:
+            yield Row(where, _named(where, columns, fields))
 
 
 def _header(where: str, columns: list[str], needed: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from espnet_blora.scoring.calibration.words import (
     label_tokens,
     read_confidences,
 )
+from espnet_blora.scoring.set_score import reading
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import KeyedText
 
@@ -145,20 +146,6 @@ class Examined:
     resampled: str
     samples: int
 
-    def difference(self, a: str, b: str) -> Difference:
-        """Return `a` minus `b`.
-
-        Raises:
-            KeyError: A system is not there.
-        """
-        for difference in self.differences:
-            if (difference.a, difference.b) == (a, b):
-                return difference
-            if (difference.b, difference.a) == (a, b):
-                estimates = difference.estimates.items()
-                return Difference(a, b, {name: _turned(value) for name, value in estimates})
-        raise KeyError(f"{a} - {b}")
-
     def save(self, path: str | Path, **extra: object) -> None:
         """Write `calibration.json`; `extra` goes in as it is."""
         document = {"format": FORMAT, **asdict(self), **extra}
@@ -173,13 +160,7 @@ class Examined:
             FileNotFoundError: The file is not there.
             ValueError: It is not such a file, or one of another release.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora calibrate")
-        try:
-            document = json.loads(path.read_text("utf-8"))
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}, this release reads {FORMAT!r}")
+        with reading(path, FORMAT, "calibrate") as document:
             return cls(
                 tuple(_calibration(one) for one in document["systems"]),
                 tuple(
@@ -188,11 +169,6 @@ class Examined:
                 ),
                 *(document[k] for k in ("unit", "normalisation", "resampled", "samples")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: not a calibration, or one of another release ({error!r}); make it anew "
-                "with espnet-blora calibrate"
-            ) from error
 
 
 def examine(
@@ -358,11 +334,6 @@ def _estimate(values: np.ndarray) -> Estimate:
     if not np.isfinite(values[0]):
         return Estimate(None)
     return Estimate(float(values[0]), quantiles(values[1:]) if len(values) > 1 else None)
-
-
-def _turned(estimate: Estimate) -> Estimate:
-    ends = estimate.interval and Interval(-estimate.interval.high, -estimate.interval.low)
-    return Estimate(None if estimate.value is None else -estimate.value, ends)
 
 
 def _calibration(document: Mapping) -> Calibration:
