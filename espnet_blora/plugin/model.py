@@ -7,47 +7,42 @@ import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.legacy.nets.pytorch_backend.transformer.add_sos_eos import add_sos_eos
 
+from espnet_blora.plugin.whisper_parts import WhisperDecoder
+
 SOT = "<|startoftranscript|>"
 LAST_OF_PROMPT = "<|notimestamps|>"
 LAST_PUBLISHED = "<|30.00|>"
 
 
 def smoothed_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, ignore: int, smoothing: float, per_token: bool
+    logits: torch.Tensor, targets: torch.Tensor, smoothing: float
 ) -> torch.Tensor:
-    """Return ESPnet's label-smoothing loss, by torch's fused cross entropy.
+    """Return ESPnet's label-smoothing loss, summed, by torch's fused cross entropy.
 
     KL(q || p) with q = 1 - s on the target and s / (V - 1) on each other token. As cross entropy
     smooths with e / V on *every* token, e = s V / (V - 1) gives the same q; what is left is the
     constant entropy of q.
 
     Args:
-        logits: (B, L, V).
-        targets: (B, L), `ignore` where no loss is wanted.
-        ignore: The ignored id.
+        logits: (N, V).
+        targets: (N,).
         smoothing: The share s in [0, 1) of other tokens.
-        per_token: Divide by the number of tokens; else by B, as ESPnet does by default.
 
     Returns:
-        Loss in nats, shape ().
+        The sum over N in nats, shape ().
     """
     size = logits.size(-1)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1),  # (B L, V)
-        targets.flatten(),  # (B L,)
-        ignore_index=ignore,
-        label_smoothing=smoothing * size / (size - 1),
-        reduction="sum",
+        logits, targets, label_smoothing=smoothing * size / (size - 1), reduction="sum"
     )
-    tokens = (targets != ignore).sum()
     # The entropy of q: nothing to learn, but part of the figure that ESPnet reports.
     if smoothing > 0:
         entropy = (1 - smoothing) * math.log(1 - smoothing)
         entropy += smoothing * math.log(smoothing / (size - 1))
-        total = total + entropy * tokens
-    return total / (tokens.clamp(min=1) if per_token else logits.size(0))
+        total = total + entropy * len(targets)
+    return total
 
 
 class BloraASRModel(ESPnetASRModel):
@@ -103,23 +98,23 @@ class BloraASRModel(ESPnetASRModel):
         lengths = self.prompt_lengths(ys_pad)  # (B,)
         position = torch.arange(ys_out.size(1), device=ys_out.device)
         # Masked in the output only: add_sos_eos drops ignored ids from the decoder's input too.
-        ys_out = ys_out.masked_fill(position < lengths[:, None], self.ignore_id)
+        counted = (ys_out != self.ignore_id) & (position >= lengths[:, None])  # (B, L), N of them
+        targets = ys_out[counted]  # (N,)
 
-        logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)  # (B, L, V)
-        loss = smoothed_cross_entropy(
-            logits,
-            ys_out,
-            self.ignore_id,
-            self.criterion_att.smoothing,
-            self.criterion_att.normalize_length,
-        )
+        if isinstance(self.decoder, WhisperDecoder):
+            logits = self.decoder.logits_at(encoder_out, encoder_out_lens, ys_in, counted)
+        else:
+            logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)
+            logits = logits[counted]  # (N, V)
+        loss = smoothed_cross_entropy(logits, targets, self.criterion_att.smoothing)
+        loss = loss / (len(targets) if self.criterion_att.normalize_length else len(ys_pad))
         with torch.no_grad():
-            best = logits.argmax(dim=-1)  # (B, L)
-            counted = ys_out != self.ignore_id
-            accuracy = float(((best == ys_out) & counted).sum() / counted.sum().clamp(min=1))
+            best = logits.argmax(dim=-1)  # (N,)
+            accuracy = float((best == targets).float().mean())
         cer, wer = None, None
         if not self.training and self.error_calculator is not None:
-            cer, wer = self._text_errors(best, ys_pad, lengths)
+            guesses = torch.full_like(ys_out, self.eos).masked_scatter(counted, best)  # (B, L)
+            cer, wer = self._text_errors(guesses, ys_pad, lengths)
         return loss, accuracy, cer, wer
 
     def _text_errors(self, best: torch.Tensor, ys_pad: torch.Tensor, lengths: torch.Tensor):

@@ -275,6 +275,14 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         """
         return whisper_decoder.forward(self.decoders, ys_in_pad, hs_pad, hlens), ys_in_lens
 
+    def logits_at(self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, wanted: Tensor) -> Tensor:
+        """Return the logits (N, n_vocab) fp32 of the N positions where `wanted` (B, L) is true.
+
+        Rows of `forward`'s, in its order; the product with the vocabulary is theirs alone.
+        """
+        states = whisper_decoder.states(self.decoders, ys_in_pad, hs_pad, hlens)
+        return whisper_decoder.logits_of(self.decoders, states[wanted])
+
     # -- one hypothesis at a time: ESPnet's plain BeamSearch ------------------------------------
 
     def init_state(self, x: Tensor) -> KVCache | None:

@@ -9,6 +9,9 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.legacy.nets.pytorch_backend.transformer.label_smoothing_loss import LabelSmoothingLoss
 
 from espnet_blora.plugin.model import BloraASRModel, smoothed_cross_entropy
+from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
+from espnet_blora.whisper import decoder as whisper_decoder
+from espnet_blora.whisper.vocabulary import Vocabulary
 
 # A Whisper-like list: text, then end, start, two languages, transcribe, notimestamps, one time.
 WHISPER_TOKENS = [
@@ -71,7 +74,9 @@ def test_cross_entropy_equals_espnets_label_smoothing(smoothing, per_token, dtyp
     targets[1, 4:] = -1
     targets[0, :3] = -1
     theirs = LabelSmoothingLoss(19, -1, smoothing, per_token)(logits, targets)
-    ours = smoothed_cross_entropy(logits, targets, -1, smoothing, per_token)
+    counted = targets != -1
+    ours = smoothed_cross_entropy(logits[counted], targets[counted], smoothing)
+    ours = ours / (counted.sum() if per_token else 3)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
@@ -80,10 +85,10 @@ def test_cross_entropy_equals_espnets_label_smoothing(smoothing, per_token, dtyp
 
 def test_half_precision_logits_are_counted_in_float32():
     torch.manual_seed(3)
-    logits = torch.randn(2, 5, 300)
-    targets = torch.randint(0, 300, (2, 5))
-    full = smoothed_cross_entropy(logits.bfloat16().float(), targets, -1, 0.1, True)
-    half = smoothed_cross_entropy(logits.bfloat16(), targets, -1, 0.1, True)
+    logits = torch.randn(10, 300)
+    targets = torch.randint(0, 300, (10,))
+    full = smoothed_cross_entropy(logits.bfloat16().float(), targets, 0.1)
+    half = smoothed_cross_entropy(logits.bfloat16(), targets, 0.1)
     assert half.dtype == torch.float32 and torch.equal(half, full)
 
 
@@ -108,6 +113,68 @@ def test_the_prompt_is_masked_in_the_target_and_read_by_the_decoder():
     other = text.clone()
     other[0, 0] = ZH
     assert model(speech, lengths, other, text_lengths)[0] != loss
+
+
+def whisper_model(checkpoint):
+    """A model of Whisper's own halves, of width 32."""
+    layout = Vocabulary.of(51865)
+    tokens = layout.token_list()
+    return BloraASRModel(
+        vocab_size=layout.size,
+        token_list=tokens,
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        preencoder=None,
+        encoder=WhisperEncoder(whisper_model=checkpoint, pad_to="batch"),
+        postencoder=None,
+        decoder=WhisperDecoder(layout.size, 32, checkpoint),
+        ctc=CTC(odim=2, encoder_output_size=8),
+        joint_network=None,
+        ctc_weight=0.0,
+        lsm_weight=0.1,
+        length_normalized_loss=True,
+        sym_sos="<|startoftranscript|>",
+        sym_eos="<|endoftext|>",
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_vocabulary_is_multiplied_with_text_positions_only(
+    short_whisper, monkeypatch, training
+):
+    """Same loss, accuracy and gradients as with the logits of prompt and padding."""
+    layout = Vocabulary.of(51865)
+    texts = [[*layout.prompt("en")[1:], 11, 12, 13], [*layout.prompt("zh")[1:], 14]]
+    text = batch(texts)[2]
+    inputs = (0.1 * torch.randn(2, 9000), torch.tensor([9000, 5000]), text, torch.tensor([6, 4]))
+    model = whisper_model(short_whisper).train(training)
+
+    # By hand: logits of all 2 x 7 positions, six of which are targets.
+    memory, lengths = model.encode(*inputs[:2])
+    ys_in = torch.tensor([[layout.sot, *texts[0]], [layout.sot, *texts[1], *[layout.eot] * 2]])
+    logits, _ = model.decoder(memory, lengths, ys_in, torch.tensor([7, 5]))
+    wanted = torch.tensor(
+        [[-1] * 3 + [11, 12, 13, layout.eot], [-1] * 3 + [14, layout.eot, -1, -1]]
+    )
+    by_hand = LabelSmoothingLoss(layout.size, -1, 0.1, True)(logits, wanted)
+    weights = list(model.decoder.parameters())
+    expected = torch.autograd.grad(by_hand, weights)
+    hits = (logits.argmax(-1) == wanted)[wanted != -1]
+
+    sizes = []
+    real = whisper_decoder.logits_of
+    monkeypatch.setattr(
+        whisper_decoder,
+        "logits_of",
+        lambda d, states: sizes.append(states.shape) or real(d, states),
+    )
+    loss, stats, _ = model(*inputs)
+    assert sizes == [(6, 32)]
+    torch.testing.assert_close(loss, by_hand[None], rtol=1e-6, atol=1e-6)
+    assert stats["acc"].item() == pytest.approx(hits.float().mean().item())
+    for found, true in zip(torch.autograd.grad(loss, weights), expected, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-7)
 
 
 def test_without_a_prompt_nothing_is_masked():
