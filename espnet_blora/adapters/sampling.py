@@ -1,9 +1,11 @@
-"""Linear maps whose weight is Gaussian: three unbiased ways to draw their output.
+"""Linear maps whose weight is Gaussian: four unbiased ways to draw their output.
 
-With W ~ N(mean, sigma^2) elementwise, all three give an output of mean x mean^T and variance
+With W ~ N(mean, sigma^2) elementwise, all of them give an output of mean x mean^T and variance
 x^2 (sigma^2)^T at each position; they differ in how positions are correlated.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +52,32 @@ def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator |
     return F.linear(x, mean.to(x.dtype)) + spread * signs_out.to(spread.dtype)
 
 
+def flipout_by_utterance(
+    x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Return x_b W_b^T with W_b = mean + (sigma * eps) * (t_b s_b^T) for each utterance b.
+
+    Wen et al. 2018 as they write it, with signs s_b (d_in) and t_b (d_out) per example: utterances
+    are uncorrelated, the positions of one share their weight. The weights of all are small,
+    (B, d_out, d_in) with d_out or d_in the rank, and one batched product takes x as it is.
+
+    Args:
+        x: (B, ..., d_in).
+        mean: (d_out, d_in).
+        sigma: (d_out, d_in).
+        generator: Of eps and signs.
+
+    Returns:
+        (B, ..., d_out).
+    """
+    rows = max(1, x.shape[0]) if x.dim() > 1 else 1
+    noise = sigma * normal_like(sigma, generator)
+    signs_in = _signs((rows, 1, x.shape[-1]), noise, generator)
+    signs_out = _signs((rows, len(mean), 1), noise, generator)
+    weights = mean + noise * signs_in * signs_out  # (B, d_out, d_in)
+    return by_sample(x, weights.to(x.dtype))
+
+
 def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return x mean^T + sqrt(x^2 (sigma^2)^T) * eps, eps per output (Kingma et al. 2015).
 
@@ -65,7 +93,12 @@ def local(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator | N
     return centre + spread.to(centre.dtype)
 
 
-SAMPLERS = {"weight": weight_sample, "flipout": flipout, "local": local}
+SAMPLERS = {
+    "weight": weight_sample,
+    "flipout": flipout,
+    "flipout_by_utterance": flipout_by_utterance,
+    "local": local,
+}
 
 
 def normal_like(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -99,6 +132,17 @@ def by_sample(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return independent -1 / +1 with equal probability."""
-    bits = torch.empty(tuple(shape), device=like.device, dtype=like.dtype)
-    return bits.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    """Return independent -1 / +1 with equal probability: each bit of a random number gives one."""
+    size = math.prod(shape)
+    words = torch.empty(-(-size // 64), dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator)  # all 64 bits
+    table = _byte_signs(like.device, like.dtype)
+    return table[words.view(torch.uint8).int()].flatten()[:size].view(*shape)
+
+
+@functools.cache
+def _byte_signs(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the signs that the eight bits of each byte stand for, (256, 8)."""
+    with torch.inference_mode(False):
+        bits = torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1
+        return (1 - 2 * bits).to(device, dtype)

@@ -66,7 +66,7 @@ def test_options_survive_json(conf):
         ("lora", {"target_modules": ["a..b"]}, ["'a..b'"]),
         ("lora", {"target_modules": ["a", "a"]}, ["twice"]),
         ("blora", {"preset": "papers"}, ["preset is 'papers'", "code, paper"]),
-        ("blora", {"sampling": "lrt"}, ["sampling is 'lrt'", "flipout, local, weight"]),
+        ("blora", {"sampling": "lrt"}, ["sampling is 'lrt'", "flipout, flipout_by_utterance"]),
         ("blora", {"prior_std": 0}, ["prior_std is 0", "> 0"]),
         ("blora", {"prior_std_B": -1}, ["prior_std_B is -1"]),
         ("blora", {"beta": "1e-2"}, ["beta is '1e-2'", "1.0e-2"]),

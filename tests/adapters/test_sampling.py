@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espnet_blora.adapters.sampling import SAMPLERS, softplus_sigma
+from espnet_blora.adapters.sampling import SAMPLERS, _signs, softplus_sigma
 
 
 def case(batch=2, time=3, d_in=6, d_out=4):
@@ -29,18 +29,46 @@ def test_mean_and_variance_of_the_output(kind):
     assert abs(float(ratio) - 1.0) < 0.05
 
 
-def correlation_of_two_positions(kind):
+@pytest.mark.parametrize(
+    ("kind", "in_an_utterance", "over_utterances"),
+    [("weight", 1, 1), ("flipout", 0, 0), ("flipout_by_utterance", 1, 0), ("local", 0, 0)],
+)
+def test_what_shares_its_noise(kind, in_an_utterance, over_utterances):
     _, mean, sigma = case()
-    x = torch.ones(1, 2, 6, dtype=torch.float64)
+    x = torch.ones(3, 2, 6, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     ys = torch.stack([SAMPLERS[kind](x, mean, sigma, generator) for _ in range(2000)])
-    return float(torch.corrcoef(torch.stack([ys[:, 0, 0, 0], ys[:, 0, 1, 0]]))[0, 1])
+    noise = ys[..., 0].flatten(1).T  # (3 utterances * 2 positions, draws)
+    expected = torch.full((6, 6), float(over_utterances), dtype=torch.float64)
+    for place in (0, 2, 4):
+        expected[place : place + 2, place : place + 2] = in_an_utterance
+    assert torch.allclose(torch.corrcoef(noise), expected.fill_diagonal_(1), atol=0.1)
 
 
-def test_positions_share_noise_in_weight_sampling_only():
-    assert correlation_of_two_positions("weight") > 0.999
-    assert abs(correlation_of_two_positions("flipout")) < 0.1
-    assert abs(correlation_of_two_positions("local")) < 0.1
+def test_the_weight_of_an_utterance_is_that_of_its_positions():
+    """Outputs of one utterance are x W^T of one W, whose deviations differ in sign alone."""
+    _, mean, sigma = case()
+    x = torch.eye(6, dtype=torch.float64).repeat(5, 1, 1)  # (5 utterances, 6 positions, d_in)
+    ys = SAMPLERS["flipout_by_utterance"](x, mean, sigma, torch.Generator().manual_seed(0))
+    noise = ys.mT - mean  # (5, d_out, d_in)
+    assert torch.allclose(noise.abs(), noise[0].abs().expand_as(noise))
+    ranks = [int(torch.linalg.matrix_rank((other / noise[0]).round())) for other in noise[1:]]
+    assert ranks == [1, 1, 1, 1]  # the signs of an utterance are an outer product
+
+
+def test_signs_are_fair_and_independent():
+    """64 signs come out of one random word: none of them may follow from another."""
+    n = 2**18
+    signs = _signs((n // 2, 2), torch.empty(0), torch.Generator().manual_seed(0)).flatten()
+    assert signs.abs().eq(1).all()
+    assert abs(float(signs.mean())) < 4.5 / n**0.5
+    by_place = signs.view(-1, 64)  # (words, places in a word)
+    assert by_place.mean(0).abs().max() < 4.5 / len(by_place) ** 0.5
+    products = by_place.T @ by_place / len(by_place)
+    assert products.fill_diagonal_(0).abs().max() < 5 / len(by_place) ** 0.5
+    lags = torch.stack([(signs[lag:] * signs[:-lag]).mean() for lag in range(1, 200)])
+    assert lags.abs().max() < 4.5 / n**0.5
+    assert _signs((7, 3), torch.empty(0), None).shape == (7, 3)  # no whole number of words
 
 
 def test_flipout_shares_one_eps():

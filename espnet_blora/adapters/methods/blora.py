@@ -91,7 +91,8 @@ class BloraConfig(LoraConfig, ElboConfig):
         bayesian_factors: `AB`, or `A` (lora_B is then an ordinary weight without a KL, as in BLoB).
         sampling: How a training forward draws: `weight` (one draw per forward: the cheapest),
             `flipout` (one draw, signs per position: what the authors' program and so both presets
-            use) or `local` (local reparameterisation: noise on the outputs).
+            use), `flipout_by_utterance` (one draw, signs per utterance: nearly as cheap as
+            `weight`) or `local` (local reparameterisation: noise on the outputs).
         rho_init_A: Start of rho of lora_A, with sigma = softplus(rho): a number, or [low, high] for
             a uniform start.
         rho_init_B: The same of lora_B; by default as `rho_init_A`'s default where sigma of lora_B
