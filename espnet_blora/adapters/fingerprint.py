@@ -8,6 +8,7 @@ for the same bits on any device. Two bases that differ by less than the toleranc
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -100,3 +101,33 @@ def difference(
         if distance > worst:
             worst, where = distance, name
     return worst, where
+
+
+def check_same_base(
+    path: Path, stored: Mapping[str, Sequence[float]], weights: Mapping[str, Tensor], remedy: str
+) -> None:
+    """Compare the base that a file of figures was made from with a model's weights.
+
+    Args:
+        path: The file, for messages.
+        stored: {name: its row}, as the file has it.
+        weights: {name: weight} of the whole model.
+        remedy: What the user can do about another base.
+
+    Raises:
+        ValueError: It is another base, or the model is on the meta device.
+    """
+    if stored.keys().isdisjoint(weights):
+        raise ValueError(
+            f"{path} is of a model with weights such as {next(iter(stored), '(none)')}, which this "
+            f"model lacks; {remedy}, from this model's base"
+        )
+    apart = difference(stored, weights)
+    if apart is None:
+        raise ValueError(f"{path}: the model is on the meta device and has no values")
+    distance, where = apart
+    if not distance <= TOLERANCE:
+        raise ValueError(
+            f"{path}: wrong base: {where} differs by {distance:.2g} (relative; allowed: "
+            f"{TOLERANCE:g}) from the model it was made from; {remedy}, from this model's base"
+        )

@@ -149,7 +149,7 @@ def read_fisher(
     # Read, with checks of base, names, shapes and values.
     path = Path(path)
     with open_tensors(path, METADATA_KEY, _NEEDED, "fisher_file", REMEDY) as (file, description):
-        _check_base(path, description["base"], weights)
+        fp.check_same_base(path, description["base"], weights, REMEDY)
         present = set(file.keys())
         missing = [name for name in targets if name not in present]
         if missing:
@@ -172,24 +172,6 @@ def read_fisher(
         / sum(v.numel() for v in values.values()),
     )  # fmt: skip
     return values
-
-
-def _check_base(path: Path, base: Mapping[str, list], weights: Mapping[str, Tensor]) -> None:
-    """Compare the base in the file's fingerprint with the model's weights."""
-    if base.keys().isdisjoint(weights):
-        raise ValueError(
-            f"{path} is of a model with weights such as {next(iter(base), '(none)')}, which this "
-            f"model lacks; {REMEDY}, from this model's base"
-        )
-    difference = fp.difference(base, weights)
-    if difference is None:
-        raise ValueError(f"{path}: the model is on the meta device and has no values")
-    distance, where = difference
-    if not distance <= fp.TOLERANCE:
-        raise ValueError(
-            f"{path}: wrong base: {where} differs by {distance:.2g} (relative; allowed: "
-            f"{fp.TOLERANCE:g}) from the model it was made from; {REMEDY}, from this model's base"
-        )
 
 
 def _checked(path: Path, name: str, value: Tensor, weight: Tensor) -> Tensor:

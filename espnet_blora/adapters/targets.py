@@ -21,10 +21,17 @@ def name_matches(name: str, target: str) -> bool:
     return name.split(".")[-len(components) :] == components
 
 
-def find_targets(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
+def find_targets(
+    model: nn.Module, targets: Sequence[str], adapted: bool = False
+) -> dict[str, nn.Linear]:
     """Return {module name: Linear} of every Linear that a target names, in model order.
 
     A Linear reachable under two names is listed once, under the first.
+
+    Args:
+        model: The model.
+        targets: Ends of names.
+        adapted: Whether a Linear may carry an adapter.
 
     Raises:
         ValueError: A target names nothing (gives near misses), or something that is not a Linear
@@ -41,7 +48,7 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linea
         matching = [target for target in targets if name and name_matches(name, target)]
         if matching and id(module) not in seen:
             seen.add(id(module))
-            linears[name] = _checked_linear(modules, name, module, matching[0])
+            linears[name] = _checked_linear(modules, name, module, matching[0], adapted)
     return linears
 
 
@@ -74,7 +81,7 @@ def _nothing(modules: dict[str, nn.Module], target: str) -> str:
 
 
 def _checked_linear(
-    modules: dict[str, nn.Module], name: str, module: nn.Module, target: str
+    modules: dict[str, nn.Module], name: str, module: nn.Module, target: str, adapted: bool
 ) -> nn.Linear:
     """Return `module` if an adapter can go on it; else raise ValueError."""
     # It is a Linear, without an adapter.
@@ -85,7 +92,7 @@ def _checked_linear(
             f"target_modules: {target!r} names {name}, a {type(module).__name__}; adapters go on "
             f"Linear modules only.{inner} Name a Linear, or write a longer end of its name"
         )
-    if isinstance(module, AdapterLayer):
+    if isinstance(module, AdapterLayer) and not adapted:
         raise ValueError(f"{name} already carries an adapter; add one to a fresh model")
 
     # Its weight is there, and its forward is called.

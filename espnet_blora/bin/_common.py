@@ -20,12 +20,18 @@ log = logging.getLogger(__name__)
 
 def add_experiment(parser: Parser) -> None:
     """Add the options of programs that open an experiment and read sets."""
+    add_model(parser)
     add = parser.add_argument
-    add("--asr_exp", type=Path, required=True, help="experiment folder of stage 11")
-    add("--model_file", help="checkpoint in it (default: best epoch, else the base)")
-    add("--whisper", help="published size or checkpoint file of the base")
     add("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
     add("--sets", required=True, help="names of sets in --dump, blanks between")
+
+
+def add_model(parser: Parser, required: bool = True) -> None:
+    """Add the options of programs that open an experiment."""
+    add = parser.add_argument
+    add("--asr_exp", type=Path, required=required, help="experiment folder of stage 11")
+    add("--model_file", help="checkpoint in it (default: best epoch, else the base)")
+    add("--whisper", help="published size or checkpoint file of the base")
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     add("--device", default="cpu", help="torch device")
 
@@ -64,7 +70,7 @@ def numbers(text: str, option: str) -> list[float]:
 
 
 def open_recogniser(args: argparse.Namespace, **how: Any) -> Recogniser:
-    """Open the experiment of `add_experiment`'s options.
+    """Open the experiment of `add_model`'s options.
 
     Args:
         args: Those options.

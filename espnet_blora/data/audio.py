@@ -128,20 +128,29 @@ def duration(path: str | Path) -> float:
     return look(path)[0]
 
 
-def read(path: str | Path) -> np.ndarray:
+def read(path: str | Path, start: float = 0.0, end: float | None = None) -> np.ndarray:
     """Read a file as float32 of shape (samples,) at 16 kHz; channels are averaged.
+
+    Args:
+        path: The file.
+        start: Where to begin, in seconds.
+        end: Where to stop, in seconds; by default with the file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read or holds no samples.
+        ValueError: It cannot be read or holds no samples (between `start` and `end`).
     """
     with open_audio(path) as file:
+        first = min(round(start * file.samplerate), file.frames)
+        count = None if end is None else round(end * file.samplerate) - first
         try:
-            wave = [block.mean(axis=1) for block in blocks(file)]
+            file.seek(first)
+            wave = [block.mean(axis=1) for block in blocks(file, count)]
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{path}: damaged audio ({_reason(error)})") from error
         if not wave:
-            raise ValueError(f"{path}: holds no samples")
+            where = "" if end is None else f" from {start:g} to {end:g} s"
+            raise ValueError(f"{path}: holds no samples{where}")
         return np.concatenate(list(to_whisper(wave, file.samplerate)))
 
 

@@ -1,0 +1,316 @@
+"""Second moments of what Linears are given: what the audio that is to be kept looks like inside.
+
+C = E[x x^T] of a Linear's input x (d,), over positions of some audio. The change that an update
+makes to the Linear's output on that audio is E||dW x||^2 = tr(dW C dW^T), so C is all that a
+penalty, a prior or a repair has to know of old audio (arXiv 2212.09849 merges models by it). What
+reads the same input (query, key and value of one attention) shares one C.
+
+While audio is being heard the sums of x x^T stand in one file, in float64: sums of several parts of
+the audio add up. What is used afterwards is C itself: float32 where d <= 512, else its 256 leading
+eigenpairs and the rest of its diagonal.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espnet_blora.adapters import fingerprint as fp
+from espnet_blora.adapters.files import open_tensors, write_tensors
+
+log = logging.getLogger(__name__)
+
+METADATA_KEY = "espnet_blora_moments"
+SUMS_KEY = "espnet_blora_moment_sums"
+REMEDY = "make it with espnet-blora moments"
+RANK = 256
+DENSE = 512
+_NEEDED = {"layers", "positions", "base", "made"}
+_LARGEST = 6e4  # what float16 holds
+_SPARE = 16  # directions beside those wanted, and rounds, of the iteration for leading eigenpairs
+_ROUNDS = 6
+
+
+@dataclass
+class Sums:
+    """Sums of x x^T that grow with the audio heard.
+
+    Attributes:
+        layers: Linear -> the name of its input.
+        base: Weight name -> row of the base's fingerprint.
+        made: How it was made, such as the padding: two sums add up where this is the same.
+        sums: Name of an input -> sum of x x^T, (d, d) float64 on the CPU.
+        positions: Name of an input -> how many x.
+        heard: Utterance -> its seconds.
+        left_out: Pieces of audio that were heard and do not count.
+    """
+
+    layers: dict[str, str]
+    base: dict[str, list[float]]
+    made: dict[str, Any]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    heard: dict[str, float] = field(default_factory=dict)
+    left_out: int = 0
+
+    def add(self, name: str, product: Tensor, count: int) -> None:
+        """Add the sum of x x^T over `count` positions of the input `name`, (d, d).
+
+        Raises:
+            ValueError: It holds NaN or inf.
+        """
+        if not bool(torch.isfinite(product).all()):
+            raise ValueError(
+                f"the input {name} holds NaN or inf; check the checkpoint, and compute in float32"
+            )
+        if name not in self.sums:
+            self.sums[name] = torch.zeros(product.shape, dtype=torch.float64)
+            self.positions[name] = 0
+        self.sums[name] += product.double().cpu()
+        self.positions[name] += count
+
+    def merge(self, other: "Sums") -> None:
+        """Add what other audio has given.
+
+        Raises:
+            ValueError: It was made otherwise, from another base, of other Linears, or from some of
+                the same audio.
+        """
+        differences = [
+            f"{key} {other.made.get(key)!r} and {self.made.get(key)!r}"
+            for key in sorted(self.made.keys() | other.made.keys())
+            if self.made.get(key) != other.made.get(key)
+        ]
+        if self.layers != other.layers:
+            differences.append(f"{len(other.layers)} and {len(self.layers)} Linears")
+        elif float((_rows(self) - _rows(other)).norm() / _rows(self).norm()) > fp.TOLERANCE:
+            differences.append("another base")
+        if differences:
+            raise ValueError(f"these sums do not add up: {'; '.join(differences)}")
+        twice = sorted(self.heard.keys() & other.heard.keys())
+        if twice:
+            raise ValueError(f"{len(twice)} utterances are in both sums, first {twice[0]}")
+        for name, product in other.sums.items():
+            self.add(name, product, other.positions[name])
+        self.heard.update(other.heard)
+        self.left_out += other.left_out
+
+    def save(self, path: str | Path) -> int:
+        """Write everything, whole or not at all; return the size in bytes."""
+        more = {"heard": self.heard, "left_out": self.left_out}
+        return write_tensors(path, self.sums, SUMS_KEY, {**self._description(), **more})
+
+    def export(self, path: str | Path, about: Mapping[str, Any], rank: int = RANK) -> int:
+        """Write C of every input; return the size in bytes.
+
+        Args:
+            path: The file.
+            about: Plain values kept beside, such as the audio's name.
+            rank: Leading eigenpairs of an input wider than 512.
+
+        Raises:
+            ValueError: Nothing was heard.
+        """
+        if not self.heard or not any(self.positions.values()):
+            raise ValueError(
+                f"{path}: no speech was heard ({self.left_out} pieces gave no text that ends), so "
+                "there are no moments to write; is this audio of what the model knows?"
+            )
+        tensors: dict[str, Tensor] = {}
+        for name, total in self.sums.items():
+            moment = total / self.positions[name]
+            if len(moment) <= DENSE:
+                tensors[f"{name}.matrix"] = moment.float()
+                continue
+            factor, rest = low_rank(moment, rank)
+            half = float(factor.abs().max()) < _LARGEST
+            tensors[f"{name}.factor"] = factor.to(torch.float16 if half else torch.float32)
+            tensors[f"{name}.rest"] = rest.float()
+        heard = {"utterances": len(self.heard), "seconds": sum(self.heard.values())}
+        description = {**self._description(), **heard, "left_out": self.left_out}
+        return write_tensors(path, tensors, METADATA_KEY, {**description, "about": dict(about)})
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "positions": self.positions,
+            "base": self.base,
+            "made": self.made,
+        }
+
+
+def _rows(sums: Sums) -> Tensor:
+    rows = [sums.base[name] for name in sorted(sums.base)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def read_sums(path: str | Path) -> Sums:
+    """Read what `Sums.save` has written.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged or not such a file.
+    """
+    needed = {*_NEEDED, "heard", "left_out"}
+    with open_tensors(Path(path), SUMS_KEY, needed, "file of sums", REMEDY) as (file, about):
+        sums = {name: file.get_tensor(name) for name in about["positions"]}
+    return Sums(
+        about["layers"], about["base"], about["made"], sums, about["positions"], about["heard"],
+        about["left_out"],
+    )  # fmt: skip
+
+
+def low_rank(moment: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return V (k, d) and rest (d,) of C = V^T V + diag(rest) + (what is left out), k <= rank.
+
+    V holds the leading eigenvectors times the roots of their eigenvalues, the largest first; the
+    diagonal of C is exact. Where d is large, they come from subspace iteration (Halko et al. 2011,
+    arXiv 0909.4061, algorithm 4.4), started from fixed numbers.
+
+    Args:
+        moment: C, (d, d) float64, symmetric.
+        rank: How many eigenpairs.
+    """
+    width = len(moment)
+    if width <= 4 * rank:
+        values, vectors = torch.linalg.eigh(moment)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        basis = torch.randn(width, rank + _SPARE, generator=generator, dtype=moment.dtype)
+        for _ in range(_ROUNDS):
+            basis = torch.linalg.qr(moment @ basis).Q
+        values, inner = torch.linalg.eigh(basis.T @ moment @ basis)
+        vectors = basis @ inner
+    factor = (vectors * values.clamp_min(0.0).sqrt()).T.flip(0)[:rank].contiguous()  # (k, d)
+    rest = (moment.diagonal() - factor.square().sum(0)).clamp_min(0.0)
+    return factor, rest
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments in a file, which is read one matrix at a time.
+
+    Attributes:
+        path: The file.
+        layers: Linear -> the name of its input.
+        positions: Name of an input -> positions that C is the mean over.
+        made: How it was made: `pad_to`, and `through` (the `base`, or the `adapted` model).
+        seconds: Of the audio.
+    """
+
+    path: Path
+    layers: dict[str, str]
+    positions: dict[str, int]
+    made: dict[str, Any]
+    seconds: float
+
+    def matrix(self, layer: str) -> Tensor:
+        """Return C of a Linear's input, (d, d) float64 on the CPU."""
+        tensors = self._tensors(layer)
+        if "matrix" in tensors:
+            return tensors["matrix"]
+        return tensors["factor"].T @ tensors["factor"] + tensors["rest"].diag()
+
+    def low_rank(self, layer: str, rank: int) -> tuple[Tensor, Tensor]:
+        """Return `low_rank` of a Linear's C: V (k, d) and the rest of its diagonal (d,), float64.
+
+        What the file has of low rank is cut down further; nothing is factorised then.
+        """
+        tensors = self._tensors(layer)
+        if "matrix" in tensors:
+            return low_rank(tensors["matrix"], rank)
+        kept, cut = tensors["factor"][:rank], tensors["factor"][rank:]
+        return kept, tensors["rest"] + cut.square().sum(0)
+
+    def _tensors(self, layer: str) -> dict[str, Tensor]:
+        """Return what the file has of a Linear's input, in float64.
+
+        Raises:
+            ValueError: It holds NaN, inf or what no moment is.
+        """
+        name = self.layers[layer]
+        with _opened(self.path) as (file, _):
+            present = set(file.keys())
+            tensors = {
+                part: file.get_tensor(f"{name}.{part}").double()
+                for part in ("matrix", "factor", "rest")
+                if f"{name}.{part}" in present
+            }
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+        if not finite or tensors.keys() not in ({"matrix"}, {"factor", "rest"}):
+            raise ValueError(f"{self.path}: {name} is missing or holds NaN or inf; {REMEDY}")
+        return tensors
+
+
+def _opened(path: Path) -> Any:
+    return open_tensors(path, METADATA_KEY, _NEEDED, "file of moments", REMEDY)
+
+
+def read_moments(
+    path: str | Path,
+    weights: Mapping[str, Tensor],
+    layers: Collection[str],
+    pad_to: str | None = None,
+) -> Moments:
+    """Open a file of `Sums.export` for these Linears, checked.
+
+    Args:
+        path: The file.
+        weights: {name: parameter} of the whole model, to compare the base with the file's.
+        layers: The names of the Linears.
+        pad_to: How the model pads its audio; moments of another padding are of other inputs.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It is damaged or not such a file, of another base or padding, lacks a Linear, or
+            has one of another width.
+    """
+    path = Path(path)
+    with _opened(path) as (file, about):
+        fp.check_same_base(path, about["base"], weights, REMEDY)
+        made = about["made"].get("pad_to")
+        if pad_to is not None and made != pad_to:
+            raise ValueError(
+                f"{path} is of audio padded to {made!r}, this model pads to {pad_to!r}; {REMEDY}, "
+                "from this model's base"
+            )
+        missing = [name for name in layers if name not in about["layers"]]
+        if missing:
+            raise ValueError(
+                f"{path} lacks {len(missing)} of {len(layers)} Linears, such as {missing[0]}; "
+                "make it again with --target_modules as in adapter_conf"
+            )
+        for name in layers:
+            key, width = about["layers"][name], weights[f"{name}.weight"].shape[1]
+            stored = next(
+                (part for part in ("matrix", "factor") if f"{key}.{part}" in file.keys()),  # noqa: SIM118
+                None,
+            )
+            if stored is None or file.get_slice(f"{key}.{stored}").get_shape()[-1] != width:
+                raise ValueError(f"{path}: {key} does not have the width of {name}; {REMEDY}")
+    return Moments(path, about["layers"], about["positions"], about["made"], about["seconds"])
+
+
+def new_sums(
+    weights: Mapping[str, Tensor], layers: Mapping[str, str], made: Mapping[str, Any]
+) -> Sums:
+    """Return empty sums for the Linears `layers` (Linear -> its input) of a base.
+
+    Args:
+        weights: {name: weight} of the base.
+        layers: Linear -> the name of its input.
+        made: As of `Sums`.
+
+    Raises:
+        ValueError: The base is on the meta device.
+    """
+    names = [f"{layer}.weight" for layer in layers]
+    rows = fp.fingerprint(weights[name] for name in names)
+    if rows is None:
+        raise ValueError("the model is on the meta device and has no values")
+    base = {name: row.tolist() for name, row in zip(names, rows, strict=True)}
+    return Sums(dict(layers), base, dict(made))

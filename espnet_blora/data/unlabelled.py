@@ -1,0 +1,97 @@
+"""Audio that needs no text: Kaldi data directories and files, one utterance at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_blora.data import audio
+from espnet_blora.data.kaldi import parse_segment, read_utt2lang
+from espnet_blora.utils.keyed import read_keyed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an utterance lies: a file, from `start` to `end` seconds (None: its end)."""
+
+    path: str
+    start: float = 0.0
+    end: float | None = None
+
+
+class Clips(Mapping[str, np.ndarray]):
+    """Utterance -> its samples at 16 kHz, float32, read when they are asked for.
+
+    Attributes:
+        places: Utterance -> where it lies.
+    """
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self.places = dict(places)
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        place = self.places[utterance]
+        return audio.read(place.path, place.start, place.end)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def find(
+    source: str | Path, languages: Collection[str] | None = None
+) -> tuple[dict[str, Place], dict[str, str]]:
+    """Return where the utterances of a source lie, and the languages that are given for them.
+
+    Args:
+        source: A Kaldi data directory (`wav.scp`, and `segments` and `utt2lang` where they are
+            there; no text, no speakers), or an audio file.
+        languages: Codes that utt2lang may hold.
+
+    Returns:
+        {utterance: place} in the order of the ids, and {utterance: code}. An utterance of a
+        directory is named DIRECTORY/ID, a file by its path.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the directory has no wav.scp.
+        ValueError: A file of the directory is malformed, an entry of wav.scp is a pipe or a place
+            in an archive, an utterance has no language although utt2lang is there, or there is no
+            utterance.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        if not folder.is_file():
+            raise FileNotFoundError(f"{source}: neither a Kaldi data directory nor an audio file")
+        return {str(source): Place(str(source))}, {}
+    # Recordings, or what is cut from them.
+    recordings = read_keyed(folder / "wav.scp")
+    for key, path in recordings.items():
+        if path.endswith("|") or audio.is_archive_offset(path):
+            raise ValueError(
+                f"{folder}/wav.scp: {key!r} is not a file: {path!r}; stage 3 makes files of it: "
+                "name the set in dump/raw instead"
+            )
+    places = {key: Place(path) for key, path in recordings.items()}
+    if (cuts := folder / "segments").exists():
+        parsed = {
+            key: parse_segment(str(cuts), key, value, recordings)
+            for key, value in read_keyed(cuts).items()
+        }
+        places = {
+            key: Place(recordings[one.recording], one.start, one.end) for key, one in parsed.items()
+        }
+    if not places:
+        raise ValueError(f"{folder}/wav.scp: no utterances")
+    # Their languages.
+    codes: dict[str, str] = {}
+    if (folder / "utt2lang").exists():
+        codes = read_utt2lang(folder / "utt2lang", languages)
+        if missing := sorted(places.keys() - codes.keys()):
+            raise ValueError(f"{folder}/utt2lang: no language for {missing[0]}; add it")
+    named = {f"{folder}/{key}": places[key] for key in sorted(places)}
+    return named, {f"{folder}/{key}": code for key, code in codes.items()}
