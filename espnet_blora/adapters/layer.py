@@ -47,6 +47,8 @@ class AdapterLayer(nn.Linear):
         base_names: Names in the state dict of that Linear.
         parameter_names: All components that a key of this class can end in, whatever the options.
         mean_names: Those whose values are averaged over checkpoints; all others are the best one's.
+        right_names: Those, (k, d_in) each, that the input meets first: all of them times T, from
+            the right, is the update times T. Empty where a method has none.
         basis_names: Tensors that `compute_basis` fills.
         ready: Whether they are filled.
         merged_weight: W0 + delta, (d_out, d_in), or None when not merged.
@@ -56,6 +58,7 @@ class AdapterLayer(nn.Linear):
     base_names: frozenset[str]
     parameter_names: tuple[str, ...] = ()
     mean_names: tuple[str, ...] = ()
+    right_names: tuple[str, ...] = ()
     basis_names: tuple[str, ...] = ()
     basis_ready: Tensor
     ready: bool = True

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_blora.bin._common import add_model, open_recogniser
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:  # torch is imported when the program runs
     from espnet_blora.adapters.moments import Sums
@@ -41,6 +41,7 @@ def get_parser() -> Parser:
     add("--adapted", action="store_true", help="hear with the trained model, not with its base")
     add("--target_modules", default=TARGETS, help="as in adapter_conf")
     add("--language", help="of audio without utt2lang (default: the training's, else detected)")
+    add("--utterances", type=int, help="at most so many of each source, spread evenly")
     add("--rank", type=int, default=256, help="eigenpairs kept of inputs wider than 512")
     add("--batch_size", type=int, default=16, help="pieces of audio heard together")
     add("--chunk_length", type=float, default=30.0, help="seconds of a piece at most")
@@ -91,6 +92,7 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
         FileNotFoundError: As of `moments`.
         ValueError: As of `moments`.
     """
+    from espnet_blora.adapters.files import checksum
     from espnet_blora.adapters.moments import new_sums, read_sums
     from espnet_blora.adapters.targets import find_targets
     from espnet_blora.data import unlabelled
@@ -103,7 +105,9 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
     # The audio, with the language of each utterance.
     recogniser = open_recogniser(args, merge=False, packed=False)
     codes = recogniser.layout.languages
-    found = {str(source): unlabelled.find(source, codes) for source in args.sources}
+    found = {
+        str(source): unlabelled.find(source, codes, args.utterances) for source in args.sources
+    }
     clips = {source: unlabelled.Clips(places) for source, (places, _) in found.items()}
     spoken = args.language or recogniser.language or AUTO
     languages = {uid: given.get(uid, spoken) for places, given in found.values() for uid in places}
@@ -117,6 +121,8 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
         "through": "adapted" if args.adapted else "base",
         "chunk_length": args.chunk_length,
     }
+    if args.adapted and recogniser.adapter:  # sums through another adapter do not go on
+        made["adapter"] = checksum(recogniser.adapter.factors())
     sums = new_sums(base or dict(model.named_parameters()), inputs_of(linears), made)
     if kept.is_file():
         before = read_sums(kept)
@@ -148,10 +154,7 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
     return sums
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Collect and write; return the exit status."""
-    return run_program(get_parser(), moments, argv)
-
+main = program(get_parser, moments)
 
 if __name__ == "__main__":
     sys.exit(main())

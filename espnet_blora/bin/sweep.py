@@ -3,7 +3,8 @@
 One process, one load of the model. Scale 0 is the base model, 1 the adapted one, of
 whatever method: an adapted layer computes base(x) + scale * update(x). For a fully fine-tuned model
 the weights are interpolated. Texts go to ASR_EXP/scale_sweep/<scale>/<set>/text, counts to
-ASR_EXP/scale_sweep.json.
+ASR_EXP/scale_sweep.json. With --repair the adapter is repaired at several strengths instead (see
+`espnet-blora repair`), at every one of --scales; results are in ASR_EXP/repair_sweep*.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import json
 import logging
 import sys
+from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 
 from espnet_blora.bin._common import add_experiment, numbers, open_recogniser, read_options
@@ -27,54 +30,64 @@ def get_parser() -> Parser:
     parser = Parser("sweep", __doc__)
     add_experiment(parser)
     add = parser.add_argument
-    add("--scales", default=SCALES, help="scales, blanks between")
+    add("--scales", help=f"scales, blanks between (default: {SCALES}; with --repair: 1)")
+    add("--repair", metavar="STRENGTHS", help="strengths of a repair, blanks between")
+    add("--keep", type=Path, help="moments of old audio, for --repair")
+    add("--new", type=Path, help="moments of new-domain audio, for --repair")
     add("--unit", default="mer", help="unit of the score: mer, wer or cer")
     add("--normalisation", default="basic", help="treatment of both sides")
     add("--inference_config", type=Path, help="decoding yaml (default: greedy)")
-    add("--output", type=Path, help="result (default: ASR_EXP/scale_sweep.json)")
+    add("--output", type=Path, help="result (default: see above)")
     add_options(parser, ["batch_size"], batch_size=50)
     parser.renamed("--out", "--output")
     return parser
 
 
 def sweep(args: argparse.Namespace) -> None:
-    """Decode every set at every scale and write the counts.
+    """Decode every set at every scale, or strength of a repair, and write the counts.
 
     Raises:
-        FileNotFoundError: The experiment or a set is not there.
-        ValueError: An option, a checkpoint or a set that does not fit.
+        FileNotFoundError: The experiment, a set or a file of moments is not there.
+        ValueError: An option, a checkpoint, a set or moments that do not fit.
     """
     from espnet_blora.decoding.batch import decode
     from espnet_blora.decoding.dumped_set import read_set
     from espnet_blora.decoding.recogniser import base_state
-    from espnet_blora.decoding.scaling import moved
+    from espnet_blora.decoding.scaling import moved, open_repair
     from espnet_blora.scoring.errors import score
     from espnet_blora.utils import atomic
     from espnet_blora.utils.keyed import write_keyed
 
-    scales, options = sorted(set(numbers(args.scales, "--scales"))), read_options(args)
+    # What is swept.
+    scales = sorted(set(numbers(args.scales or ("1" if args.repair else SCALES), "--scales")))
+    strengths = sorted(set(numbers(args.repair, "--repair"))) if args.repair else [0.0]
+    if bool(args.repair) != bool(args.keep and args.new):
+        raise ValueError("--repair needs both --keep and --new, and they need --repair")
+    kind, options = "repair" if args.repair else "scale", read_options(args)
     recogniser = open_recogniser(args, merge=False, packed=False)
+    repair = open_repair(recogniser, args.keep, args.new) if args.repair else None
     needs_base = recogniser.adapter is None and scales != [1.0]
     base = base_state(args.asr_exp, args.whisper) if needs_base else None
     vocabulary = recogniser.layout
     sets = {name: read_set(args.dump / name, vocabulary) for name in args.sets.split()}
+
+    # Every set at every point.
     rows = []
-    for scale in scales:
-        for name, (waves, prompts, references) in sets.items():
-            # decode
-            with moved(recogniser, scale, base):
-                nbest = decode(recogniser, waves, prompts, options)
-            texts = {
-                uid: vocabulary.line(best[0].ids if best else ()) for uid, best in nbest.items()
-            }
-            folder = args.asr_exp / "scale_sweep" / f"{scale:g}" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write_keyed(folder / "text", texts)
-            # score
-            result = score(references, texts, args.unit, normalisation=args.normalisation)
-            rows.append({"scale": scale, "set": name, **result.summary()})
-            log.info("scale %g, %s: %.2f %%", scale, name, 100 * (result.rate or 0.0))
-    output = args.output or args.asr_exp / "scale_sweep.json"
+    for strength, scale, name in product(strengths, scales, sets):
+        waves, prompts, references = sets[name]
+        repaired = repair.applied(strength) if repair else nullcontext()
+        with repaired, moved(recogniser, scale, base):
+            nbest = decode(recogniser, waves, prompts, options)
+        texts = {uid: vocabulary.line(best[0].ids if best else ()) for uid, best in nbest.items()}
+        point = f"{strength:g}_{scale:g}" if repair else f"{scale:g}"
+        folder = args.asr_exp / f"{kind}_sweep" / point / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_keyed(folder / "text", texts)
+        result = score(references, texts, args.unit, normalisation=args.normalisation)
+        where = {"repair": strength} if repair else {}
+        rows.append({**where, "scale": scale, "set": name, **result.summary()})
+        log.info("%s %s, %s: %.2f %%", kind, point, name, 100 * (result.rate or 0.0))
+    output = args.output or args.asr_exp / f"{kind}_sweep.json"
     atomic.write(output, json.dumps(rows, indent=1) + "\n")
     log.info("wrote %s", output)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Clips(Mapping[str, np.ndarray]):
 
 
 def find(
-    source: str | Path, languages: Collection[str] | None = None
+    source: str | Path, languages: Collection[str] | None = None, most: int | None = None
 ) -> tuple[dict[str, Place], dict[str, str]]:
     """Return where the utterances of a source lie, and the languages that are given for them.
 
@@ -52,6 +52,7 @@ def find(
         source: A Kaldi data directory (`wav.scp`, and `segments` and `utt2lang` where they are
             there; no text, no speakers), or an audio file.
         languages: Codes that utt2lang may hold.
+        most: So many utterances at most, spread over the sorted ids; by default all.
 
     Returns:
         {utterance: place} in the order of the ids, and {utterance: code}. An utterance of a
@@ -61,7 +62,7 @@ def find(
         FileNotFoundError: There is no such file, or the directory has no wav.scp.
         ValueError: A file of the directory is malformed, an entry of wav.scp is a pipe or a place
             in an archive, an utterance has no language although utt2lang is there, or there is no
-            utterance.
+            utterance; `most` is below 1.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -87,11 +88,27 @@ def find(
         }
     if not places:
         raise ValueError(f"{folder}/wav.scp: no utterances")
+    kept = spread(sorted(places), most)
     # Their languages.
     codes: dict[str, str] = {}
     if (folder / "utt2lang").exists():
         codes = read_utt2lang(folder / "utt2lang", languages)
         if missing := sorted(places.keys() - codes.keys()):
             raise ValueError(f"{folder}/utt2lang: no language for {missing[0]}; add it")
-    named = {f"{folder}/{key}": places[key] for key in sorted(places)}
-    return named, {f"{folder}/{key}": code for key, code in codes.items()}
+    named = {f"{folder}/{key}": places[key] for key in kept}
+    return named, {f"{folder}/{key}": codes[key] for key in kept if key in codes}
+
+
+def spread(ids: Sequence[str], most: int | None = None) -> list[str]:
+    """Return at most so many of the ids, evenly spread over them.
+
+    >>> spread(["a", "b", "c", "d"], 2)
+    ['a', 'c']
+
+    Raises:
+        ValueError: `most` is below 1.
+    """
+    if most is not None and most < 1:
+        raise ValueError(f"{most} utterances of each set are asked for; allowed: 1 or more")
+    count = min(most or len(ids), len(ids))
+    return [ids[number * len(ids) // count] for number in range(count)]

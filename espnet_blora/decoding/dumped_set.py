@@ -9,6 +9,7 @@ from torch import Tensor
 
 from espnet_blora.data import audio
 from espnet_blora.data.kaldi import read_utt2lang
+from espnet_blora.data.unlabelled import spread
 from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -28,8 +29,6 @@ def read_set(
         ValueError: The files do not hold the same utterances, an utterance has no language, or
             `most` is below 1.
     """
-    if most is not None and most < 1:
-        raise ValueError(f"{most} utterances of each set are asked for; allowed: 1 or more")
     language = read_utt2lang(folder / "utt2lang", vocabulary.languages)
     paths, texts = read_keyed(folder / "wav.scp"), read_keyed(folder / "text")
     if odd := sorted(paths.keys() ^ texts.keys()):
@@ -42,9 +41,7 @@ def read_set(
             f"{folder / 'utt2lang'}: lacks {len(missing)} utterances of wav.scp, first "
             f"{missing[0]}; add the line '{missing[0]} CODE'"
         )
-    ids = sorted(paths)
-    count = min(most or len(ids), len(ids))
-    kept = [ids[number * len(ids) // count] for number in range(count)]
+    kept = spread(sorted(paths), most)
     waves = {uid: torch.from_numpy(audio.read(paths[uid])) for uid in kept}
     prompts = {uid: vocabulary.prompt(language[uid]) for uid in kept}
     return waves, prompts, {uid: texts[uid] for uid in kept}

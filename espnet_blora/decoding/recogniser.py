@@ -260,13 +260,22 @@ def _whisper_of(config: TrainingConfig, given: str | os.PathLike | None) -> str:
     return named
 
 
+def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's state dict, on the CPU.
+
+    Raises:
+        ValueError: It cannot be read; names it.
+    """
+    return checked_loader(partial(torch.load, weights_only=True))(file, map_location="cpu")
+
+
 def _load(model: nn.Module, file: Path) -> None:
     """Load a checkpoint into the model, checked.
 
     Raises:
         ValueError: it cannot be read or does not fit; names it.
     """
-    state = checked_loader(partial(torch.load, weights_only=True))(file, map_location="cpu")
+    state = read_checkpoint(file)
     try:
         # as ESPnet loads; the hooks of `check_loads` and of the adapter refuse what does not fit
         model.load_state_dict(state, strict=False)

@@ -1,14 +1,18 @@
-"""A model that is moved between its base and its adapted self, to decode the same sets again."""
+"""A model that is moved between its base and its adapted self, by scale or by repair."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.decoding.recogniser import Recogniser
+from espnet_blora.adapters.moments import read_moments
+from espnet_blora.adapters.repair import Repair
+from espnet_blora.decoding.recogniser import Recogniser, read_checkpoint
+from espnet_blora.utils import atomic
 
 
 @contextmanager
@@ -62,3 +66,42 @@ def moved(
             f"scale {factor}: this model has no adapter; interpolation needs the base model"
         )
     return interpolated(recogniser.as_trained(), base, factor)
+
+
+def open_repair(recogniser: Recogniser, keep: str | Path, new: str | Path) -> Repair:
+    """Return the repair of an opened experiment's adapter.
+
+    Args:
+        recogniser: Opened with `merge=False`.
+        keep: File of moments of old audio, heard by the base.
+        new: File of moments of new-domain audio.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: There is no adapter, or it cannot be repaired; a file does not fit the model.
+    """
+    adapter = recogniser.adapter
+    if adapter is None:
+        raise ValueError(
+            f"{recogniser.name} has no adapter, so there is no update to repair; a fully fine-"
+            "tuned model can be moved towards its base (sweep --scales)"
+        )
+    weights = dict(recogniser.as_trained().named_parameters())
+    files = [read_moments(path, weights, adapter.layers, recogniser.pad_to) for path in (keep, new)]
+    return Repair(adapter.method, adapter.layers, *files)
+
+
+def write_repaired(checkpoint: Path, output: Path, repair: Repair, strength: float) -> None:
+    """Write a checkpoint in which the adapter is repaired, whole or not at all.
+
+    Args:
+        checkpoint: The file that the adapter was opened from.
+        output: The new file.
+        repair: Of that adapter.
+        strength: mu.
+    """
+    state = read_checkpoint(checkpoint)
+    for name, value in repair.tensors(strength).items():
+        state[name] = value.to(state[name])
+    with atomic.writing(output) as file:
+        torch.save(state, file)

@@ -24,6 +24,8 @@ tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 max_lost= # share of a set whose audio may be missing; by default that of stage 1's programs
 adapter_scale= # of the adapter's update at decoding
+keep=          # sets of unlabelled old audio in data/
+repair=        # strength of a repair of the adapter at decoding
 search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
 part=          # where a recipe has one language a run (language.sh): in the names of experiments and statistics
@@ -70,6 +72,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
+  --keep "SET ..."                sets in data/ of old audio, no text needed, for --repair: minutes of what is to be kept
+  --repair MU                     stages 12-13: repair the adapter with this strength, without training (0.1 to 1)
   --search batched|espnet         stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the
                                   adapter; utt2lang may then name them
@@ -122,7 +126,7 @@ read_options() {
         set) overrides+=("$2") ;;
         corpus_option) corpus_options+=("$2") ;;
         retention_sets) own_retention=1 retention_sets=$2 ;;
-        adapter | tag | whisper | corpus_dir | max_lost | clips_dir | adapter_scale | search | stage | stop_stage | expdir | dumpdir | \
+        adapter | tag | whisper | corpus_dir | max_lost | clips_dir | adapter_scale | keep | repair | search | stage | stop_stage | expdir | dumpdir | \
             nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
             new_languages | audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
         asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
@@ -144,6 +148,13 @@ check_options() {
     done
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
+
+    if [ -n "${repair}" ]; then
+        [[ ${repair} =~ ^[0-9]*\.?[0-9]+$ ]] || die "--repair '${repair}': a number such as 0.2 is needed"
+        [ -n "${keep}" ] || die "--repair ${repair}: --keep \"SET ...\" names what is to be kept"
+        repair=$(LC_ALL=C printf '%g' "${repair}")
+    fi
+    [[ ${keep} =~ ^[A-Za-z0-9_.\ -]*$ ]] || die "--keep '${keep}': names of sets in data/, with blanks between, are needed"
 
     [[ -z ${max_lost} || ${max_lost} =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] ||
         die "--max_lost '${max_lost}': a share from 0 to 1 such as 0.1 is needed"

@@ -80,6 +80,7 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
 fi
 
 # ---- decoding, scoring; packing and upload if asked for ----
+repair_adapter
 run_stages 12 12
 score_sets
 run_stages 14 100

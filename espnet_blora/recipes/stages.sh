@@ -31,7 +31,7 @@ name_experiment() {
     tag=${part}${part:+${tag:+_}}${tag}
     asr_exp=${expdir}/asr_${adapter}${tag:+_${tag}}
     token_list=data/${new_languages:+${new_languages// /-}_}token_list/whisper_multilingual/tokens.txt # as in asr.sh
-    inference_tag=${inference_tag:-decode${adapter_scale:+_scale${adapter_scale}}}
+    inference_tag=${inference_tag:-decode${adapter_scale:+_scale${adapter_scale}}${repair:+_repair${repair}}}
     choose_sets
 }
 
@@ -172,4 +172,32 @@ score_sets() {
         --nlsyms_txt "$(rest_value nlsyms_txt none)" ${options[@]+"${options[@]}"} || status=$?
     [ -n "${dry_run}" ] || scripts/utils/show_asr_result.sh "${asr_exp}" | tee "${asr_exp}/RESULTS.md"
     return "${status}"
+}
+
+# collect_kept: kept_moments, what the base hears in the sets of --keep; made once for all adapters
+collect_kept() {
+    local folder dset device=cpu sources=()
+    folder=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}
+    kept_moments=${folder}/${keep// /+}.moments
+    for dset in ${keep}; do sources+=("data/${dset}"); done
+    [ "${ngpu}" -eq 0 ] || device=cuda
+    call mkdir -p "${folder}"
+    [ -f "${folder}/config.yaml" ] || call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" \
+        --whisper "${whisper}" --token_list "${token_list}" --output_dir "${folder}"
+    call python3 -m espnet_blora.bin.moments "${sources[@]}" --asr_exp "${folder}" --whisper "${whisper}" \
+        --device "${device}" --output "${kept_moments}"
+}
+
+# repair_adapter: the checkpoint of --repair, in the place of the trained one
+repair_adapter() {
+    local device=cpu
+    [ -n "${repair}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 12 ] || return 0
+    [ "${ngpu}" -eq 0 ] || device=cuda
+    collect_kept
+    call rm -f "${asr_exp}/new.moments.sums" # of an adapter that may have been trained anew
+    call python3 -m espnet_blora.bin.moments "${dumpdir}/raw/${train_set}" --adapted --utterances 300 \
+        --asr_exp "${asr_exp}" --whisper "${whisper}" --device "${device}" --output "${asr_exp}/new.moments"
+    call python3 -m espnet_blora.bin.repair --asr_exp "${asr_exp}" --whisper "${whisper}" --keep "${kept_moments}" \
+        --new "${asr_exp}/new.moments" --strength "${repair}"
+    inference_asr_model=repaired_mu${repair}.pth
 }

@@ -134,6 +134,25 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
+NO_RIGHT_FACTOR = {"dora", "vera", "vblora"}  # their updates are no product of factors of a layer
+
+
+def test_what_the_input_meets_first_turns_the_whole_update(trained, method):
+    _, adapter = trained
+    generator = torch.Generator().manual_seed(5)
+    for layer in adapter.layers.values():
+        assert bool(layer.right_names) is (method not in NO_RIGHT_FACTOR)
+        before = layer.delta_weight().detach().clone()
+        turn = torch.randn(layer.in_features, layer.in_features, generator=generator)
+        with torch.no_grad():
+            for name in layer.right_names:
+                getattr(layer, name).copy_(getattr(layer, name) @ turn)
+        if layer.right_names:
+            expected = before @ turn
+            gap = (layer.delta_weight() - expected).norm() / expected.norm()
+            assert float(gap) < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["plain", "casting", "doubling"])
 def test_a_fresh_adapter_is_its_base_bit_for_bit(make, linears, build_stack, method, kind, x):
     if not METHODS[method].identity:

@@ -50,3 +50,10 @@ def test_what_cannot_be_used(folder):
     (folder / "wav.scp").write_text("a sph2pipe a.sph |\n")
     with pytest.raises(ValueError, match="'a' is not a file: 'sph2pipe a.sph |'; stage 3"):
         find(folder)
+
+
+def test_some_of_many(folder):
+    (folder / "wav.scp").write_text("".join(f"u{n} {folder}/one.wav\n" for n in range(9)))
+    assert list(find(folder, most=3)[0]) == [f"{folder}/u{n}" for n in (0, 3, 6)]
+    with pytest.raises(ValueError, match="0 utterances of each set are asked for"):
+        find(folder, most=0)

@@ -250,6 +250,35 @@ def test_the_scale_at_decoding_reaches_decoding_only_and_has_its_own_results(rec
     assert scored(recipe)["--inference_tag"] == "decode_scale0.7"
 
 
+def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(recipe):
+    noted = (
+        'case "$*" in *bin.moments*|*bin.repair*|*bin.base_model*)\n'
+        'printf "%q " "$@" >>made; echo >>made; exit ;; esac'
+    )
+    real = (recipe / "theirs" / "python3").read_text()
+    (recipe / "theirs" / "python3").write_text(
+        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
+    )
+    options = ["--adapter", "lora", "--repair", ".20", "--keep", "old_en old_zh"]
+    found = run(recipe, *options, "--stage", "12")
+    assert [call["--inference_asr_model"] for call in found] == ["repaired_mu0.2.pth"]
+    assert found[0]["--inference_tag"] == scored(recipe)["--inference_tag"] == "decode_repair0.2"
+    base, old, new, last = [
+        shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()
+    ]
+    folder = "exp/keep_tiny_mini_cs"
+    assert base[0] == "espnet_blora.bin.base_model" and base[-1] == folder
+    assert (
+        old[1:3] == ["data/old_en", "data/old_zh"] and old[-1] == f"{folder}/old_en+old_zh.moments"
+    )
+    assert new[1] == "dump/raw/train_cs" and "--adapted" in new
+    assert last[0] == "espnet_blora.bin.repair" and last[-1] == "0.2"
+    assert last[last.index("--keep") + 1] == old[-1] and last[last.index("--new") + 1] == new[-1]
+    (recipe / "calls").unlink()
+    trained = run(recipe, "--adapter", "lora", "--stage", "12")
+    assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"
+
+
 def test_who_decodes_reaches_decoding_only(recipe):
     found = run(recipe, "--adapter", "lora", "--stage", "11", "--search", "espnet")
     assert "--search" not in found[0]["--python"]
@@ -326,6 +355,9 @@ def test_other_options_go_to_asr(recipe):
         (["--nj", "many"], "--nj 'many': a number is needed"),
         (["--adapter_scale", "half"], "a number such as 0.7"),
         (["--search", "kaldi"], "--search 'kaldi'"),
+        (["--repair", "0.2"], "--repair 0.2: --keep"),
+        (["--repair", "x", "--keep", "old"], "--repair 'x': a number"),
+        (["--keep", "$(touch hacked)"], "--keep"),
         (["--test_sets", ""], "at least one set"),
         (["--test_sets", "a;b"], "set 'a;b'"),
         (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),

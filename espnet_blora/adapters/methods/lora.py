@@ -48,6 +48,7 @@ class LoraLayer(AdapterLayer):
 
     parameter_names: tuple[str, ...] = ("lora_A", "lora_B")
     mean_names: tuple[str, ...] = ("lora_A", "lora_B")
+    right_names = ("lora_A",)
 
     lora_A: Tensor
     lora_B: Tensor

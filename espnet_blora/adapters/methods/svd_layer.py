@@ -54,6 +54,8 @@ class SvdLayer(AdapterLayer):
         svd_Vh: (k, d_in), likewise.
     """
 
+    right_names = ("svd_Vh",)
+
     svd_U: Tensor
     svd_Vh: Tensor
 

@@ -58,6 +58,7 @@ class AdaLoraLayer(HfLayer):
     trained: ClassVar = {name: f"{name}.default" for name in ("lora_A", "lora_B", "lora_E")}
     frozen: ClassVar = {"ranknum": "ranknum.default"}
     own_names = ("lora_kept",)
+    right_names = ("lora_A",)
 
     config: AdaLoraConfig
     lora_A: Tensor

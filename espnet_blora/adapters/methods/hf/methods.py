@@ -107,6 +107,7 @@ class PissaLayer(HfLayer):
     trained: ClassVar = {"lora_A": _A, "lora_B": _B}
     from_weight = ("lora_A", "lora_B")
     start_names: ClassVar = {"lora_start_A": "lora_A", "lora_start_B": "lora_B"}
+    right_names = ("lora_A", "lora_start_A")
 
     config: PissaConfig
     lora_start_A: Tensor
@@ -137,6 +138,7 @@ class LoraFaLayer(HfLayer):
 
     trained: ClassVar = {"lora_B": _B}
     frozen: ClassVar = {"lora_A": _A}
+    right_names = ("lora_A",)
 
     def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for LoRA."""
@@ -155,6 +157,7 @@ class MicaLayer(HfLayer):
     trained: ClassVar = {"lora_A": _A}
     frozen: ClassVar = {"lora_B": _B}
     from_weight = ("lora_A", "lora_B")
+    right_names = ("lora_A",)
 
     def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for MiCA; for the form alone, LoRA's."""
@@ -255,6 +258,7 @@ class OsfLayer(HfLayer):
         "osf_high_V": "_osf_V_high.default",
     }
     from_weight = (*trained, *frozen)
+    right_names = ("osf_V", "osf_start_V")
 
     config: OsfConfig
     osf_S: Tensor

@@ -1,0 +1,81 @@
+"""The program that repairs: its table, its checkpoints as decoding opens them, the sweep."""
+
+import json
+
+import pytest
+import torch
+
+from espnet_blora.bin import moments, repair, sweep
+from espnet_blora.decoding import open_experiment
+from espnet_blora.decoding.scaling import open_repair
+from espnet_blora.whisper.checkpoint import save_whisper
+from tests.decoding import trained
+from tests.decoding.small import LAYOUT
+from tests.plugin.tiny import data_dir
+from tests.whispers import ending, lively
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Return a folder with an adapted experiment, a set, and moments of old and new audio."""
+    folder = tmp_path_factory.mktemp("repair")
+    whisper = str(folder / "lively.safetensors")
+    save_whisper(ending(lively(n_text_ctx=64), LAYOUT.eot), whisper, dtype=torch.float32)
+    trained.experiment(folder / "asr_blora", whisper, "blora")
+    for name, seed, flags in (("old", 1, []), ("new", 2, ["--adapted"])):
+        data_dir(folder / name, 4, seed)
+        words = ["--asr_exp", str(folder / "asr_blora"), "--threads", "1", *flags]
+        file = ["--output", str(folder / f"{name}.moments")]
+        assert moments.main([str(folder / name), *words, *file]) == 0
+    return folder
+
+
+def arguments(world, *more):
+    files = [f"--keep={world / 'old.moments'}", f"--new={world / 'new.moments'}"]
+    return ["--asr_exp", str(world / "asr_blora"), "--threads", "1", *files, *more]
+
+
+def test_checkpoints_stand_for_the_trained_one(world, capsys):
+    assert repair.main(arguments(world)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["0", "100.0%", "0.0%", "100.0%"] and len(lines) == 9
+    assert not list(world.glob("asr_blora/repaired*"))
+    assert repair.main(arguments(world, "--strength", "0 0.3")) == 0
+    open_it = {"asr_exp": world / "asr_blora", "merge": False, "packed": False}
+    trained_one = open_experiment(**open_it)
+    written = open_experiment(model_file="repaired_mu0.3.pth", **open_it)
+    same = open_experiment(model_file="repaired_mu0.pth", **open_it)
+    factors = trained_one.adapter.factors()
+    assert all(torch.equal(factors[n], t) for n, t in same.adapter.factors().items())
+    work = open_repair(trained_one, world / "old.moments", world / "new.moments")
+    with work.applied(0.3):
+        for name, tensor in written.adapter.factors().items():
+            assert torch.equal(factors[name], tensor), name
+    changed = {n.rpartition(".")[2] for n in work.tensors(0.3)}
+    assert changed == {"lora_A", "rho_A"}
+    about = json.loads((world / "asr_blora" / "repaired_mu0.3.json").read_text())
+    assert about["checkpoint"] == "valid.acc.best.pth" and about["strength"] == 0.3
+    assert 0 < about["lost"] < 1
+
+
+def test_strengths_are_swept_in_one_process(world):
+    words = ["--dump", str(world), "--sets", "old", "--repair", "0 0.3", "--scales", "0 1"]
+    assert sweep.main(arguments(world, *words)) == 0
+    rows = json.loads((world / "asr_blora" / "repair_sweep.json").read_text())
+    assert [(r["repair"], r["scale"]) for r in rows] == [(0, 0), (0, 1), (0.3, 0), (0.3, 1)]
+    texts = {
+        point: (world / "asr_blora" / "repair_sweep" / point / "old" / "text").read_text()
+        for point in ("0_0", "0_1", "0.3_0", "0.3_1")
+    }
+    assert texts["0_0"] == texts["0.3_0"] != texts["0_1"]
+
+
+def test_mistakes_are_one_line(world, mistake):
+    swept = ["--dump", str(world), "--sets", "old"]
+    assert "--repair needs both" in mistake("sweep", sweep.main, arguments(world, *swept))
+    words = arguments(world, "--strength", "a")
+    assert "--strength 'a': numbers" in mistake("repair", repair.main, words)
+    swapped = [*arguments(world), f"--keep={world / 'new.moments'}"]
+    assert "was heard by the adapted model" in mistake("repair", repair.main, swapped)
+    missing = [*arguments(world), "--new=nowhere"]
+    assert "file of moments nowhere does not exist" in mistake("repair", repair.main, missing)
