@@ -38,20 +38,17 @@ def sketch(weight: Tensor) -> Tensor:
 
 
 def base_names(model: nn.Module, layer_names: Iterable[str]) -> list[str]:
-    """Return the names of the weights to look at: all targets, and up to 16 other weights.
+    """Return the names of the weights to look at: targets, up to 16 other matrices, all vectors.
 
-    The other ones are frozen matrices, evenly spread, so that a base whose targets alone agree is
-    still told apart.
+    The other matrices are frozen ones, evenly spread, so that a base whose targets alone agree is
+    still told apart. Vectors are frozen biases and layer norms.
     """
     targets = [f"{name}.weight" for name in layer_names]
     taken = set(targets)
-    others = [
-        name
-        for name, p in model.named_parameters()
-        if name not in taken and not p.requires_grad and p.dim() >= 2
-    ]
+    frozen = {name: p.dim() for name, p in model.named_parameters() if not p.requires_grad}
+    others = [name for name, dim in frozen.items() if dim >= 2 and name not in taken]
     step = max(1, -(-len(others) // OTHERS))
-    return targets + others[::step]
+    return targets + others[::step] + [name for name, dim in frozen.items() if dim == 1]
 
 
 def fingerprint(weights: Iterable[Tensor]) -> Tensor | None:

@@ -233,7 +233,7 @@ class Moments:
             ValueError: It holds NaN, inf or what no moment is.
         """
         name = self.layers[layer]
-        with _opened(self.path) as (file, _):
+        with _opened(self.path, compare=False) as (file, _):
             present = set(file.keys())
             tensors = {
                 part: file.get_tensor(f"{name}.{part}").double()
@@ -246,8 +246,8 @@ class Moments:
         return tensors
 
 
-def _opened(path: Path) -> Any:
-    return open_tensors(path, METADATA_KEY, _NEEDED, "file of moments", REMEDY)
+def _opened(path: Path, compare: bool) -> Any:
+    return open_tensors(path, METADATA_KEY, _NEEDED, "file of moments", REMEDY, compare)
 
 
 def read_moments(
@@ -270,7 +270,7 @@ def read_moments(
             has one of another width.
     """
     path = Path(path)
-    with _opened(path) as (file, about):
+    with _opened(path, compare=True) as (file, about):
         fp.check_same_base(path, about["base"], weights, REMEDY)
         made = about["made"].get("pad_to")
         if pad_to is not None and made != pad_to:

@@ -122,7 +122,7 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
         "chunk_length": args.chunk_length,
     }
     if args.adapted and recogniser.adapter:  # sums through another adapter do not go on
-        made["adapter"] = checksum(recogniser.adapter.factors())
+        made["adapter"] = checksum(sorted(recogniser.adapter.factors().items()))
     sums = new_sums(base or dict(model.named_parameters()), inputs_of(linears), made)
     if kept.is_file():
         before = read_sums(kept)

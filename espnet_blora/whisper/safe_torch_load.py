@@ -8,22 +8,32 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_DOS_FOLDER = 0x10  # in a zip entry's external attributes
+
 
 def damaged_entry(path: str | os.PathLike) -> str | None:
-    """Name the first entry of a torch archive whose bytes are not those of its checksum (CRC-32).
+    """Name the first entry of a zip archive whose bytes are not those of its checksum (CRC-32).
 
-    torch.load does not compare them: a file whose size is right silently gives wrong weights.
-    None when all is well, or when the file is not an archive (torch.load then says so).
+    torch.load does not compare them: a file whose size is right silently gives wrong weights. Nor
+    does it notice an entry that is marked as a folder (it leaves the tensor as the memory happens
+    to be), and zipfile loses entries to a comment that nobody wrote. None when all is well, or when
+    the file is not an archive (its reader then says so).
     """
-    if not zipfile.is_zipfile(path):
-        return None
     try:
+        if not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip()
+            odd = [entry for entry in archive.infolist() if _folder(entry) or entry.comment]
+            return f"its directory (at {odd[0].filename})" if odd else archive.testzip()
     except Exception as error:  # a damaged directory makes zipfile raise almost anything
         if isinstance(error, OSError | MemoryError) and getattr(error, "errno", 0) != errno.EINVAL:
             raise  # these say themselves what and where
         return f"its directory ({error})"
+
+
+def _folder(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is marked as a folder; its name says it of one that is."""
+    return bool(entry.external_attr & _DOS_FOLDER) and not entry.is_dir()
 
 
 def checked_loader(load: Callable, keys: Sequence[str] = ()) -> Callable:

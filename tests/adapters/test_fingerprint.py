@@ -54,5 +54,7 @@ def test_all_targets_and_some_others_are_looked_at(build):
     adapter = espnet_blora.add_adapter(model, "lora", rank=2, target_modules=["query"])
     names = adapter.state.base_names
     targets = [f"blocks.{i}.attn.query.weight" for i in range(8)]
-    assert names[:8] == targets and 4 <= len(names[8:]) <= fp.OTHERS
+    vectors = [name for name, p in model.named_parameters() if p.dim() == 1]
+    assert names[:8] == targets and names[-len(vectors) :] == vectors
+    assert 4 <= len(names[8 : -len(vectors)]) <= fp.OTHERS
     assert len(set(names)) == len(names)

@@ -149,6 +149,33 @@ def test_a_base_that_differs_outside_the_targets_only(adapted, build, method, tr
         other.load_state_dict(trained_state(model), strict=False)
 
 
+def test_a_base_that_differs_in_one_bias(adapted, build, method, trained_state, tmp_path):
+    model, adapter = adapted
+    state, path = trained_state(model), tmp_path / "adapter"
+    adapter.save(path)
+    other, _ = fresh(build, method)
+    plain = build()
+    with torch.no_grad():
+        for changed in (other, plain):
+            changed.blocks[1].mlp[0].bias.mul_(1.5)
+    with pytest.raises(ValueError, match=r"wrong base: blocks\.1\.mlp\.0\.bias differs by 0\.3"):
+        other.load_state_dict(state, strict=False)
+    with pytest.raises(ValueError, match=r"wrong base: blocks\.1\.mlp\.0\.bias"):
+        espnet_blora.load_adapter(plain, path)
+
+
+def test_a_state_from_before_biases_were_looked_at(adapted, build, method, trained_state):
+    model, adapter = adapted
+    whole = adapter.state.base_names
+    adapter.state.base_names = [name for name in whole if not name.endswith("bias")]
+    assert len(adapter.state.base_names) < len(whole)
+    state = trained_state(model)
+    other, _ = fresh(build, method)
+    with torch.no_grad():
+        other.blocks[1].mlp[0].bias.mul_(1.5)
+    other.load_state_dict(state, strict=False)  # what it names is compared
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_cast_of_the_base_is_the_same_base(adapted, build, method, trained_state, dtype):
     model, _ = adapted

@@ -119,9 +119,9 @@ def test_safetensors_without_a_checksum_are_read(model, tmp_path):
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in state.items())
 
 
-@pytest.mark.parametrize(("place", "bit"), [(6, 0x40), (8, 1), (10, 0x40)])
+@pytest.mark.parametrize(("place", "bit"), [(6, 0x40), (8, 1), (10, 0x40), (32, 0x40), (38, 0x10)])
 def test_a_damaged_directory(model, tmp_path, place, bit):
-    """A bit of the version, of the flags (encrypted), of the way of compression."""
+    """A bit of: version, flags (encrypted), compression, the comment's length, "is a folder"."""
     path = tmp_path / "tiny.pt"
     torch.save({"dims": asdict(DIMS), "model_state_dict": model.state_dict()}, path)
     raw = bytearray(path.read_bytes())

@@ -215,6 +215,12 @@ def test_fisher_file_of_another_base_or_other_targets(build, fisher_file, tmp_pa
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match="is truncated, damaged"):
         term(path)
+    path = fisher_file()
+    raw = bytearray(path.read_bytes())
+    raw[-10] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"tensors do not match their checksum.* make it with"):
+        term(path)
     other = nn.Sequential(nn.Sequential())
     other[0].add_module("query", nn.Linear(12, 12))
     conf = {"rank": 4, "target_modules": ["query"], "fisher_file": str(fisher_file())}
