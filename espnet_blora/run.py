@@ -25,11 +25,10 @@ from espnet_blora.plugin.settings import NEW_LANGUAGES, PROGRAM, SCALE, SEARCH, 
 from espnet_blora.utils.mistakes import (
     DEBUG,
     did_you_mean,
-    parse_scale,
     users_mistake,
     wants_traceback,
 )
-from espnet_blora.utils.program import Parser
+from espnet_blora.utils.program import Parser, scale
 
 USAGE = """python3 -m espnet_blora.run [options] -m MODULE [ARG ...]
        python3 -m espnet_blora.run [options] SCRIPT.py [ARG ...]"""
@@ -74,7 +73,7 @@ def get_parser() -> Parser:
         "--adapter_scale",
         dest=SCALE,
         metavar="F",
-        type=_scale,
+        type=scale,
         help="decoding: multiply the adapter's update by F >= 0 (0: the base model)",
     )
     parser.add_argument(
@@ -90,14 +89,6 @@ def get_parser() -> Parser:
 def _not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("needs a value; found an empty one")
-    return text
-
-
-def _scale(text: str) -> str:
-    try:
-        parse_scale(text, "not a scale")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 
@@ -231,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the launcher's options, plug in where the program needs it, and run the program."""
     options, program = parse(sys.argv[1:] if argv is None else argv)
     # In the environment, settings reach the processes that the program starts.
-    os.environ.update({name: value for name, value in vars(options).items() if value is not None})
+    given = {name: str(value) for name, value in vars(options).items() if value is not None}
+    os.environ.update(given)
     try:
         run_program(program)
     except (ValueError, OSError) as error:

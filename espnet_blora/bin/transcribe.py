@@ -12,15 +12,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from espnet_blora.bin._common import set_threads
 from espnet_blora.decoding.options import GROUPS, DecodingOptions, add_options
-from espnet_blora.utils.mistakes import parse_scale
-from espnet_blora.utils.program import Parser, program
-
-if TYPE_CHECKING:
-    from espnet_blora.decoding.recogniser import Recogniser
+from espnet_blora.utils.program import Parser, program, scale
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +29,7 @@ def get_parser() -> Parser:
     model("--adapter", help="an adapter's .safetensors, on --whisper")
     model("--whisper", help="published size or checkpoint file; alone: without adapter")
     model("--model_file", help="checkpoint of the experiment (default: the best epoch's)")
-    model(
-        "--adapter_scale", help="multiply the adapter's update: 0 (the base) or more (default: 1)"
-    )
+    model("--adapter_scale", type=scale, help="factor on the adapter's update, from 0 (the base)")
     model("--device", help="torch device (default: cuda where there is one, else cpu)")
     model("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     model("--threads", type=int, help="CPU threads (default: torch's choice)")
@@ -62,13 +55,11 @@ def transcribe(args: argparse.Namespace) -> int:
     options = DecodingOptions.from_namespace(args)
     from espnet_blora.decoding.output import (
         Progress,
+        deliver,
         existing,
         make_folder,
-        one_line,
         outputs,
         parse_formats,
-        render,
-        write,
     )
 
     # mistakes in the options, before torch and the model are loaded
@@ -80,61 +71,35 @@ def transcribe(args: argparse.Namespace) -> int:
             f"{present[0]}{more} there already: --overwrite replaces them, or choose another "
             "--output_dir"
         )
-    from espnet_blora.decoding.transcriber import Transcriber
-
-    progress = Progress(len(stems), sys.stderr)
-    transcriber = Transcriber(open_model(args, merge=not options.samples), options, progress.audio)
-    make_folder(args.output_dir)
-    try:
-        for transcript in transcriber.transcribe(args.audio):
-            if not transcript.error:
-                write(transcript, stems[transcript.name], formats)
-                if args.verbose:
-                    sys.stdout.write(f"{one_line(transcript.name)}\n{render(transcript, 'tsv')}")
-                    sys.stdout.flush()
-            progress.file(transcript)
-    except KeyboardInterrupt:
-        sys.stderr.write("\ntranscribe: interrupted; the files named above are done\n")
-        return 130
-    return progress.end()
-
-
-def open_model(args: argparse.Namespace, merge: bool) -> Recogniser:
-    """Open what --asr_exp, --adapter and --whisper name.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        ValueError: Options that contradict each other or the model.
-    """
-    import torch
-
-    from espnet_blora.decoding.recogniser import open_experiment, open_whisper
-
-    set_threads(args.threads)
-    scale = args.adapter_scale
-    how = {
-        "device": args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        "dtype": args.dtype,
-        "adapter_scale": None if scale is None else parse_scale(scale, "--adapter_scale"),
-        "merge": merge,
-    }
-    folder, adapter, file = args.asr_exp, args.adapter, args.model_file
+    folder, adapter = args.asr_exp, args.adapter
     if adapter is not None and not adapter.endswith(".safetensors"):
         log.warning("--adapter of an experiment is called --asr_exp now")
         folder, adapter = folder or adapter, None
-    if folder is None:
-        if args.whisper is None:
-            raise ValueError(
-                "which model? --asr_exp EXPERIMENT, --adapter FILE.safetensors --whisper SIZE, or "
-                "--whisper SIZE"
-            )
-        return open_whisper(args.whisper, adapter, pad_to=args.pad_to or "30s", **how)
-    for name in ("pad_to", "adapter"):
-        if getattr(args, name) not in (None, folder):
-            raise ValueError(f"--{name}: {folder} has its own, of its training; leave it out")
-    if file is None and Path(folder).is_file() and folder.endswith(".pth"):
-        folder, file = str(Path(folder).parent), Path(folder).name
-    return open_experiment(folder, file, args.whisper, **how)
+    from espnet_blora.decoding.recogniser import open_model
+    from espnet_blora.decoding.transcriber import Transcriber
+
+    # the model, and its transcripts as they come
+    set_threads(args.threads)
+    recogniser = open_model(
+        folder,
+        adapter,
+        args.whisper,
+        args.model_file,
+        args.pad_to,
+        args.device,
+        dtype=args.dtype,
+        adapter_scale=args.adapter_scale,
+        merge=not options.samples,
+    )
+    progress = Progress(len(stems), sys.stderr)
+    transcripts = Transcriber(recogniser, options, progress.audio).transcribe(args.audio)
+    make_folder(args.output_dir)
+    try:
+        texts = sys.stdout if args.verbose else None
+        return deliver(transcripts, stems, formats, progress, texts)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ntranscribe: interrupted; the files named above are done\n")
+        return 130
 
 
 main = program(get_parser, transcribe)

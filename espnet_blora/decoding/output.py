@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 from unicodedata import category
@@ -142,6 +142,32 @@ def write(transcript: Transcript, stem: Path, formats: Sequence[str]) -> None:
     make_folder(stem.parent)
     for form in formats:
         atomic.write(file_of(stem, form), render(transcript, form))
+
+
+def deliver(
+    transcripts: Iterable[Transcript],
+    stems: Mapping[str, Path],
+    formats: Sequence[str],
+    progress: Progress,
+    texts: TextIO | None = None,
+) -> int:
+    """Write each transcript as soon as it is there; return 1 where a file failed, else 0.
+
+    Args:
+        transcripts: As they come.
+        stems: As of `outputs`.
+        formats: As of `parse_formats`.
+        progress: Says which files are done.
+        texts: Gets the texts, too.
+    """
+    for transcript in transcripts:
+        if not transcript.error:
+            write(transcript, stems[transcript.name], formats)
+            if texts is not None:
+                texts.write(f"{one_line(transcript.name)}\n{render(transcript, 'tsv')}")
+                texts.flush()
+        progress.file(transcript)
+    return progress.end()
 
 
 class Progress:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,6 +142,46 @@ def open_experiment(
         config.language,
     )  # fmt: skip
     return _ready(recogniser, model, place, adapter_scale, merge, packed)
+
+
+def open_model(
+    asr_exp: str | None = None,
+    adapter: str | None = None,
+    whisper: str | None = None,
+    model_file: str | None = None,
+    pad_to: str | None = None,
+    device: str | None = None,
+    **how: Any,
+) -> Recogniser:
+    """Open an experiment, else a Whisper, with an adapter or without.
+
+    Args:
+        asr_exp: the experiment's folder, or a checkpoint in it.
+        adapter: an adapter's file, on `whisper`.
+        whisper: as of `open_experiment` or `open_whisper`.
+        model_file: as of `open_experiment`.
+        pad_to: as of `open_whisper`.
+        device: by default an accelerator where there is one.
+        how: more arguments of both.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: options that contradict each other or the model.
+    """
+    how["device"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if asr_exp is None:
+        if whisper is None:
+            raise ValueError(
+                "which model? --asr_exp EXPERIMENT, --adapter FILE.safetensors --whisper SIZE, or "
+                "--whisper SIZE"
+            )
+        return open_whisper(whisper, adapter, pad_to=pad_to or "30s", **how)
+    for name, value in (("pad_to", pad_to), ("adapter", adapter)):
+        if value is not None:
+            raise ValueError(f"--{name}: {asr_exp} has its own, of its training; leave it out")
+    if model_file is None and Path(asr_exp).is_file() and asr_exp.endswith(".pth"):
+        asr_exp, model_file = os.path.split(asr_exp)
+    return open_experiment(asr_exp, model_file, whisper, **how)
 
 
 def base_state(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from espnet_blora.utils.mistakes import DEBUG, users_mistake, wants_traceback
+from espnet_blora.utils.mistakes import DEBUG, parse_scale, users_mistake, wants_traceback
 
 _COMMAND = "espnet-blora"
 
@@ -87,6 +87,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the mistake as one line and exit with status 2."""
         self.exit(2, f"{self.name}: error: {message}\n")
+
+
+def scale(text: str) -> float:
+    """Read the value of an option that is an adapter's scale; a mistake is argparse's to show."""
+    try:
+        return parse_scale(text, "not a scale")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def pairs(words: Sequence[str], option: str) -> dict[str, str]:

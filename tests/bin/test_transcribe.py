@@ -212,7 +212,6 @@ def test_odd_file_names(audio, whisper, run):
         (("--whisper", "enormous"), "enormous"),
         (("--whisper", "W", "--samples", "2"), "2 samples of a posterior, but this model has none"),
         (("--whisper", "W", "--language", "utt2lan"), "there is no file 'utt2lan', and language"),
-        (("--whisper", "W", "--adapter_scale", "-1"), "--adapter_scale: found '-1'"),
         (("--whisper", "W", "--output_format", "doc"), "format doc; allowed: json, srt, vtt"),
         (("--whisper", "W", "--beam_size", "0"), "beam_size is 0; allowed: 1 or more"),
         (("--whisper", "W", "--batch_size", "0"), "batch_size is 0"),
@@ -230,6 +229,15 @@ def test_mistakes_in_the_options(audio, whisper, blora, run, words, said):
     assert status == 2 and len(lines) == 1 and out == ""
     assert lines[0].startswith("transcribe: error: ") and said in lines[0]
     assert sorted(p.name for p in audio.iterdir()) == ["a.wav", "b.flac"]
+
+
+def test_a_scale_is_a_finite_number_from_0_on(capsys):
+    for bad in ("-1", "x", "inf"):
+        with pytest.raises(SystemExit) as caught:
+            transcribe.main(["a.wav", "--whisper", "W", "--adapter_scale", bad])
+        said = capsys.readouterr().err
+        assert caught.value.code == 2 and said.count("\n") == 1
+        assert f"--adapter_scale: not a scale: found '{bad}'" in said
 
 
 def test_the_page_is_right(audio, blora, capsys):
