@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from espnet2.bin import asr_inference
+from espnet2.bin.asr_inference import Speech2Text as BaseSpeech2Text
+from espnet2.bin.asr_inference import inference as base_inference
 from espnet2.legacy.nets.beam_search import Hypothesis
 from espnet2.torch_utils.device_funcs import is_out_of_memory_error, release_accelerator_memory
 from torch import Tensor
@@ -36,15 +38,23 @@ from espnet_blora.plugin.vocabulary import layout_of
 from espnet_blora.plugin.whisper_parts import WhisperDecoder
 from espnet_blora.whisper.vocabulary import Vocabulary
 
-BaseSpeech2Text = asr_inference.Speech2Text
-base_inference = asr_inference.inference
 log = logging.getLogger(__name__)
 
 Result = tuple[str, list[str], list[int], Hypothesis]
+Wave = Tensor | np.ndarray
 
 
 class WhisperSpeech2Text(BaseSpeech2Text):
-    """`Speech2Text` for Whisper models of this plugin; any other model is left to ESPnet."""
+    """`Speech2Text` for Whisper models of this plugin; any other model is left to ESPnet.
+
+    Attributes:
+        is_whisper: Whether the model is one of this plugin's.
+        layout: Its vocabulary then.
+        language: What `preprocessor_conf.whisper_language` of its training says.
+    """
+
+    layout: Vocabulary
+    language: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
         """Take ESPnet's arguments.
@@ -56,8 +66,8 @@ class WhisperSpeech2Text(BaseSpeech2Text):
             if kwargs.get(option) is not None:
                 raise ValueError(f"--{option} is not supported: the language comes from utt2lang")
         super().__init__(*args, **kwargs)
-        self.layout: Vocabulary | None = None
-        if not isinstance(self.asr_model.decoder, WhisperDecoder):
+        self.is_whisper = isinstance(self.asr_model.decoder, WhisperDecoder)
+        if not self.is_whisper:
             return
         self.layout = layout_of(self.asr_model.token_list)
         if "ctc" in self.beam_search.scorers and self.asr_model.ctc is None:
@@ -68,7 +78,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
 
     def __call__(
         self,
-        speech: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        speech: Wave | list[Wave] | tuple[Wave, ...],
         whisper_prompt: Tensor | Sequence[int] | None = None,
         utterance: Tensor | Sequence[int] | None = None,
         language: str | Sequence[str] | None = None,
@@ -85,7 +95,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         Returns:
             n-best list of (text, tokens, ids, hypothesis); a list of these for a list.
         """
-        if self.layout is None:
+        if not self.is_whisper:
             return super().__call__(speech)
         if isinstance(speech, (list, tuple)):
             return self.batch_decode(speech, language=language)
@@ -97,7 +107,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
 
     def batch_decode(
         self,
-        speech: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        speech: Wave | list[Wave] | tuple[Wave, ...],
         speech_lengths: Tensor | Sequence[int] | None = None,
         whisper_prompt: Tensor | Sequence[Tensor | Sequence[int]] | None = None,
         whisper_prompt_lengths: Tensor | None = None,
@@ -112,7 +122,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         Raises:
             ValueError: no lengths for a padded array, or no language.
         """
-        if self.layout is None:
+        if not self.is_whisper:
             return super().batch_decode(speech, speech_lengths)
         if isinstance(speech, (list, tuple)):
             waves = [torch.as_tensor(wave) for wave in speech]

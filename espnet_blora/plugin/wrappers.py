@@ -79,7 +79,7 @@ def get_parser(original: Callable, cls: type) -> ArgumentParser:
     """`--adapter` knows all names of the table; the options of older releases get a hint."""
     from espnet2.layers.create_adapter import create_adapter_fn_table
 
-    parser = original(cls)
+    parser: ArgumentParser = original(cls)
     for action in parser._actions:
         if action.dest == "adapter":
             action.choices = sorted(create_adapter_fn_table)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the tiny Whisper that mini_cs adapts, on monolingual English and Mandarin.
+r"""Train the tiny Whisper that mini_cs adapts, on monolingual English and Mandarin.
 
 Architecture and tokenizer are Whisper's (multilingual, 51,865 tokens); only width and depth are
 small. Two things make it trainable in under an hour on two cores, and neither is left in the
@@ -8,8 +8,8 @@ head on the encoder, thrown away at the end, teaches the alignment early.
 
     python3 local/make_corpus.py DIR --sets base_train valid_en valid_zh valid_cs
     python3 local/train_base.py --corpus DIR --out base/first.safetensors
-    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors \\
-        --init base/first.safetensors --steps 2600 --lr 1e-3 --warmup 100 \\
+    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors \
+        --init base/first.safetensors --steps 2600 --lr 1e-3 --warmup 100 \
         --curriculum 0 --ctc-weight 0 --warp
 
 The file that is shipped has heard utterances padded to their batch only, and reads neither
