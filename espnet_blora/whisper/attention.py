@@ -13,6 +13,17 @@ from torch import Tensor
 from whisper.model import MultiHeadAttention
 
 
+def as_multiplied(x: Tensor) -> Tensor:
+    """Return x in the precision of autocast's matrix products; outside autocast as it is.
+
+    What several projections read is cast once, and kept once for the backward pass.
+    """
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
 def split_heads(x: Tensor, n_head: int) -> Tensor:
     """Split the last axis into heads: (B, T, n_state) -> (B, n_head, T, n_state / n_head)."""
     return x.unflatten(-1, (n_head, -1)).transpose(1, 2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from whisper.model import TextDecoder
 
-from espnet_blora.whisper.attention import attend, keys_values, padding_mask
+from espnet_blora.whisper.attention import as_multiplied, attend, keys_values, padding_mask
 
 ROOM = 32
 """Positions of a cache that are allocated at first; doubled when they are full."""
@@ -56,12 +56,13 @@ def states(
     """
     mask = memory_mask(memory, memory_lengths)
     x = embed(decoder, tokens, 0, memory.dtype)
+    memory = as_multiplied(memory)
     for block in decoder.blocks:
-        normed = block.attn_ln(x)
+        normed = as_multiplied(block.attn_ln(x))
         x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
         cross = keys_values(block.cross_attn, memory)
-        x = x + attend(block.cross_attn, block.cross_attn_ln(x), *cross, mask=mask)
-        x = x + block.mlp(block.mlp_ln(x))
+        x = x + attend(block.cross_attn, as_multiplied(block.cross_attn_ln(x)), *cross, mask=mask)
+        x = x + block.mlp(as_multiplied(block.mlp_ln(x)))
     return decoder.ln(x)
 
 

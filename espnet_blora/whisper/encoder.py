@@ -15,7 +15,7 @@ from torch import Tensor
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
 from whisper.model import AudioEncoder
 
-from espnet_blora.whisper.attention import attend, keys_values, padding_mask
+from espnet_blora.whisper.attention import as_multiplied, attend, keys_values, padding_mask
 
 PAD_TO = ("batch", "30s")
 """`batch`: pad to the longest utterance, masked. `30s`: Whisper's own window, unmasked."""
@@ -116,16 +116,17 @@ def encode_features(
             f"{x.shape[1]} encoder positions are needed but the model has {positions.shape[0]}: "
             "cut the audio into pieces of at most 30 s"
         )
-    x = (x + positions[: x.shape[1]]).to(x.dtype)
+    # the residual stream is as wide as the weights: autocast would round it in every block
+    x = (x + positions[: x.shape[1]]).to(dtype)
     # attention sees no padded position
     lengths = (frames + 1) // 2
     mask = padding_mask(lengths, x.shape[1])
     if mask is not None:
         mask = mask[:, None, None, :]  # (B, 1, 1, T'): which keys may be seen
     for block in encoder.blocks:
-        normed = block.attn_ln(x)
+        normed = as_multiplied(block.attn_ln(x))
         x = x + attend(block.attn, normed, *keys_values(block.attn, normed), mask=mask)
-        x = x + block.mlp(block.mlp_ln(x))
+        x = x + block.mlp(as_multiplied(block.mlp_ln(x)))
     return encoder.ln_post(x), lengths
 
 
