@@ -95,6 +95,7 @@ PATCHES = (
                      'checkpoint=output_dir / "checkpoint.pth"',
                      'torch.save(model_state_dict, output_dir / f"{iepoch}epoch.pth")',
                      "model_state_dict.pop(n)", "average_nbest_models(",
+                     'reporter.matplotlib_plot(output_dir / "images")',
                      "isinstance(scheduler, AbsValEpochStepScheduler)", "trainer_options.resume",
                      "distributed_option.distributed", "distributed_option.dist_rank")),
     Patch("espnet2.train.trainer", "TrainerOptions",
@@ -137,6 +138,8 @@ PATCHES = (
             ("wandb_log", "stats_list[start:]"),
         )
     ),
+    Patch("espnet2.train.reporter", "Reporter.matplotlib_plot", by=wrappers.plot_at_the_end,
+          why="curves are drawn once", relies_on=("self, output_dir:", "plt.savefig(p)")),
     Patch("espnet2.train.reporter", "SubReporter.next",
           why="no nan in logs and curves where a statistic was not due",
           relies_on=("stats_list.append(to_reported_value(np.nan, 0))",)),

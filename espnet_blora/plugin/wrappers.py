@@ -35,6 +35,9 @@ Replacement = Callable[[Any], Any]
 _of_trained: ContextVar[bool] = ContextVar("of_trained", default=False)
 """Whether the model being built is that of a stored config.yaml, which names its own Whisper."""
 
+_due_plots: ContextVar[list[Callable[[], None]] | None] = ContextVar("due_plots", default=None)
+"""What the training that runs draws when it ends; None outside of one."""
+
 
 def wrapping(wrapper: Callable[..., Any]) -> Replacement:
     """Turn `wrapper(original, *args, **kwargs)` into the maker of a function around `original`."""
@@ -153,14 +156,31 @@ def build_optimizers(original: Callable, cls: type, args: Namespace, model: torc
 
 @wrapping
 def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
-    """Repair the experiment's folder before a resume; warn of a warm-up that never ends."""
+    """Repair the folder before a resume; warn of a warm-up that never ends; plot at the end."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
     if not ranks.distributed or ranks.dist_rank == 0:
         if options.resume:
             checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
         batches, schedulers = kwargs["train_iter_factory"], kwargs["schedulers"]
         training_notes.warn_of_long_warmup(batches, options, schedulers)
-    return original(cls, *args, **kwargs)
+    due: list[Callable[[], None]] = []
+    before = _due_plots.set(due)
+    try:
+        return original(cls, *args, **kwargs)
+    finally:
+        _due_plots.reset(before)
+        for plot in due:
+            plot()
+
+
+@wrapping
+def plot_at_the_end(original: Callable, reporter: Any, folder: Path) -> None:
+    """Curves are drawn when a training ends or stops, not after each epoch (2 s each time)."""
+    due = _due_plots.get()
+    if due is None:
+        original(reporter, folder)
+    else:
+        due[:] = [functools.partial(original, reporter, folder)]
 
 
 def with_newbob(original: dict[str, type]) -> dict[str, type]:

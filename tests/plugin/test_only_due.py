@@ -1,6 +1,7 @@
-"""Statistics that come every N steps: no nan in between, and ESPnet's pictures cope."""
+"""Statistics that come every N steps: no nan in between; pictures cope, and come at the end."""
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from espnet2.train.reporter import Reporter
 
 from espnet_blora import plugin
+from espnet_blora.plugin import wrappers
 
 WEIGHT = np.array([2.0])
 
@@ -62,3 +64,26 @@ def test_epochs_without_a_statistic_are_gaps_in_the_picture(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"loss.png", "sigma.png", "train_time.png"}
     drawn = reporter._plot_stats(["train"], "sigma").gca().lines[0]
     np.testing.assert_array_equal(drawn.get_ydata(), [0.5, np.nan, 0.7])
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_training_draws_its_curves_once_also_when_it_is_stopped(tmp_path, stopped):
+    reporter, seen = Reporter(), []
+
+    def run(cls, **_):
+        for loss in (1.0, 2.0):
+            for _ in steps(reporter, [loss], [None]):
+                pass
+            reporter.matplotlib_plot(tmp_path / "images")
+            seen.append(list(tmp_path.iterdir()))
+        if stopped:
+            raise KeyboardInterrupt
+
+    options = SimpleNamespace(
+        trainer_options=SimpleNamespace(resume=False),
+        distributed_option=SimpleNamespace(distributed=True, dist_rank=1),
+    )
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        wrappers.trainer_run(run)(type(None), **vars(options))
+    assert seen == [[], []]
+    assert {p.name for p in (tmp_path / "images").iterdir()} == {"loss.png", "train_time.png"}
