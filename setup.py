@@ -48,6 +48,7 @@ setup(
         "PyYAML",
         "rapidfuzz",
         "safetensors",
+        "scipy",
         "sentencepiece",
         "soundfile",
         "soxr",

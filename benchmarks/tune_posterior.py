@@ -178,8 +178,8 @@ def pairs(samples: Sequence[int], *, lora: bool) -> list[tuple[str, str]]:
 
 def difference(examined, a: str, b: str):
     """System `a` minus system `b`, whichever way the pair was examined."""
-    from espnet_blora.scoring.bootstrap import Interval
     from espnet_blora.scoring.calibration.compare import Difference, Estimate
+    from espnet_blora.scoring.intervals import Interval
 
     def turned(estimate: Estimate) -> Estimate:
         ends = estimate.interval and Interval(-estimate.interval.high, -estimate.interval.low)

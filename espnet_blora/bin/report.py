@@ -17,6 +17,7 @@ import espnet_blora
 from espnet_blora.report.build import Request, build, other_scored_sets, parse_kappa
 from espnet_blora.report.conditions import conditions
 from espnet_blora.report.estimates import DEFAULT_KAPPA
+from espnet_blora.scoring.intervals import RESAMPLE
 from espnet_blora.utils.program import Parser, run_program
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ def get_parser() -> Parser:
     add("--inference_tag", default="decode", help="decoding folder")
     add("--kappa", default=str(100 * DEFAULT_KAPPA),
         help='degradation allowed by the gate, in points: "2", or "ret_en=1 ret_zh=3"')  # fmt: skip
+    add("--resample", default="auto", choices=list(RESAMPLE),
+        help="independent units of intervals; auto: speakers where there are 5")  # fmt: skip
     add("--conditions", action="store_true",
         help="only print machine, versions, date and revision, for a bug report")  # fmt: skip
     return parser
@@ -74,6 +77,7 @@ def work(args: argparse.Namespace, command: str) -> None:
         labels=args.labels,
         compare=args.compare.split(),
         inference_tag=args.inference_tag,
+        resample=args.resample,
         command=command,
     )
     if args.retention_sets is None or not request.test_sets:

@@ -11,6 +11,7 @@ import logging
 import sys
 
 from espnet_blora.scoring import UNITS, SetScore
+from espnet_blora.scoring.intervals import RESAMPLE
 from espnet_blora.scoring.job import open_job, text_of
 from espnet_blora.scoring.modes import MODES, combinations
 from espnet_blora.scoring.output import espnet_table, lines_of, score_modes
@@ -49,9 +50,9 @@ def get_parser() -> Parser:
     add("--baseline", metavar="HYP2", help="compare with these hypotheses, in pairs")
     add(
         "--resample",
-        default="utterance",
-        choices=["utterance", "speaker"],
-        help="what intervals draw; utterances of one speaker are not independent",
+        default="auto",
+        choices=list(RESAMPLE),
+        help="independent units of intervals; auto: speakers where a set names 5 or more",
     )
     add(
         "--sclite",
@@ -81,7 +82,7 @@ def work(args: argparse.Namespace) -> int:
         args.utt2spk,
         args.utt2lang,
         missing_as_empty=args.missing_as_empty,
-        by_speaker=args.resample == "speaker",
+        resample=args.resample,
         sclite=find_sclite(args.sclite),
     )
     data = text_of(sides[0]).absolute().parent.name

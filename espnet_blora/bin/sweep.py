@@ -3,14 +3,15 @@
 One process, one load of the model. Scale 0 is the base model, 1 the adapted one, of
 whatever method: an adapted layer computes base(x) + scale * update(x). For a fully fine-tuned model
 the weights are interpolated. Texts go to ASR_EXP/scale_sweep/<scale>/<set>/text, counts to
-ASR_EXP/scale_sweep.json. With --repair the adapter is repaired at several strengths instead (see
-`espnet-blora repair`), at every one of --scales; results are in ASR_EXP/repair_sweep*.
+ASR_EXP/scale_sweep.json and, by utterance, .npz. The report compares other systems with this curve:
+that needs the scales 0 and 1 and two between them, or more. With --repair the adapter is repaired
+at several strengths instead (see `espnet-blora repair`), at every one of --scales; results are in
+ASR_EXP/repair_sweep*.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from contextlib import nullcontext
@@ -55,7 +56,7 @@ def sweep(args: argparse.Namespace) -> None:
     from espnet_blora.decoding.recogniser import base_state
     from espnet_blora.decoding.scaling import moved, open_repair
     from espnet_blora.scoring.errors import score
-    from espnet_blora.utils import atomic
+    from espnet_blora.scoring.sweep import save_sweep
     from espnet_blora.utils.keyed import write_keyed
 
     # What is swept.
@@ -85,10 +86,10 @@ def sweep(args: argparse.Namespace) -> None:
         write_keyed(folder / "text", texts)
         result = score(references, texts, args.unit, normalisation=args.normalisation)
         where = {"repair": strength} if repair else {}
-        rows.append({**where, "scale": scale, "set": name, **result.summary()})
+        rows.append(({**where, "scale": scale, "set": name}, result))
         log.info("%s %s, %s: %.2f %%", kind, point, name, 100 * (result.rate or 0.0))
     output = args.output or args.asr_exp / f"{kind}_sweep.json"
-    atomic.write(output, json.dumps(rows, indent=1) + "\n")
+    save_sweep(output, rows)
     log.info("wrote %s", output)
 
 

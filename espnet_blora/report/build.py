@@ -64,6 +64,7 @@ class Request:
     labels: Sequence[str] = ()
     compare: Sequence[str] = ()
     inference_tag: str = "decode"
+    resample: str = "auto"
     command: str = ""
 
     @property
@@ -181,7 +182,7 @@ def gather(request: Request) -> list[Experiment]:
     first with BLoRA, if no option names one.
     """
     by_folder = {
-        folder: collect(folder, role, request.sets, request.inference_tag)
+        folder: collect(folder, role, request.sets, request.inference_tag, request.resample)
         for folder, role in named_folders(request).items()
     }
     experiments = list(by_folder.values())

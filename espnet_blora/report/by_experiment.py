@@ -13,11 +13,11 @@ columns stay as they are (new ones are added at the end):
 * `unit`, `normalisation`: how it was scored; only rows that agree in both are comparable;
 * `utterances`, `tokens`, `hits`, `substitutions`, `deletions`, `insertions`,
   `errors`: counts; `tokens` are those of the reference;
-* `rate`: errors / tokens as a share (0.25 is 25 %), `low` and `high`: its 95 % interval over
-  utterances;
+* `rate`: errors / tokens as a share (0.25 is 25 %), `low` and `high`: its 95 % interval;
 * `cer_han_kana`, `wer_rest`, `pier`: rates of the Han and Kana tokens, of the others, and at
   the points of interest;
-* `compared`: `yes`, or `no` where the page leaves the row out, as it was scored otherwise.
+* `compared`: `yes`, or `no` where the page leaves the row out, as it was scored otherwise;
+* `units`: what the interval rests on: `200 utt.` or `10 spk.`, and `few` where it is a rough one.
 
 What is not known is empty.
 """
@@ -34,15 +34,17 @@ from typing import Any
 from espnet_blora.report.comparability import Treatment
 from espnet_blora.report.conditions import now, revision, version
 from espnet_blora.report.estimates import Analysis
-from espnet_blora.report.experiments import Experiment, SweepRow
-from espnet_blora.report.page import ABSENT, counts_rate, table_markdown, with_interval
+from espnet_blora.report.experiments import Experiment
+from espnet_blora.report.page import ABSENT, counts_rate, percent, table_markdown, with_interval
 from espnet_blora.scoring import SetScore
 from espnet_blora.scoring.counts import with_rate
 from espnet_blora.scoring.output import ESPNET_HEAD, espnet_row
+from espnet_blora.scoring.sweep import SweepRow
 
 # head -> cell of the table beside ESPnet's
 _PARTS: dict[str, Callable[[SetScore], str]] = {
-    "Err (95 % interval)": lambda score: with_interval(score.rate, score.interval()),
+    "Err (95 % interval)": lambda score: with_interval(score.rate, score.interval),
+    "of the worst 1 %": lambda score: f"{percent(score.worst_share, 0)} %",
     "CER, Han and Kana": lambda score: counts_rate(score.han_kana),
     "WER, rest": lambda score: counts_rate(score.rest),
     "PIER": lambda score: counts_rate(score.pier),
@@ -122,7 +124,7 @@ def _agreement(compared: dict) -> str:
 COLUMNS = (
     *("system", "experiment", "role", "set", "kind", "decoded", "scale", "unit", "normalisation"),
     *("utterances", "tokens", "hits", "substitutions", "deletions", "insertions", "errors"),
-    *("rate", "low", "high", "cer_han_kana", "wer_rest", "pier", "compared"),
+    *("rate", "low", "high", "cer_han_kana", "wer_rest", "pier", "compared", "units"),
 )
 
 
@@ -140,7 +142,7 @@ def csv_rows(
 
 
 def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
-    interval = score.interval()
+    interval = score.interval
     return {
         **score.summary(),
         "decoded": "recipe",
@@ -148,6 +150,7 @@ def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
         "utterances": len(score.utterances),
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
+        "units": interval.basis if interval else None,
         "cer_han_kana": score.han_kana.rate,
         "wer_rest": score.rest.rate,
         "pier": score.pier.rate,

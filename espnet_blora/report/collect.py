@@ -10,16 +10,17 @@ import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import yaml
 
 from espnet_blora.report import sparsity
-from espnet_blora.report.experiments import LABELS, SEED, Experiment, SweepRow, Training
-from espnet_blora.scoring import Counts, SetScore
+from espnet_blora.report.experiments import LABELS, SEED, Experiment, Training
+from espnet_blora.scoring import SetScore
 from espnet_blora.scoring.sclite import parse_percentages
+from espnet_blora.scoring.sweep import SweepRow, load_sweep
 from espnet_blora.utils.keyed import read_keyed
 
 CHECKPOINTS = ("valid.acc.best.pth", "valid.loss.best.pth")  # what decoding uses, in this order
@@ -30,9 +31,24 @@ GROUPS = ("by_language", "by_speaker")
 
 
 def collect(
-    folder: str | Path, role: str, sets: Sequence[str], inference_tag: str = "decode"
+    folder: str | Path,
+    role: str,
+    sets: Sequence[str],
+    inference_tag: str = "decode",
+    resample: str = "auto",
 ) -> Experiment:
-    """Read one experiment; what is missing is said in its `notes`."""
+    """Read one experiment; what is missing is said in its `notes`.
+
+    Args:
+        folder: Of the experiment.
+        role: `base`, `lora`, `blora` or `other`.
+        sets: Names of sets.
+        inference_tag: Name of the decoding.
+        resample: What intervals take as independent units: see `intervals.units_of`.
+
+    Raises:
+        ValueError: Speakers are to be the units, and a score names none.
+    """
     folder = Path(folder)
     label = LABELS.get(role, folder.name.removeprefix("asr_"))
     experiment = Experiment(folder.name, folder, role, label)
@@ -45,7 +61,7 @@ def collect(
         if not place.is_dir() and (folder / inference_tag / "org" / name).is_dir():
             place = folder / inference_tag / "org" / name  # a validation set is decoded undropped
         experiment.decoded[name] = place
-        _score(experiment, name, place / "score_blora" / "score.json")
+        _score(experiment, name, place / "score_blora" / "score.json", resample)
     _sclite(experiment)
     if experiment.adapted:
         _adapter(experiment)
@@ -53,20 +69,29 @@ def collect(
     return experiment
 
 
-def _score(experiment: Experiment, name: str, path: Path) -> None:
+def _score(experiment: Experiment, name: str, path: Path, resample: str) -> None:
     """Read our score of a set."""
     try:
-        experiment.scores[name] = SetScore.load(path)
+        score = replace(SetScore.load(path), resample=resample)
     except (FileNotFoundError, ValueError) as error:
         experiment.notes.append(f"no score of {name}: {error}")
         return
+    try:
+        units = score.units
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    experiment.scores[name] = score
     document = json.loads(path.read_text("utf-8"))
     experiment.compared[name] = document.get("sclite") or {}
     experiment.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
-    if document.get("resampled") == "speaker":
+    if (
+        units.kind == "utterances"
+        and resample == "auto"
+        and len(document.get("by_speaker") or {}) >= 5
+    ):
         experiment.notes.append(
-            f"{name}: the interval of score.json draws whole speakers, those here draw utterances "
-            "and are narrower"
+            f"{path} is of an older release and does not say who speaks: its intervals are over "
+            "utterances, too narrow where speakers differ; score it anew"
         )
 
 
@@ -157,25 +182,25 @@ def _adapter(experiment: Experiment) -> None:
 
 
 def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
-    """Read the rows that `bin.sweep` writes: scale, set, and the summary of a score."""
+    """Read the rows that `bin.sweep` writes."""
     if not path.is_file():
         notes.append(
             f"no {path.name}: the rival 'scale turned down' is not shown; make it with python3 -m "
             f'espnet_blora.bin.sweep --asr_exp {path.parent} --whisper ... --sets "..."'
         )
         return []
-    rows = []
-    keys = ("scale", "set", "unit", "normalisation", "num_utterances")
     try:
-        for entry in json.loads(path.read_text("utf-8")):
-            counts = Counts(*(entry[field.name] for field in fields(Counts)))
-            scale, name, unit, normalisation, number = (entry[key] for key in keys)
-            if counts.rate is not None:
-                rows.append(SweepRow(scale, name, unit, normalisation, number, counts, counts.rate))
-    except (KeyError, TypeError, ValueError) as error:
-        notes.append(f"{path} cannot be read ({error!r}): the rival is not shown")
+        rows = load_sweep(path)
+    except ValueError as error:
+        notes.append(f"the rival is not shown: {error}")
         return []
-    return sorted(rows, key=lambda row: (row.scale, row.set))
+    if any(row.detail is None for row in rows):
+        notes.append(
+            f"{path} has no counts by utterance ({path.stem}.npz), as sweeps of older releases: "
+            "its curve is drawn, but no difference to it can be told from chance; decode it anew "
+            "with espnet-blora sweep"
+        )
+    return rows
 
 
 class Texts:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espnet_blora.report.experiments import SweepRow, System
+from espnet_blora.report.experiments import System
 from espnet_blora.scoring import SetScore, describe_normalisation
+from espnet_blora.scoring.sweep import SweepRow
 
 
 @dataclass(frozen=True)

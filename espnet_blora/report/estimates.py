@@ -1,11 +1,9 @@
-"""Estimates: formulas of rates over sets, utterances and seeds, with their uncertainty.
+"""Estimates: formulas of rates over sets, units and seeds, with their uncertainty.
 
-Utterances: every system is recomputed on the same 1,000 draws of a set's utterances (the draws of
-different sets are independent), the formula is applied in each draw, and the 2.5 % and 97.5 %
-points of the results are the interval. Seeds: in a draw a system's rate is the mean over its seeds
-(`espnet_blora.report.experiments`); the formula of every combination of seeds is kept beside it.
-A figure's sign is *clear* only where the interval lies on one side of zero **and** every
-combination of seeds does too.
+A formula is made linear by its gradient at the rates, so that the interval is the closed one of
+`espnet_blora.scoring.intervals`: paired over units (speakers where a set names five or more, else
+utterances), and over training seeds where a system has several. A figure's sign is *clear* where
+its interval lies on one side of zero. Of one seed the interval holds for that one training.
 """
 
 from __future__ import annotations
@@ -20,13 +18,16 @@ import numpy as np
 
 from espnet_blora.report import comparability
 from espnet_blora.report.comparability import comparable
+from espnet_blora.report.edge import Edge, corrected, measure
 from espnet_blora.report.experiments import Experiment, System, find_system
 from espnet_blora.report.page import ABSENT, Cell, percent, with_interval
-from espnet_blora.scoring import Interval, probability_better
+from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
-from espnet_blora.scoring.bootstrap import quantiles, resampled_rates
+from espnet_blora.scoring.intervals import FEW_ERRORS, LEAST_ERRORS, Part, around, over, variance
 
 Formula = Callable[..., float | None]
+_STEP = 1e-6  # of a rate, for the gradient
+WORST_SHARE = 1 / 3  # of the errors, above which 1 % of the utterances are warned of
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval and every seed lie on one side of 0, else 0."""
+        """1 or -1 where the whole interval lies on one side of 0, else 0."""
         if self.value is None or self.interval is None:
             return 0
-        sign = (self.interval.low > 0) - (self.interval.high < 0)
-        return sign if all(seed * sign > 0 for seed in self.seeds) else 0
+        return (self.interval.low > 0) - (self.interval.high < 0)
 
     @property
     def spread(self) -> float | None:
@@ -57,32 +57,8 @@ class Estimate:
         return statistics.stdev(self.seeds) if len(self.seeds) > 1 else None
 
 
-@dataclass
-class Draws:
-    """Rates of systems over the same draws of each set's utterances, computed once."""
-
-    sets: Sequence[str]
-    _kept: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict)
-
-    def rates(self, system: System, name: str, seed: int | None = None) -> np.ndarray:
-        """Return the rates (1000,) of a system on a set.
-
-        Args:
-            system: The system.
-            name: The set.
-            seed: Of the draws; by default each set has its own.
-        """
-        seed = list(self.sets).index(name) if seed is None else seed
-        key = (system.name, name, seed)
-        if key not in self._kept:
-            errors, seeds = system.errors(name)
-            tokens = np.array([tokens for _, tokens in system.shape(name) or ()])
-            self._kept[key] = resampled_rates(errors, tokens, seed=seed)[0] / seeds
-        return self._kept[key]
-
-
 def mean_estimate(
-    draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
+    formula: Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Estimate | None:
     """Apply a formula on each set and take the mean over sets; None if a rate is missing.
 
@@ -92,73 +68,79 @@ def mean_estimate(
     if not sets or any(rate is None for row in rates for rate in row):
         return None
     several = len(sets) > 1 and len(systems) > 1
-    small = [n for n in sets if several and _too_small(draws, formula, systems, n)]
+    small = [n for n in sets if several and _too_small(systems, n)]
     if len(small) == len(sets):
         small = []
     used = [name for name in sets if name not in small]
     value = r.mean([formula(*(s.rate(name) for s in systems)) for name in used])
     if value is None:
         return Estimate(None)
-    interval = _interval(draws, formula, systems, used)
+    interval = _interval(value, formula, systems, used)
     return Estimate(value, interval, _seeds(formula, systems, used), tuple(small))
 
 
-def _too_small(draws: Draws, formula: Formula, systems: Sequence[System], name: str) -> bool:
-    """Tell whether a set has one utterance, or the first system no error in some draws.
+def _too_small(systems: Sequence[System], name: str) -> bool:
+    """Tell whether a set has too few units, or the first system too few errors.
 
     The first system is the one whose errors a formula divides by. What depends on the outcome of
     a comparison is no reason to leave a set out.
     """
     if not comparable(systems, name):
         return False
-    if len(systems[0].shape(name) or ()) < 2:
-        return True
-    if (draws.rates(systems[0], name) > 0).all():
-        return False
-    return not np.isfinite(_drawn(draws, formula, systems, name)).all()
-
-
-def _drawn(
-    draws: Draws, formula: Formula, systems: Sequence[System], name: str, seed: int | None = None
-) -> np.ndarray:
-    """Return a formula's value (1000,) in every draw of a set; NaN where it is undefined."""
-    columns = np.stack([draws.rates(s, name, seed) for s in systems], axis=1)  # (1000, systems)
-    return np.array([formula(*row) for row in columns.tolist()], dtype=float)
+    first = systems[0]
+    errors = float(first.errors(name).sum(axis=1).mean())
+    return not first.units(name).enough or errors < LEAST_ERRORS
 
 
 def _interval(
-    draws: Draws, formula: Formula, systems: Sequence[System], sets: Sequence[str]
+    value: float, formula: Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Interval | None:
-    alike = all(comparable(systems, n) and len(systems[0].shape(n) or ()) > 1 for n in sets)
-    if not alike:
+    """Return the interval over units and seeds; None where a set does not allow one."""
+    if not all(comparable(systems, n) for n in sets):
         return None
-    # one set on its own: the draws behind the interval that score.json and RESULTS.md have
-    seed = 0 if len(sets) == 1 else None
-    values = [_drawn(draws, formula, systems, name, seed) for name in sets]
-    return quantiles(np.array(values).mean(axis=0))
+    whole = [s.whole(sets) for s in systems]
+    if not all(whole) or not all(systems[0].units(n).enough for n in sets):
+        return None
+    # too few errors: of a rate over all its sets, of a comparison in each
+    errors = [systems[0].errors(n).sum(axis=1).mean() for n in sets]
+    if (sum(errors) if len(systems) == 1 else min(errors)) < LEAST_ERRORS:
+        return None
+    # the formula as a sum of counts: gradient times errors, over the sets
+    parts = []
+    for name in sets:
+        slopes = _gradient(formula, [s.rate(name) for s in systems])
+        if slopes is None:
+            return None
+        units = systems[0].units(name)
+        tokens = units.sums([tokens for _, tokens in systems[0].shape(name) or ()])  # (G,)
+        counts = [units.sums(s.errors(name, runs)) for s, runs in zip(systems, whole, strict=True)]
+        weights = [slope / len(sets) for slope in slopes]
+        parts.append(Part(tokens, tuple(w * c for w, c in zip(weights, counts, strict=True))))
+    interval = around(value, variance(parts), rate=len(systems) == 1)
+    return over(interval, [systems[0].units(n) for n in sets], sum(errors))
+
+
+def _gradient(formula: Formula, rates: Sequence[float | None]) -> list[float] | None:
+    """Return the slope of a formula along each rate; None where it is not defined around them."""
+    point = np.array(rates, dtype=float)
+    slopes = []
+    for step in _STEP * np.eye(len(point)):
+        above, below = formula(*(point + step)), formula(*(point - step))
+        if above is None or below is None:
+            return None
+        slopes.append((above - below) / (2 * _STEP))
+    return slopes
 
 
 def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
     """Return the mean over sets for each combination of runs that have all sets."""
-    whole = [[e for e in s.runs if all(e in s.with_score(n) for n in sets)] for s in systems]
     values = []
-    for runs in product(*whole):
+    for runs in product(*(s.whole(sets) for s in systems)):
         rates = [[run.scores[name].rate for run in runs] for name in sets]
         value = r.mean([formula(*row) for row in rates])
         if value is not None:
             values.append(value)
     return tuple(values)
-
-
-def better(a: System, b: System, name: str) -> float | None:
-    """Return the share of draws of utterances in which A makes fewer errors than B.
-
-    The errors are means over seeds. None unless both were scored on the same references.
-    """
-    if not comparable([a, b], name):
-        return None
-    (a_errors, n), (b_errors, m) = a.errors(name), b.errors(name)
-    return probability_better((a_errors * m).tolist(), (b_errors * n).tolist())
 
 
 def estimate_text(estimate: Estimate | None) -> str:
@@ -190,9 +172,9 @@ def signed(estimate: Estimate | None, good: int) -> Cell:
 
 
 def level(estimate: Estimate | None) -> Cell:
-    """Return an error rate as a cell: `10.4 ± 0.3 (9.0 to 11.9)`.
+    """Return an error rate as a cell: `10.4 ± 0.3 (9.0 to 11.9; 200 utt.)`.
 
-    The number after ± is the spread over seeds, the interval is over utterances.
+    The number after ± is the spread over seeds; in brackets the interval and its units.
     """
     if estimate is None or estimate.value is None:
         return Cell(ABSENT)
@@ -213,13 +195,13 @@ class Comparison:
 
     Attributes:
         figures: Name of a formula -> (set or `ALL_SETS`) -> figure; > 0 favours A.
-        better: Set -> probability that A makes fewer errors than B.
+        edge: The test of A against B's whole curve, or why there is none.
     """
 
     a: System
     b: System
     figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    better: dict[str, float] = field(default_factory=dict)
+    edge: Edge | str = "there is no retention set"
 
 
 @dataclass
@@ -314,8 +296,8 @@ def analyse(
         test_sets: Sets of the new domain.
         retention_sets: Sets of what the base could do before.
         kappa: Degradation allowed by the gate, one or per retention set.
-        compare: Pairs `"A:B"`; by default BLoRA against LoRA where both exist, else every adapted
-            system against the first.
+        compare: Pairs `"A:B"`; by default every adapted system against LoRA, BLoRA first, or
+            against the first where there is no LoRA.
 
     Raises:
         ValueError: A pair that names no two systems.
@@ -325,13 +307,17 @@ def analyse(
     analysis.treated = comparability.of_sets(analysis.systems, analysis.sets)
     analysis.warnings += comparability.set_aside(analysis.systems, analysis.treated)
     analysis.warnings += comparability.unlike(analysis.treated)
-    draws = Draws(analysis.sets)
     _leave_out(analysis)
-    _measure(analysis, draws)
+    _measure(analysis)
     for system in analysis.systems:
         analysis.notes += _notes(analysis, system)
         _place(analysis, system)
-    analysis.comparisons = [_compared(analysis, draws, *pair) for pair in pairs(analysis, compare)]
+    analysis.comparisons = [_compared(analysis, *pair) for pair in pairs(analysis, compare)]
+    for pair, edge in zip(
+        analysis.comparisons, corrected([c.edge for c in analysis.comparisons]), strict=True
+    ):
+        pair.edge = edge
+    analysis.warnings += _bursts(analysis)
     return analysis
 
 
@@ -359,10 +345,9 @@ def pairs(analysis: Analysis, compare: Sequence[str]) -> list[tuple[System, Syst
     if compare:
         return [_pair(analysis.systems, text) for text in compare]
     scored = [s for s in analysis.adapted if any(s.rates(name) for name in analysis.sets)]
-    roles = {s.role: s for s in reversed(scored)}
-    if {"lora", "blora"} <= roles.keys():
-        return [(roles["blora"], roles["lora"])]
-    return [(other, scored[0]) for other in scored[1:]]
+    rival = next((s for s in scored if s.role == "lora"), scored[0] if scored else None)
+    others = sorted((s for s in scored if s is not rival), key=lambda s: s.role != "blora")
+    return [(other, rival) for other in others if rival is not None]
 
 
 def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
@@ -378,13 +363,13 @@ def _pair(systems: Sequence[System], text: str) -> tuple[System, System]:
     return a, b
 
 
-def _measure(analysis: Analysis, draws: Draws) -> None:
+def _measure(analysis: Analysis) -> None:
     """Estimate error rates, by set and over sets, and what was gained and forgotten."""
     base, adapted = analysis.base, analysis.adapted
     new, kept = analysis.test_sets, analysis.retention_sets
 
     def error(system: System, sets: Sequence[str]) -> Estimate | None:
-        return mean_estimate(draws, lambda rate: rate, [system], sets)
+        return mean_estimate(lambda rate: rate, [system], sets)
 
     for s in analysis.systems:
         analysis.rates |= _defined({(s.name, n): error(s, [n]) for n in analysis.sets})
@@ -394,11 +379,11 @@ def _measure(analysis: Analysis, draws: Draws) -> None:
         return
 
     def degradation(system: System, sets: Sequence[str]) -> Estimate | None:
-        return mean_estimate(draws, r.backward_degradation, [base, system], sets)
+        return mean_estimate(r.backward_degradation, [base, system], sets)
 
     for s in adapted:
         analysis.degradation |= _defined({(s.name, n): degradation(s, [n]) for n in kept})
-        if (gain := mean_estimate(draws, r.new_domain_gain, [base, s], new)) is not None:
+        if (gain := mean_estimate(r.new_domain_gain, [base, s], new)) is not None:
             analysis.new_gain[s.name] = gain
         if (mean := degradation(s, kept)) is not None:
             analysis.mean_degradation[s.name] = mean
@@ -435,7 +420,7 @@ def _notes(analysis: Analysis, system: System) -> Iterator[str]:
             )
 
 
-def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Comparison:
+def _compared(analysis: Analysis, a: System, b: System) -> Comparison:
     pair = Comparison(a, b)
     rows: list[tuple[str, Formula, list[System], list[str]]] = [
         ("backward gain", r.backward_gain, [b, a], analysis.retention_sets),
@@ -445,11 +430,26 @@ def _compared(analysis: Analysis, draws: Draws, a: System, b: System) -> Compari
         on_degradations = ("backward gain on degradations", r.backward_gain_on_degradations)
         rows.insert(1, (*on_degradations, [analysis.base, b, a], analysis.retention_sets))
     for title, formula, systems, sets in rows:
-        figures = {name: mean_estimate(draws, formula, systems, [name]) for name in sets}
-        figures[ALL_SETS] = mean_estimate(draws, formula, systems, sets)
+        figures = {name: mean_estimate(formula, systems, [name]) for name in sets}
+        figures[ALL_SETS] = mean_estimate(formula, systems, sets)
         pair.figures[title] = _defined(figures)
-    pair.better = _defined({name: better(a, b, name) for name in analysis.sets})
+    if analysis.retention_sets:
+        new, old = analysis.test_sets, analysis.retention_sets
+        pair.edge = measure(a, b, analysis.base, new, old)
     return pair
+
+
+def _bursts(analysis: Analysis) -> Iterator[str]:
+    """Yield a warning where few utterances make most errors: no interval knows of such bursts."""
+    for run in (run for system in analysis.systems for run in system.runs):
+        for name, score in run.scores.items():
+            share = score.worst_share or 0.0
+            if share > WORST_SHARE and score.total.errors >= FEW_ERRORS:
+                yield (
+                    f"{run.label}, {name}: the worst 1 % of utterances make {100 * share:.0f} % of "
+                    "the errors (loops of made-up words do that). An interval knows only of the "
+                    "bursts that the sample has: look at these utterances before the rate."
+                )
 
 
 def _mean_rates(

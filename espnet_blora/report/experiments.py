@@ -5,11 +5,10 @@ seeds,
 
 .. math:: E = \frac1n \sum_s \frac{\sum_u e_{s,u}}{\sum_u t_u}
 
-(e errors, t reference tokens). Its bootstrap interval draws *utterances*; in every draw all seeds
-are recomputed on the same utterances, as are the systems compared with it. Seeds are never counted
-as further utterances: three seeds on 200 utterances are 200 draws, not 600. So an interval says how
-far a figure would move with other utterances, **for these seeds**; how far it moves from seed to
-seed is the spread (standard deviation, n - 1) and the list of the seeds' own figures beside it.
+(e errors, t reference tokens). Its interval is that of other utterances (or speakers) and of other
+seeds together (`espnet_blora.scoring.intervals`). Seeds are never counted as further utterances:
+three seeds on 200 utterances are 200 units, not 600. Of one seed the interval holds for that one
+training. The spread (standard deviation over seeds, n - 1) stands beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_blora.scoring import Counts, SetScore
+from espnet_blora.scoring import SetScore
+from espnet_blora.scoring.intervals import Units
+from espnet_blora.scoring.sweep import SweepRow
 
 LABELS = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}
 SEED = re.compile(r"_seed(\d+)$")
@@ -42,23 +43,6 @@ class Training:
     trainable: int | None
     total: int | None
     command: str
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """One set decoded at one scale.
-
-    The adapter's update is multiplied by `scale`, or the weights of a fully fine-tuned model are
-    interpolated with the base's.
-    """
-
-    scale: float
-    set: str
-    unit: str
-    normalisation: str
-    utterances: int
-    counts: Counts
-    rate: float
 
 
 @dataclass(frozen=True)
@@ -179,17 +163,28 @@ class System:
         shapes = {shape(run.scores[name]) for run in self.with_score(name)}
         return shapes.pop() if len(shapes) == 1 else None
 
-    def errors(self, name: str) -> tuple[np.ndarray, int]:
-        """Return errors by utterance, summed over seeds, and the number of seeds.
+    def whole(self, sets: Sequence[str]) -> list[Experiment]:
+        """Return the runs that have a rate on each of some sets."""
+        return [run for run in self.runs if all(run in self.with_score(n) for n in sets)]
+
+    def units(self, name: str) -> Units:
+        """Return the independent units of a set.
+
+        Raises:
+            IndexError: No run has a score of it.
+        """
+        return self.with_score(name)[0].scores[name].units
+
+    def errors(self, name: str, runs: Sequence[Experiment] | None = None) -> np.ndarray:
+        """Return the errors (S, U) of runs, by default all with a score, by utterance.
 
         Raises:
             ValueError: `shape` is None.
         """
         if self.shape(name) is None:
             raise ValueError(f"{self.label}: its seeds do not share the references of {name}")
-        runs = self.with_score(name)
-        table = [[u.errors for u in run.scores[name].utterances] for run in runs]
-        return np.array(table, dtype=np.int64).sum(axis=0), len(runs)
+        runs = self.with_score(name) if runs is None else runs
+        return np.array([[u.errors for u in run.scores[name].utterances] for run in runs])
 
 
 def shape(score: SetScore) -> tuple[tuple[str, int], ...]:

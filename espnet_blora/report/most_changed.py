@@ -51,9 +51,8 @@ class Change:
 
 def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse: bool) -> Change:
     """Compare a system with the base, which has the same references, utterance by utterance."""
-    (before, n), (after, m) = base.errors(name), adapted.errors(name)
+    before, after = (s.errors(name).mean(axis=0) for s in (base, adapted))  # (U,) over seeds
     runs = adapted.with_score(name)
-    before, after = before / n, after / m  # means over seeds, by utterance
     change = after - before
     shape = base.shape(name) or ()
 

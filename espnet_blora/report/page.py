@@ -162,11 +162,13 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
 def with_interval(
     value: float | None, interval: Interval | None, write: Callable[[float], str] = percent
 ) -> str:
-    """Write a rate, or what `write` writes, with its 95 % interval: `12.3 (11.0 to 13.7)`."""
+    """Write a rate, or what `write` writes, with its interval: `12.3 (11.0 to 13.7; 200 utt.)`."""
     if value is None:
         return ABSENT
-    ends = f" ({write(interval.low)} to {write(interval.high)})" if interval else ""
-    return f"{write(value)}{ends}"
+    if interval is None:
+        return write(value)
+    basis = f"; {interval.basis}" if interval.basis else ""
+    return f"{write(value)} ({write(interval.low)} to {write(interval.high)}{basis})"
 
 
 def size(number: int | None) -> str:

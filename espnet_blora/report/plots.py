@@ -187,7 +187,7 @@ def bars(path: Path, analysis: Analysis) -> Picture | None:
             panels.append(Panel(title, figures, base.value if base else None))
     return _panels(
         path,
-        "errors by set, with 95 % intervals over utterances (dotted: base; circles: seeds)",
+        "errors by set, with 95 % intervals (dotted: base; circles: seeds)",
         analysis.systems,
         panels,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.conditions import conditions as made_under
-from espnet_blora.report.estimates import Analysis, level, signed
+from espnet_blora.report.estimates import WORST_SHARE, Analysis, level, signed
 from espnet_blora.report.experiments import Experiment, System
 from espnet_blora.report.page import (
     ABSENT,
@@ -70,14 +70,23 @@ def errors(analysis: Analysis) -> list[Block]:
     several = any(len(s.runs) > 1 for s in analysis.systems)
     seeds = (
         " Of several training seeds: mean ± standard deviation over seeds; the interval is that of "
-        "the mean over utterances, for these seeds."
+        "the mean, over seeds as well."
     )
     caption = (
-        "Per cent (95 % bootstrap interval over utterances). A token of MER is one Han or Kana "
-        "character or one word of another script: on Mandarin alone the rate is a CER, on English "
-        f"alone a WER.{seeds if several else ''}"
+        "Per cent (95 % interval; its independent units: speakers or utterances; few: a rough "
+        "one). A token of MER is one Han or Kana character or one word of another script: on "
+        "Mandarin alone the rate is a CER, on English alone a WER."
+        f"{seeds if several else ''}"
     )
     blocks: list[Block] = [table(head, rows, caption)]
+    # bursts
+    worst = [[s.label, *(_worst(s, n) for n in analysis.sets)] for s in analysis.systems]
+    caption = (
+        "Share of the errors that the worst 1 % of utterances make, per cent. Above a third the "
+        "rate hangs on a few utterances, and its interval does not know how many more such there "
+        "are."
+    )
+    blocks.append(table(["system", *analysis.sets], worst, caption))
     # the sides of the new domain
     sides = []
     for s in analysis.systems:
@@ -103,6 +112,14 @@ def errors(analysis: Analysis) -> list[Block]:
     return blocks
 
 
+def _worst(system: System, name: str) -> Cell:
+    """Return the share of the worst utterances of a set; of several seeds the largest."""
+    shares = [run.scores[name].worst_share or 0.0 for run in system.with_score(name)]
+    if not shares:
+        return Cell(ABSENT)
+    return Cell(percent(max(shares), 0), max(shares), "bad" if max(shares) > WORST_SHARE else "")
+
+
 def retention(analysis: Analysis) -> list[Block]:
     """Return the formulas of forgetting, and their figures."""
     formulas = [f"**{name}** = {formula}" for name, formula in r.FORMULAS]
@@ -123,8 +140,8 @@ def retention(analysis: Analysis) -> list[Block]:
     caption = "E is an error rate. "
     if any(len(s.runs) > 1 for s in analysis.systems):
         caption += (
-            "Of several seeds: the formula of the mean rates; its interval over utterances; the "
-            "range of the seeds' own figures. Coloured where all of these have one sign."
+            "Of several seeds: the formula of the mean rates; its interval over units and seeds; "
+            "the range of the seeds' own figures. Coloured where the interval has one sign."
         )
     head_gate = ["system", *(f"{n}: points of {percent(k)}" for n, k in analysis.kappa.items())]
     told = "The gate, set by set: how much worse than the base, of what kappa allows, in points."
@@ -257,8 +274,9 @@ def conditions(analysis: Analysis, exp: Path, command: str) -> list[Block]:
     """Return machine, versions, what intervals cover, how each experiment was trained."""
     items = [f"{what}: {value}" for what, value in made_under(exp)]
     items.append(
-        "intervals: 1,000 bootstrap draws over utterances, seed 0; systems are compared on the "
-        "same draws; nothing in them of other speakers or recordings"
+        "intervals: 95 %, Student's t in closed form, over the speakers of a set where it names 5 "
+        "or more, else over its utterances (--resample); systems are paired; none below 5 "
+        "speakers, 20 utterances or 5 errors; few: below 20 speakers, 50 utterances or 10 errors"
     )
     items.append(_seeds(analysis.adapted))
     items.append(f"this page: `{command.replace('`', chr(39))}`")
@@ -276,9 +294,8 @@ def _seeds(adapted: list[System]) -> str:
     counts = ", ".join(f"{s.label} {len(s.runs)}" for s in several)
     rest = "" if len(several) == len(adapted) else "; the others have one"
     return (
-        f"training seeds: {counts}{rest}. Rates are means over seeds; a draw "
-        "takes the same utterances for all seeds, so seeds never count as further utterances, and "
-        "the intervals hold for these seeds; the spread over seeds is given beside them"
+        f"training seeds: {counts}{rest}. Rates are means over seeds; seeds never count as further "
+        "utterances; intervals hold for other seeds, too, where a system has several"
     )
 
 

@@ -7,8 +7,10 @@ work is quoted at second hand: the Whisper-Finetune project on Cantonese; OpenRe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from espnet_blora.report.edge import ENOUGH_SEEDS, LEVEL, Edge
 from espnet_blora.report.estimates import (
     ALL_SETS,
     Analysis,
@@ -18,7 +20,8 @@ from espnet_blora.report.estimates import (
     signed,
 )
 from espnet_blora.report.experiments import System
-from espnet_blora.report.page import ABSENT, Block, Bullets, Prose, Table, percent, table
+from espnet_blora.report.gap import holm
+from espnet_blora.report.page import ABSENT, Block, Bullets, Cell, Table, percent, table
 from espnet_blora.report.sparsity import mean_over
 from espnet_blora.scoring import retention as r
 
@@ -89,8 +92,8 @@ def _terms(analysis: Analysis) -> str:
     left_out = "".join(f" Left out: {name}, {why}." for name, why in analysis.left_out.items())
     if small := analysis.too_small:
         left_out += (
-            f" Left out of mean changes and their intervals: {_names(small)}, with one utterance "
-            "or too few errors for an interval."
+            f" Left out of mean changes and their intervals: {_names(small)}, with too few "
+            "utterances or errors for an interval."
         )
     if not analysis.retention_sets:
         return f"New domain: {_names(analysis.test_sets)}. No retention set.{left_out}"
@@ -172,56 +175,145 @@ def _change(estimate: Estimate | None, more: int, word: str) -> str:
 
 
 def verdict(analysis: Analysis, pair: Comparison) -> list[str]:
-    """Say in sentences what came out of comparing A with B; the last one is the conclusion."""
-    a, b = pair.a, pair.b
+    """Say in sentences what came out of comparing A with B; the last one is the verdict."""
+    a, b = pair.a.label, pair.b.label
     change, gain = (
         pair.figures.get(title, {}).get(ALL_SETS)
         for title in ("new-domain change", "backward gain")
     )
-    if change is not None and not analysis.retention_sets:
+    sentences = []
+    if change is not None:
+        sentences.append(f"New domain: {_direction(pair, change)}.")
+    if gain is not None:
+        sentences.append(f"Retention sets: {_direction(pair, gain)}.")
+    if not analysis.retention_sets:
         return [
-            f"New domain: {_direction(pair, change)}.",
-            f"Whether {a.label} forgets less than {b.label} was not measured: no retention set.",
+            *sentences,
+            f"Whether {a} forgets less than {b} was not measured: no retention set.",
         ]
-    if change is None or gain is None:
-        return [f"There is no verdict: it needs scores of {b.label} and {a.label} on all sets."]
-    sentences = [
-        f"New domain: {_direction(pair, change)}.",
-        f"Retention sets: {_direction(pair, gain)}.",
-    ]
-    if rival := _rival(analysis, a, b):
-        sentences += [rival[0], *_curves(analysis, a, b)]
-    return [*sentences, _edge(pair, gain, change, rival)]
+    if isinstance(pair.edge, str):
+        return [*sentences, f"**There is no verdict on {a} against {b}**: {pair.edge}."]
+    return [*sentences, *_beside(pair.edge), _of_edge(pair.edge)]
 
 
-def _edge(
-    pair: Comparison, gain: Estimate, change: Estimate, rival: tuple[str, bool | None] | None
-) -> str:
-    """Say whether A is clearly better than B, also than B turned down."""
-    a, b = pair.a.label, pair.b.label
-    turned = "its weights moved towards the base" if pair.b.full else "its scale turned down"
-    against = []
-    if gain.value is not None and gain.interval is None:
-        against.append("its gain on the retention sets has no interval")
-    elif gain.sign <= 0:
-        against.append("its gain on the retention sets is not clearly above zero")
-    if rival and rival[1] is not True:
-        against.append(f"{b} with {turned} does as well or better")
-    if not rival:
-        against.append(f"it could not be compared with {b} with {turned}")
-    if not against:
-        pays = f", and pays for it on the new domain ({percent(change.value, sign=True)} %)"
-        return (
-            f"**{a}'s edge over {b} shows in this run**: it forgets less than {b}, also than {b} "
-            f"with {turned} to the same error on the new domain{pays if change.sign < 0 else ''}."
+def _beside(edge: Edge) -> list[str]:
+    """Say what stands beside the verdict: the share of forgetting, and a second opinion."""
+    a, b, turned = edge.a.label, edge.b.label, _turned(edge.b)
+    said = []
+    if edge.reduction is not None:
+        share, ends = edge.reduction
+        low, high = (
+            "no bound" if math.isinf(end) else f"{100 * end:.0f} %" for end in (ends.low, ends.high)
         )
-    text = f"**{a}'s edge over {b} does not show in this run**: {' and '.join(against)}."
-    if (pair.a.role, pair.b.role) == ("blora", "lora"):
-        text += (
+        said.append(
+            f"At the same error on the new domain {a} forgets {abs(100 * share):.0f} % "
+            f"{'less' if share > 0 else 'more'} than {b} {turned} (reduction, 95 % interval {low} "
+            f"to {high})."
+        )
+    if edge.hull is not None:
+        place = "off" if edge.hull.value > 0 else "not off"
+        said.append(
+            f"Second opinion, from which no verdict comes: {a} as trained is {place} the hull of "
+            f"{b}'s scales ({_points(edge.hull.value)} points of retention + "
+            f"{edge.hull.weight:.2g} × new domain, one-sided p {_p(edge.hull.p)})."
+        )
+    return said
+
+
+def _of_edge(edge: Edge) -> str:
+    """Say the verdict, with its figures."""
+    a, b, turned = edge.a.label, edge.b.label, _turned(edge.b)
+    facts, ends = _facts(edge), edge.gap.interval
+    paper = ""
+    if (edge.a.role, edge.b.role) == ("blora", "lora") and ends.low <= 0:
+        paper = (
             " The paper (arXiv 2510.18723) trains far longer, on a large base, and adapts fewer "
             "layers. That may be the reason, but this run does not prove it."
         )
-    return text
+    if edge.outcome == "shows":
+        return f"**{a}'s edge over {b} shows**: {facts}"
+    if edge.outcome == "suggested":
+        missing = "; ".join(edge.lacks)
+        return f"**An edge of {a} over {b} is suggested, not shown** ({missing}): {facts}"
+    if edge.outcome == "open":
+        return f"**{a} cannot be told from {b} {turned}**: {facts}{paper}"
+    if edge.outcome == "less":
+        return f"**{b} {turned} keeps more than {a}**: {facts}{paper}"
+    if ends.low > 0:
+        suggests = f"That suggests that {a} keeps more, and shows nothing."
+    elif ends.high < 0:
+        suggests = f"That suggests that {b} {turned} keeps more, and shows nothing."
+    else:
+        suggests = "The interval holds zero."
+    return (
+        f"**No verdict on {a} against {b}: one training seed.** Of these two checkpoints, {facts} "
+        f"{suggests} A verdict needs {ENOUGH_SEEDS} training seeds of each.{paper}"
+    )
+
+
+def _facts(edge: Edge) -> str:
+    """Say what the verdict rests on."""
+    gap, ends = edge.gap, edge.gap.interval
+    a, b, turned = edge.a.label, edge.b.label, _turned(edge.b)
+    points = len(edge.tested)
+    where = f"at {a}'s error on the new domain ({percent(gap.at)} %)"
+    if points > 1:
+        where = (
+            f"at the errors on the new domain of {a}'s {points} scales (mean {percent(gap.at)} %)"
+        )
+    best = f" (no scale of {b} makes so few errors there; its best is taken)" if gap.beyond else ""
+    seeds = " and ".join(
+        f"{number} of {s.label}" for number, s in zip(edge.seeds, (edge.a, edge.b), strict=True)
+    )
+    if gap.assumed:
+        sure = "if training again moves error rates by about 5 %"
+    else:
+        sure = f"one-sided p {_p(gap.p)}, {seeds} seeds"
+    return (
+        f"{where} {b} {turned} makes {percent(gap.rival, 2)} % errors on the retention sets{best}, "
+        f"{a} {percent(gap.candidate, 2)} %: a gap of {_points(gap.value)} points (95 % interval "
+        f"{_points(ends.low)} to {_points(ends.high)}, {edge.basis}, {sure})."
+    )
+
+
+def _turned(b: System) -> str:
+    return "moved towards the base" if b.full else "turned down"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def _p(p: float) -> str:
+    return "below 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _points_table(edge: Edge) -> Table:
+    """Return the gap at each of A's scales."""
+    adjusted = holm([gap.p for gap in edge.points.values()])
+    rows = []
+    for (scale, gap), p in zip(edge.points.items(), adjusted, strict=True):
+        ends = f"{_points(gap.interval.low)} to {_points(gap.interval.high)}"
+        tone = "good" if p <= LEVEL and not gap.assumed else "unclear"
+        rows.append(
+            [
+                Cell(f"{scale:g}", scale),
+                percent(gap.at),
+                f"{gap.scale:.2f}{' (its best)' if gap.beyond else ''}",
+                percent(gap.rival, 2),
+                percent(gap.candidate, 2),
+                Cell(f"{_points(gap.value)} ({ends})", gap.value, tone),
+                _p(p),
+            ]
+        )
+    a, b = edge.a.label, edge.b.label
+    head = (f"scale of {a}", "new domain, %", f"scale of {b} there", f"{b}, retention, %")
+    caption = (
+        f"{b}'s curve, read off at each scale of {a}; above zero {a} keeps more. p: one-sided, "
+        "with Holm's correction over these scales. The verdict is the mean over those that "
+        f"{b}'s curve reaches, not the best of them."
+    )
+    return table((*head, f"{a}, retention, %", "gap, points (95 % interval)", "p"), rows, caption)
 
 
 def _direction(pair: Comparison, estimate: Estimate) -> str:
@@ -235,59 +327,11 @@ def _direction(pair: Comparison, estimate: Estimate) -> str:
     share = f"{abs(100 * value):.1f} % {more} errors than {b}"
     if estimate.interval is None:
         return f"{a} makes {share} (no interval)"
-    low, high = estimate.interval.low, estimate.interval.high
-    ends = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} %"
-    if len(estimate.seeds) > 1:
-        same = sum((x > 0) == (value > 0) and x != 0 for x in estimate.seeds)
-        ends += f", so in {same} of {len(estimate.seeds)} pairs of seeds"
+    low, high, basis = estimate.interval.low, estimate.interval.high, estimate.interval.basis
+    ends = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} %, + is fewer; {basis}"
     if estimate.sign != 0:
-        return f"{a} makes {share} ({ends}, + is fewer)"
-    why = "the seeds do not agree" if low > 0 or high < 0 else "the interval holds zero"
-    return f"no clear difference: {a} makes {share}, but {why} ({ends}, + is fewer)"
-
-
-def _curves(analysis: Analysis, a: System, b: System) -> list[str]:
-    """Compare the two scale curves where both were decoded, scale 0 (the base) left out."""
-    curve = analysis.points.get(b.name, [])
-    points = [p for p in analysis.points.get(a.name, []) if p.name not in ("0", "base")]
-    pairs = [(p.kept, kept) for p in points if (kept := r.kept_at(curve, p.new)) is not None]
-    if len(points) < 3 or not pairs:
-        return []
-    below = sum(error < rival - 1e-9 for error, rival in pairs)
-    return [
-        f"{a.label} turned down too: at {below} of {len(pairs)} scales it keeps more than "
-        f"{b.label} does at the same error on the new domain."
-    ]
-
-
-def _rival(analysis: Analysis, a: System, b: System) -> tuple[str, bool | None] | None:
-    """Compare A as decoded with B's scale curve.
-
-    Returns:
-        A sentence, and True where A keeps more, None where both keep as much; None without curve.
-    """
-    curve, points = analysis.points.get(b.name, []), analysis.points.get(a.name, [])
-    point = next((p for p in points if p.name == "1"), None)
-    if len(curve) < 3 or point is None:
-        return None
-    kept = r.kept_at(curve, point.new)
-    new, error = 100 * point.new, 100 * point.kept
-    if kept is None:
-        return (
-            f"Rival: {a.label}'s error on the new domain ({new:.1f} %) is lower than that of "
-            f"{b.label} at any scale, so no scale of {b.label} can be set against it there.",
-            True,
-        )
-    rival = 100 * kept
-    better = None if abs(rival - error) <= 1e-9 else rival > error
-    outcome = {True: "less than", False: "more than", None: "as much as"}[better]
-    turned = "moved towards the base" if b.full else "with its scale turned down"
-    return (
-        f"Rival: at {a.label}'s error on the new domain ({new:.1f} %), {b.label} {turned} makes "
-        f"{rival:.1f} % errors on the retention sets (read off its curve, no interval), {a.label} "
-        f"{error:.1f} %: {b.label} turned down keeps {outcome} {a.label}.",
-        better,
-    )
+        return f"{a} makes {share} ({ends})"
+    return f"no clear difference: {a} makes {share}, but the interval holds zero ({ends})"
 
 
 def compared(analysis: Analysis, pair: Comparison) -> list[Block]:
@@ -303,12 +347,8 @@ def compared(analysis: Analysis, pair: Comparison) -> list[Block]:
         return blocks
     roles = "" if (b, a) == ("LoRA", "BLoRA") else f" For LoRA read {b}, for BLoRA {a}."
     blocks.append(table(("formula", "set", "%"), rows, f"Above zero favours {a}.{roles}"))
-    if pair.better:
-        shares = ", ".join(f"{n} {share:.2f}" for n, share in pair.better.items())
-        seeds = ", means over seeds" if max(len(s.runs) for s in (pair.a, pair.b)) > 1 else ""
-        blocks.append(
-            Prose(f"Probability that {a} makes fewer errors than {b} (paired{seeds}): {shares}.")
-        )
+    if isinstance(pair.edge, Edge):
+        blocks.append(_points_table(pair.edge))
     return blocks
 
 

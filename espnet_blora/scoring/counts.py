@@ -61,12 +61,14 @@ class Utterance:
         counts: Over all tokens.
         pier: At the points of interest; all zero for an utterance that is not code-switched.
         scripts: (script, counts) pairs sorted by script; they add up to `counts`.
+        speaker: Who speaks; empty where that is unknown.
     """
 
     id: str
     counts: Counts
     pier: Counts = Counts()
     scripts: tuple[tuple[str, Counts], ...] = ()
+    speaker: str = ""
 
     @property
     def errors(self) -> int:

@@ -8,18 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import batched
 from pathlib import Path
 
-import numpy as np
-
-from espnet_blora.scoring.bootstrap import (
-    Interval,
-    probability_better,
-    quantiles,
-    resampled_rates,
-    summed,
-)
 from espnet_blora.scoring.counts import Counts, Utterance, with_rate
 from espnet_blora.scoring.diagnostics import with_places
 from espnet_blora.scoring.errors import score
+from espnet_blora.scoring.intervals import RateInterval, difference_interval
 from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.sclite import NotScored, Pair, cross_check
 from espnet_blora.scoring.set_score import SetScore
@@ -39,7 +31,7 @@ class Job:
         speakers: Id -> speaker, or None.
         languages: Id -> language, or None.
         missing_as_empty: Count missing hypotheses (of both systems) as empty ones.
-        by_speaker: Draw whole speakers for intervals, not utterances.
+        resample: What intervals take as independent units: see `intervals.units_of`.
         sclite: The program that totals are compared with, or None.
         no_sclite: Why there is none.
         paths: What `score.json` says of the files.
@@ -51,7 +43,7 @@ class Job:
     speakers: Mapping[str, str] | None = None
     languages: Mapping[str, str] | None = None
     missing_as_empty: bool = False
-    by_speaker: bool = False
+    resample: str = "auto"
     sclite: Path | None = None
     no_sclite: str = "not asked for"
     paths: Mapping[str, str | None] = field(default_factory=dict)
@@ -70,7 +62,7 @@ def open_job(
     utt2lang: str | Path | None = None,
     *,
     missing_as_empty: bool = False,
-    by_speaker: bool = False,
+    resample: str = "auto",
     sclite: tuple[Path | None, str] = (None, "not asked for"),
 ) -> Job:
     """Open the files that are to be scored.
@@ -82,7 +74,7 @@ def open_job(
         utt2spk: File of speakers.
         utt2lang: File of languages.
         missing_as_empty: As in `Job`.
-        by_speaker: As in `Job`.
+        resample: As in `Job`.
         sclite: As `sclite.find_sclite` gives it.
 
     Raises:
@@ -101,7 +93,7 @@ def open_job(
         groups["utt2spk"],
         groups["utt2lang"],
         missing_as_empty,
-        by_speaker,
+        resample,
         *sclite,
         {
             "reference": str(text_of(ref)),
@@ -120,8 +112,8 @@ class Comparison:
         baseline_errors: Of the baseline.
         tokens: Reference tokens, the same for both.
         difference: Rate minus the baseline's; below 0 the system is better.
-        probability_better: Share of draws in which the system makes fewer errors, ties half.
-        interval_95: Of the difference, both systems on the same draws.
+        probability_better: How sure it is that the system makes fewer errors; 0.5 for equal ones.
+        interval_95: Of the difference, paired by unit.
     """
 
     errors: int
@@ -129,7 +121,7 @@ class Comparison:
     tokens: int
     difference: float | None
     probability_better: float | None
-    interval_95: Interval | None
+    interval_95: RateInterval | None
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,6 @@ class Result:
 
     Attributes:
         score: The counts.
-        interval: 95 % interval of the rate, over utterances or speakers.
         groups: `by_speaker` and `by_language`: name -> what `score.json` says of it.
         comparison: With the baseline, if there is one.
         sclite: sclite's totals on the same tokens, or `{"not_compared": why}`.
@@ -147,7 +138,6 @@ class Result:
     """
 
     score: SetScore
-    interval: Interval | None
     groups: dict[str, dict[str, dict]]
     comparison: Comparison | None
     sclite: dict
@@ -167,12 +157,10 @@ def run(job: Job, mode: Mode) -> Result:
         ValueError: Something cannot be scored: ids that do not match, utterances without a speaker
             or language, unknown units and normalisations.
     """
-    if job.by_speaker and job.speakers is None:
-        raise ValueError("drawing whole speakers needs --utt2spk: no speakers are known")
-    drawn = job.speakers if job.by_speaker else None
+    speakers = job.speakers or {}
 
     def scored(hyp: Mapping[str, str]) -> SetScore:
-        return score(
+        counted = score(
             job.ref,
             hyp,
             mode.unit,
@@ -180,14 +168,16 @@ def run(job: Job, mode: Mode) -> Result:
             poi=mode.poi,
             missing_as_empty=job.missing_as_empty,
         )
+        named = (replace(u, speaker=speakers.get(u.id, "")) for u in counted.utterances)
+        return replace(counted, utterances=tuple(named), resample=job.resample)
 
     # ours, by group, and beside the baseline
     own = scored(job.hyp)
     groups = {
         "by_speaker": {} if job.speakers is None else by_group(own, job.speakers),
-        "by_language": {} if job.languages is None else by_group(own, job.languages, drawn),
+        "by_language": {} if job.languages is None else by_group(own, job.languages),
     }
-    comparison = compare(own, scored(job.baseline), drawn) if job.baseline is not None else None
+    comparison = compare(own, scored(job.baseline)) if job.baseline is not None else None
     # the other scorers get the tokens that were compared
     cut = tokeniser(own.unit, own.normalisation)
 
@@ -196,7 +186,6 @@ def run(job: Job, mode: Mode) -> Result:
 
     return Result(
         own,
-        own.interval(groups=drawn),
         groups,
         comparison,
         _against_sclite(job, pairs(), own.total),
@@ -204,15 +193,12 @@ def run(job: Job, mode: Mode) -> Result:
     )
 
 
-def by_group(
-    score: SetScore, groups: Mapping[str, str], drawn: Mapping[str, str] | None = None
-) -> dict[str, dict]:
+def by_group(score: SetScore, groups: Mapping[str, str]) -> dict[str, dict]:
     """Return what `score.json` says of each group: counts, rate, 95 % interval.
 
     Args:
         score: Of a set.
         groups: Id -> name (Kaldi's utt2spk, utt2lang). Ids that `score` lacks do not matter.
-        drawn: Id -> speaker: whole speakers are drawn. By default utterances are.
 
     Raises:
         ValueError: Utterances without a group; they are named.
@@ -230,42 +216,32 @@ def by_group(
     rows = {}
     for name in sorted(members):
         part = replace(score, utterances=tuple(members[name]))
-        interval = part.interval(groups=drawn)
         rows[name] = {
             "utterances": len(part.utterances),
             **with_rate(part.total),
             "errors": part.total.errors,
-            "interval_95": asdict(interval) if interval else None,
+            "interval_95": asdict(part.interval) if part.interval else None,
         }
     return rows
 
 
-def compare(
-    score: SetScore, baseline: SetScore, groups: Mapping[str, str] | None = None
-) -> Comparison:
-    """Compare two scores of the same references by a paired bootstrap (Bisani and Ney, 2004).
+def compare(score: SetScore, baseline: SetScore) -> Comparison:
+    """Compare two scores of the same references, paired by unit.
 
     Args:
-        score: Of the system.
+        score: Of the system; its units are those of the interval.
         baseline: Of its rival, in the same unit and normalisation.
-        groups: Id -> name: whole groups are drawn. By default utterances are.
     """
-    errors = np.array([[u.errors for u in s.utterances] for s in (score, baseline)])  # (2, U)
-    tokens = np.array([u.tokens for u in score.utterances])  # (U,)
-    if groups is not None:
-        names = [groups[u.id] for u in score.utterances]
-        errors, tokens = summed(errors, names), summed(tokens, names)
-    interval = None
-    if len(tokens) > 1:
-        own_rates, baseline_rates = resampled_rates(errors, tokens)
-        interval = quantiles(own_rates - baseline_rates)
+    errors = [[u.errors for u in s.utterances] for s in (score, baseline)]  # (2, U)
+    tokens = [u.tokens for u in score.utterances]  # (U,)
+    interval, chance = difference_interval(errors, tokens, score.units)
     rates = score.rate, baseline.rate
     return Comparison(
         score.total.errors,
         baseline.total.errors,
         score.total.tokens,
         None if rates[0] is None or rates[1] is None else rates[0] - rates[1],
-        probability_better(errors[0], errors[1]),
+        chance,
         interval,
     )
 

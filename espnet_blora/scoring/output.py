@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from espnet_blora.scoring.alignment import Row, align, confusions, view
-from espnet_blora.scoring.bootstrap import Interval
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Utterance, add_up
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
+from espnet_blora.scoring.intervals import RateInterval
 from espnet_blora.scoring.job import Comparison, Job, Result, run
 from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.set_score import SetScore
@@ -72,8 +72,6 @@ def save(job: Job, result: Result, folder: Path, stem: str, alignments: bool) ->
         write_utterances(folder / f"utterances{stem}.csv", job, score)
     extra: dict[str, object] = {
         **job.paths,
-        "interval_95": asdict(result.interval) if result.interval else None,
-        "resampled": "speaker" if job.by_speaker else "utterance",
         **result.groups,
         "sclite": result.sclite,
         "jiwer": result.jiwer,
@@ -153,8 +151,12 @@ def lines_of(result: Result) -> list[str]:
         f"{score.wrong_utterances} with an error",
         f"  normalisation {describe_normalisation(score.normalisation)}",
     ]
-    if result.interval:
-        lines.append(f"  95 % interval {_between(result.interval)}")
+    if score.interval:
+        lines.append(f"  95 % interval {_between(score.interval)} ({score.interval.basis})")
+    if score.worst_share is not None:
+        lines.append(
+            f"  the worst 1 % of utterances make {100 * score.worst_share:.0f} % of errors"
+        )
     if score.unit == "mer":
         lines.append(f"  CER on Han and Kana {percent(score.han_kana)}")
         lines.append(f"  WER on the rest     {percent(score.rest)}")
@@ -191,7 +193,7 @@ def confusion_lines(most: Confusions, limit: int | None = None) -> list[str]:
     return lines
 
 
-def _between(interval: Interval, sign: str = "") -> str:
+def _between(interval: RateInterval, sign: str = "") -> str:
     return f"{100 * interval.low:{sign}.2f} to {100 * interval.high:{sign}.2f} %"
 
 
@@ -202,8 +204,8 @@ def _group_lines(kind: str, rows: Mapping[str, dict]) -> Iterator[str]:
         shown = sorted(shown, key=lambda item: -(item[1]["rate"] or 0.0))[:_MOST_GROUPS]
     for name, row in shown:
         rate = "undefined" if row["rate"] is None else f"{100 * row['rate']:.2f} %"
-        ends = row["interval_95"]
-        interval = f" ({_between(Interval(**ends))})" if ends else ""
+        ends = row["interval_95"] and RateInterval(**row["interval_95"])
+        interval = f" ({_between(ends)}, {ends.basis})" if ends else ""
         yield (
             f"  {kind} {name}: {rate} of {row['tokens']} tokens{interval}, "
             f"{row['utterances']} utterances"
@@ -216,7 +218,8 @@ def _comparison_lines(rivals: Comparison) -> Iterator[str]:
     yield f"  errors {rivals.errors}, of the baseline {rivals.baseline_errors}"
     if rivals.difference is not None:
         ends = rivals.interval_95
-        interval = f" (95 % interval {_between(ends, '+').removesuffix(' %')})" if ends else ""
+        between = ends and f"{_between(ends, '+').removesuffix(' %')}, {ends.basis}"
+        interval = f" (95 % interval {between})" if ends else ""
         yield f"  difference to the baseline {100 * rivals.difference:+.2f} points{interval}"
     if rivals.probability_better is not None:
         yield f"  probability that it is better than the baseline {rivals.probability_better:.3f}"

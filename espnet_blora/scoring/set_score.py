@@ -9,7 +9,6 @@ from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from espnet_blora.scoring.bootstrap import Interval, interval
 from espnet_blora.scoring.counts import (
     HAN_KANA_SCRIPTS,
     REST,
@@ -20,10 +19,17 @@ from espnet_blora.scoring.counts import (
     shared_counts,
     with_rate,
 )
+from espnet_blora.scoring.intervals import (
+    RateInterval,
+    Units,
+    rate_interval,
+    units_of,
+    worst_share,
+)
 from espnet_blora.utils import atomic
 
 FORMAT = "espnet_blora.score/2"
-COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}")
+COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}", "speaker")
 _NAMES = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -40,6 +46,7 @@ class SetScore:
         utterances: Counts by utterance, sorted by id.
         missing_as_empty: Ids without hypothesis that were, on request, counted as empty ones.
         remarks: Odd things in the texts, with file and line, by kind.
+        resample: What intervals take as independent units: see `intervals.units_of`.
     """
 
     unit: str
@@ -48,6 +55,7 @@ class SetScore:
     utterances: tuple[Utterance, ...] = ()
     missing_as_empty: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    resample: str = "auto"
 
     @cached_property
     def total(self) -> Counts:
@@ -102,20 +110,21 @@ class SetScore:
         """Counts on everything else; in unit `mer` its rate is a word error rate."""
         return add_up(c for s, c in self.by_script.items() if s not in HAN_KANA_SCRIPTS)
 
-    def interval(
-        self, samples: int = 1000, seed: int = 0, groups: Mapping[str, str] | None = None
-    ) -> Interval | None:
-        """Return the 95 % bootstrap interval of the rate (None: fewer than two to draw from).
+    @cached_property
+    def units(self) -> Units:
+        """The independent units: speakers or utterances."""
+        return units_of([u.speaker for u in self.utterances], self.resample)
 
-        Utterances are drawn; with `groups` (id -> name, such as a speaker) whole groups.
-        """
-        return interval(
-            [u.errors for u in self.utterances],
-            [u.tokens for u in self.utterances],
-            samples=samples,
-            seed=seed,
-            groups=None if groups is None else [groups[u.id] for u in self.utterances],
-        )
+    @cached_property
+    def interval(self) -> RateInterval | None:
+        """The 95 % interval of the rate; None for too few units or errors."""
+        errors, tokens = ([getattr(u, k) for u in self.utterances] for k in ("errors", "tokens"))
+        return rate_interval(errors, tokens, self.units)
+
+    @property
+    def worst_share(self) -> float | None:
+        """The share of the errors that the worst 1 % of utterances make; None without errors."""
+        return worst_share([u.errors for u in self.utterances])
 
     def summary(self) -> dict:
         """Return the counts alone, flat and small, as a row of a sweep has them."""
@@ -145,9 +154,8 @@ class SetScore:
     def save(self, path: str | Path, **extra: object) -> None:
         """Write the score as JSON; `extra` (paths, settings) goes in as it is."""
         head = {"format": FORMAT, **self.totals()}
-        if "interval_95" not in extra:
-            interval = self.interval()
-            head["interval_95"] = asdict(interval) if interval else None
+        head["interval_95"] = asdict(self.interval) if self.interval else None
+        head["errors_of_worst_1_percent"] = self.worst_share
         head |= {"missing_as_empty": list(self.missing_as_empty)}
         head |= {"remarks": [asdict(r) for r in self.remarks], **extra}
         head |= {"utterance_columns": COLUMNS}
@@ -213,14 +221,18 @@ def reading(path: str | Path, form: str, program: str) -> Iterator[dict]:
 
 def _row(u: Utterance) -> list:
     scripts = {script: astuple(counts) for script, counts in u.scripts}
-    return [u.id, astuple(u.counts), astuple(u.pier), scripts]
+    return [u.id, astuple(u.counts), astuple(u.pier), scripts, u.speaker]
 
 
 def _utterance(
-    key: str, counts: Sequence[int], pier: Sequence[int], scripts: Mapping[str, Sequence[int]]
+    key: str,
+    counts: Sequence[int],
+    pier: Sequence[int],
+    scripts: Mapping[str, Sequence[int]],
+    speaker: str = "",
 ) -> Utterance:
     parts = tuple((script, _counts(values)) for script, values in scripts.items())
-    utterance = Utterance(key, _counts(counts), _counts(pier), parts)
+    utterance = Utterance(key, _counts(counts), _counts(pier), parts, speaker)
     if add_up(c for _, c in parts) != utterance.counts:
         raise ValueError(f"utterance {key!r}: its scripts do not add up to {counts}")
     return utterance

@@ -1,16 +1,17 @@
 """A small tree of experiments: made-up texts, real scoring."""
 
-import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from espnet_blora.report.experiments import Experiment, SweepRow, make_systems
+from espnet_blora.report.experiments import Experiment, make_systems
 from espnet_blora.scoring import Counts, score
 from espnet_blora.scoring.job import by_group
+from espnet_blora.scoring.sweep import SweepRow, UtteranceErrors, save_sweep
 
 SETS = {"test_cs": "mixed", "ret_en": "english", "ret_zh": "han"}
 HAN = "我你他们要去买东西看电影今天很好"
@@ -71,8 +72,8 @@ def make_tree(root, number=60):
             for (name, words), rate in zip(refs.items(), rates, strict=True):
                 ref = {k: " ".join(w) for k, w in words.items()}
                 hyp = {k: " ".join(heard(w, rate, generator)) for k, w in words.items()}
-                rows.append({"scale": scale, "set": name, **score(ref, hyp).summary()})
-        (exp / experiment / "scale_sweep.json").write_text(json.dumps(rows))
+                rows.append(({"scale": scale, "set": name}, score(ref, hyp)))
+        save_sweep(exp / experiment / "scale_sweep.json", rows)
     return exp, dump
 
 
@@ -85,37 +86,43 @@ def save(scored, where):
     scored.save(path, by_speaker=by_speaker, by_language=by_language)
 
 
-def experiment(role, rates, sweep=(), name="", extra=0):
+def experiment(role, rates, sweep=(), name="", extra=0, number=20):
     """An experiment that makes `rates[set]` errors in every utterance of 10 words (and one more in
     every other one); `extra` more in the first utterance of all."""
     name = name or f"asr_{role}"
     label = {"base": "base", "lora": "LoRA", "blora": "BLoRA"}.get(role, name)
     found = Experiment(name, Path(name), role, label)
     for key, wrong in rates.items():
-        ref = {f"{key}-{n:02d}": "a b c d e f g h i j" for n in range(20)}
-        # 0 or 1 more wrong word from utterance to utterance, so that draws differ
+        ref = {f"{key}-{n:02d}": "a b c d e f g h i j" for n in range(number)}
+        # 0 or 1 more wrong word from utterance to utterance, so that they differ
         hyp = {}
         for n, (k, t) in enumerate(ref.items()):
             bad = max(0, wrong + n % 2) + (extra if n == 0 else 0)
             hyp[k] = " ".join(["x"] * bad + t.split()[bad:])
         found.scores[key] = score(ref, hyp)
     for scale, new, kept in sweep:
-        found.sweep += [sweep_row(scale, "new", new), sweep_row(scale, "old", kept)]
+        pair = (("new", new), ("old", kept))
+        found.sweep += [sweep_row(scale, key, rate, number=number) for key, rate in pair]
     return found
 
 
-def sweep_row(scale, name, rate, unit="mer"):
-    counts = Counts(round(1000 * (1 - rate)), round(1000 * rate), 0, 0)
-    return SweepRow(scale, name, unit, "basic", 20, counts, rate)
+def sweep_row(scale, name, rate, unit="mer", number=20):
+    errors = round(10 * number * rate)
+    counts = Counts(10 * number - errors, errors, 0, 0)
+    spread = np.full(number, errors // number) + (np.arange(number) < errors % number)
+    detail = UtteranceErrors(tuple((f"{name}-{n:02d}", 10) for n in range(number)), spread)
+    return SweepRow(scale, name, unit, "basic", number, counts, counts.rate, detail)
 
 
-def trio(lora, blora, lora_sweep=()):
+def trio(lora, blora, lora_sweep=(), seeds=1, number=20):
     """Systems: base 65 % on the new set, 5 % on the old; LoRA and BLoRA given in tenths."""
-    runs = [
-        experiment("base", {"new": 6, "old": 0}),
-        experiment("lora", dict(zip(("new", "old"), lora, strict=True)), lora_sweep),
-        experiment("blora", dict(zip(("new", "old"), blora, strict=True))),
-    ]
+    runs = [experiment("base", {"new": 6, "old": 0}, number=number)]
+    for role, rates, sweep in (("lora", lora, lora_sweep), ("blora", blora, ())):
+        errors = dict(zip(("new", "old"), rates, strict=True))
+        for n in range(seeds):
+            again = [(scale, *(x + 0.002 * n * (scale > 0) for x in at)) for scale, *at in sweep]
+            name = f"asr_{role}_seed{n}" if seeds > 1 else ""
+            runs.append(experiment(role, errors, again, name, n, number))
     return make_systems(runs)
 
 

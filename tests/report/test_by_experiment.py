@@ -32,6 +32,7 @@ def test_a_row_adds_up(rows):
         assert row["utterances"] == "60" and row["compared"] == "yes"
         if row["decoded"] == "recipe":
             assert float(row["low"]) < float(row["rate"]) < float(row["high"])
+            assert row["units"] == "60 utt."
             assert row["scale"] == ("0" if row["role"] == "base" else "1")
         else:
             assert row["low"] == "" and row["scale"] in ("0.5", "0.6", "0.7", "0.9")

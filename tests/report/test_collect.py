@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from espnet_blora.report.by_experiment import results_md
 from espnet_blora.report.collect import collect, read_training_log
+from espnet_blora.scoring import SetScore
+from espnet_blora.scoring.job import by_group
 
 SETS = ["test_cs", "ret_en", "ret_zh"]
 
@@ -92,3 +95,40 @@ def test_a_validation_set_lies_in_a_folder_of_its_own(finished_tree, tmp_path):
     assert set(found.scores) == set(SETS)
     assert found.decoded["ret_en"] == folder / "decode" / "org" / "ret_en"
     assert "decode/org/ret_en|60|" in results_md([found], SETS, folder)
+
+
+def test_a_sweep_of_an_older_release_is_noted(finished_tree, tmp_path):
+    folder = tmp_path / "asr_lora"
+    shutil.copytree(finished_tree / "asr_lora", folder)
+    rows = json.loads((folder / "scale_sweep.json").read_text())
+    whole = collect(folder, "lora", SETS)
+    assert all(row.detail is not None for row in whole.sweep)
+    for row in rows:
+        del row["counts_sha256"]
+    (folder / "scale_sweep.json").write_text(json.dumps(rows))
+    found = collect(folder, "lora", SETS)
+    assert found.sweep == whole.sweep and all(row.detail is None for row in found.sweep)
+    assert "has no counts by utterance (scale_sweep.npz)" in "\n".join(found.notes)
+
+
+def test_what_intervals_rest_on(finished_tree, tmp_path):
+    place = tmp_path / "asr_none" / "decode" / "ret_en" / "score_blora"
+    source = finished_tree / "asr_none" / "decode" / "ret_en" / "score_blora" / "score.json"
+    scored = SetScore.load(source)
+    ids = {u.id: f"s{n % 6}" for n, u in enumerate(scored.utterances)}
+    named = replace(
+        scored, utterances=tuple(replace(u, speaker=ids[u.id]) for u in scored.utterances)
+    )
+    by_speaker = by_group(scored, ids)
+
+    def units(score, resample):
+        score.save(place / "score.json", by_speaker=by_speaker)
+        found = collect(tmp_path / "asr_none", "base", ["ret_en"], resample=resample)
+        return found.scores["ret_en"].units.kind, "\n".join(found.notes)
+
+    assert units(named, "auto")[0] == "speakers" and units(named, "utterances")[0] == "utterances"
+    kind, notes = units(scored, "auto")
+    assert kind == "utterances" and "does not say who speaks" in notes
+    assert "does not say who speaks" not in units(scored, "utterances")[1]
+    with pytest.raises(ValueError, match=r"score.json: --resample speakers: 60 of 60 utterances"):
+        units(scored, "speakers")

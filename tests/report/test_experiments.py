@@ -78,9 +78,10 @@ def test_rates_and_errors_over_seeds():
     a, b = (experiment("lora", {"new": n}, name=f"asr_x_seed{n}") for n in (1, 2))
     (system,) = make_systems([a, b])
     assert system.rates("new") == [0.15, 0.25] and system.rate("new") == pytest.approx(0.2)
-    errors, seeds = system.errors("new")
-    assert (errors[:2].tolist(), seeds) == ([3, 5], 2)
+    assert system.errors("new")[:, :2].tolist() == [[1, 2], [2, 3]]
+    assert system.whole(["new"]) == [a, b] and system.units("new").number == 20
     del b.scores["new"]
+    assert system.whole(["new"]) == [a]
     assert system.rate("new") == 0.15 and system.rate("old") is None
     with pytest.raises(ValueError, match="do not share"):
         system.errors("old")

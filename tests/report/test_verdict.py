@@ -1,12 +1,19 @@
 """Sentences that say what came out, whoever it flatters."""
 
+from dataclasses import replace
+
+import pytest
+
+from espnet_blora.report.edge import corrected
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
-from espnet_blora.report.verdict import headline, published, verdict
+from espnet_blora.report.verdict import compared, headline, published, verdict
 
 from .conftest import experiment, trio
 
 SWEEP = [(0.0, 0.65, 0.05), (0.5, 0.45, 0.08), (0.8, 0.35, 0.12), (1.0, 0.25, 0.25)]
+WEAK = [(0.0, 0.65, 0.05), (0.5, 0.45, 0.18), (0.8, 0.35, 0.21), (1.0, 0.25, 0.25)]
+THREE = {"seeds": 3, "number": 60}
 
 
 def said_of(systems, **kw):
@@ -15,36 +22,116 @@ def said_of(systems, **kw):
 
 
 def test_a_rival_that_does_better_is_said():
-    said, _ = said_of(trio((2, 2), (3, 1), SWEEP))
-    assert "LoRA with its scale turned down makes 12.0 % errors on the retention sets" in said
-    assert "BLoRA 15.0 %: LoRA turned down keeps more than BLoRA" in said
-    assert "BLoRA's edge over LoRA does not show in this run" in said
+    said, found = said_of(trio((2, 2), (3, 1), SWEEP, **THREE))
+    assert found.comparisons[0].edge.outcome == "less"
+    assert "**LoRA turned down keeps more than BLoRA**: at BLoRA's error on the new" in said
+    assert "domain (35.2 %) LoRA turned down makes 12." in said and "BLoRA 15.17 %: a gap" in said
+    assert "not off the hull of LoRA's scales" in said and "arXiv 2510.18723" in said
 
 
 def test_an_edge_is_said_too():
-    weak = [(0.0, 0.65, 0.05), (0.5, 0.45, 0.18), (0.8, 0.35, 0.21), (1.0, 0.25, 0.25)]
-    said, found = said_of(trio((2, 2), (3, 1), weak))
-    assert "keeps less than BLoRA" in said and "BLoRA's edge over LoRA shows in this run" in said
-    assert "pays for it on the new domain (-40.0 %)" in said
+    said, found = said_of(trio((2, 2), (3, 1), WEAK, **THREE))
+    edge = found.comparisons[0].edge
+    assert edge.outcome == "shows" and edge.seeds == (3, 3) and edge.lacks == []
+    assert "**BLoRA's edge over LoRA shows**: at BLoRA's error" in said
+    assert "120 utterances, one-sided p" in said and "3 of BLoRA and 3 of LoRA seeds" in said
+    assert "BLoRA forgets 37 % less than LoRA turned down (reduction, 95 % interval" in said
     assert any("edge over LoRA shows" in line for line in headline(found))
+    (row,) = compared(found, found.comparisons[0])[-1].rows
+    assert [row[0].text, row[2].text, row[5].tone] == ["1", "0.80", "good"]
 
 
-def test_no_gain_is_no_edge():
-    said, _ = said_of(trio((2, 1), (3, 1), SWEEP))
-    assert "not clearly above zero" in said and "does not show" in said
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        ({"seeds": 2, "number": 60}, "BLoRA has 2 training seeds, 3 are needed"),
+        ({"seeds": 3, "number": 40}, "old has fewer than 50 utterances"),
+    ],
+)
+def test_too_few_seeds_or_utterances_only_suggest(kind, lacks):
+    said, found = said_of(trio((2, 2), (3, 1), WEAK, **kind))
+    assert found.comparisons[0].edge.outcome == "suggested"
+    assert "edge of BLoRA over LoRA is suggested, not shown** (" in said and lacks in said
 
 
-def test_without_a_sweep_no_edge_is_claimed():
-    said, _ = said_of(trio((2, 2), (3, 1)))
-    assert "could not be compared with LoRA with its scale" in said and "does not show" in said
+def test_several_comparisons_share_the_risk():
+    _, found = said_of(trio((2, 2), (3, 1), WEAK, **THREE))
+    edge = found.comparisons[0].edge
+    one, two = (replace(edge, gap=replace(edge.gap, value=v)) for v in (0.06, 0.0001))
+    first, second, none = corrected([two, one, "no sweep"])
+    assert none == "no sweep" and second.p == pytest.approx(2 * one.gap.p)
+    assert first.p == two.gap.p and second.compared == 2
+    edge = replace(edge, p=0.03, compared=2)
+    assert edge.outcome == "suggested" and "0.030 over the 2 comparisons" in edge.lacks[0]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "suggests"),
+    [
+        (WEAK, "That suggests that BLoRA keeps more"),
+        (SWEEP, "That suggests that LoRA turned down keeps more"),
+        ([(s, n, k + 0.03 * (0 < s < 1)) for s, n, k in SWEEP], "The interval holds zero"),
+    ],
+)
+def test_one_seed_is_no_verdict(sweep, suggests):
+    said, found = said_of(trio((2, 2), (3, 1), sweep, number=60))
+    assert found.comparisons[0].edge.outcome == "checkpoints"
+    assert "**No verdict on BLoRA against LoRA: one training seed.** Of these two" in said
+    assert "if training again moves error rates by about 5 %" in said and suggests in said
+    assert "A verdict needs 3 training seeds" in said and "hull" not in said
+
+
+def test_what_cannot_be_told_apart_is_said():
+    middle = [(s, n, k + 0.03 * (0 < s < 1)) for s, n, k in SWEEP]
+    systems = trio((2, 2), (3, 1), middle, **THREE)
+    for run, row in zip(systems[2].runs, (0.30, 0.36, 0.40), strict=True):
+        run.sweep = experiment("blora", {}, [(1.0, row, 0.15)], number=60).sweep
+    said, _ = said_of(systems)
+    assert "**BLoRA cannot be told from LoRA turned down**: at BLoRA's error on the new" in said
+
+
+def test_all_scales_of_the_candidate_count():
+    systems = trio((2, 2), (3, 1), WEAK, **THREE)
+    for run in systems[2].runs:
+        points = [(0.0, 0.65, 0.05), (0.5, 0.5, 0.08), (1.0, 0.35, 0.15), (1.5, 0.1, 0.3)]
+        run.sweep = experiment("blora", {}, points, number=60).sweep
+    said, found = said_of(systems)
+    edge = found.comparisons[0].edge
+    assert edge.tested == (0.5, 1.0) and list(edge.points) == [0.5, 1.0, 1.5]
+    assert edge.points[1.5].beyond == 1 and edge.gap.beyond == 0
+    assert edge.gap.value == pytest.approx((edge.points[0.5].value + edge.points[1.0].value) / 2)
+    assert "of BLoRA's 2 scales (mean 42.5 %)" in said
+
+
+def without_counts(sweep):
+    return [replace(row, detail=None) for row in sweep]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda sweep: [], "LoRA was not decoded at other scales"),
+        (without_counts, "the sweep of LoRA is of an older release, without counts by utterance"),
+        (
+            lambda sweep: [r for r in sweep if r.scale != 0.5],
+            "all seeds of LoRA share the scales 0 0.8 1; a curve",
+        ),
+    ],
+)
+def test_without_a_curve_there_is_no_verdict(change, why):
+    systems = trio((2, 2), (3, 1), WEAK, **THREE)
+    for run in systems[1].runs:
+        run.sweep = change(run.sweep)
+    said, _ = said_of(systems)
+    assert f"**There is no verdict on BLoRA against LoRA**: {why}" in said
 
 
 def test_the_paper_is_no_excuse_for_others():
-    base, *others = trio((2, 2), (3, 1))
+    base, *others = trio((2, 2), (3, 1), SWEEP)
     for system in others:
         system.role = "other"
     said, _ = said_of([base, *others])
-    assert "LoRA's edge over" not in said.replace("BLoRA's", "") and "arXiv" not in said
+    assert "arXiv" not in said
 
 
 def test_seeds_that_disagree_are_no_clear_difference():
@@ -52,14 +139,14 @@ def test_seeds_that_disagree_are_no_clear_difference():
     runs += [experiment("lora", {"new": 2, "old": n}, name=f"asr_lora_seed{n}") for n in (2, 4)]
     runs += [experiment("blora", {"new": 2, "old": n}, name=f"asr_blora_seed{n}") for n in (1, 3)]
     said, _ = said_of(make_systems(runs))
-    assert "but the seeds do not agree" in said and "so in 3 of 4 pairs of seeds" in said
+    assert "but the interval holds zero (95 % interval" in said and "20 utt., few)" in said
 
 
 def test_without_scores_there_is_no_verdict():
     base, lora, blora = trio((2, 2), (3, 1))
     del blora.runs[0].scores["old"]
     said, _ = said_of([base, lora, blora])
-    assert "There is no verdict" in said
+    assert "There is no verdict" in said and "it needs scores of LoRA and BLoRA on a set" in said
     assert headline(analyse([base], ["new"], ["old"]))[0].startswith("Nothing can be said yet")
     assert "Scored here: nothing" in headline(analyse([], ["new"], ["old"]))[0]
 
@@ -73,7 +160,7 @@ def test_the_headline_in_plain_words():
     assert "5.0 → 25.0 %: worse by 20.0 points (400 % more, clearly), beyond the 15" in lora
     assert lora.endswith("allowed on old: gate failed.")
     assert "worse by 10.0 points (200 % more, clearly), within the 15 allowed." in blora
-    assert "does not show" in edge and not any("orgotten" in line for line in (lora, blora))
+    assert "There is no verdict" in edge and not any("orgotten" in line for line in (lora, blora))
 
 
 def test_a_gate_that_one_set_fails_names_it():

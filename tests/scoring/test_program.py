@@ -66,7 +66,8 @@ def test_it_equals_the_function(files, capsys):
         "interval_95": None,
     }
     assert document["rate"] == 0.4 and document["normalisation"] == "basic"
-    assert document["interval_95"]["low"] <= 0.4 <= document["interval_95"]["high"]
+    assert document["interval_95"] is None  # two utterances
+    assert document["errors_of_worst_1_percent"] == 0.5
     assert document["hypothesis"] == str(files / "hyp") and document["by_speaker"] == {}
     out = capsys.readouterr().out
     assert "MER 40.00 % of 5 tokens (S 1, D 1, I 0)" in out and "basic (NFKC" in out
@@ -118,9 +119,9 @@ def test_breakdowns_of_a_directory(speakers, capsys):
     assert list(document["by_speaker"]) == ["s0", "s1", "s2"]
     assert [row["errors"] for row in document["by_speaker"].values()] == [2, 1, 0]
     assert document["by_language"]["en"]["tokens"] == 32
-    assert document["resampled"] == "utterance"
+    assert [row[-1] for row in document["utterances"][::4]] == ["s0", "s1", "s2"]
     out = capsys.readouterr().out
-    assert "speaker s0: 12.50 % of 16 tokens (0.00 to " in out and "language en: 3.12 %" in out
+    assert "speaker s0: 12.50 % of 16 tokens, 4 utt" in out and "language en: 3.12 %" in out
 
 
 def test_of_many_speakers_the_worst_are_printed(tmp_path, capsys):
@@ -134,16 +135,25 @@ def test_of_many_speakers_the_worst_are_printed(tmp_path, capsys):
     assert "... the worst 20 of 30 speakers" in out
 
 
-def test_whole_speakers_may_be_drawn(speakers):
-    sides = [speakers, speakers.parent / "worse", "--output_dir", speakers / "o"]
-    assert run(*sides) == 0
-    narrow = read(speakers / "o" / "score.json")
-    assert run(*sides, "--resample", "speaker") == 0
-    wide = read(speakers / "o" / "score.json")
-    assert wide["resampled"] == "speaker" and wide["rate"] == narrow["rate"]
-    spread = [d["interval_95"]["high"] - d["interval_95"]["low"] for d in (narrow, wide)]
-    assert spread[1] > 1.3 * spread[0]
-    assert wide["by_language"]["zh"]["interval_95"] is None  # a single speaker
+def test_what_intervals_take_as_units(tmp_path, capsys):
+    """Eight speakers of ten utterances; all errors are those of two."""
+    ids = [f"{speaker}{n}" for speaker in "abcdefgh" for n in range(10)]
+    (tmp_path / "text").write_text("".join(f"{k} a b c d\n" for k in ids))
+    (tmp_path / "utt2spk").write_text("".join(f"{k} {k[0]}\n" for k in ids))
+    (tmp_path / "hyp").write_text("".join(f"{k} {'x b' if k < 'c' else 'a b'} c d\n" for k in ids))
+    found = {}
+    for how in ("auto", "speakers", "utterances"):
+        words = [tmp_path, tmp_path / "hyp", "--output_dir", tmp_path / how, "--resample", how]
+        assert run(*words) == 0
+        found[how] = read(tmp_path / how / "score.json")["interval_95"]
+    assert found["auto"] == found["speakers"]
+    assert (found["auto"]["speakers"], found["auto"]["few"]) == (8, True)
+    assert (found["utterances"]["utterances"], found["utterances"]["few"]) == (80, False)
+    width = {how: ends["high"] - ends["low"] for how, ends in found.items()}
+    assert width["speakers"] > 1.5 * width["utterances"]
+    out = capsys.readouterr().out
+    assert " % (8 spk., few)\n" in out and " % (80 utt.)\n" in out
+    assert "the worst 1 % of utterances make 5 % of errors" in out
 
 
 def test_a_baseline_is_compared_in_pairs(speakers, capsys):
@@ -152,13 +162,10 @@ def test_a_baseline_is_compared_in_pairs(speakers, capsys):
     found = read(speakers / "o" / "score.json")["comparison"]
     assert (found["errors"], found["baseline_errors"], found["tokens"]) == (3, 4, 48)
     assert found["difference"] == pytest.approx(-1 / 48)
-    assert found["interval_95"]["low"] < 0 < found["interval_95"]["high"]
-    assert 0.5 < found["probability_better"] < 0.9
+    assert found["interval_95"] is None and found["probability_better"] is None  # 12 utterances
     out = capsys.readouterr().out
     assert "errors 3, of the baseline 4" in out and "difference to the baseline -2.08 points" in out
-    assert (
-        f"probability that it is better than the baseline {found['probability_better']:.3f}" in out
-    )
+    assert "probability" not in out
 
 
 def test_alignments_and_the_table_of_utterances(speakers, capsys):
@@ -199,7 +206,7 @@ MISTAKES = [
     (["--normalisation", "x"], "normalisation 'x' is unknown"),
     (["--unit", "ter"], "unit 'ter' is unknown; there are: mer, wer, cer"),
     (["--poi", "latin"], "points of interest 'latin' are unknown"),
-    (["--resample", "speaker"], "needs --utt2spk"),
+    (["--resample", "speakers"], "2 of 2 utterances have no speaker"),
     (["--baseline", "nothing"], "nothing: no such file"),
     (["--sclite", "nothing"], "--sclite nothing: no such program"),
 ]

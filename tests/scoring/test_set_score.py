@@ -20,7 +20,9 @@ COUNTS = st.builds(Counts, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 def utterances(draw):
     parts = draw(st.dictionaries(st.sampled_from(["Han", "Latin", "Common"]), COUNTS))
     whole = sum(parts.values(), Counts())
-    return draw(st.text("abc#", min_size=1)), whole, draw(COUNTS), tuple(sorted(parts.items()))
+    speaker = draw(st.sampled_from(["", "s1", "s2"]))
+    key = draw(st.text("abc#", min_size=1))
+    return key, whole, draw(COUNTS), tuple(sorted(parts.items())), speaker
 
 
 @given(st.lists(utterances(), unique_by=lambda u: u[0]))
@@ -54,7 +56,7 @@ def test_the_file_says_what_was_counted(document):
     found = json.loads(document.read_text(encoding="utf-8"))
     assert found["format"] == FORMAT and found["note"] == "x"
     assert found["utterances"][0] == ["a", [4, 1, 0, 0], [1, 1, 0, 0],
-        {"Han": [3, 0, 0, 0], "Latin": [1, 1, 0, 0]}]  # fmt: skip
+        {"Han": [3, 0, 0, 0], "Latin": [1, 1, 0, 0]}, ""]  # fmt: skip
     assert len(found["utterance_columns"]) == len(found["utterances"][0])
     assert found["empty_references"] == ["b"] and found["empty_hypotheses"] == ["c"]
     assert [r["kind"] for r in found["remarks"]] == ["empty_hypothesis", "empty_reference"]
@@ -110,14 +112,11 @@ def test_a_file_of_an_older_release_is_to_be_made_anew(tmp_path):
         SetScore.load(tmp_path / "score.json")
 
 
-def test_intervals_of_whole_groups_are_wider_where_speakers_differ():
-    ids = [f"{s}{n:02d}" for s in "abcdefgh" for n in range(20)]
-    good = dict.fromkeys(ids, "one two three four")
-    heard = {k: "one two" if k < "c" else good[k] for k in ids}
-    found = score(good, heard)
-    alone, speakers = found.interval(), found.interval(groups={k: k[0] for k in ids})
-    assert speakers.high - speakers.low > 2 * (alone.high - alone.low)
-    assert found.interval(groups=dict.fromkeys(ids, "x")) is None
+def test_a_file_of_before_the_speakers_is_read(document):
+    text = json.loads(document.read_text(encoding="utf-8"))
+    text["utterances"] = [row[:4] for row in text["utterances"]]
+    document.write_text(json.dumps(text), encoding="utf-8")
+    assert {u.speaker for u in SetScore.load(document).utterances} == {""}
 
 
 def test_a_remark_names_its_place():

@@ -1,10 +1,11 @@
 """Calibration of systems on the same utterances: figures, intervals, differences, a file.
 
-Intervals are bootstrap percentiles over utterances (or whole speakers), every system on the same
-draws as everywhere else (`espnet_blora.scoring.bootstrap`); the difference of two systems is
-taken draw by draw. The edges of bins of equal mass stay those of the set. A bootstrapped ECE has
-the bias of a small sample once more, so its interval lies high; where only the order of two systems
-matters, their difference, the Brier score and the NLL are the safer figures.
+Intervals are bootstrap percentiles over utterances (or whole speakers), as these figures are not
+linear in counts (Bisani and Ney, ICASSP 2004). Every system is recomputed on the same draws; the
+difference of two systems is taken draw by draw. The edges of bins of equal mass stay those of the
+set. A bootstrapped ECE has the bias of a small sample once more, so its interval lies high; where
+only the order of two systems matters, their difference, the Brier score and the NLL are the safer
+figures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_blora.scoring.bootstrap import Interval, draws, quantiles
 from espnet_blora.scoring.calibration.measures import BINS, Bin, bins_of, by_chance, figures
 from espnet_blora.scoring.calibration.platt import fit_map
 from espnet_blora.scoring.calibration.risk_coverage import areas, curve, oracle_order
@@ -27,11 +27,13 @@ from espnet_blora.scoring.calibration.words import (
     label_tokens,
     read_confidences,
 )
+from espnet_blora.scoring.intervals import Interval
 from espnet_blora.scoring.set_score import reading
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import KeyedText
 
 FORMAT = "espnet_blora.calibration/1"
+_CHUNK = 2_000_000  # random numbers held at a time
 SHARE, NUMBER = "%", ""
 
 
@@ -307,7 +309,10 @@ def resampled(
     if size < 2:
         return []
     blocks = []
-    for index in draws(size, samples, seed):
+    generator = np.random.default_rng(seed)
+    block = max(1, _CHUNK // size)
+    for start in range(0, samples, block):
+        index = generator.integers(0, size, (min(block, samples - start), size))
         flat = index + size * np.arange(len(index))[:, None]
         times = np.bincount(flat.ravel(), minlength=flat.shape[0] * size)
         blocks.append(times.reshape(-1, size)[:, member].astype(np.float64))
@@ -334,6 +339,14 @@ def _estimate(values: np.ndarray) -> Estimate:
     if not np.isfinite(values[0]):
         return Estimate(None)
     return Estimate(float(values[0]), quantiles(values[1:]) if len(values) > 1 else None)
+
+
+def quantiles(values: np.ndarray) -> Interval | None:
+    """Return the 2.5 % and 97.5 % points of draws; None if a draw is undefined (NaN, infinite)."""
+    if not np.isfinite(values).all():
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(float(low), float(high))
 
 
 def _calibration(document: Mapping) -> Calibration:

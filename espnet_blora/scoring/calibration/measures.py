@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_blora.scoring.bootstrap import Interval
 from espnet_blora.scoring.calibration.words import LabelledTokens
+from espnet_blora.scoring.intervals import Interval
 
 BINS = 15
 NEAREST = 1e-7  # to 0 and 1, for logarithms
