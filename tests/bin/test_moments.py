@@ -11,7 +11,7 @@ from espnet_blora.adapters.moments import read_moments, read_sums
 from espnet_blora.bin import moments
 from espnet_blora.decoding import open_experiment
 from espnet_blora.whisper.checkpoint import save_whisper
-from tests.decoding import trained
+from tests import experiments
 from tests.decoding.small import LAYOUT
 from tests.whispers import ending, lively
 
@@ -22,7 +22,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("moments")
     whisper = str(folder / "lively.safetensors")
     save_whisper(ending(lively(n_text_ctx=64), LAYOUT.eot), whisper, dtype=torch.float32)
-    trained.experiment(folder / "asr_lora", whisper, "lora")
+    experiments.experiment(folder / "asr_lora", whisper, "lora")
     random = np.random.default_rng(0)
     for name, code in (("old_a", "en"), ("old_b", "zh")):
         (folder / name).mkdir()
@@ -107,6 +107,6 @@ def test_another_base_is_not_gone_on_with(world, run, mistake, tmp_path):
     assert run("old_a") == 0
     other = str(tmp_path / "other.safetensors")
     save_whisper(lively(n_text_ctx=64, seed=1), other, dtype=torch.float32)
-    trained.experiment(tmp_path / "asr_lora", other, "lora")
+    experiments.experiment(tmp_path / "asr_lora", other, "lora")
     run = partial(run, asr_exp=tmp_path / "asr_lora")
     assert "another base" in mistake("moments", run, "old_a")

@@ -9,7 +9,7 @@ from espnet_blora.bin import moments, repair, sweep
 from espnet_blora.decoding import open_experiment
 from espnet_blora.decoding.scaling import open_repair
 from espnet_blora.whisper.checkpoint import save_whisper
-from tests.decoding import trained
+from tests import experiments
 from tests.decoding.small import LAYOUT
 from tests.plugin.tiny import data_dir
 from tests.whispers import ending, lively
@@ -21,7 +21,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repair")
     whisper = str(folder / "lively.safetensors")
     save_whisper(ending(lively(n_text_ctx=64), LAYOUT.eot), whisper, dtype=torch.float32)
-    trained.experiment(folder / "asr_blora", whisper, "blora")
+    experiments.experiment(folder / "asr_blora", whisper, "blora")
     for name, seed, flags in (("old", 1, []), ("new", 2, ["--adapted"])):
         data_dir(folder / name, 4, seed)
         words = ["--asr_exp", str(folder / "asr_blora"), "--threads", "1", *flags]

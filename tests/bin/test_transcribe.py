@@ -15,7 +15,7 @@ import soundfile
 
 from espnet_blora.bin import transcribe
 from espnet_blora.decoding import recogniser
-from tests.decoding import trained
+from tests import experiments
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/transcribe.md"
 RATE = 16000
@@ -24,12 +24,12 @@ SHORT = ("--max_tokens", "6", "--beam_size", "1", "--language", "en")
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
-    return trained.whisper_file(tmp_path_factory.mktemp("whisper") / "w.safetensors")
+    return experiments.whisper_file(tmp_path_factory.mktemp("whisper") / "w.safetensors")
 
 
 @pytest.fixture(scope="module")
 def blora(whisper, tmp_path_factory):
-    return trained.experiment(tmp_path_factory.mktemp("exp") / "asr_blora", whisper, "blora")[0]
+    return experiments.experiment(tmp_path_factory.mktemp("exp") / "asr_blora", whisper, "blora")[0]
 
 
 def noise(seconds, seed=0):

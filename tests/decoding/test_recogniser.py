@@ -18,7 +18,7 @@ from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.packed import PackedLinear
 from espnet_blora.whisper.vocabulary import Vocabulary
-from tests.decoding import trained
+from tests import experiments
 
 # Bit for bit: with the modules that openai-whisper has. Packed ones are compared at the end.
 open_experiment = partial(opening.open_experiment, packed=False)
@@ -30,12 +30,12 @@ LAYOUT = Vocabulary.of(51865)
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
-    return trained.whisper_file(tmp_path_factory.mktemp("whisper") / "w.safetensors")
+    return experiments.whisper_file(tmp_path_factory.mktemp("whisper") / "w.safetensors")
 
 
 @pytest.fixture(scope="module")
 def lora(whisper, tmp_path_factory):
-    return trained.experiment(tmp_path_factory.mktemp("exp") / "asr_lora", whisper, "lora")
+    return experiments.experiment(tmp_path_factory.mktemp("exp") / "asr_lora", whisper, "lora")
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def of_reference(model, **kind):
 
 @pytest.mark.parametrize("method", [None, *METHODS])
 def test_every_method_opens_with_the_trained_weights(whisper, tmp_path, method):
-    folder, model = trained.experiment(tmp_path / "exp", whisper, method)
+    folder, model = experiments.experiment(tmp_path / "exp", whisper, method)
     factored = of_reference(model)
     base = load_whisper(whisper)
     assert not torch.allclose(factored, logits(base.encoder, base.decoder), atol=1e-3)
@@ -83,31 +83,31 @@ def test_what_a_recogniser_says_of_itself(lora, whisper, tmp_path):
     assert opened.name == str(lora[0])
     assert (opened.device.type, opened.dtype) == ("cpu", torch.float32)
     assert opened.alignment_heads == [(1, 0), (1, 1)]  # openai-whisper's: the later half
-    folder, _ = trained.experiment(
+    folder, _ = experiments.experiment(
         tmp_path / "exp", whisper, preprocessor_conf={"whisper_language": "chinese"},
         encoder_conf={"whisper_model": whisper},
     )  # fmt: skip
     opened = open_experiment(folder / "config.yaml")
     assert (opened.language, opened.pad_to) == ("zh", "30s")
-    trained.write_config(folder, whisper, preprocessor_conf={"whisper_language": "rw"})
+    experiments.write_config(folder, whisper, preprocessor_conf={"whisper_language": "rw"})
     with pytest.raises(ValueError, match=r"config\.yaml: preprocessor_conf.whisper_language: .*rw"):
         open_experiment(folder)
 
 
 def test_the_mark_of_the_base_opens_the_base(whisper, tmp_path):
-    folder = trained.write_config(tmp_path, whisper)
+    folder = experiments.write_config(tmp_path, whisper)
     base = load_whisper(whisper)
-    torch.save(checked_load.base_marker(trained.espnet_names(base)), folder / "base.pth")
+    torch.save(checked_load.base_marker(experiments.espnet_names(base)), folder / "base.pth")
     assert torch.equal(of(open_experiment(folder)), logits(base.encoder, base.decoder))
-    other = trained.whisper_file(tmp_path / "other.safetensors", seed=5)
-    trained.write_config(folder, other)
+    other = experiments.whisper_file(tmp_path / "other.safetensors", seed=5)
+    experiments.write_config(folder, other)
     with pytest.raises(ValueError, match=r"base\.pth: the checkpoint stands for another base"):
         open_experiment(folder)
 
 
 @pytest.mark.parametrize("method", [None, "blora"])
 def test_new_languages_bring_their_embeddings(whisper, tmp_path, method):
-    folder, model = trained.experiment(tmp_path / "exp", whisper, method, new=("kab", "rw"))
+    folder, model = experiments.experiment(tmp_path / "exp", whisper, method, new=("kab", "rw"))
     opened = open_experiment(folder, merge=False)
     assert opened.layout is Vocabulary.of(51865, ["kab", "rw"])
     rw = opened.layout.languages["rw"]
@@ -167,7 +167,7 @@ def test_a_whisper_with_an_adapter_file(lora, whisper, tmp_path):
     adapter.save(tmp_path / "own.safetensors")
     opened = open_whisper(whisper, tmp_path / "own.safetensors", merge=False)
     assert torch.equal(of(opened), logits(own.encoder, own.decoder))
-    other = trained.whisper_file(tmp_path / "other.safetensors", seed=5)
+    other = experiments.whisper_file(tmp_path / "other.safetensors", seed=5)
     with pytest.raises(ValueError, match=r"own\.safetensors: wrong base"):
         open_whisper(other, tmp_path / "own.safetensors")
     with pytest.raises(FileNotFoundError, match="does not exist"):
@@ -177,15 +177,15 @@ def test_a_whisper_with_an_adapter_file(lora, whisper, tmp_path):
 def test_which_whisper_it_is(lora, whisper, tmp_path, monkeypatch, caplog):
     """As config.yaml says; from the folder of its recipe; else what is asked for."""
     recipe = tmp_path / "asr1"
-    place = trained.whisper_file(recipe_file(recipe))
-    folder, model = trained.experiment(recipe / "exp" / "asr", place, "lora")
-    trained_on = {"use_adapter": True, "adapter_conf": trained.options("lora")}
-    trained.write_config(folder, "base/w.safetensors", **trained_on)
+    place = experiments.whisper_file(recipe_file(recipe))
+    folder, model = experiments.experiment(recipe / "exp" / "asr", place, "lora")
+    trained_on = {"use_adapter": True, "adapter_conf": experiments.options("lora")}
+    experiments.write_config(folder, "base/w.safetensors", **trained_on)
     expected = of_reference(model)
     monkeypatch.chdir(tmp_path)
     assert torch.equal(of(open_experiment(folder, merge=False)), expected)
     assert torch.equal(of(open_experiment("asr1/exp/asr", merge=False)), expected)
-    other = trained.whisper_file(tmp_path / "other.safetensors", seed=5)
+    other = experiments.whisper_file(tmp_path / "other.safetensors", seed=5)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert torch.equal(of(open_experiment(folder, whisper=other, merge=False)), expected)
     assert "other.safetensors' is asked for; using" in caplog.text
@@ -196,7 +196,7 @@ def test_which_whisper_it_is(lora, whisper, tmp_path, monkeypatch, caplog):
     assert torch.equal(of(open_experiment(folder, whisper=moved, merge=False)), expected)
     with pytest.raises(ValueError, match=r"valid\.acc\.best\.pth: wrong base"):
         open_experiment(folder, whisper=other)
-    trained.write_config(folder, None, **trained_on)
+    experiments.write_config(folder, None, **trained_on)
     with pytest.raises(ValueError, match="names no Whisper"):
         open_experiment(folder)
     assert torch.equal(of(open_experiment(folder, whisper=moved, merge=False)), expected)
@@ -226,7 +226,7 @@ def test_models_that_cannot_be_opened_are_named(whisper, tmp_path, changes, mess
     for half in ("encoder_conf", "decoder_conf"):
         if half in changes:
             changes[half]["whisper_model"] = whisper
-    folder, _ = trained.experiment(tmp_path / "exp", whisper, **changes)
+    folder, _ = experiments.experiment(tmp_path / "exp", whisper, **changes)
     with pytest.raises(ValueError, match=message):
         open_experiment(folder)
 
@@ -260,7 +260,7 @@ def spoilt(name, state):
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(whisper, tmp_path, method, name, message):
-    folder, _ = trained.experiment(tmp_path / "exp", whisper, method)
+    folder, _ = experiments.experiment(tmp_path / "exp", whisper, method)
     state = torch.load(folder / "valid.acc.best.pth")
     torch.save(spoilt(name, state), folder / "valid.acc.best.pth")
     with pytest.raises(ValueError, match=message) as caught:
@@ -292,7 +292,7 @@ def test_a_damaged_checkpoint_is_refused(lora, tmp_path):
 
 
 def test_a_checkpoint_of_another_method_is_refused(lora, whisper, tmp_path):
-    folder, _ = trained.experiment(tmp_path / "exp", whisper, "blora")
+    folder, _ = experiments.experiment(tmp_path / "exp", whisper, "blora")
     with pytest.raises(ValueError, match="of adapter 'lora', the model carries 'blora'"):
         open_experiment(folder, lora[0] / "valid.acc.best.pth")
 
@@ -314,7 +314,7 @@ def test_what_is_not_there_is_named(lora, tmp_path):
 
 
 def test_an_english_only_whisper_is_refused(tmp_path):
-    path = trained.whisper_file(tmp_path / "en.safetensors", n_vocab=51864)
+    path = experiments.whisper_file(tmp_path / "en.safetensors", n_vocab=51864)
     with pytest.raises(ValueError, match="English-only"):
         open_whisper(path)
 

@@ -6,12 +6,12 @@ import yaml
 from espnet_blora.decoding import training_config
 from espnet_blora.decoding.training_config import find_checkpoint, read_training_config
 from espnet_blora.whisper.vocabulary import Vocabulary
-from tests.decoding import trained
+from tests import experiments
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return trained.write_config(tmp_path, "tiny", use_adapter=True, adapter_conf={"rank": 4})
+    return experiments.write_config(tmp_path, "tiny", use_adapter=True, adapter_conf={"rank": 4})
 
 
 def change(folder, old, new):
@@ -77,7 +77,7 @@ def test_other_files_are_refused(folder, old, new, message):
 
 
 def test_two_whispers_are_one_too_many(folder):
-    trained.write_config(folder, "tiny", decoder_conf={"whisper_model": "base"})
+    experiments.write_config(folder, "tiny", decoder_conf={"whisper_model": "base"})
     with pytest.raises(ValueError, match="Whisper 'tiny' with a decoder of 'base'"):
         _ = read_training_config(folder / "config.yaml").whisper
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from espnet_blora.whisper.checkpoint import save_whisper
+from tests import experiments
 from tests.plugin.token_yaml import quick_token_lists  # noqa: F401
 from tests.whispers import lively
 
@@ -27,9 +28,10 @@ def short_whisper(tmp_path_factory):
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory, random_whisper):
     """What training leaves behind: config.yaml and a checkpoint."""
-    from tests.plugin.stage12 import make_experiment
-
-    return make_experiment(tmp_path_factory, random_whisper)
+    folder, _ = experiments.experiment(
+        tmp_path_factory.mktemp("exp"), random_whisper, moved_by=0.001
+    )
+    return experiments.complete(folder)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def words(experiment, data, tmp_path, monkeypatch):
             *("--key_file", folder / "wav.scp"),
             *("--data_path_and_name_and_type", f"{folder / 'wav.scp'},speech,sound"),
             *("--asr_train_config", experiment / "config.yaml"),
-            *("--asr_model_file", experiment / "model.pth"),
+            *("--asr_model_file", experiment / "valid.acc.best.pth"),
             *("--ctc_weight", 0.0, "--maxlenratio", -8, *extra),
         ]
         return [str(word) for word in command]

@@ -34,7 +34,7 @@ def decode(experiment, data, tmp_path, monkeypatch, caplog):
             *("--output_dir", output, "--num_workers", 0, "--key_file", key_file),
             *("--data_path_and_name_and_type", f"{folder / 'wav.scp'},speech,sound"),
             *("--asr_train_config", experiment / "config.yaml"),
-            *("--asr_model_file", experiment / "model.pth"),
+            *("--asr_model_file", experiment / "valid.acc.best.pth"),
             *("--ctc_weight", 0.0, "--beam_size", 2, "--maxlenratio", -8, *extra),
         ]
         with caplog.at_level(logging.INFO):
@@ -201,7 +201,7 @@ def speech2text(experiment):
         patch.setattr(yaml, "safe_load", lambda file: yaml.load(file, Loader=yaml.CSafeLoader))
         return asr_inference.Speech2Text(
             str(experiment / "config.yaml"),
-            str(experiment / "model.pth"),
+            str(experiment / "valid.acc.best.pth"),
             ctc_weight=0.0,
             beam_size=2,
             maxlenratio=-6,

@@ -14,6 +14,7 @@ from espnet_blora.whisper import decoder as text_decoder
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
 from espnet_blora.whisper.vocabulary import Vocabulary
+from tests import experiments
 from tests.plugin.tiny import config, whisper_file
 
 NEW = ("kab", "rw")
@@ -36,38 +37,14 @@ def base(tmp_path_factory):
     return folder / "none"
 
 
-def trained(base, folder, method):
-    """An experiment whose trained parameters have all moved."""
-    text = (base / "config.yaml").read_text(encoding="utf-8")
-    if method != "full":
-        conf = "{target_modules: [query, value, mlp.0]}"
-        for old, new in (
-            ("\nuse_adapter: false", "\nuse_adapter: true"),
-            ("\nadapter: lora", f"\nadapter: {method}"),
-            ("\nadapter_conf: {}", f"\nadapter_conf: {conf}"),
-        ):
-            assert text.count(old) == 1
-            text = text.replace(old, new)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-    model, _ = ASRTask.build_model_from_file(folder / "config.yaml", None)
-    if method != "full":
-        get_adapter(model).prepare()
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.02 * torch.randn_like(parameter)
-    kept = model.state_dict()
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            kept.pop(name)
-    torch.save(kept, folder / "valid.acc.best.pth")
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("method", ["none", "full", "lora", "blora", "dora"])
 def test_the_same_logits_bit_for_bit(base, tmp_path, method):
-    folder = base if method == "none" else tmp_path
+    folder = base
     if method != "none":
-        trained(base, tmp_path, method)
+        whisper, adapter = str(whisper_file(tmp_path)), None if method == "full" else method
+        folder, _ = experiments.experiment(tmp_path / "exp", whisper, adapter, NEW)
+        experiments.complete(folder)
     checkpoint = find_checkpoint(folder)
     theirs, args = ASRTask.build_model_from_file(folder / "config.yaml", checkpoint)
     theirs.eval()

@@ -1,4 +1,7 @@
-"""A trained experiment as ESPnet leaves it on the disk, made without ESPnet or training."""
+"""Trained experiments as ESPnet leaves them on the disk, made without training: the one builder.
+
+`experiment` needs no ESPnet; `complete` adds what ESPnet itself must find to open one.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -53,9 +56,16 @@ def write_config(folder: Path, whisper: str | None, new: tuple[str, ...] = (), *
     head = {"config": "train.yaml", "use_adapter": False, "adapter": "lora", "adapter_conf": {}}
     tail = {
         "token_type": "whisper_multilingual",
+        "bpemodel": "whisper_multilingual",
+        "input_size": 1,
         "frontend": None,
         "normalize": None,
-        "model_conf": {"ctc_weight": 0.0, "length_normalized_loss": True},
+        "model_conf": {
+            "ctc_weight": 0.0,
+            "length_normalized_loss": True,
+            "sym_sos": "<|startoftranscript|>",
+            "sym_eos": "<|endoftext|>",
+        },
         "preencoder": None,
         "encoder": "whisper",
         "encoder_conf": {"pad_to": "batch", **named},
@@ -87,12 +97,12 @@ def espnet_names(whisper: Whisper) -> nn.Module:
 
 
 def reference(
-    whisper: str, method: str | None = None, new: tuple[str, ...] = (), seed: int = 3
+    whisper: str, method: str | None = None, new: tuple[str, ...] = (), moved_by: float = 0.05
 ) -> tuple[nn.Module, dict]:
     """A model as if trained (every factor moved), and what its checkpoint holds."""
     model = espnet_names(load_whisper(whisper))
     new_tokens.extend(model["decoder"]["decoders"], new)
-    torch.manual_seed(seed)
+    torch.manual_seed(3)
     if method is not None:
         add_adapter(model, method, **options(method)).prepare()
     table = new_tokens.find(model)
@@ -100,20 +110,42 @@ def reference(
         table[1].new_weight.requires_grad_(True)
     moved = {n: p for n, p in model.named_parameters() if p.requires_grad}
     for parameter in moved.values():
-        parameter.data += 0.05 * torch.randn_like(parameter)
+        parameter.data += moved_by * torch.randn_like(parameter)
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     state = {key: value.clone() for key, value in model.state_dict().items() if key not in frozen}
     return model.eval().requires_grad_(False), state
 
 
 def experiment(
-    folder: Path, whisper: str, method: str | None = None, new: tuple[str, ...] = (), **changes
+    folder: Path,
+    whisper: str,
+    method: str | None = None,
+    new: tuple[str, ...] = (),
+    moved_by: float = 0.05,
+    **changes,
 ) -> tuple[Path, nn.Module]:
-    """Lay an experiment out; returns its folder and the model that opening it must give."""
+    """Lay an experiment out; returns its folder and the model that opening it must give.
+
+    Without a method all weights are trained; `moved_by` is the deviation of what training changed.
+    """
     if method is not None:
         changes |= {"use_adapter": True, "adapter": method, "adapter_conf": options(method)}
     write_config(folder, whisper, new, **changes)
-    model, state = reference(whisper, method, new)
+    model, state = reference(whisper, method, new, moved_by)
     torch.save(state, folder / "valid.acc.best.pth")
     assert method is None or get_adapter(model) is not None
     return folder, model
+
+
+def complete(folder: Path) -> Path:
+    """Add ESPnet's defaults to a config.yaml, so that ESPnet opens the experiment; returns it."""
+    from espnet2.tasks.asr import ASRTask
+
+    path = folder / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    known = {line.partition(":")[0] for line in text.splitlines()}
+    defaults = vars(ASRTask.get_parser().parse_args([])).items()
+    plain = (str, int, float, bool, dict, list, type(None))
+    more = {key: v for key, v in defaults if key not in known and isinstance(v, plain)}
+    path.write_text(text + _yaml(more), encoding="utf-8")
+    return folder
