@@ -22,6 +22,7 @@ CONF = {
     "adalora": {"target_rank": 2, "total_steps": 1000},
     "vblora": {"num_vectors": 6},
     "lora_ewc": {"fisher_file": "gone.safetensors"},  # decoding does not read it
+    "lora_keep": {"keep_file": "gone.safetensors"},
 }
 SMALL = {"rank": 4, "alpha": 8, "r_high": 6, "r_low": 3, "theta1": 0.34, "theta2": 1.0}
 TARGETS = ["query", "value", "mlp.0", "mlp.2"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from espnet_blora.adapters.checks import integer, number
 from espnet_blora.adapters.context import Draws, sample_seeds
-from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms
+from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms, load_prior
 from espnet_blora.adapters.files import write_adapter_file
 from espnet_blora.adapters.layer import prepare_layers
 from espnet_blora.adapters.load_hooks import remove_hooks
@@ -131,9 +131,13 @@ class Adapter:
         """Return {"kl_A", "kl_B"} as `espnet_blora.adapters.elbo.kl_terms` does.
 
         Raises:
-            ValueError: The method has no posterior.
+            FileNotFoundError: With `prior: moments`, at the first call, its file is not there.
+            ValueError: The method has no posterior; the file does not fit.
         """
-        return kl_terms(list(self.layers.values()), self._elbo_config("KL"), constants)
+        config = self._elbo_config("KL")
+        if config.prior == "moments":
+            load_prior(self.model, self.layers, config)
+        return kl_terms(list(self.layers.values()), config, constants)
 
     def kl(self) -> Tensor:
         """Return KL_A + KL_B: 0-dim, nats, reduced by kl_reduction, differentiable.

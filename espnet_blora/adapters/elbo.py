@@ -13,19 +13,22 @@ Matrices of one size are computed together: a few kernels for the whole model, n
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.moments import Kept, check_file, kept_moments
+from espnet_blora.adapters.sampling import softplus_sigma
 
+PRIORS = ("isotropic", "moments")
 REDUCTIONS = ("per_matrix_mean", "global_mean", "sum_over_tokens")
 SCHEDULES = ("constant", "linear", "cyclic")
 
@@ -40,6 +43,11 @@ class ElboConfig(AdapterConfig):
         prior_std_B: The same for lora_B alone; by default `prior_std`.
         beta: Weight of the KL in the loss. What is right depends on `kl_reduction`, and so on rank
             and widths.
+        prior: `isotropic`, or `moments`: lora_A's prior N(0, p^2 P^-1) with P = I + prior_tau * C /
+            (mean eigenvalue of C) is narrow where old inputs lie (`espnet_blora.adapters.moments`).
+        keep_file: For `prior: moments`: the file that `espnet-blora moments` has written for this
+            base and at least these targets. Read at the first step of training only.
+        prior_tau: For `prior: moments`: how narrow it is there; 0 is isotropic.
         kl_reduction: `per_matrix_mean` (mean over each factor matrix, summed over matrices: the
             BLoRA paper's), `global_mean` (mean over all elements) or `sum_over_tokens` (sum /
             `num_tokens`: with beta 1 a true ELBO per token).
@@ -57,6 +65,9 @@ class ElboConfig(AdapterConfig):
     prior_std_A: float | None = option(None, checks.number, low=0.0, open_low=True)
     prior_std_B: float | None = option(None, checks.number, low=0.0, open_low=True)
     beta: float = option(0.5, checks.number, low=0.0)
+    prior: str = option("isotropic", checks.one_of, allowed=PRIORS)
+    keep_file: str | None = None
+    prior_tau: float = option(3.0, checks.number, low=0.0)
     kl_reduction: str = option("per_matrix_mean", checks.one_of, allowed=REDUCTIONS)
     num_tokens: int | None = option(None, checks.integer, low=1)
     kl_dtype: str = option("float64", checks.one_of, allowed=("float32", "float64"))
@@ -71,6 +82,13 @@ class ElboConfig(AdapterConfig):
         for key in ("prior_std_A", "prior_std_B"):
             if getattr(self, key) is None:
                 self._set(key, self.prior_std)
+        if self.prior == "moments":
+            check_file(self.where, self.keep_file)
+        elif self.keep_file is not None:
+            raise ValueError(
+                f"{self.where}: keep_file is {self.keep_file!r}, but prior is {self.prior!r}; it "
+                "is used with prior: moments only: remove it"
+            )
         self._check_length("kl_reduction", "sum_over_tokens", "num_tokens")
         self._check_length("schedule", "linear", "warmup_steps")
         self._check_length("schedule", "cyclic", "cycle_steps")
@@ -88,6 +106,70 @@ class ElboConfig(AdapterConfig):
                 f"{self.where}: {length} is {value!r}, but {key} is {getattr(self, key)!r}; "
                 f"{length} is used with {key}: {choice} only: remove it"
             )
+
+
+# ---- a prior that knows old inputs ----
+
+
+class PriorRoot(NamedTuple):
+    """P^1/2 of one layer, and a view through it: the KL from N(0, p^2 P^-1) is the isotropic one.
+
+    P = D + W^T W with D diagonal and W (k, d) of low rank, so that P = R R^T with
+    R = D^1/2 (I + Q diag(gain) Q^T), where Q diag(w^2) Q^T = D^-1/2 W^T W D^-1/2 and
+    gain = sqrt(1 + w^2) - 1.
+
+    Attributes:
+        diagonal: Of D^1/2, (d,).
+        basis: Q, (d, k).
+        gain: (k,).
+        columns: sqrt(P_jj), (d,).
+    """
+
+    diagonal: Tensor
+    basis: Tensor
+    gain: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, kept: Kept, tau: float) -> "PriorRoot":
+        """Return the root for C of a layer's input."""
+        factor, rest = kept.factor.double(), kept.rest.double()
+        norms = factor.square().sum(0)  # of V's columns
+        times = tau / float((norms + rest).mean())
+        diagonal = (1.0 + times * rest).sqrt()
+        _, scales, rows = torch.linalg.svd(times**0.5 * factor / diagonal, full_matrices=False)
+        gain = (1.0 + scales.square()).sqrt() - 1.0
+        columns = (1.0 + times * (norms + rest)).sqrt()
+        parts = (diagonal, rows.T.contiguous(), gain, columns)
+        return cls(*(part.to(kept.rest) for part in parts))
+
+    def mean(self, mean: Tensor) -> Tensor:
+        """Return mean R, as large under N(0, p^2) as `mean`, (r, d), is under N(0, p^2 P^-1)."""
+        scaled = mean * self.diagonal.to(mean)
+        basis = self.basis.to(mean)
+        return scaled + ((scaled @ basis) * self.gain.to(mean)) @ basis.T
+
+    def rho(self, rho: Tensor) -> Tensor:
+        """Return softplus^-1(sigma sqrt(P_jj)): what KL is left of a scale, up to a constant."""
+        sigma = softplus_sigma(rho) * self.columns
+        return sigma + (-torch.expm1(-sigma)).log()
+
+
+def load_prior(model: nn.Module, layers: Mapping[str, AdapterLayer], config: ElboConfig) -> None:
+    """Give the layers whose lora_A has a posterior their `prior_root`, unless they have it.
+
+    Raises:
+        FileNotFoundError: The file of moments is not there.
+        ValueError: It does not fit.
+    """
+    lacking: Any = {  # BloraLayers
+        name: layer
+        for name, layer in layers.items()
+        if getattr(layer, "rho_A", None) is not None and getattr(layer, "prior_root", None) is None
+    }
+    if lacking:
+        for name, kept in kept_moments(str(config.keep_file), model, lacking).items():
+            lacking[name].prior_root = PriorRoot.of(kept, config.prior_tau)
 
 
 # ---- the KL ----
@@ -143,8 +225,8 @@ def kl_terms(
         rho = f"rho_{letter}"
         bayesian = [layer for layer in layers if getattr(layer, rho) is not None]
         counted = [layer for layer in bayesian if constants or rho in layer._parameters]
-        means[letter] = [getattr(layer, f"lora_{letter}") for layer in bayesian]
-        scales[letter] = [getattr(layer, rho) for layer in counted]
+        means[letter] = [_seen(layer, f"lora_{letter}") for layer in bayesian]
+        scales[letter] = [_seen(layer, rho) for layer in counted]
     total = sum(mean.numel() for group in means.values() for mean in group)
 
     # Each part of each factor, reduced and added up.
@@ -156,6 +238,15 @@ def kl_terms(
             term = term + _reduced(matrices, part, prior_std, config, total, dtype)
         terms[f"kl_{letter}"] = term
     return terms
+
+
+def _seen(layer: AdapterLayer, name: str) -> Tensor:
+    """Return a mean or rho as an isotropic prior is to see it."""
+    value: Tensor = getattr(layer, name)
+    root: PriorRoot | None = getattr(layer, "prior_root", None)
+    if root is None or not name.endswith("A"):
+        return value
+    return root.rho(value) if name == "rho_A" else root.mean(value)
 
 
 def _reduced(

@@ -6,15 +6,15 @@ penalty, a prior or a repair has to know of old audio (arXiv 2212.09849 merges m
 reads the same input (query, key and value of one attention) shares one C.
 
 While audio is being heard the sums of x x^T stand in one file, in float64: sums of several parts of
-the audio add up. What is used afterwards is C itself: float32 where d <= 512, else its 256 leading
-eigenpairs and the rest of its diagonal.
+the audio add up. What is used afterwards is C = V^T V + diag(rest): V (k, d) has all eigenpairs
+where d <= 512, else the 256 leading ones, and the rest is that of the diagonal.
 """
 
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ METADATA_KEY = "espnet_blora_moments"
 SUMS_KEY = "espnet_blora_moment_sums"
 REMEDY = "make it with espnet-blora moments"
 RANK = 256
+IN_TRAINING = 64
+"""Eigenpairs of C that training uses; the rest of the diagonal is exact."""
 DENSE = 512
 _NEEDED = {"layers", "positions", "base", "made"}
 _LARGEST = 6e4  # what float16 holds
@@ -122,12 +124,9 @@ class Sums:
             )
         tensors: dict[str, Tensor] = {}
         for name, total in self.sums.items():
-            moment = total / self.positions[name]
-            if len(moment) <= DENSE:
-                tensors[f"{name}.matrix"] = moment.float()
-                continue
-            factor, rest = low_rank(moment, rank)
-            half = float(factor.abs().max()) < _LARGEST
+            whole = len(total) <= DENSE
+            factor, rest = low_rank(total / self.positions[name], len(total) if whole else rank)
+            half = not whole and float(factor.abs().max()) < _LARGEST
             tensors[f"{name}.factor"] = factor.to(torch.float16 if half else torch.float32)
             tensors[f"{name}.rest"] = rest.float()
         heard = {"utterances": len(self.heard), "seconds": sum(self.heard.values())}
@@ -208,42 +207,100 @@ class Moments:
     made: dict[str, Any]
     seconds: float
 
-    def matrix(self, layer: str) -> Tensor:
-        """Return C of a Linear's input, (d, d) float64 on the CPU."""
-        tensors = self._tensors(layer)
-        if "matrix" in tensors:
-            return tensors["matrix"]
-        return tensors["factor"].T @ tensors["factor"] + tensors["rest"].diag()
-
-    def low_rank(self, layer: str, rank: int) -> tuple[Tensor, Tensor]:
-        """Return `low_rank` of a Linear's C: V (k, d) and the rest of its diagonal (d,), float64.
-
-        What the file has of low rank is cut down further; nothing is factorised then.
-        """
-        tensors = self._tensors(layer)
-        if "matrix" in tensors:
-            return low_rank(tensors["matrix"], rank)
-        kept, cut = tensors["factor"][:rank], tensors["factor"][rank:]
-        return kept, tensors["rest"] + cut.square().sum(0)
-
-    def _tensors(self, layer: str) -> dict[str, Tensor]:
-        """Return what the file has of a Linear's input, in float64.
+    def check_base(self) -> None:
+        """Check that these are moments of what the base hears, so of what is to be kept.
 
         Raises:
-            ValueError: It holds NaN, inf or what no moment is.
+            ValueError: Another model has heard.
+        """
+        if self.made.get("through") != "base":
+            raise ValueError(
+                f"{self.path} was heard by the {self.made.get('through')} model; what is to be "
+                "kept is what the base hears: make it without --adapted"
+            )
+
+    def matrix(self, layer: str) -> Tensor:
+        """Return C of a Linear's input, (d, d) float64 on the CPU."""
+        factor, rest = self._tensors(layer)
+        return factor.T @ factor + rest.diag()
+
+    def low_rank(self, layer: str, rank: int) -> tuple[Tensor, Tensor]:
+        """Return V (k, d), k <= rank, and the rest of the diagonal (d,) of a Linear's C, float64.
+
+        The file's own are cut down further; nothing is factorised.
+        """
+        factor, rest = self._tensors(layer)
+        return factor[:rank], rest + factor[rank:].square().sum(0)
+
+    def _tensors(self, layer: str) -> tuple[Tensor, Tensor]:
+        """Return V and rest as the file has them, in float64.
+
+        Raises:
+            ValueError: They hold NaN or inf.
         """
         name = self.layers[layer]
         with _opened(self.path, compare=False) as (file, _):
-            present = set(file.keys())
-            tensors = {
-                part: file.get_tensor(f"{name}.{part}").double()
-                for part in ("matrix", "factor", "rest")
-                if f"{name}.{part}" in present
-            }
-        finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
-        if not finite or tensors.keys() not in ({"matrix"}, {"factor", "rest"}):
-            raise ValueError(f"{self.path}: {name} is missing or holds NaN or inf; {REMEDY}")
-        return tensors
+            parts = [file.get_tensor(f"{name}.{part}").double() for part in ("factor", "rest")]
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            raise ValueError(f"{self.path}: {name} holds NaN or inf; {REMEDY}")
+        return parts[0], parts[1]
+
+
+class Kept(NamedTuple):
+    """C of one Linear's input as training uses it, on the Linear's device.
+
+    Attributes:
+        factor: V, (k, d).
+        rest: (d,), with C = V^T V + diag(rest).
+        output: tr(W0 C W0^T), the base's mean squared output: 0-dim.
+    """
+
+    factor: Tensor
+    rest: Tensor
+    output: Tensor
+
+    def form(self, down: Tensor) -> Tensor:
+        """Return A C A^T, (r, r), for A (r, d)."""
+        low = down @ self.factor.T.to(down)  # (r, k)
+        return low @ low.T + (down * self.rest.to(down)) @ down.T
+
+
+def check_file(where: str, value: Any) -> None:
+    """Check the option `keep_file`; `where` begins the message.
+
+    Raises:
+        ValueError: It is not a path.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(
+            f"{where}: keep_file is {value!r}; allowed: the path of a file that espnet-blora "
+            "moments has written from the base and old audio"
+        )
+
+
+def kept_moments(
+    path: str | Path, model: torch.nn.Module, linears: Mapping[str, torch.nn.Linear]
+) -> dict[str, Kept]:
+    """Return what training on `linears` of `model` needs of a file of moments heard by the base.
+
+    The padding is that which a module of the model has as `pad_to`, if one has.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: As of `read_moments`, or it was not the base that heard.
+    """
+    padding = (getattr(module, "pad_to", None) for module in model.modules())
+    pad_to = next((value for value in padding if isinstance(value, str)), None)
+    found = read_moments(path, dict(model.named_parameters()), linears, pad_to)
+    found.check_base()
+    kept = {}
+    for name, linear in linears.items():
+        factor, rest = (part.to(linear.weight.device) for part in found.low_rank(name, IN_TRAINING))
+        weight = linear.weight.detach().double()
+        output = (weight @ factor.T).square().sum() + (weight.square() @ rest).sum()
+        kept[name] = Kept(factor.float(), rest.float(), output.float())
+    log.info("moments of %d Linears from %s: %.0f s of audio", len(kept), path, found.seconds)
+    return kept
 
 
 def _opened(path: Path, compare: bool) -> Any:
@@ -266,11 +323,10 @@ def read_moments(
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: It is damaged or not such a file, of another base or padding, lacks a Linear, or
-            has one of another width.
+        ValueError: It is damaged or not such a file, of another base or padding, or lacks a Linear.
     """
     path = Path(path)
-    with _opened(path, compare=True) as (file, about):
+    with _opened(path, compare=True) as (_, about):
         fp.check_same_base(path, about["base"], weights, REMEDY)
         made = about["made"].get("pad_to")
         if pad_to is not None and made != pad_to:
@@ -284,14 +340,6 @@ def read_moments(
                 f"{path} lacks {len(missing)} of {len(layers)} Linears, such as {missing[0]}; "
                 "make it again with --target_modules as in adapter_conf"
             )
-        for name in layers:
-            key, width = about["layers"][name], weights[f"{name}.weight"].shape[1]
-            stored = next(
-                (part for part in ("matrix", "factor") if f"{key}.{part}" in file.keys()),  # noqa: SIM118
-                None,
-            )
-            if stored is None or file.get_slice(f"{key}.{stored}").get_shape()[-1] != width:
-                raise ValueError(f"{path}: {key} does not have the width of {name}; {REMEDY}")
     return Moments(path, about["layers"], about["positions"], about["made"], about["seconds"])
 
 

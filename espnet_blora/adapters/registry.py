@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.elbo import ElboConfig
 from espnet_blora.adapters.layer import AdapterLayer
-from espnet_blora.adapters.methods import lora_ewc, lora_l2sp, lora_xs, ssvd, sumra, svft
+from espnet_blora.adapters.methods import (
+    lora_ewc,
+    lora_keep,
+    lora_l2sp,
+    lora_xs,
+    ssvd,
+    sumra,
+    svft,
+)
 from espnet_blora.adapters.methods.blora import BloraConfig, BloraLayer
 from espnet_blora.adapters.methods.blora_dama import BloraDamaConfig, BloraDamaLayer
 from espnet_blora.adapters.methods.dama import DamaConfig, DamaLayer
@@ -71,6 +79,9 @@ METHODS: dict[str, Method] = {
     "sumra": Method(sumra.SumraConfig, sumra.SumraLayer),
     "lora_l2sp": Method(lora_l2sp.LoraL2spConfig, LoraLayer, loss_term=lora_l2sp.l2sp_term),
     "lora_ewc": Method(lora_ewc.LoraEwcConfig, lora_ewc.LoraEwcLayer, loss_term=lora_ewc.ewc_term),
+    "lora_keep": Method(
+        lora_keep.LoraKeepConfig, lora_keep.LoraKeepLayer, loss_term=lora_keep.keep_term
+    ),
     # From Hugging Face PEFT, which the extra `peft` installs.
     "dora": Method(hf.DoraConfig, hf_methods.DoraLayer),
     "pissa": Method(hf.PissaConfig, hf_methods.PissaLayer),

@@ -115,11 +115,7 @@ class Repair:
             )
         if any(layer.merged for layer in layers.values()):
             raise ValueError("the adapter is merged; call adapter.unmerge() before a repair")
-        if keep.made.get("through") != "base":
-            raise ValueError(
-                f"{keep.path} was heard by the {keep.made.get('through')} model; what is to be "
-                "kept is what the base hears: make it without --adapted"
-            )
+        keep.check_base()
         self.layers = layers
         self._keys = {name: (keep.layers[name], new.layers[name]) for name in layers}
         self._directions: dict[tuple[str, str], Directions] = {}

@@ -72,7 +72,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
-  --keep "SET ..."                sets in data/ of old audio, no text needed, for --repair: minutes of what is to be kept
+  --keep "SET ..."                sets in data/ of old audio, no text needed: minutes of what is to be kept, for --repair,
+                                  --adapter lora_keep and --set adapter_conf.prior=moments
   --repair MU                     stages 12-13: repair the adapter with this strength, without training (0.1 to 1)
   --search batched|espnet         stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the

@@ -73,6 +73,7 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
         call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
             --token_list "${token_list}" --output_dir "${asr_exp}"
     else
+        if keeps_in_training && [ -n "${keep}" ]; then collect_kept; fi
         if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
         run_stages 11 11
         unset ESPNET_BLORA_THREADS

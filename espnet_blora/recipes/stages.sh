@@ -20,6 +20,8 @@ name_experiment() {
         settings+=(--set encoder_conf.pad_to=30s)
     fi
     if [ "${ngpu}" -eq 0 ]; then settings+=(--set use_amp=false); fi # half precision is for GPUs
+    kept_moments=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}/${keep// /+}.moments
+    if keeps_in_training && [ -n "${keep}" ]; then settings+=(--set "adapter_conf.keep_file=${kept_moments}"); fi
     if [ -z "${tag}" ]; then
         [ "$(base_tag "${whisper}")" = "$(base_tag "${recipe_whisper}")" ] ||
             tag=$(tr -c 'A-Za-z0-9.\n-' '_' <<<"$(base_tag "${whisper}")")
@@ -174,11 +176,14 @@ score_sets() {
     return "${status}"
 }
 
-# collect_kept: kept_moments, what the base hears in the sets of --keep; made once for all adapters
+# keeps_in_training: whether the adapter's training needs the moments of old audio
+keeps_in_training() {
+    [[ ${adapter} = lora_keep || " ${overrides[*]-} " = *" adapter_conf.prior=moments "* ]]
+}
+
+# collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters
 collect_kept() {
-    local folder dset device=cpu sources=()
-    folder=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}
-    kept_moments=${folder}/${keep// /+}.moments
+    local folder=${kept_moments%/*} dset device=cpu sources=()
     for dset in ${keep}; do sources+=("data/${dset}"); done
     [ "${ngpu}" -eq 0 ] || device=cuda
     call mkdir -p "${folder}"

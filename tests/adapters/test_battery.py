@@ -13,6 +13,7 @@ import torch
 import espnet_blora
 from espnet_blora.adapters import METHODS, average_states, get_adapter
 from espnet_blora.adapters.fisher import Fisher, save_fisher
+from espnet_blora.adapters.moments import new_sums
 
 # Small values of the options that methods have in common; the rest are a method's defaults.
 SMALL = {
@@ -40,10 +41,24 @@ def write_fisher(base, path):
     OWN["lora_ewc"] = {"fisher_file": str(path)}
 
 
+def write_moments(base, path):
+    """Write a file that lora_keep reads, of every matrix of `base`; give it to OWN."""
+    weights = {name: weight for name, weight in base.named_parameters() if weight.dim() == 2}
+    names = [name.removesuffix(".weight") for name in weights]
+    sums = new_sums(weights, dict(zip(names, names, strict=True)), {"through": "base"})
+    for name in names:
+        weight = weights[f"{name}.weight"].detach()
+        sums.add(name, weight.T @ weight, 1)
+    sums.heard["old"] = 1.0
+    sums.export(path, {})
+    OWN["lora_keep"] = {"keep_file": str(path)}
+
+
 @pytest.fixture(autouse=True)
 def old_data(build_stack, tmp_path_factory):
     if "lora_ewc" not in OWN:
         write_fisher(build_stack(), tmp_path_factory.mktemp("fisher") / "fisher")
+        write_moments(build_stack(), tmp_path_factory.mktemp("moments") / "moments")
 
 
 @pytest.fixture(params=list(METHODS))
@@ -149,7 +164,7 @@ def test_what_the_input_meets_first_turns_the_whole_update(trained, method):
                 getattr(layer, name).copy_(getattr(layer, name) @ turn)
         if layer.right_names:
             expected = before @ turn
-            gap = (layer.delta_weight() - expected).norm() / expected.norm()
+            gap = (layer.delta_weight().detach() - expected).norm() / expected.norm()
             assert float(gap) < 1e-4
 
 

@@ -102,8 +102,9 @@ def test_wide_inputs_are_kept_of_low_rank(heard, weights, tmp_path, monkeypatch)
     whole = less.T @ less + diagonal.diag()
     torch.testing.assert_close(whole.diagonal(), read.matrix("b").diagonal())
     factor, rest = read.low_rank("a.key", 2)  # of what it has whole
-    expected = low_rank(read.matrix("a.key"), 2)
-    assert torch.equal(factor, expected[0]) and torch.equal(rest, expected[1])
+    expected = low_rank(heard(0).sums["a"] / 20, 2)
+    torch.testing.assert_close(factor.T @ factor, expected[0].T @ expected[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(rest, expected[1], rtol=0, atol=1e-6)
 
 
 def test_files_that_do_not_fit_the_model(heard, weights, tmp_path):
@@ -114,12 +115,10 @@ def test_files_that_do_not_fit_the_model(heard, weights, tmp_path):
     with pytest.raises(ValueError, match="is not of espnet_blora"):
         read_moments(path, weights, LAYERS)
     heard(0).export(path, {})
-    narrow = {**weights, "b.weight": torch.zeros(3, 5)}
     for given, layers, pad_to, message in (
         ({n: w + 1 for n, w in weights.items()}, LAYERS, "30s", "wrong base"),
         (weights, [*LAYERS, "c"], "30s", "lacks 1 of 4 Linears, such as c"),
         (weights, LAYERS, "batch", "padded to '30s', this model pads to 'batch'"),
-        ({**narrow, "b.weight": weights["b.weight"][:, :5]}, LAYERS, None, "wrong base|width of b"),
     ):
         with pytest.raises(ValueError, match=message):
             read_moments(path, given, layers, pad_to)

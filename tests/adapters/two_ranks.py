@@ -7,7 +7,7 @@ import sys
 
 import torch
 from conftest import build_stack
-from test_battery import bases, options, same, tensors, train, write_fisher
+from test_battery import bases, options, same, tensors, train, write_fisher, write_moments
 from torch import distributed, nn
 
 import espnet_blora
@@ -31,6 +31,7 @@ def main(store: str, rank: int) -> None:
     if rank == 1:
         differ_from_rank_0()
     write_fisher(build_stack(), f"{store}.fisher{rank}")
+    write_moments(build_stack(), f"{store}.moments{rank}")
     for method in METHODS:
         model = build_stack()
         torch.manual_seed(rank)

@@ -11,6 +11,7 @@ import torch
 
 from espnet_blora.adapters import METHODS
 from espnet_blora.adapters.fisher import Fisher, save_fisher
+from espnet_blora.adapters.moments import new_sums
 from espnet_blora.adapters.targets import find_targets
 from espnet_blora.bin import make_config, report
 from espnet_blora.decoding import open_experiment
@@ -36,6 +37,8 @@ def settings(method, folder):
     conf["max_epoch"] = 2
     if method == "lora_ewc":
         conf["adapter_conf"]["fisher_file"] = str(fisher_of_ones(folder, conf["adapter_conf"]))
+    if method == "lora_keep":
+        conf["adapter_conf"]["keep_file"] = str(flat_moments(folder, conf["adapter_conf"]))
     if method == "adalora":  # the recipe's figure is for its 418 steps
         few = {"total_steps": 4, "warmup_steps": 1, "final_steps": 1, "interval": 1}
         conf["adapter_conf"] |= few
@@ -52,6 +55,23 @@ def fisher_of_ones(folder, conf):
     ones = Fisher({name: torch.ones_like(w) for name, w in weights.items()}, 1, 1)
     save_fisher(folder / "fisher.safetensors", ones, weights, {"sets": "none: all ones"})
     return folder / "fisher.safetensors"
+
+
+def flat_moments(folder, conf):
+    """A file of moments of the tiny base in which old inputs lie in all directions alike."""
+    model = load_whisper(str(TINY))
+    names = {  # as above
+        re.sub(r"^(en|de)coder\.", r"\1coder.\1coders.", name): linear.weight.detach()
+        for name, linear in find_targets(model, conf["target_modules"]).items()
+    }
+    made = {"through": "base", "pad_to": "batch"}
+    weights = {f"{name}.weight": weight for name, weight in names.items()}
+    sums = new_sums(weights, {name: name for name in names}, made)
+    for name, weight in names.items():
+        sums.add(name, torch.eye(weight.shape[1]), 1)
+    sums.heard["old"] = 1.0
+    sums.export(folder / "keep.moments", {})
+    return folder / "keep.moments"
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

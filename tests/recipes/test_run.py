@@ -274,6 +274,13 @@ def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(reci
     assert new[1] == "dump/raw/train_cs" and "--adapted" in new
     assert last[0] == "espnet_blora.bin.repair" and last[-1] == "0.2"
     assert last[last.index("--keep") + 1] == old[-1] and last[last.index("--new") + 1] == new[-1]
+    for name in ("calls", "made"):
+        (recipe / name).unlink()
+    run(recipe, "--adapter", "lora_keep", "--keep", "old_en old_zh", "--stage", "10")
+    again = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
+    assert again[0][-1] == folder and again[1] == old
+    conf = yaml.safe_load((recipe / "exp/asr_lora_keep/train.yaml").read_text())
+    assert conf["adapter_conf"]["keep_file"] == old[-1]
     (recipe / "calls").unlink()
     trained = run(recipe, "--adapter", "lora", "--stage", "12")
     assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 import espnet_blora
-from espnet_blora.adapters import get_adapter, parse_config
+from espnet_blora.adapters import get_adapter, moments, parse_config
 from espnet_blora.adapters.fingerprint import base_names
 from espnet_blora.adapters.fisher import Fisher, save_fisher
 from espnet_blora.adapters.methods.lora_l2sp import squared_norm
+from espnet_blora.adapters.moments import new_sums, read_moments
 
 TARGETS = ["query", "mlp.0", "mlp.2"]
 
@@ -34,8 +35,29 @@ def fisher_file(build, tmp_path):
     return written
 
 
-@pytest.fixture(params=["l2sp-sum", "l2sp-mean", "ewc"])
-def penalised(request, build, shake, fisher_file):
+@pytest.fixture
+def keep_file(build, tmp_path):
+    """Write a file of moments for a base; return its path."""
+
+    def written(seed=0, targets=TARGETS, dtype=torch.float32, made=None):
+        model = build(seed=seed, dtype=dtype).requires_grad_(False)
+        names = [n for n, _ in model.named_modules() if any(n.endswith(t) for t in targets)]
+        weights = dict(model.named_parameters())
+        sums = new_sums(weights, {n: n for n in names}, {"through": "base", **(made or {})})
+        generator = torch.Generator().manual_seed(5)
+        for name in names:
+            width = weights[f"{name}.weight"].shape[1]
+            x = torch.randn(9, width, generator=generator) * 0.8 ** torch.arange(width)
+            sums.add(name, x.T @ x, 9)
+        sums.heard["old"] = 3.0
+        sums.export(tmp_path / "moments", {})
+        return tmp_path / "moments"
+
+    return written
+
+
+@pytest.fixture(params=["l2sp-sum", "l2sp-mean", "ewc", "keep"])
+def penalised(request, build, shake, fisher_file, keep_file):
     """Return (model, adapter, expected): a shaken adapter and its penalty by definition."""
 
     def make(dtype=torch.float64, strength=0.3):
@@ -43,6 +65,8 @@ def penalised(request, build, shake, fisher_file):
         conf = {"rank": 4, "alpha": 6, "target_modules": TARGETS, "strength": strength}
         if request.param == "ewc":
             method, conf["fisher_file"] = "lora_ewc", str(fisher_file(dtype=dtype))
+        elif request.param == "keep":
+            method, conf["keep_file"] = "lora_keep", str(keep_file(dtype=dtype))
         else:
             method = "lora_l2sp"
             conf["reduction"] = {"sum": "sum", "mean": "per_matrix_mean"}[request.param[5:]]
@@ -51,6 +75,11 @@ def penalised(request, build, shake, fisher_file):
         def expected():
             total = 0.0
             for layer in adapter.layers.values():
+                if request.param == "keep":
+                    factor, rest, output = (part.to(dtype) for part in layer.kept)
+                    delta, moment = 6 / 4 * layer.lora_B @ layer.lora_A, factor.T @ factor
+                    total = total + 2 * ((delta @ (moment + rest.diag())) * delta).sum() / output
+                    continue
                 square = (6 / 4 * layer.lora_B @ layer.lora_A).square()
                 if request.param == "ewc":
                     square = square * layer.fisher.to(dtype)
@@ -148,8 +177,9 @@ def test_the_norm_of_a_fresh_or_huge_layer(build):
     assert torch.isfinite(adapter.loss_terms()[1]["delta_norm"])
 
 
-def test_backward_keeps_no_weight_sized_tensor(penalised):
-    """Of EWC: what is kept for the backward pass is the factors and F, not delta W."""
+def test_backward_keeps_no_weight_sized_tensor(penalised, monkeypatch):
+    """What is kept for the backward pass is the factors and F or C's, not delta W."""
+    monkeypatch.setattr(moments, "IN_TRAINING", 3)
     _, adapter, _ = penalised()
     sizes = []
 
@@ -171,6 +201,7 @@ def test_backward_keeps_no_weight_sized_tensor(penalised):
         ("lora_l2sp", {"reduction": "mean"}, "reduction is 'mean'; allowed: per_matrix_mean, sum"),
         ("lora_l2sp", {"strenght": 1.0}, "did you mean 'strength'"),
         ("lora_ewc", {}, "fisher_file is None; .*espnet-blora fisher"),
+        ("lora_keep", {}, "keep_file is None; .*espnet-blora moments"),
         ("lora_ewc", {"fisher_file": "f", "strength": float("nan")}, "strength is nan"),
     ],
 )
@@ -226,6 +257,48 @@ def test_fisher_file_of_another_base_or_other_targets(build, fisher_file, tmp_pa
     conf = {"rank": 4, "target_modules": ["query"], "fisher_file": str(fisher_file())}
     with pytest.raises(ValueError, match="which this model lacks"):
         espnet_blora.add_adapter(other, "lora_ewc", **conf).loss_terms()
+
+
+def test_moments_that_do_not_fit_and_decoding_without_them(build, keep_file, x, tmp_path):
+    def adapted(**file):
+        conf = {"rank": 4, "target_modules": TARGETS, "keep_file": str(keep_file(**file))}
+        return espnet_blora.add_adapter(build(), "lora_keep", **conf)
+
+    assert float(adapted().loss_terms()[0].detach()) == 0.0  # a fresh update changes nothing
+    for file, message in (
+        ({"seed": 1}, r"wrong base: blocks\..* make it with .* this model's"),
+        ({"targets": ["query", "mlp.0"]}, r"lacks 2 of 6 Linears, such as blocks\.0\.mlp\.2"),
+        ({"made": {"through": "adapted"}}, "was heard by the adapted model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            adapted(**file).loss_terms()
+    padded = adapted(made={"pad_to": "30s"})
+    padded.model.pad_to = "batch"  # as the encoder of ESPnet's model has it
+    with pytest.raises(ValueError, match="padded to '30s', this model pads to 'batch'"):
+        padded.loss_terms()
+    fine = adapted()
+    (tmp_path / "moments").unlink()
+    assert torch.equal(fine.model.eval()(x), build()(x))
+    with pytest.raises(FileNotFoundError, match="file of moments .* does not exist; make it with"):
+        fine.loss_terms()
+
+
+def test_moments_of_low_rank_and_the_rest_of_the_diagonal(build, shake, keep_file, monkeypatch):
+    monkeypatch.setattr(moments, "IN_TRAINING", 3)
+    conf = {"rank": 4, "target_modules": ["mlp.2"], "keep_file": str(keep_file())}
+    adapter = shake(espnet_blora.add_adapter(build(), "lora_keep", **conf))
+    term, _ = adapter.loss_terms()
+    whole = read_moments(conf["keep_file"], dict(adapter.model.named_parameters()), adapter.layers)
+    total = 0.0
+    for name, layer in adapter.layers.items():
+        assert layer.kept.factor.shape == (3, 24)
+        exact = whole.matrix(name)
+        approximate = layer.kept.factor.T @ layer.kept.factor + layer.kept.rest.diag()
+        torch.testing.assert_close(approximate.diagonal().double(), exact.diagonal())
+        delta, weight = layer.delta_weight().detach().double(), layer.weight.double()
+        total += float(((delta @ exact) * delta).sum() / ((weight @ exact) * weight).sum())
+    term = float(term.detach())
+    assert term == pytest.approx(total, rel=0.3) and term != pytest.approx(total, rel=1e-3)
 
 
 def test_a_penalty_can_be_taken_where_there_is_no_autocast():
