@@ -17,7 +17,9 @@ columns stay as they are (new ones are added at the end):
 * `cer_han_kana`, `wer_rest`, `pier`: rates of the Han and Kana tokens, of the others, and at
   the points of interest;
 * `compared`: `yes`, or `no` where the page leaves the row out, as it was scored otherwise;
-* `units`: what the interval rests on: `200 utt.` or `10 spk.`, and `few` where it is a rough one.
+* `units`: what the interval rests on: `200 utt.` or `10 spk.`, and `few` where it is a rough one;
+* `pier_low`, `pier_high`: the range of PIER over all shortest alignments; `embedded`: errors on the
+  embedded language, insertions under their own script.
 
 What is not known is empty.
 """
@@ -47,7 +49,8 @@ _PARTS: dict[str, Callable[[SetScore], str]] = {
     "of the worst 1 %": lambda score: f"{percent(score.worst_share, 0)} %",
     "CER, Han and Kana": lambda score: counts_rate(score.han_kana),
     "WER, rest": lambda score: counts_rate(score.rest),
-    "PIER": lambda score: counts_rate(score.pier),
+    "embedded language": lambda score: counts_rate(score.embedded),
+    "PIER (range)": lambda score: with_interval(score.pier.rate, score.pier_range),
     "empty ref. / hyp.": lambda s: f"{len(s.empty_references)} / {len(s.empty_hypotheses)}",
     "missing, counted as empty": lambda score: str(len(score.missing_as_empty) or ABSENT),
 }
@@ -125,6 +128,7 @@ COLUMNS = (
     *("system", "experiment", "role", "set", "kind", "decoded", "scale", "unit", "normalisation"),
     *("utterances", "tokens", "hits", "substitutions", "deletions", "insertions", "errors"),
     *("rate", "low", "high", "cer_han_kana", "wer_rest", "pier", "compared", "units"),
+    *("pier_low", "pier_high", "embedded"),
 )
 
 
@@ -154,6 +158,9 @@ def _decoded(score: SetScore, adapted: bool) -> dict[str, Any]:
         "cer_han_kana": score.han_kana.rate,
         "wer_rest": score.rest.rate,
         "pier": score.pier.rate,
+        "pier_low": score.pier_range.low if score.pier_range else None,
+        "pier_high": score.pier_range.high if score.pier_range else None,
+        "embedded": score.embedded.rate,
     }
 
 

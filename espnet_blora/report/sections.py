@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
+from statistics import fmean
 
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.conditions import conditions as made_under
@@ -21,9 +22,11 @@ from espnet_blora.report.page import (
     percent,
     size,
     table,
+    with_interval,
 )
 from espnet_blora.report.sparsity import mean_over
 from espnet_blora.report.style import of_page, styles
+from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.retention import frontier
 
@@ -87,16 +90,7 @@ def errors(analysis: Analysis) -> list[Block]:
         "are."
     )
     blocks.append(table(["system", *analysis.sets], worst, caption))
-    # the sides of the new domain
-    sides = []
-    for s in analysis.systems:
-        for name in analysis.test_sets:
-            if scores := [run.scores[name] for run in s.with_score(name)]:
-                parts = [[getattr(x, k).rate for x in scores] for k in ("han_kana", "rest", "pier")]
-                sides.append([s.label, name, *(percent(r.mean(part)) for part in parts)])
-    if sides:
-        head = ["system", "set", "CER, Han and Kana", "WER, other scripts", "PIER, switched words"]
-        blocks.append(table(head, sides, "Inside the new domain, per cent:"))
+    blocks += _sides(analysis)
     # the sets
     sets = []
     for name in analysis.sets:
@@ -118,6 +112,48 @@ def _worst(system: System, name: str) -> Cell:
     if not shares:
         return Cell(ABSENT)
     return Cell(percent(max(shares), 0), max(shares), "bad" if max(shares) > WORST_SHARE else "")
+
+
+def _sides(analysis: Analysis) -> list[Block]:
+    """Return the sides of the new domain, and which systems PIER cannot tell apart there."""
+    rows = []
+    for s in analysis.systems:
+        for name in analysis.test_sets:
+            if scores := [run.scores[name] for run in s.with_score(name)]:
+                han_kana, rest, embedded, pier = (
+                    r.mean([getattr(score, part).rate for score in scores])
+                    for part in ("han_kana", "rest", "embedded", "pier")
+                )
+                sides = map(percent, (han_kana, rest, embedded))
+                rows.append([s.label, name, *sides, with_interval(pier, _pier_range(s, name))])
+    if not rows:
+        return []
+    head = ["system", "set", "CER, Han and Kana", "WER, other scripts"]
+    head += ["embedded language", "PIER (lowest to highest)"]
+    caption = (
+        "Inside the new domain, per cent. Embedded language: errors on the switched words of "
+        "code-switched utterances, insertions under their own script; the figure to quote. PIER "
+        "counts an insertion at the next reference token, and depends on which of the shortest "
+        "alignments is taken: in brackets its range over all of them."
+    )
+    alike = [
+        f"{pair.a.label} and {pair.b.label} on {name}"
+        for pair in analysis.comparisons
+        for name in analysis.test_sets
+        if (a := _pier_range(pair.a, name)) and (b := _pier_range(pair.b, name))
+        if max(a.low, b.low) <= min(a.high, b.high)
+    ]
+    told = f"PIER cannot tell apart, as the ranges touch: {', '.join(alike)}."
+    return [table(head, rows, caption), *([Prose(told)] if alike else [])]
+
+
+def _pier_range(system: System, name: str) -> Interval | None:
+    """Return lowest and highest PIER on a set, means over seeds; None without switched words."""
+    ranges = [run.scores[name].pier_range for run in system.with_score(name)]
+    known = [ends for ends in ranges if ends]
+    if not known:
+        return None
+    return Interval(fmean(ends.low for ends in known), fmean(ends.high for ends in known))
 
 
 def retention(analysis: Analysis) -> list[Block]:

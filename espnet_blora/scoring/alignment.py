@@ -1,4 +1,4 @@
-"""Optimal alignments of two token sequences, and how they are shown."""
+"""Alignments of two token sequences, and how they are shown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from rapidfuzz.distance import Levenshtein
+from espnet_blora.scoring.shortest import Side, choose
+from espnet_blora.text import script_of_token
 
 Row = tuple[str, str | None, str | None]
 
 _MOST_CODES = 200_000  # tokens kept at a time; below the number of characters there are
+_NAMES = {"replace": "sub", "delete": "del", "insert": "ins"}
 _SIGNS = {"hit": "", "sub": "S", "del": "D", "ins": "I"}
 _GAP = "*"
 
@@ -37,24 +39,24 @@ class Codes(dict):
 
 
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Row]:
-    """Return one optimal alignment as rows (operation, reference token, hypothesis token).
+    """Return the chosen alignment as rows (operation, reference token, hypothesis token).
 
-    Operations are `hit`, `sub`, `del` and `ins`, in order; a missing token is None.
+    It is one of the shortest (`shortest.choose`). Operations are `hit`, `sub`, `del` and `ins`, in
+    order; a missing token is None.
 
     >>> align(["go", "to", "bed"], ["go", "bed"])
     [('hit', 'go', 'go'), ('del', 'to', None), ('hit', 'bed', 'bed')]
     """
     codes = Codes()
+    sides = (Side(codes.spell(side), list(map(script_of_token, side))) for side in (ref, hyp))
     rows: list[Row] = []
-    for op in Levenshtein.opcodes(codes.spell(ref), codes.spell(hyp)):
-        left, right = ref[op.src_start : op.src_end], hyp[op.dest_start : op.dest_end]
-        if op.tag == "delete":
-            rows += [("del", token, None) for token in left]
-        elif op.tag == "insert":
-            rows += [("ins", None, token) for token in right]
-        else:
-            name = "hit" if op.tag == "equal" else "sub"
-            rows += [(name, a, b) for a, b in zip(left, right, strict=True)]
+    at = to = 0
+    for tag, i, j in [*choose(*sides), ("", len(ref), len(hyp))]:
+        rows += [("hit", a, b) for a, b in zip(ref[at:i], hyp[to:j], strict=True)]
+        at, to = i + (tag != "insert"), j + (tag != "delete")
+        if tag:
+            left, right = (ref[i] if at > i else None), (hyp[j] if to > j else None)
+            rows.append((_NAMES[tag], left, right))
     return rows
 
 

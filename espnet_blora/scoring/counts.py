@@ -62,6 +62,8 @@ class Utterance:
         pier: At the points of interest; all zero for an utterance that is not code-switched.
         scripts: (script, counts) pairs sorted by script; they add up to `counts`.
         speaker: Who speaks; empty where that is unknown.
+        pier_range: Fewest and most errors at the points over all shortest alignments; None where
+            all have as many.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Utterance:
     pier: Counts = Counts()
     scripts: tuple[tuple[str, Counts], ...] = ()
     speaker: str = ""
+    pier_range: tuple[int, int] | None = None
 
     @property
     def errors(self) -> int:

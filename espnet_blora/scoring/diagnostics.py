@@ -20,6 +20,9 @@ REMARKS = {
         "(in Kaldi's tools and sclite they do not); the others stay in their token"
     ),
     "long_token": "counts as one token",
+    "many_errors": (
+        "the alignment is that of rapidfuzz, and PIER's range, in mixed text, goes from none to all"
+    ),
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 

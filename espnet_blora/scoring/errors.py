@@ -7,7 +7,8 @@ substitutions S, deletions D and insertions I. Over any collection of utterances
 .. math:: E = \frac{S + D + I}{H + S + D}
 
 (errors over reference tokens, not a mean of the utterances' rates). The total of errors is unique;
-how it is split into S, D and I is that of one optimal alignment.
+how it is split into S, D and I, over scripts and over points is that of one of the shortest
+alignments, chosen by the rule of `shortest`.
 
 **By script**: S and D count under the script of the reference token, I under that of the hypothesis
 token, so the scripts' counts add up to the total. The rate of Han + Kana is a CER, that of the rest
@@ -21,6 +22,14 @@ not written in Han or Kana (`poi = "rest"`, for Mandarin-English and the like), 
 an insertion where the reference token it stands before is one (after the last token: where the last
 one is). Source: Ugan, Pham, Baermann, Waibel, "PIER: A Novel Metric for Evaluating What Matters in
 Code-Switching", ICASSP 2025, arXiv 2501.09512.
+
+Where alignments of the same length differ, so does PIER, by the place of an insertion above all: as
+much as two systems may. So its lowest and highest value over all shortest alignments stand beside
+it, and no difference is claimed between systems whose ranges touch. **Errors on the embedded
+language** are the figure to quote: at the same points, but an insertion counts if it is itself
+written in a script of the points (as in the rates by script). By the rule of `shortest` they are
+all but unique: 1 of 6,353 utterances of a made-up Mandarin-English set had a choice left, against
+837 for PIER.
 
 The rule for S, D, I, for the end of an utterance and for utterances left out (no points, or nothing
 else) is that of its public program (enesyugan/PIER-CodeSwitching-Evaluation). It differs in what a
@@ -36,15 +45,13 @@ hand (`<tag word>`) are not read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
-
-from rapidfuzz.distance import Levenshtein
 
 from espnet_blora.scoring.alignment import Codes
 from espnet_blora.scoring.counts import REST, Remark, Utterance, shared_counts
 from espnet_blora.scoring.diagnostics import check_ids, ids_by_case, look_at, place_of
 from espnet_blora.scoring.modes import points_of, unit_of
 from espnet_blora.scoring.set_score import SetScore
+from espnet_blora.scoring.shortest import MOST_EDITS, Side, count
 from espnet_blora.text import script_of_token
 from espnet_blora.text.presets import get_normalisation
 
@@ -93,6 +100,9 @@ def score(
         left, right = tokenise(treat(left_text)), tokenise(treat(right_text))
         utterances.append(_count(key, left, right, is_point, codes))
         # what is odd in it
+        if (errors := utterances[-1].errors) > MOST_EDITS:
+            place = place_of(hyp, key)
+            remarks.append(Remark("many_errors", "hypothesis", key, place, f"{errors} errors"))
         remarks += look_at("reference", key, left_text, ref)
         remarks += look_at("hypothesis", key, right_text, hyp)
         if not left:
@@ -141,16 +151,18 @@ def _count(
     if points == rows.keys():  # nothing else: not code-switched
         points = set()
 
-    # every edit of one shortest alignment turns a hit into an error, or inserts one
-    inserted = 0  # at the points
+    # every edit of the chosen alignment turns a hit into an error, or inserts one
+    inserted = low = high = 0  # at the points
     if ref != hyp:
-        edits = Levenshtein.editops(codes.spell(ref), codes.spell(hyp))
-        last = len(ref) - 1
-        for tag, i, j in cast("list[tuple[str, int, int]]", edits.as_list()):
+        heard = list(map(script_of_token, hyp))
+        weights = [int(script in points) for script in scripts]
+        weights += weights[-1:] or [0]
+        sides = Side(codes.spell(ref), scripts), Side(codes.spell(hyp), heard)
+        edits, low, high = count(*sides, weights)
+        for tag, i, j in edits:
             if tag == "insert":
-                rows.setdefault(script_of_token(hyp[j]), [0, 0, 0, 0])[_INS] += 1
-                if points and scripts[min(i, last)] in points:
-                    inserted += 1
+                rows.setdefault(heard[j], [0, 0, 0, 0])[_INS] += 1
+                inserted += weights[i]
                 continue
             row = rows[scripts[i]]
             row[_HIT] -= 1
@@ -161,4 +173,6 @@ def _count(
     parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
     whole = map(sum, zip(*rows.values(), strict=True))
     pier = (sum(rows[name][kind] for name in points) for kind in (_HIT, _SUB, _DEL))
-    return Utterance(key, shared_counts(*whole), shared_counts(*pier, inserted), parts)
+    pier_range = (low, high) if low < high else None
+    pier_counts = shared_counts(*pier, inserted)
+    return Utterance(key, shared_counts(*whole), pier_counts, parts, pier_range=pier_range)

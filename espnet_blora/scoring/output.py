@@ -12,7 +12,7 @@ from espnet_blora.scoring.alignment import Row, align, confusions, view
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Utterance, add_up
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
-from espnet_blora.scoring.intervals import RateInterval
+from espnet_blora.scoring.intervals import Interval, RateInterval
 from espnet_blora.scoring.job import Comparison, Job, Result, run
 from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.set_score import SetScore
@@ -160,8 +160,7 @@ def lines_of(result: Result) -> list[str]:
     if score.unit == "mer":
         lines.append(f"  CER on Han and Kana {percent(score.han_kana)}")
         lines.append(f"  WER on the rest     {percent(score.rest)}")
-        switched = percent(score.pier) if score.pier.tokens else "undefined: no switched utterance"
-        lines.append(f"  {f'PIER ({score.poi})':19} {switched}")
+        lines += _switched_lines(score)
     for name, rows in result.groups.items():
         lines += _group_lines(name.removeprefix("by_"), rows)
     if result.comparison:
@@ -170,6 +169,16 @@ def lines_of(result: Result) -> list[str]:
     lines += [f"  {line}" for line in _scorer_lines(result)]
     lines += [f"  {line}" for line in confusion_lines(result.confusions, _MOST_CONFUSIONS)]
     return lines
+
+
+def _switched_lines(score: SetScore) -> Iterator[str]:
+    """Yield errors on the embedded language, and PIER with its range."""
+    pier = f"  {f'PIER ({score.poi})':19}"
+    if score.pier_range is None:
+        yield f"{pier} undefined: no switched utterance"
+        return
+    yield f"  embedded language   {percent(score.embedded)}"
+    yield f"{pier} {percent(score.pier)}; {_between(score.pier_range)} by the alignment"
 
 
 def percent(counts: Counts) -> str:
@@ -193,7 +202,7 @@ def confusion_lines(most: Confusions, limit: int | None = None) -> list[str]:
     return lines
 
 
-def _between(interval: RateInterval, sign: str = "") -> str:
+def _between(interval: Interval, sign: str = "") -> str:
     return f"{100 * interval.low:{sign}.2f} to {100 * interval.high:{sign}.2f} %"
 
 

@@ -20,16 +20,21 @@ from espnet_blora.scoring.counts import (
     with_rate,
 )
 from espnet_blora.scoring.intervals import (
+    Interval,
     RateInterval,
     Units,
     rate_interval,
     units_of,
     worst_share,
 )
+from espnet_blora.scoring.modes import points_of
 from espnet_blora.utils import atomic
 
-FORMAT = "espnet_blora.score/2"
-COLUMNS = ("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}", "speaker")
+FORMAT = "espnet_blora.score/3"
+COLUMNS = (
+    *("id", "[H, S, D, I]", "PIER's [H, S, D, I]", "{script: [H, S, D, I]}", "speaker"),
+    "PIER's [fewest, most errors], null where unique",
+)
 _NAMES = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -66,6 +71,22 @@ class SetScore:
     def pier(self) -> Counts:
         """Counts at the points of interest; `pier.rate` is the PIER."""
         return add_up(u.pier for u in self.utterances)
+
+    @property
+    def pier_range(self) -> Interval | None:
+        """Lowest and highest PIER over all shortest alignments; None without points."""
+        if not self.pier.tokens:
+            return None
+        ranges = (u.pier_range or (u.pier.errors, u.pier.errors) for u in self.utterances)
+        low, high = map(sum, zip(*ranges, strict=True))
+        return Interval(low / self.pier.tokens, high / self.pier.tokens)
+
+    @cached_property
+    def embedded(self) -> Counts:
+        """Counts on the embedded language: at PIER's points, insertions under their own script."""
+        is_point = points_of(self.poi)
+        switched = (u.scripts for u in self.utterances if u.pier.tokens)
+        return add_up(c for scripts in switched for script, c in scripts if is_point(script))
 
     @cached_property
     def by_script(self) -> dict[str, Counts]:
@@ -146,7 +167,12 @@ class SetScore:
             "by_script": {s: with_rate(c) for s, c in self.by_script.items()},
             "cer_han_kana": with_rate(self.han_kana),
             "wer_rest": with_rate(self.rest),
-            "pier": {"points_of_interest": self.poi, **with_rate(self.pier)},
+            "pier": {
+                "points_of_interest": self.poi,
+                **with_rate(self.pier),
+                "range": asdict(self.pier_range) if self.pier_range else None,
+            },
+            "embedded": with_rate(self.embedded),
             "empty_references": list(self.empty_references),
             "empty_hypotheses": list(self.empty_hypotheses),
         }
@@ -221,7 +247,7 @@ def reading(path: str | Path, form: str, program: str) -> Iterator[dict]:
 
 def _row(u: Utterance) -> list:
     scripts = {script: astuple(counts) for script, counts in u.scripts}
-    return [u.id, astuple(u.counts), astuple(u.pier), scripts, u.speaker]
+    return [u.id, astuple(u.counts), astuple(u.pier), scripts, u.speaker, u.pier_range]
 
 
 def _utterance(
@@ -229,12 +255,16 @@ def _utterance(
     counts: Sequence[int],
     pier: Sequence[int],
     scripts: Mapping[str, Sequence[int]],
-    speaker: str = "",
+    speaker: str,
+    pier_range: Sequence[int] | None,
 ) -> Utterance:
     parts = tuple((script, _counts(values)) for script, values in scripts.items())
-    utterance = Utterance(key, _counts(counts), _counts(pier), parts, speaker)
+    ends = None if pier_range is None else (pier_range[0], pier_range[1])
+    utterance = Utterance(key, _counts(counts), _counts(pier), parts, speaker, ends)
     if add_up(c for _, c in parts) != utterance.counts:
         raise ValueError(f"utterance {key!r}: its scripts do not add up to {counts}")
+    if ends and not 0 <= ends[0] <= utterance.pier.errors <= ends[1] <= utterance.errors:
+        raise ValueError(f"utterance {key!r}: PIER's errors {pier} are not within {pier_range}")
     return utterance
 
 

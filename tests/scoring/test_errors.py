@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.scoring import Counts, SetScore, align, score
+from espnet_blora.scoring import Counts, Interval, SetScore, align, score
 from espnet_blora.scoring.modes import tokeniser
 from espnet_blora.text import mixed_tokens
 from espnet_blora.utils.keyed import KeyedText
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "c", "好", "你"]), max_size=6)
+WORDS = st.lists(st.sampled_from("abcd"), max_size=8)
 TEXT = TOKENS.map(" ".join)
 PAIRS = st.dictionaries(
     st.text("uvw123", min_size=1, max_size=4), st.tuples(TEXT, TEXT), min_size=1
@@ -44,8 +45,8 @@ def test_errors_are_the_edit_distance(ref, hyp):
     assert result.total.hits + result.total.substitutions + result.total.insertions == len(hyp)
 
 
-@given(TOKENS.filter(len), TOKENS)
-def test_counts_are_those_of_jiwer(ref, hyp):
+@given(WORDS.filter(len), WORDS)
+def test_counts_of_one_script_are_those_of_jiwer(ref, hyp):
     ours = score({"u": " ".join(ref)}, {"u": " ".join(hyp)}, "wer", "none").total
     theirs = jiwer.process_words(" ".join(ref), " ".join(hyp))
     assert ours == Counts(theirs.hits, theirs.substitutions, theirs.deletions, theirs.insertions)
@@ -154,6 +155,38 @@ def test_pier_by_hand(name):
     ref, hyp, poi, counts = PIER[name]
     result = score({"u": ref}, {"u": hyp}, poi=poi)
     assert result.pier == result.utterances[0].pier == Counts(*counts)
+
+
+RANGES = {
+    # reference, hypothesis, points, errors at points: chosen, fewest, most
+    "一 is inserted before or after the point": ("a 一 二", "a 三 一 二", "rest", 0, 0, 0),
+    "before the point, or at the end": ("一 a", "一 a a", "rest", 1, 1, 1),
+    "the same word again, before the point or before 一": ("a 一", "a a 一", "rest", 0, 0, 1),
+    "a point is lost, or replaced": ("一 a", "二", "rest", 1, 1, 1),
+    "which of the two was replaced": ("a 一", "b", "rest", 1, 1, 1),
+    "which of the two is not there": ("a 一", "二", "rest", 1, 1, 1),
+    "two places changed": ("a 一", "一 a", "rest", 1, 1, 1),
+    "nothing heard": ("a 一 b", "", "rest", 2, 2, 2),
+    "not switched": ("a b", "c", "rest", 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_range_of_pier_by_hand(name):
+    ref, hyp, poi, *expected = RANGES[name]
+    (u,) = score({"u": ref}, {"u": hyp}, poi=poi).utterances
+    chosen, low, high = expected
+    assert u.pier.errors == chosen and u.pier_range == ((low, high) if low < high else None)
+
+
+def test_errors_on_the_embedded_language_have_insertions_of_their_own_script():
+    ref = {"a": "我 要 apple", "b": "all english"}
+    result = score(ref, {"a": "我 要 big 很 apple", "b": "no"})
+    assert result.pier == Counts(1, 0, 0, 2) and result.pier_range == Interval(2.0, 2.0)
+    assert result.embedded == Counts(1, 0, 0, 1)
+    result = score(ref, {"a": "我 要 很 大 apple now", "b": "no"})
+    assert result.pier == Counts(1, 0, 0, 3) and result.embedded == Counts(1, 0, 0, 1)
+    assert score(ref, {"a": "", "b": ""}, poi="han_kana").embedded == Counts(0, 0, 2, 0)
 
 
 def test_pier_of_a_set_is_errors_over_points():

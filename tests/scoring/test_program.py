@@ -119,7 +119,7 @@ def test_breakdowns_of_a_directory(speakers, capsys):
     assert list(document["by_speaker"]) == ["s0", "s1", "s2"]
     assert [row["errors"] for row in document["by_speaker"].values()] == [2, 1, 0]
     assert document["by_language"]["en"]["tokens"] == 32
-    assert [row[-1] for row in document["utterances"][::4]] == ["s0", "s1", "s2"]
+    assert [row[4] for row in document["utterances"][::4]] == ["s0", "s1", "s2"]
     out = capsys.readouterr().out
     assert "speaker s0: 12.50 % of 16 tokens, 4 utt" in out and "language en: 3.12 %" in out
 

@@ -43,10 +43,10 @@ def test_every_total_is_the_sum_over_the_utterances(tmp_path_factory, rows):
 
 @pytest.fixture
 def document(tmp_path):
-    ref = {"a": "我要 big apple 吃", "b": "", "c": "one two three", "d": "四"}
-    hyp = {"a": "我要 big apples 吃", "b": "uh", "c": "", "d": "四"}
+    ref = {"a": "我要 big apple 吃", "b": "", "c": "one two three", "d": "四", "e": "x 四"}
+    hyp = {"a": "我要 big apples 吃", "b": "uh", "c": "", "d": "四", "e": "x x 四"}
     made = score(ref, hyp)
-    languages = by_group(made, {"a": "zh", "b": "en", "c": "en", "d": "zh"})
+    languages = by_group(made, {"a": "zh", "b": "en", "c": "en", "d": "zh", "e": "zh"})
     made.save(tmp_path / "score.json", by_language=languages, note="x")
     assert SetScore.load(tmp_path / "score.json") == made
     return tmp_path / "score.json"
@@ -56,13 +56,20 @@ def test_the_file_says_what_was_counted(document):
     found = json.loads(document.read_text(encoding="utf-8"))
     assert found["format"] == FORMAT and found["note"] == "x"
     assert found["utterances"][0] == ["a", [4, 1, 0, 0], [1, 1, 0, 0],
-        {"Han": [3, 0, 0, 0], "Latin": [1, 1, 0, 0]}, ""]  # fmt: skip
+        {"Han": [3, 0, 0, 0], "Latin": [1, 1, 0, 0]}, "", None]  # fmt: skip
+    assert found["embedded"]["substitutions"] == 1 and found["embedded"]["rate"] == 2 / 3
+    assert found["utterances"][4] == ["e", [2, 0, 0, 1], [1, 0, 0, 0],
+        {"Han": [1, 0, 0, 0], "Latin": [1, 0, 0, 1]}, "", [0, 1]]  # fmt: skip
+    assert found["pier"]["insertions"] == 0 and found["pier"]["range"] == {
+        "low": 1 / 3,
+        "high": 2 / 3,
+    }
     assert len(found["utterance_columns"]) == len(found["utterances"][0])
     assert found["empty_references"] == ["b"] and found["empty_hypotheses"] == ["c"]
     assert [r["kind"] for r in found["remarks"]] == ["empty_hypothesis", "empty_reference"]
-    assert found["by_language"]["zh"]["rate"] == pytest.approx(1 / 6)
+    assert found["by_language"]["zh"]["rate"] == pytest.approx(2 / 8)
     lines = document.read_text(encoding="utf-8").splitlines()
-    assert sum(line.startswith('  ["') for line in lines) == 4  # one line an utterance
+    assert sum(line.startswith('  ["') for line in lines) == 5  # one line an utterance
 
 
 CHANGES = {
@@ -77,9 +84,12 @@ CHANGES = {
     "wer_rest": lambda d: d["wer_rest"].update(tokens=1),
     "empty_references": lambda d: d.update(empty_references=[]),
     "by_language": lambda d: d["by_language"]["zh"].update(hits=9),
-    "num_utterances: it says 4": lambda d: d["utterances"].pop(),
+    "num_utterances: it says 5": lambda d: d["utterances"].pop(),
     "ids are double": lambda d: d["utterances"].append(d["utterances"][0]),
     "its scripts do not add up": lambda d: d["utterances"][0][3].pop("Han"),
+    "pier: it says": lambda d: d["pier"].update(range={"low": 0, "high": 1}),
+    "embedded": lambda d: d["embedded"].update(insertions=2),
+    "are not within [2, 3]": lambda d: d["utterances"][4].__setitem__(5, [2, 3]),
     "KeyError('remarks')": lambda d: d.pop("remarks"),
     "four whole numbers": lambda d: d["utterances"][0].__setitem__(1, [4, 1, 0, -1]),
     "four whole": lambda d: d["utterances"][0].__setitem__(1, [4, 1, 0, 0.0]),
@@ -106,17 +116,10 @@ def test_a_file_that_is_no_score(tmp_path, damage):
 
 
 def test_a_file_of_an_older_release_is_to_be_made_anew(tmp_path):
-    old = {"format": "espnet_blora.score/1", "unit": "mer", "utterances": [["a", 0, 1]]}
+    old = {"format": "espnet_blora.score/2", "unit": "mer", "utterances": [["a", 0, 1]]}
     (tmp_path / "score.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"score/1', this release reads"):
+    with pytest.raises(ValueError, match=r"score/2', this release reads"):
         SetScore.load(tmp_path / "score.json")
-
-
-def test_a_file_of_before_the_speakers_is_read(document):
-    text = json.loads(document.read_text(encoding="utf-8"))
-    text["utterances"] = [row[:4] for row in text["utterances"]]
-    document.write_text(json.dumps(text), encoding="utf-8")
-    assert {u.speaker for u in SetScore.load(document).utterances} == {""}
 
 
 def test_a_remark_names_its_place():
