@@ -85,11 +85,17 @@ class Languages(dict[str, str]):
             languages.of_all = stated
             log.info("no %s: all are %s (preprocessor_conf.whisper_language)", source, stated)
             return languages
-        for utterance, value in read_keyed(source).items():
+        given = read_keyed(source)
+        codes = dict.fromkeys(given.values(), "")  # each value once, in the order of the lines
+        for value in codes:
             try:
-                languages[utterance] = layout.language_code(value)
+                codes[value] = layout.language_code(value)
             except ValueError as error:
+                utterance = next(key for key, other in given.items() if other == value)
                 raise ValueError(f"{source}: utterance {utterance!r}: {error}") from error
+        languages.update(given)
+        if any(value != code for value, code in codes.items()):  # "Chinese", "ZH"
+            languages.update((key, codes[value]) for key, value in given.items())
         counts = Counter(languages.values())
         log.info("languages from %s: %s", source, dict(counts))
         if stated is not None and counts[stated] < len(languages):

@@ -20,6 +20,18 @@ def test_they_lie_beside_the_audio(tmp_path):
     assert languages.source == tmp_path / "train" / "utt2lang"
 
 
+def test_each_code_is_looked_up_once_and_may_be_a_name(tmp_path, monkeypatch):
+    layout, asked = Vocabulary.of(51865), []
+    real = Vocabulary.language_code
+    monkeypatch.setattr(
+        Vocabulary, "language_code", lambda self, code: asked.append(code) or real(self, code)
+    )
+    lines = "".join(f"u{n} {'Chinese' if n % 2 else 'en'}\n" for n in range(100))
+    languages = Languages.beside(data_dir(tmp_path / "x", lines), layout)
+    assert asked == ["en", "Chinese"]
+    assert [languages[f"u{n}"] for n in range(100)] == ["en", "zh"] * 50
+
+
 def test_missing_file_names_it_and_the_remedy(tmp_path):
     wav = data_dir(tmp_path / "train", "")
     (tmp_path / "train" / "utt2lang").unlink()
