@@ -34,8 +34,9 @@ from espnet_blora.adapters.files import read_adapter_file
 from espnet_blora.adapters.fisher import Fisher, read_fisher, save_fisher
 from espnet_blora.adapters.moments import new_sums, read_moments
 from espnet_blora.data import audio
+from espnet_blora.plugin.packing import check_packed
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
-from espnet_blora.whisper.safe_torch_load import checked_loader, damaged_entry
+from espnet_blora.whisper.safe_torch_load import checked_loader
 
 OUTCOMES = ("refused", "harmless", "silent", "unclear")
 Regions = dict[str, list[range]]
@@ -49,13 +50,11 @@ class Kind:
         write: Writes one.
         read: What the package takes from it; values that `same` compares.
         regions: Its bytes by what they are.
-        clear: Errors that say what is wrong.
     """
 
     write: Callable[[Path], Any]
     read: Callable[[Path], Any]
     regions: Callable[[bytes], Regions]
-    clear: tuple[type[Exception], ...] = (ValueError,)
 
 
 def small_whisper() -> Whisper:
@@ -137,8 +136,7 @@ def read_packed(path: Path) -> dict[str, bytes]:
     """Unpack as `Speech2Text.from_pretrained` does; what lies there then, by name."""
     from espnet2.main_funcs.pack_funcs import unpack
 
-    if entry := damaged_entry(path):
-        raise ValueError(entry)
+    check_packed(path)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         top = Path(folder)
         found = {key: Path(file).read_bytes() for key, file in unpack(path, top).items()}
@@ -221,7 +219,7 @@ KINDS = {
     "2epoch.pth": Kind(
         write_epoch, lambda path: dict(load_epoch(path, map_location="cpu")), zip_regions
     ),
-    "packed.zip": Kind(write_packed, read_packed, zip_regions, (ValueError, RuntimeError)),
+    "packed.zip": Kind(write_packed, read_packed, zip_regions),
     "utterance.flac": Kind(write_flac, audio.read, flac_regions),
 }
 
@@ -254,7 +252,7 @@ def outcome(kind: Kind, path: Path, sound: Any) -> str:
     """Return what reading `path` comes to, beside what a sound file gives."""
     try:
         found = kind.read(path)
-    except kind.clear:
+    except ValueError:
         return "refused"
     except Exception:
         return "unclear"

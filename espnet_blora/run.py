@@ -45,6 +45,7 @@ A mistake in the options, the data or the settings ends in one line "espnet_blor
 exit status 2; {DEBUG}=1 in the environment shows its traceback."""
 
 INFERENCE = "espnet2.bin.asr_inference"
+PACK = "espnet2.bin.pack"
 FORMER_SEARCHES = {"own": "batched"}
 
 log = logging.getLogger(__name__)
@@ -215,7 +216,12 @@ def run_program(program: list[str]) -> None:
         return None
     if plugin.needs_plugin(module, arguments):
         plug_in(module)
-    return run_module(module, file, arguments)
+    run_module(module, file, arguments)
+    if module == PACK:
+        from espnet_blora.plugin.packing import complete
+
+        complete(arguments)
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

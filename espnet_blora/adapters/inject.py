@@ -4,7 +4,9 @@ The model is frozen, its target Linears are extended, the adapter's state and ho
 """
 
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +147,16 @@ def _ignore_in_ddp(model: nn.Module, layers: Mapping[str, AdapterLayer]) -> None
 def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
     """Put the adapter of file `path` on `model`, or into the same adapter already on it.
 
+    A Whisper's halves may be called as in openai-whisper (`encoder.blocks`) or as in ESPnet's model
+    (`encoder.encoders.blocks`), whichever of them the adapter was trained on.
+
     Raises:
         FileNotFoundError: The file is not there.
         ValueError: The file is damaged, or of another base, rank, method or other options; nothing
             is loaded and no adapter added then.
     """
     # Check everything before the model is touched.
-    file = read_adapter_file(path)
+    file = _under_names_of(model, read_adapter_file(path))
     method = file.description["method"]
     config = parse_config(method, file.description["config"])
     adapter = get_adapter(model)
@@ -177,6 +182,30 @@ def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
     adapter.state.context.step = int(file.description["step"])
     log.info("loaded adapter '%s' from %s: %d tensors", method, path, len(tensors))
     return adapter
+
+
+def _under_names_of(model: nn.Module, file: AdapterFile) -> AdapterFile:
+    """Return the file with the names that its layers and base weights have in `model`."""
+    known = {name for name, _ in model.named_modules()}
+    known |= {name for name, _ in model.named_parameters()}
+
+    def here(name: str) -> str:
+        nested = re.sub(r"^(en|de)coder\.", r"\1coder.\1coders.", name)
+        plain = re.sub(r"^(en|de)coder\.\1coders\.", r"\1coder.", name)
+        return next((other for other in (name, nested, plain) if other in known), name)
+
+    description = {
+        **file.description,
+        "layers": [here(layer) for layer in file.description["layers"]],
+        "base": {here(name): row for name, row in file.description["base"].items()},
+    }
+    tensors = {}
+    for key, tensor in file.tensors.items():
+        layer = next(
+            (name for name in file.description["layers"] if key.startswith(f"{name}.")), ""
+        )
+        tensors[here(layer) + key[len(layer) :]] = tensor
+    return replace(file, description=description, tensors=tensors)
 
 
 def _check_same(adapter: Adapter, method: str, config: AdapterConfig, path: str | Path) -> None:

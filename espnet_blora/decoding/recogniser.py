@@ -23,7 +23,6 @@ from espnet_blora.adapters import (
     add_adapter,
     get_adapter,
     load_adapter,
-    read_adapter_file,
 )
 from espnet_blora.adapters.merge import bake_layers
 from espnet_blora.decoding.checked_load import apply_scale, check_loads
@@ -37,7 +36,7 @@ from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import PAD_TO
 from espnet_blora.whisper.packed import WORTH, pack
 from espnet_blora.whisper.safe_torch_load import checked_loader
-from espnet_blora.whisper.sizes import in_use, same_whisper, usable
+from espnet_blora.whisper.sizes import beside, in_use, same_whisper, usable
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -200,12 +199,17 @@ def base_state(
 def _config_of(asr_exp: str | os.PathLike) -> TrainingConfig:
     """Read the config.yaml of an experiment, given by its folder or by that file."""
     path = Path(asr_exp)
+    if path.suffix == ".zip":
+        raise ValueError(
+            f"{path} is a packed model: unpack it (unzip {path.name} -d FOLDER), then give the "
+            "folder in it that holds config.yaml"
+        )
     return read_training_config(path if path.suffix in (".yaml", ".yml") else path / "config.yaml")
 
 
 def _base_of(config: TrainingConfig, whisper: str | os.PathLike | None) -> Whisper:
     """Build the Whisper that an experiment starts from, with its new languages."""
-    spec = _whisper_of(config, whisper)
+    spec = whisper_of(config, whisper)
     base = load_whisper(spec, start=False)
     if base.dims.n_vocab != config.layout.n_vocab:
         raise ValueError(
@@ -248,15 +252,11 @@ def open_whisper(
     place = _place(device, dtype, pad_to)
     base = load_whisper(spec, start=False)
     layout = Vocabulary.of(base.dims.n_vocab)
-    model: nn.Module = base
     if adapter_file is not None:
-        layers = read_adapter_file(Path(adapter_file)).description["layers"]
-        if all(name.startswith(("encoder.encoders.", "decoder.decoders.")) for name in layers):
-            model = _Model(base.encoder, base.decoder)
-        load_adapter(model, Path(adapter_file))
+        load_adapter(base, Path(adapter_file))
     name = os.fspath(adapter_file or spec)
     recogniser = Recogniser(base.encoder, base.decoder, layout, pad_to, _heads(base), name)
-    return _ready(recogniser, model, place, adapter_scale, merge, packed)
+    return _ready(recogniser, base, place, adapter_scale, merge, packed)
 
 
 def _place(
@@ -279,18 +279,20 @@ def _place(
     return there, kind
 
 
-def _whisper_of(config: TrainingConfig, given: str | os.PathLike | None) -> str:
-    """The Whisper to build: the trained one, from here or beside the experiment, else `given`."""
+def whisper_of(config: TrainingConfig, given: str | os.PathLike | None) -> str:
+    """Return the Whisper to build: the trained one, here or beside the experiment, else `given`.
+
+    Raises:
+        FileNotFoundError: it is neither a published size nor a file.
+        ValueError: config.yaml names none, and none is given.
+    """
     other = None if given is None else os.fspath(given)
     named = config.whisper or other
     if named is None:
         raise ValueError(
             f"{config.path} names no Whisper: say which it was trained with (--whisper)"
         )
-    if not usable(named):
-        # A recipe is run from the folder that its exp/ is in, and names files from there.
-        beside = (folder / named for folder in config.path.resolve().parents)
-        named = next((str(file) for file in beside if file.is_file()), named)
+    named = beside(named, config.path)
     if other is not None and not same_whisper(named, other):
         return in_use(named, other, str(config.path))
     if not usable(named):

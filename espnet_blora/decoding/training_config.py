@@ -19,7 +19,7 @@ import yaml
 from espnet_blora.whisper.new_tokens import check_agreement
 from espnet_blora.whisper.vocabulary import Vocabulary
 
-BEST, BASE = "valid.acc.best.pth", "base.pth"
+BEST, BASE, RESUME = "valid.acc.best.pth", "base.pth", "checkpoint.pth"
 ESPNET = (
     "Remedy: decode it with ESPnet's own program, python3 -m espnet_blora.run -m "
     "espnet2.bin.asr_inference"
@@ -127,7 +127,8 @@ def read_training_config(path: Path) -> TrainingConfig:
 def find_checkpoint(folder: Path, given: str | os.PathLike | None = None) -> Path:
     """Return the checkpoint to load: `given`, by name in `folder` or by path, else the usual one.
 
-    Without `given` it is the best epoch's, else the mark of the unadapted base.
+    Without `given` it is the best epoch's, else the mark of the unadapted base; of a packed model,
+    which has no checkpoint.pth to train on from, the only one there.
 
     Raises:
         FileNotFoundError: it is not there; names those that are.
@@ -137,10 +138,13 @@ def find_checkpoint(folder: Path, given: str | os.PathLike | None = None) -> Pat
     for place in places:
         if place.is_file():
             return place
-    there = sorted(p.name for p in folder.glob("*.pth") if p.name != "checkpoint.pth")
+    files = sorted(path.name for path in folder.glob("*.pth"))
+    if given is None and len(files) == 1 and files != [RESUME]:
+        return folder / files[0]
+    there = [name for name in files if name != RESUME]
     raise FileNotFoundError(
         f"{folder}: none of {', '.join(names)}; there are {', '.join(there) or 'no checkpoints'}: "
-        "train first (run.sh --stage 11), or name one of these"
+        "train first (run.sh --stage 11), or name one of these (--model_file)"
     )
 
 

@@ -9,6 +9,7 @@ lines that stage 12 counts, or in an error that names it.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from espnet_blora.plugin.batched_inference import (
     cut_long,
     listed_keys,
 )
+from espnet_blora.plugin.packing import check_packed, of_whisper
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.vocabulary import layout_of
@@ -65,16 +67,37 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         for option in ("lang_prompt_token", "nlp_prompt_token", "prompt_token_file"):
             if kwargs.get(option) is not None:
                 raise ValueError(f"--{option} is not supported: the language comes from utt2lang")
+        given = inspect.signature(BaseSpeech2Text).bind_partial(*args, **kwargs).arguments
+        if "ctc_weight" not in given and of_whisper(given.get("asr_train_config")):
+            kwargs["ctc_weight"] = 0.0
         super().__init__(*args, **kwargs)
         self.is_whisper = isinstance(self.asr_model.decoder, WhisperDecoder)
         if not self.is_whisper:
             return
         self.layout = layout_of(self.asr_model.token_list)
         if "ctc" in self.beam_search.scorers and self.asr_model.ctc is None:
-            raise ValueError("ctc_weight must be 0.0 in the decoding yaml: Whisper has no CTC")
+            raise ValueError(
+                "ctc_weight must be 0.0 (--ctc_weight 0.0, or in the decoding yaml): Whisper has "
+                "no CTC"
+            )
         self.beam_search.token_list = self.layout.readable_tokens()  # only its log uses it
         conf = getattr(self.asr_train_args, "preprocessor_conf", None) or {}
         self.language = conf.get("whisper_language")
+
+    @staticmethod
+    def from_pretrained(model_tag: str | None = None, **kwargs: Any) -> BaseSpeech2Text:
+        """Open a published or packed model, as ESPnet does; a packed one is checked first.
+
+        Args:
+            model_tag: A tag of espnet_model_zoo, or the ZIP file of stage 14.
+            kwargs: Arguments of `Speech2Text`.
+
+        Raises:
+            ValueError: The file is damaged or no packed model.
+        """
+        if model_tag is not None and Path(model_tag).is_file():
+            check_packed(Path(model_tag))
+        return BaseSpeech2Text.from_pretrained(model_tag, **kwargs)
 
     def __call__(
         self,

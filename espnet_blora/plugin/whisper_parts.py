@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.decoder import KVCache
 from espnet_blora.whisper.encoder import PAD_TO, encode_features, log_mel
-from espnet_blora.whisper.sizes import dims_of, empty_modules, in_use, same_whisper
+from espnet_blora.whisper.sizes import beside, dims_of, empty_modules, in_use, same_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 NEVER = -1.0e10
@@ -81,13 +82,13 @@ def forget() -> None:
     _left_over.clear()
 
 
-def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
+def fill_whisper_model(args: Namespace, trained: Path | None = None) -> str | None:
     """Put the launcher's `--whisper` into `encoder_conf` and `decoder_conf` where they name none.
 
     Args:
         args: The task's arguments; changed in place.
-        trained: The arguments are the `config.yaml` of a trained model, which decides itself; the
-            launcher's is used only when the file named there has gone (a packed model, moved).
+        trained: The `config.yaml` of a trained model that the arguments are of. It decides itself;
+            the launcher's is used only when the file named there has gone, beside it too.
 
     Returns:
         The Whisper in use, None when neither half is one.
@@ -103,13 +104,15 @@ def fill_whisper_model(args: Namespace, trained: bool = False) -> str | None:
         # What the yaml or the launcher says; both must say the same in a new training.
         conf = dict(getattr(args, f"{part}_conf", None) or {})
         given = conf.get("whisper_model")
+        if given is not None and trained is not None:
+            given = beside(str(given), trained)
         if given is None and launcher is None:
             raise ValueError(
                 f"{part}: whisper, but which? Give --whisper SIZE_OR_FILE to the launcher (before "
                 f"-m) or {part}_conf: {{whisper_model: ...}} in the yaml"
             )
         if given is not None and launcher is not None and not same_whisper(given, launcher):
-            if not trained:
+            if trained is None:
                 raise ValueError(
                     f"{part}_conf.whisper_model is {given!r} in the yaml but the launcher was "
                     f"given --whisper {launcher!r}: remove one, or make them equal"

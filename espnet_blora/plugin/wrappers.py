@@ -32,8 +32,8 @@ from espnet_blora.whisper.sizes import dims_of
 
 Replacement = Callable[[Any], Any]
 
-_of_trained: ContextVar[bool] = ContextVar("of_trained", default=False)
-"""Whether the model being built is that of a stored config.yaml, which names its own Whisper."""
+_of_trained: ContextVar[Path | None] = ContextVar("of_trained", default=None)
+"""The stored config.yaml whose model is being built, which names its own Whisper."""
 
 _due_plots: ContextVar[list[Callable[[], None]] | None] = ContextVar("due_plots", default=None)
 """What the training that runs draws when it ends; None outside of one."""
@@ -240,7 +240,7 @@ def build_model(original: Callable, cls: type, args: Namespace) -> torch.nn.Modu
     if spec is not None and args.decoder == "whisper":
         vocabulary = layout_of(args.token_list)
         check_vocabulary(vocabulary, dims_of(spec).n_vocab, spec)
-        fill_new_languages(args, vocabulary, trained=trained)
+        fill_new_languages(args, vocabulary, trained=trained is not None)
     try:
         return check_loads(original(cls, args))
     finally:
@@ -258,7 +258,8 @@ def build_model_from_file(
     """The stored configuration names the Whisper; errors name the file; the adapter is scaled."""
     from espnet_blora.decoding.checked_load import apply_scale
 
-    token = _of_trained.set(True)
+    place = Path(model_file or "").parent / "config.yaml" if config_file is None else config_file
+    token = _of_trained.set(Path(place))
     try:
         model, args = original(cls, config_file, model_file, device)
     except (ValueError, RuntimeError) as error:

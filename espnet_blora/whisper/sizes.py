@@ -13,6 +13,7 @@ import logging
 import os
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
@@ -101,6 +102,19 @@ def empty_modules(
 def usable(spec: str) -> bool:
     """Tell whether `spec` is a published size or a file that exists."""
     return spec in PUBLISHED or os.path.isfile(spec)
+
+
+def beside(spec: str, config: Path) -> str:
+    """Return `spec`, or where a file of that name lies from an experiment's config.yaml.
+
+    A packed model has it in the same folder; a recipe is run from the folder that its exp/ is in,
+    and names files from there.
+    """
+    if usable(spec):
+        return spec
+    folder = config.resolve().parent
+    places = [folder / Path(spec).name, *(above / spec for above in (folder, *folder.parents))]
+    return next((str(place) for place in places if place.is_file()), spec)
 
 
 def same_whisper(one: str, other: str) -> bool:

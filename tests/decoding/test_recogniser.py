@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_blora.adapters import METHODS, add_adapter, get_adapter
+from espnet_blora.adapters import METHODS, add_adapter, get_adapter, load_adapter
 from espnet_blora.decoding import checked_load
 from espnet_blora.decoding import recogniser as opening
 from espnet_blora.decoding.recogniser import Recogniser
@@ -167,6 +167,13 @@ def test_a_whisper_with_an_adapter_file(lora, whisper, tmp_path):
     adapter.save(tmp_path / "own.safetensors")
     opened = open_whisper(whisper, tmp_path / "own.safetensors", merge=False)
     assert torch.equal(of(opened), logits(own.encoder, own.decoder))
+    # Each file on the other's model, by the two functions of the root.
+    plain = load_whisper(whisper)
+    load_adapter(plain, tmp_path / "espnet.safetensors")
+    assert torch.equal(logits(plain.encoder, plain.decoder), expected)
+    nested = experiments.espnet_names(load_whisper(whisper))
+    load_adapter(nested, tmp_path / "own.safetensors")
+    assert torch.equal(of_reference(nested), logits(own.encoder, own.decoder))
     other = experiments.whisper_file(tmp_path / "other.safetensors", seed=5)
     with pytest.raises(ValueError, match=r"own\.safetensors: wrong base"):
         open_whisper(other, tmp_path / "own.safetensors")

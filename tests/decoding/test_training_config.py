@@ -93,3 +93,11 @@ def test_which_checkpoint(tmp_path):
     assert find_checkpoint(tmp_path / "gone", tmp_path / "3epoch.pth").name == "3epoch.pth"
     with pytest.raises(FileNotFoundError, match=r"7epoch\.pth; there are 3epoch\.pth, base\.pth"):
         find_checkpoint(tmp_path, "7epoch.pth")
+
+
+def test_the_only_checkpoint_of_a_packed_model(tmp_path):
+    (tmp_path / "8epoch.pth").touch()
+    assert find_checkpoint(tmp_path).name == "8epoch.pth"
+    (tmp_path / "checkpoint.pth").touch()  # a training that has not ended its first epoch's links
+    with pytest.raises(FileNotFoundError, match=r"there are 8epoch\.pth.*--model_file"):
+        find_checkpoint(tmp_path)

@@ -88,10 +88,15 @@ def test_contradictions_are_errors(monkeypatch):
 
 def test_a_trained_configuration_decides_itself(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv(WHISPER, "small")
-    assert fill_whisper_model(args("tiny", "tiny"), trained=True) == "tiny"
+    config = tmp_path / "exp" / "config.yaml"
+    assert fill_whisper_model(args("tiny", "tiny"), trained=config) == "tiny"
     assert "but 'small' is asked for; using 'tiny'" in caplog.text
     gone = str(tmp_path / "moved.safetensors")
-    assert fill_whisper_model(args(gone, gone), trained=True) == "small"
+    assert fill_whisper_model(args(gone, gone), trained=config) == "small"
+    config.parent.mkdir()
+    packed = config.with_name("moved.safetensors")  # as a packed model has it
+    packed.touch()
+    assert fill_whisper_model(args(gone, gone), trained=config) == str(packed)
 
 
 def test_other_models_are_left_alone(monkeypatch):
