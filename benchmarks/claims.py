@@ -125,7 +125,7 @@ def gaps(runs):
                 gap.interval.low <= true <= gap.interval.high,
                 share[1].low <= less <= share[1].high if share else np.nan,
             ])  # fmt: skip
-        cells = [f"{100 * x:.1f}" for x in np.nanmean(np.array(told, float), axis=0)]
+        cells = [f"{100 * x:.1f}" for x in np.array(told, float).mean(axis=0)]
         print(f"|{name}|{'|'.join(cells)}|".replace("nan", "–"), flush=True)
 
 

@@ -1,20 +1,19 @@
 """Estimates: formulas of rates over sets, units and seeds, with their uncertainty.
 
-A formula is made linear by its gradient at the rates, so that the interval is the closed one of
-`espnet_blora.scoring.intervals`: paired over units (speakers where a set names five or more, else
-utterances), and over training seeds where a system has several. A figure's sign is *clear* where
-its interval lies on one side of zero. Of one seed the interval holds for that one training.
+The intervals are the closed ones of `espnet_blora.scoring.intervals`: paired over units (speakers
+where a set names five or more, else utterances), and over training seeds where a system has
+several. The divisor of a relative figure is held fixed, so that its interval is on one side of zero
+where that of the difference is: then its sign is *clear*. Of one seed the interval holds for that
+one training.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
-
-import numpy as np
 
 from espnet_blora.report import comparability
 from espnet_blora.report.comparability import comparable
@@ -25,8 +24,6 @@ from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.intervals import FEW_ERRORS, LEAST_ERRORS, Part, around, over, variance
 
-Formula = Callable[..., float | None]
-_STEP = 1e-6  # of a rate, for the gradient
 WORST_SHARE = 1 / 3  # of the errors, above which 1 % of the utterances are warned of
 
 
@@ -58,7 +55,7 @@ class Estimate:
 
 
 def mean_estimate(
-    formula: Formula, systems: Sequence[System], sets: Sequence[str]
+    formula: r.Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Estimate | None:
     """Apply a formula on each set and take the mean over sets; None if a rate is missing.
 
@@ -72,7 +69,7 @@ def mean_estimate(
     if len(small) == len(sets):
         small = []
     used = [name for name in sets if name not in small]
-    value = r.mean([formula(*(s.rate(name) for s in systems)) for name in used])
+    value = r.mean([formula(*(s.rate(name) or 0.0 for s in systems)) for name in used])
     if value is None:
         return Estimate(None)
     interval = _interval(value, formula, systems, used)
@@ -93,7 +90,7 @@ def _too_small(systems: Sequence[System], name: str) -> bool:
 
 
 def _interval(
-    value: float, formula: Formula, systems: Sequence[System], sets: Sequence[str]
+    value: float, formula: r.Formula, systems: Sequence[System], sets: Sequence[str]
 ) -> Interval | None:
     """Return the interval over units and seeds; None where a set does not allow one."""
     if not all(comparable(systems, n) for n in sets):
@@ -105,38 +102,24 @@ def _interval(
     errors = [systems[0].errors(n).sum(axis=1).mean() for n in sets]
     if (sum(errors) if len(systems) == 1 else min(errors)) < LEAST_ERRORS:
         return None
-    # the formula as a sum of counts: gradient times errors, over the sets
+    # the formula as a weighted sum of counts, over the sets
     parts = []
     for name in sets:
-        slopes = _gradient(formula, [s.rate(name) for s in systems])
-        if slopes is None:
-            return None
+        divisor = len(sets) * formula.divisor(*(s.rate(name) or 0.0 for s in systems))
         units = systems[0].units(name)
         tokens = units.sums([tokens for _, tokens in systems[0].shape(name) or ()])  # (G,)
         counts = [units.sums(s.errors(name, runs)) for s, runs in zip(systems, whole, strict=True)]
-        weights = [slope / len(sets) for slope in slopes]
-        parts.append(Part(tokens, tuple(w * c for w, c in zip(weights, counts, strict=True))))
+        sides = [w / divisor * c for w, c in zip(formula.above, counts, strict=True)]
+        parts.append(Part(tokens, tuple(sides)))
     interval = around(value, variance(parts), rate=len(systems) == 1)
     return over(interval, [systems[0].units(n) for n in sets], sum(errors))
 
 
-def _gradient(formula: Formula, rates: Sequence[float | None]) -> list[float] | None:
-    """Return the slope of a formula along each rate; None where it is not defined around them."""
-    point = np.array(rates, dtype=float)
-    slopes = []
-    for step in _STEP * np.eye(len(point)):
-        above, below = formula(*(point + step)), formula(*(point - step))
-        if above is None or below is None:
-            return None
-        slopes.append((above - below) / (2 * _STEP))
-    return slopes
-
-
-def _seeds(formula: Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
+def _seeds(formula: r.Formula, systems: Sequence[System], sets: Sequence[str]) -> tuple[float, ...]:
     """Return the mean over sets for each combination of runs that have all sets."""
     values = []
     for runs in product(*(s.whole(sets) for s in systems)):
-        rates = [[run.scores[name].rate for run in runs] for name in sets]
+        rates = [[run.scores[name].rate or 0.0 for run in runs] for name in sets]
         value = r.mean([formula(*row) for row in rates])
         if value is not None:
             values.append(value)
@@ -369,7 +352,7 @@ def _measure(analysis: Analysis) -> None:
     new, kept = analysis.test_sets, analysis.retention_sets
 
     def error(system: System, sets: Sequence[str]) -> Estimate | None:
-        return mean_estimate(lambda rate: rate, [system], sets)
+        return mean_estimate(r.error_rate, [system], sets)
 
     for s in analysis.systems:
         analysis.rates |= _defined({(s.name, n): error(s, [n]) for n in analysis.sets})
@@ -422,17 +405,17 @@ def _notes(analysis: Analysis, system: System) -> Iterator[str]:
 
 def _compared(analysis: Analysis, a: System, b: System) -> Comparison:
     pair = Comparison(a, b)
-    rows: list[tuple[str, Formula, list[System], list[str]]] = [
-        ("backward gain", r.backward_gain, [b, a], analysis.retention_sets),
-        ("new-domain change", r.new_domain_change, [b, a], analysis.test_sets),
+    old = analysis.retention_sets
+    rows: list[tuple[r.Formula, list[System], list[str]]] = [
+        (r.backward_gain, [b, a], old),
+        (r.new_domain_change, [b, a], analysis.test_sets),
     ]
     if analysis.base is not None:
-        on_degradations = ("backward gain on degradations", r.backward_gain_on_degradations)
-        rows.insert(1, (*on_degradations, [analysis.base, b, a], analysis.retention_sets))
-    for title, formula, systems, sets in rows:
+        rows.insert(1, (r.backward_gain_on_degradations, [analysis.base, b, a], old))
+    for formula, systems, sets in rows:
         figures = {name: mean_estimate(formula, systems, [name]) for name in sets}
         figures[ALL_SETS] = mean_estimate(formula, systems, sets)
-        pair.figures[title] = _defined(figures)
+        pair.figures[formula.name] = _defined(figures)
     if analysis.retention_sets:
         new, old = analysis.test_sets, analysis.retention_sets
         pair.edge = measure(a, b, analysis.base, new, old)

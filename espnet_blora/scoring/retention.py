@@ -25,53 +25,95 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A weighted sum of error rates, over another one where there is `below`.
+
+    Attributes:
+        name: What the report calls it.
+        text: The formula, and what its sign means.
+        above: Weight of each rate above the line.
+        below: Weight of each rate below it; none: the divisor is 1.
+    """
+
+    name: str
+    text: str
+    above: tuple[int, ...]
+    below: tuple[int, ...] = ()
+
+    def divisor(self, *rates: float) -> float:
+        """Return what stands below the line."""
+        return sum(w * r for w, r in zip(self.below, rates, strict=True)) if self.below else 1.0
+
+    def __call__(self, *rates: float) -> float | None:
+        """Return the value; None if the divisor is not positive."""
+        above, below = (
+            sum(w * r for w, r in zip(self.above, rates, strict=True)),
+            self.divisor(*rates),
+        )
+        return above / below if below > 0 else None
+
+
+error_rate = Formula("error rate", "E", (1,))
+
+backward_degradation = Formula(
+    "backward degradation",
+    "(E_adapted - E_base) / E_base, per retention set; > 0 is forgetting",
+    (-1, 1),
+    (1, 0),
+)
+"""Of `base, adapted`."""
+
+backward_gain = Formula(
+    "backward gain",
+    "(E_LoRA - E_BLoRA) / E_LoRA, on retention sets; > 0 favours BLoRA",
+    (1, -1),
+    (1, 0),
+)
+"""Of `lora, blora`."""
+
+backward_gain_on_degradations = Formula(
+    "backward gain on degradations",
+    "(G_LoRA - G_BLoRA) / G_LoRA with G = E - E_base; > 0 favours BLoRA",
+    (0, 1, -1),
+    (-1, 1, 0),
+)
+"""Of `base, lora, blora`."""
+
+new_domain_change = Formula(
+    "new-domain change",
+    "(E_LoRA - E_BLoRA) / E_LoRA, on new-domain sets; < 0 is what BLoRA pays",
+    (1, -1),
+    (1, 0),
+)
+"""Of `lora, blora`."""
+
+new_domain_gain = Formula(
+    "new-domain gain",
+    "(E_base - E_adapted) / E_base, on new-domain sets; > 0 is what was learnt",
+    (1, -1),
+    (1, 0),
+)
+"""Of `base, adapted`."""
 
 FORMULAS = (
-    ("backward degradation", "(E_adapted - E_base) / E_base, per retention set; > 0 is forgetting"),
-    ("backward gain", "(E_LoRA - E_BLoRA) / E_LoRA, on retention sets; > 0 favours BLoRA"),
-    (
-        "backward gain on degradations",
-        "(G_LoRA - G_BLoRA) / G_LoRA with G = E - E_base; > 0 favours BLoRA",
-    ),
-    (
-        "new-domain change",
-        "(E_LoRA - E_BLoRA) / E_LoRA, on new-domain sets; < 0 is what BLoRA pays",
-    ),
-    (
-        "new-domain gain",
-        "(E_base - E_adapted) / E_base, on new-domain sets; > 0 is what was learnt",
+    *(
+        (formula.name, formula.text)
+        for formula in (
+            backward_degradation,
+            backward_gain,
+            backward_gain_on_degradations,
+            new_domain_change,
+            new_domain_gain,
+        )
     ),
     (
         "gate",
         "mean over retention sets of max(0, (kappa - d) / kappa), d = max(0, E_adapted - E_base)",
     ),
 )
-
-
-def backward_degradation(base: float, adapted: float) -> float | None:
-    """Return (E_adapted - E_base) / E_base; None if the base makes no error."""
-    return _ratio(adapted - base, base)
-
-
-def backward_gain(lora: float, blora: float) -> float | None:
-    """Return (E_LoRA - E_BLoRA) / E_LoRA; None if LoRA makes no error."""
-    return _ratio(lora - blora, lora)
-
-
-def backward_gain_on_degradations(base: float, lora: float, blora: float) -> float | None:
-    """Return (G_LoRA - G_BLoRA) / G_LoRA with G = E - E_base; None if LoRA forgot nothing."""
-    return _ratio((lora - base) - (blora - base), lora - base)
-
-
-def new_domain_change(lora: float, blora: float) -> float | None:
-    """Return (E_LoRA - E_BLoRA) / E_LoRA on the new domain; negative where BLoRA is worse."""
-    return _ratio(lora - blora, lora)
-
-
-def new_domain_gain(base: float, adapted: float) -> float | None:
-    """Return (E_base - E_adapted) / E_base; None if the base makes no error."""
-    return _ratio(base - adapted, base)
 
 
 def gate(before: Sequence[float], after: Sequence[float], kappa: Sequence[float]) -> float:
@@ -118,24 +160,3 @@ def frontier(points: Sequence[Point]) -> list[Point]:
         if not best or point.kept < best[-1].kept:
             best.append(point)
     return best
-
-
-def kept_at(points: Sequence[Point], new: float) -> float | None:
-    """Return the retention error of the frontier of `points` at a given new-domain error.
-
-    Between two points of the frontier the line is taken; None beyond its ends on the hard side (an
-    error on the new domain lower than any point reaches); on the easy side the best retention
-    counts.
-    """
-    line = frontier(points)
-    if not line or new < line[0].new:
-        return None
-    for left, right in pairwise(line):
-        if left.new <= new <= right.new:
-            share = (new - left.new) / (right.new - left.new)
-            return left.kept + share * (right.kept - left.kept)
-    return line[-1].kept
-
-
-def _ratio(above: float, below: float) -> float | None:
-    return above / below if below > 0 else None

@@ -29,7 +29,7 @@ def test_sign_of_a_figure():
 
 def test_one_run_has_the_interval_of_its_score():
     system = seeds("lora", [2])
-    one = mean_estimate(lambda x: x, [system], ["new"])
+    one = mean_estimate(r.error_rate, [system], ["new"])
     mine, theirs = one.interval, system.runs[0].scores["new"].interval
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high))
     assert mine.basis == theirs.basis == "20 utt., few"
@@ -38,8 +38,8 @@ def test_one_run_has_the_interval_of_its_score():
 
 def test_seeds_are_no_further_utterances():
     """Three equal seeds tell no more of other utterances than one."""
-    one = mean_estimate(lambda x: x, [seeds("lora", [2])], ["new"])
-    three = mean_estimate(lambda x: x, [seeds("blora", [2, 2, 2])], ["new"])
+    one = mean_estimate(r.error_rate, [seeds("lora", [2])], ["new"])
+    three = mean_estimate(r.error_rate, [seeds("blora", [2, 2, 2])], ["new"])
     assert (three.interval.low, three.interval.high) == pytest.approx(
         (one.interval.low, one.interval.high)
     )
@@ -69,13 +69,13 @@ def test_by_hand_over_seeds():
 def test_a_paired_interval_knows_what_the_systems_share():
     """Systems that differ by the same number of errors everywhere: the interval has no width."""
     a, b = seeds("lora", [1]), seeds("blora", [3])
-    one = mean_estimate(lambda x, y: y - x, [a, b], ["new"])
+    one = mean_estimate(r.Formula("", "", (-1, 1)), [a, b], ["new"])
     assert one.interval.low == pytest.approx(0.2) and one.interval.high == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("formula", [r.backward_degradation, r.backward_gain_on_degradations])
 def test_the_interval_of_a_quotient_is_as_wide_as_draws_of_utterances_say(formula):
-    """The gradient's standard error against 4,000 draws, over two sets."""
+    """The standard error against 4,000 draws, over two sets; the divisor is held fixed."""
     rng = np.random.default_rng(2)
     hard = {name: rng.beta(2, 6, 300) for name in ("old", "far")}
     runs = [
@@ -93,7 +93,8 @@ def test_the_interval_of_a_quotient_is_as_wide_as_draws_of_utterances_say(formul
     for name in ("old", "far"):
         errors = np.concatenate([s.errors(name) for s in systems])  # (systems, 300)
         drawn = errors[:, rng.integers(0, 300, (4000, 300))].sum(axis=2) / 3000
-        values.append([formula(*row) for row in drawn.T])
+        divisor = formula.divisor(*(system.rate(name) for system in systems))
+        values.append(formula.above @ drawn / divisor)
     deviation = np.mean(values, axis=0).std()
     width = found.interval.high - found.interval.low
     assert width / (2 * 1.96) == pytest.approx(deviation, rel=0.07)
@@ -128,4 +129,4 @@ def test_undefined_stays_undefined():
     assert perfect.rate("new") == 0
     one = mean_estimate(r.backward_gain, [perfect, seeds("lora", [1])], ["new"])
     assert one == Estimate(None)
-    assert mean_estimate(lambda x: x, [perfect], ["x"]) is None
+    assert mean_estimate(r.error_rate, [perfect], ["x"]) is None

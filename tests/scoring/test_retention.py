@@ -51,12 +51,7 @@ def test_mean_is_undefined_with_an_undefined_part():
     assert r.mean([1.0, None]) is None and r.mean([]) is None
 
 
-def test_frontier_and_reading_it():
+def test_frontier():
     points = [r.Point("1.0", 0.20, 0.12), r.Point("0.7", 0.30, 0.06), r.Point("0.5", 0.40, 0.04)]
     worse = r.Point("bad", 0.31, 0.10)
     assert r.frontier([*points, worse]) == points
-    assert r.kept_at([*points, worse], 0.25) == pytest.approx(0.09)
-    assert r.kept_at(points, 0.20) == pytest.approx(0.12)
-    assert r.kept_at(points, 0.19) is None
-    assert r.kept_at(points, 0.99) == pytest.approx(0.04)
-    assert r.kept_at([], 0.3) is None
