@@ -16,12 +16,12 @@ import shutil
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espnet_blora.data import audio, clips, kaldi
 from espnet_blora.data.check import check_options
-from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
+from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance, write_entries
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import read_keyed
 
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 
 _VERSION = 1  # raised when the same records and audio would give other files
 _MARKER = ".prepared.json"
-_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", "left_out.tsv")
+_LISTS = ("left_out.tsv", "notes.tsv")
+_PUBLISHED = "published.json"
+_FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang", "utt2dur", *_LISTS, _PUBLISHED)
 _ID = re.compile(r"[!-~]{1,200}")
 _FORBIDDEN = re.compile(r"(?<!\w)(?:<s>|</s>|#0)(?!\w)")  # symbols of Kaldi's own
 # Losses that come from a bad copy of the corpus, not from odd transcripts.
@@ -109,8 +111,8 @@ class Summary:
         for summary in self.sets:
             lines += summary.lines()
         if self.left_out or self.notes or any(s.left_out or s.notes for s in self.sets):
-            places = ", ".join(str(s.directory / "left_out.tsv") for s in self.sets)
-            lines.append(f"each of these is named in {places}")
+            places = ", ".join(str(s.directory) for s in self.sets)
+            lines.append(f"each of these is named in {' or '.join(_LISTS)} of {places}")
         return lines
 
 
@@ -127,9 +129,10 @@ def prepare(
 ) -> Summary:
     """Write `data_dir/<prefix><set>` and `clips_dir/<prefix><set>/<id>.flac` for each set.
 
-    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur, and `left_out.tsv`
-    with everything that the reader or this function left out or found odd. Blanks in texts become
-    single; control characters are removed, with a note.
+    Each directory holds wav.scp, text, utt2spk, spk2utt, utt2lang, utt2dur, `published.json` with
+    the set's published size, and what the reader or this function left out (`left_out.tsv`) or
+    found odd (`notes.tsv`) in this set; what no set can be told of is in the lists of all. Blanks
+    in texts become single; control characters are removed, with a note.
 
     Args:
         corpus: The corpus.
@@ -155,15 +158,41 @@ def prepare(
     folder = corpus.find(Path(root))
     ledger = Ledger()
     records = corpus.read(folder, names, ledger, options)
+    homes = _homes(records)
     summaries = []
     for name in names:
         utterances = sorted(records[name], key=lambda u: u.id)
         _check_records(corpus, name, utterances)
-        preparation = _Set(
-            name, utterances, Path(data_dir, prefix + name), Path(clips_dir, prefix + name), ledger
-        )
+        places = Path(data_dir, prefix + name), Path(clips_dir, prefix + name)
+        preparation = _Set(name, utterances, *places, _part(ledger, homes, name))
         summaries.append(preparation.run(corpus.sets[name], nj, max_lost))
     return Summary(corpus.name, folder, tuple(summaries), ledger.counts(), ledger.note_counts())
+
+
+def _homes(records: Mapping[str, Sequence[Utterance]]) -> dict[str, set[str]]:
+    """Return id of an utterance, or file of its transcript -> sets."""
+    homes: dict[str, set[str]] = {}
+    for name, utterances in records.items():
+        for u in utterances:
+            homes.setdefault(u.id, set()).add(name)
+            homes.setdefault(_file(u.where), set()).add(name)
+    return homes
+
+
+def _file(where: str) -> str:
+    return where.rpartition(":")[0] or where
+
+
+def _part(ledger: Ledger, homes: Mapping[str, set[str]], name: str) -> Ledger:
+    """Return what a ledger says of one set, and what cannot be told to be of others."""
+    part = Ledger()
+    part.missing = ledger.missing
+    for mine, all_of_them in ((part.skips, ledger.skips), (part.notes, ledger.notes)):
+        for entry in all_of_them:
+            sets = homes.get(entry.id) or homes.get(_file(entry.where)) or {name}
+            if name in sets:
+                mine.append(entry)
+    return part
 
 
 def _check_request(
@@ -216,7 +245,7 @@ class _Set:
     utterances: list[Utterance]  # sorted by id
     directory: Path
     folder: Path
-    ledger: Ledger  # the reader's
+    ledger: Ledger  # the reader's, of this set
 
     def run(self, expected: Expected, nj: int, max_lost: float | None) -> SetSummary:
         """Cut the audio and write the directory, unless all is there already."""
@@ -226,7 +255,7 @@ class _Set:
         chosen = [u for u in self.utterances if u.id in texts]
         stamps = {source: _stamp(source) for source in {u.audio for u in chosen}}
         keys = {u.id: _clip_key(u, stamps[u.audio]) for u in chosen}
-        fingerprint = self._fingerprint(keys, own)
+        fingerprint = self._fingerprint(keys, own, expected)
         if marker := self._marker(fingerprint):
             log.info(f"{self.directory}: unchanged")
             return SetSummary(
@@ -248,6 +277,8 @@ class _Set:
                     kept[cut.id] = cut.samples
             self._check_losses(own, len(kept), max_lost)
             self._write(kept, texts, by_id, own)
+            published = json.dumps(asdict(expected), ensure_ascii=False)
+            atomic.write(self.directory / _PUBLISHED, f"{published}\n")
             book.settle(keys)
         # The marker comes last: it says that the set is complete.
         marker = {
@@ -276,9 +307,9 @@ class _Set:
                 texts[u.id] = text
         return texts
 
-    def _fingerprint(self, keys: Mapping[str, str], own: Ledger) -> str:
+    def _fingerprint(self, keys: Mapping[str, str], own: Ledger, expected: Expected) -> str:
         """Return a hash of everything on which the files depend."""
-        digest = hashlib.sha256(f"{_VERSION} {self.folder}\n".encode())
+        digest = hashlib.sha256(f"{_VERSION} {self.folder} {expected!r}\n".encode())
         for u in self.utterances:
             fields = (u.id, u.speaker, u.language, u.text, str(u.audio), u.where, keys.get(u.id))
             digest.update(repr(fields).encode())
@@ -376,13 +407,12 @@ class _Set:
         by_id: Mapping[str, Utterance],
         own: Ledger,
     ) -> None:
-        """Write the data directory and its list of what was left out."""
+        """Write the data directory and its lists of what was left out or found odd."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / _MARKER).unlink(missing_ok=True)
-        both = Ledger()
-        both.skips = self.ledger.skips + own.skips
-        both.notes = self.ledger.notes + own.notes
-        both.write(self.directory / "left_out.tsv")
+        entries = self.ledger.skips + own.skips, self.ledger.notes + own.notes
+        for name, listed in zip(_LISTS, entries, strict=True):
+            write_entries(self.directory / name, listed)
         kaldi.write_data_dir(
             self.directory,
             {key: str(self.folder / f"{key}.flac") for key in kept},

@@ -7,7 +7,7 @@ A corpus module reads transcripts into `Utterance` records; of audio it opens he
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -78,17 +78,21 @@ class Ledger:
         return dict(sorted(Counter(entry.reason for entry in self.notes).items()))
 
     def write(self, path: str | Path) -> None:
-        """Write sorted lines `where, id, kind, reason, detail` with TABs between them.
+        """Write skips and notes, as `write_entries` does."""
+        write_entries(path, self.skips + self.notes)
 
-        TABs, line breaks and control characters inside a field become blanks; lone surrogates are
-        written with `backslashreplace`.
-        """
-        lines = sorted(
-            "\t".join(" ".join("".join(map(_visible, f)).split()) for f in entry)
-            for entry in self.skips + self.notes
-        )
-        text = "".join(f"{line}\n" for line in lines)
-        atomic.write(path, text.encode("utf-8", "backslashreplace"))
+
+def write_entries(path: str | Path, entries: Iterable[Entry]) -> None:
+    """Write sorted lines `where, id, kind, reason, detail` with TABs between them.
+
+    TABs, line breaks and control characters inside a field become blanks; lone surrogates are
+    written with `backslashreplace`.
+    """
+    lines = sorted(
+        "\t".join(" ".join("".join(map(_visible, f)).split()) for f in entry) for entry in entries
+    )
+    text = "".join(f"{line}\n" for line in lines)
+    atomic.write(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _visible(char: str) -> str:

@@ -26,6 +26,7 @@ from espnet_blora.report.page import (
     page_html,
     page_markdown,
 )
+from espnet_blora.scoring.job import fewer_than_published
 from espnet_blora.utils import atomic
 
 TITLE = "What was gained, what was forgotten"
@@ -97,7 +98,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     analysis = analyse(
         systems, request.test_sets, request.retention_sets, request.kappa, request.compare
     )
-    analysis.warnings += elsewhere(request, experiments)
+    analysis.warnings += [*elsewhere(request, experiments), *parts_of_sets(experiments)]
     texts = Texts(request.dump)
     confident, doubts = calibration.collect_confidences(analysis, texts)
 
@@ -237,6 +238,18 @@ def elsewhere(request: Request, experiments: Sequence[Experiment]) -> list[str]:
         f"Not in {request.exp}: {missing or 'an adapted experiment'}. Scored there: "
         f"{_listed(others)}. Name them as arguments, or by --base, --lora, --blora, or give --tag."
     ]
+
+
+def parts_of_sets(experiments: Sequence[Experiment]) -> list[str]:
+    """Return a warning per set of which fewer utterances than published were scored."""
+    parts = {
+        f"{name}: {part}": None
+        for e in experiments
+        for name, score in e.scores.items()
+        if (part := fewer_than_published(score, e.published.get(name)))
+    }
+    told = "was scored, a part of the published set: its figures are no figures of that set."
+    return [f"{part} {told}" for part in parts]
 
 
 def _listed(scored: Mapping[str, Sequence[str]]) -> str:

@@ -83,6 +83,7 @@ def _score(experiment: Experiment, name: str, path: Path, resample: str) -> None
     experiment.scores[name] = score
     document = json.loads(path.read_text("utf-8"))
     experiment.compared[name] = document.get("sclite") or {}
+    experiment.published[name] = document.get("published") or {}
     experiment.groups[name] = {kind: document.get(kind) or {} for kind in GROUPS}
     if (
         units.kind == "utterances"

@@ -68,6 +68,7 @@ class Experiment:
         scores: Set -> our score.
         sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
         compared: Set -> sclite's totals on our tokens, as `score.json` has them.
+        published: Set -> its published size, as `score.json` has it.
         groups: Set -> `by_speaker` | `by_language` -> name -> counts and rate, as
             `score.json` has them.
         decoded: Set -> the folder of its hypotheses and scores.
@@ -85,6 +86,7 @@ class Experiment:
     scores: dict[str, SetScore] = field(default_factory=dict)
     sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     compared: dict[str, dict] = field(default_factory=dict)
+    published: dict[str, dict] = field(default_factory=dict)
     training: Training | None = None
     checkpoint_bytes: int | None = None
     adapter_bytes: int | None = None

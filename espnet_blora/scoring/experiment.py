@@ -53,6 +53,7 @@ class Stage:
         reading: How sclite reads the words and characters of ESPnet's tables.
         symbols: What is one character in `score_cer` (`--nlsyms_txt`).
         sclite: The program, or None and why there is none.
+        data: Folder of the directories that stage 1 wrote, with the sets' published sizes.
     """
 
     asr_exp: Path
@@ -62,6 +63,7 @@ class Stage:
     reading: Reading
     symbols: Sequence[str] = ()
     sclite: tuple[Path | None, str] = (None, "not asked for")
+    data: Path = Path("data")
 
     def folder(self, name: str) -> Path:
         """Return the folder in which a set was decoded."""
@@ -128,7 +130,11 @@ def score_set(stage: Stage, name: str) -> Outcome:
     outcome, data = Outcome(), stage.dump / name
     try:
         job = open_job(
-            data, stage.folder(name) / "text", utt2spk=data / "utt2spk", sclite=stage.sclite
+            data,
+            stage.folder(name) / "text",
+            utt2spk=data / "utt2spk",
+            published=stage.data / Path(name).name / "published.json",
+            sclite=stage.sclite,
         )
         # our own figures
         for treated, result in score_modes(job, stage.modes, stage.folder(name) / "score_blora"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import batched
 from pathlib import Path
+from typing import Any
 
 from espnet_blora.scoring.counts import Counts, Utterance, with_rate
 from espnet_blora.scoring.diagnostics import with_places
@@ -35,6 +37,7 @@ class Job:
         sclite: The program that totals are compared with, or None.
         no_sclite: Why there is none.
         paths: What `score.json` says of the files.
+        published: What `published.json` says of the set: `utterances`, `hours`, `source`.
     """
 
     ref: Mapping[str, str]
@@ -47,6 +50,7 @@ class Job:
     sclite: Path | None = None
     no_sclite: str = "not asked for"
     paths: Mapping[str, str | None] = field(default_factory=dict)
+    published: Mapping[str, Any] | None = None
 
 
 def text_of(path: str | Path) -> Path:
@@ -60,6 +64,7 @@ def open_job(
     baseline: str | Path | None = None,
     utt2spk: str | Path | None = None,
     utt2lang: str | Path | None = None,
+    published: str | Path | None = None,
     *,
     missing_as_empty: bool = False,
     resample: str = "auto",
@@ -68,11 +73,13 @@ def open_job(
     """Open the files that are to be scored.
 
     Args:
-        ref: References: a `text` file, or a directory, which brings its utt2spk and utt2lang.
+        ref: References: a `text` file, or a directory, which brings its utt2spk, utt2lang and
+            published.json.
         hyp: Hypotheses, likewise.
         baseline: Those of another system.
         utt2spk: File of speakers.
         utt2lang: File of languages.
+        published: File of the set's published size, which stage 1 writes; it may be absent.
         missing_as_empty: As in `Job`.
         resample: As in `Job`.
         sclite: As `sclite.find_sclite` gives it.
@@ -100,7 +107,12 @@ def open_job(
             "hypothesis": str(text_of(hyp)),
             "baseline": None if baseline is None else str(baseline),
         },
+        _published(Path(published or Path(ref) / "published.json")),
     )
+
+
+def _published(path: Path) -> dict | None:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,7 @@ class Result:
         comparison: With the baseline, if there is one.
         sclite: sclite's totals on the same tokens, or `{"not_compared": why}`.
         jiwer: jiwer's totals on the same tokens.
+        published: As in `Job`.
         confusions: The most frequent ones, where alignments were written.
     """
 
@@ -142,6 +155,7 @@ class Result:
     comparison: Comparison | None
     sclite: dict
     jiwer: dict
+    published: Mapping[str, Any] | None = None
     confusions: dict = field(default_factory=dict)
 
     @property
@@ -190,7 +204,15 @@ def run(job: Job, mode: Mode) -> Result:
         comparison,
         _against_sclite(job, pairs(), own.total),
         against_jiwer(pairs(), own.total.tokens, own.total.errors),
+        job.published,
     )
+
+
+def fewer_than_published(score: SetScore, published: Mapping[str, Any] | None) -> str:
+    """Say how many utterances of a set's published size a score has; empty if none is missing."""
+    published, found = published or {}, len(score.utterances)
+    size = published.get("utterances") or 0
+    return f"{found:,} of {size:,} utterances ({published['source']})" if found < size else ""
 
 
 def by_group(score: SetScore, groups: Mapping[str, str]) -> dict[str, dict]:

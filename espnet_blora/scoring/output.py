@@ -13,7 +13,7 @@ from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Uttera
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
 from espnet_blora.scoring.intervals import Interval, RateInterval
-from espnet_blora.scoring.job import Comparison, Job, Result, run
+from espnet_blora.scoring.job import Comparison, Job, Result, fewer_than_published, run
 from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.set_score import SetScore
 from espnet_blora.utils import atomic
@@ -75,6 +75,7 @@ def save(job: Job, result: Result, folder: Path, stem: str, alignments: bool) ->
         **result.groups,
         "sclite": result.sclite,
         "jiwer": result.jiwer,
+        "published": result.published,
     }
     if result.comparison:
         extra["comparison"] = asdict(result.comparison)
@@ -151,6 +152,8 @@ def lines_of(result: Result) -> list[str]:
         f"{score.wrong_utterances} with an error",
         f"  normalisation {describe_normalisation(score.normalisation)}",
     ]
+    if part := fewer_than_published(score, result.published):
+        lines.append(f"  NOT THE WHOLE SET: {part}")
     if score.interval:
         lines.append(f"  95 % interval {_between(score.interval)} ({score.interval.basis})")
     if score.worst_share is not None:

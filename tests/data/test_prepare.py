@@ -1,6 +1,7 @@
 """Preparation writes what the corpus says, the same way always, and goes on where it stopped."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import soundfile
 from espnet_blora.bin import prepare_corpus
 from espnet_blora.data import clips, kaldi
 from espnet_blora.data.prepare import prepare
-from espnet_blora.data.records import Expected, Utterance
+from espnet_blora.data.records import Expected, Ledger, Utterance
+from espnet_blora.scoring.job import open_job
 from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import speech, toy
 
@@ -57,13 +59,17 @@ def test_what_is_written(run, layout, kaldi_says):
     assert kaldi_says(directory) == ""
     left_out = (directory / "left_out.tsv").read_text("utf-8")
     assert left_out == "table.tsv:1\t\tskip\tmissing field\tnot whole\n"
+    assert (directory / "notes.tsv").read_text("utf-8") == ""
+    published = json.loads((directory / "published.json").read_text("utf-8"))
+    assert published == {"utterances": 6, "hours": 0.5, "source": "nobody"}
+    assert open_job(directory, directory).published == published
     (one,) = summary.sets
     assert (one.utterances, one.seconds, one.unchanged) == (6, 3.0, False)
     assert summary.lines() == [
         f"toy: read from {layout.root}",
         "  left out in reading, missing field: 1",
         "data/toy_all: 6 utterances, 0.00 h (published: 6 utterances, 0.5 h, nobody)",
-        "each of these is named in data/toy_all/left_out.tsv",
+        "each of these is named in left_out.tsv or notes.tsv of data/toy_all",
     ]
 
 
@@ -97,7 +103,7 @@ def test_listings_processes_and_hash_seeds_do_not_matter(
     folders = [Path("one"), Path("two"), tmp_path / "three"]
     one, two, three = (tree(folder / "data", folder / "clips") for folder in folders)
     assert one == two == three
-    assert len(one) == 8 + 6 + 1
+    assert len(one) == 10 + 6 + 1
 
 
 def test_an_interrupted_run_goes_on(run, tree, monkeypatch):
@@ -187,6 +193,28 @@ def test_losses_are_listed_and_too_many_are_an_error(run, layout):
     (layout.root / "audio" / "flac.flac").unlink()
     with pytest.raises(ValueError, match="all: 0 of 6"):
         run(max_lost=1.0)
+
+
+def test_lists_hold_what_concerns_their_set(run):
+    """By id, else by the transcript's file; what no set can be told of is in all."""
+
+    def read(root, sets, ledger, options):
+        own = toy.read(root, ["all"], Ledger(), options)["all"]
+        told = [dataclasses.replace(u, where=f"{u.speaker}.txt:1") for u in own]
+        ledger.note("s0.txt:1", "s0-000", "odd", "of an utterance of one")
+        ledger.note("s1.txt:9", "s1", "odd", "of its file")
+        ledger.skip("s1.txt:5", "s1-009", "empty after cleaning")
+        ledger.skip("elsewhere.txt:1", "x", "no audio")
+        return {"one": told[:2], "two": told[2:4]}
+
+    sets = {"one": Expected(), "two": Expected()}
+    run(("one", "two"), dataclasses.replace(toy.CORPUS, sets=sets, read=read))
+
+    def listed(name):
+        return [row.split("\t")[1] for row in Path("data", name).read_text().splitlines()]
+
+    assert listed("one/notes.tsv") == ["s0-000"] and listed("one/left_out.tsv") == ["x"]
+    assert listed("two/notes.tsv") == ["s1"] and listed("two/left_out.tsv") == ["x", "s1-009"]
 
 
 def read_all(root, sets, ledger, options):

@@ -1,5 +1,6 @@
 """The whole report on a small tree of experiments."""
 
+import json
 import re
 import shutil
 
@@ -137,6 +138,21 @@ def test_another_treatment_is_a_warning_at_the_head(finished_tree, tmp_path):
     ]
     results = (exp / "RESULTS.md").read_text(encoding="utf-8")
     assert "MER, normalisation none" in results  # each treatment has its own table there
+
+
+def test_a_part_of_a_published_set_is_a_box_at_the_head(finished_tree, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    for name in ("asr_none", "asr_lora", "asr_blora"):
+        path = exp / name / "decode" / "test_cs" / "score_blora" / "score.json"
+        document = json.loads(path.read_text("utf-8"))
+        size = {"utterances": 6531, "hours": 7.49, "source": "README of the split"}
+        path.write_text(json.dumps({**document, "published": size}), "utf-8")
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 0
+    for name in ("retention.md", "retention.html"):
+        text = (exp / name).read_text(encoding="utf-8")
+        box = text.index("test_cs: 60 of 6,531 utterances (README of the split) was scored")
+        assert box < text.index("At a glance") and text.count("of 6,531") == 1
 
 
 def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):

@@ -55,6 +55,17 @@ def test_the_files_are_those_of_espnets_stage_13(tmp_path):
     assert [line.split(":")[0] for line in outcome.lines[-2:]] == ["set, mer"] * 2
 
 
+def test_the_published_size_comes_from_stage_1(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "set").mkdir(parents=True)
+    size = {"utterances": 3, "hours": None, "source": "its README"}
+    (tmp_path / "data" / "set" / "published.json").write_text(json.dumps(size))
+    outcome = stage(tmp_path, {"s-1": "a"}, {"s-1": "a"})
+    assert any("1 of 3 utterances (its README)" in line for line in outcome.lines)
+    score = tmp_path / "exp" / "decode" / "set" / "score_blora" / "score.json"
+    assert json.loads(score.read_text("utf-8"))["published"] == size
+
+
 @real_sclite
 @pytest.mark.parametrize(
     "text", ["x M^{ME} y", ";; a b", "a { b c d", "a @ b", "a;b c", "** a", "a\\b"]

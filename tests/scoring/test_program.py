@@ -76,6 +76,20 @@ def test_it_equals_the_function(files, capsys):
     assert f"|{files.name}/mer_basic|2|5|60.0|20.0|20.0|0.0|40.0|100.0|" in out
 
 
+def test_a_part_of_a_published_set_is_said(files, capsys):
+    size = {"utterances": 6531, "hours": 7.49, "source": "README of the split"}
+    (files / "published.json").write_text(json.dumps(size))
+    assert run(files, files / "hyp", "--output_dir", files / "o") == 0
+    assert (
+        "NOT THE WHOLE SET: 2 of 6,531 utterances (README of the split)" in capsys.readouterr().out
+    )
+    assert read(files / "o" / "score.json")["published"] == size
+    for whole in ({**size, "utterances": 2}, {"utterances": None, "hours": 17, "source": "x"}):
+        (files / "published.json").write_text(json.dumps(whole))
+        assert run(files, files / "hyp") == 0
+        assert "NOT THE WHOLE" not in capsys.readouterr().out
+
+
 def test_recipes_may_name_the_sides(files):
     sides = ["--ref", files / "text", "--hyp", files / "hyp"]
     assert run(*sides, "--output_dir", files / "o") == 0
