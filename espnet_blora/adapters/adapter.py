@@ -57,7 +57,8 @@ class Adapter:
 
     def advance(self) -> None:
         """Count one micro-batch, in a loop that never calls the adapted model itself."""
-        self.state.context.step += 1
+        self.state.name_uncalled()  # of the micro-batch before
+        self.state.count_step()
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters to train, in model order."""

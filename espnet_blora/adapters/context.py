@@ -38,6 +38,7 @@ class Context:
         factor: Scale put on the update at decoding.
         disabled: Whether the update is left out.
         draws: Set inside `sampling()` and `sampling_batch()`.
+        called: Indices of the layers that were called in the first training step, while it runs.
     """
 
     seed: int = 0
@@ -46,6 +47,7 @@ class Context:
     factor: float = 1.0
     disabled: bool = False
     draws: Draws | None = None
+    called: set[int] | None = None
 
 
 def processes() -> tuple[int, int]:

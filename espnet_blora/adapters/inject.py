@@ -19,7 +19,13 @@ from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.files import AdapterFile, read_adapter_file
 from espnet_blora.adapters.layer import AdapterLayer, extend
-from espnet_blora.adapters.load_hooks import advance_step, check_load, refresh_state, wrong_base
+from espnet_blora.adapters.load_hooks import (
+    advance_step,
+    check_load,
+    end_step,
+    refresh_state,
+    wrong_base,
+)
 from espnet_blora.adapters.registry import METHODS, parse_config
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 from espnet_blora.adapters.targets import find_targets
@@ -111,6 +117,7 @@ def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> 
     model.register_state_dict_pre_hook(refresh_state)
     model.register_load_state_dict_pre_hook(check_load)
     model.register_forward_pre_hook(advance_step)
+    model.register_forward_hook(end_step)
     _ignore_in_ddp(model, layers)
     adapter = Adapter(model)
     log.info("%s", adapter.report())

@@ -157,6 +157,8 @@ class AdapterLayer(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return base(x) + scaling * factor * update(x), or the merged weight's output."""
         context = self.context
+        if context.called is not None:
+            context.called.add(self.index)
         if context.disabled:
             return super().forward(x)
         if self.merged_weight is not None:

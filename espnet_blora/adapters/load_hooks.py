@@ -26,19 +26,27 @@ def advance_step(model: nn.Module, args: tuple) -> None:
     """Forward pre-hook of the model: one more micro-batch in training, bases before the first."""
     if model.training:
         state = getattr(model, STATE_NAME)
-        state.context.step += 1
+        state.count_step()
         if not state.bases_agreed:
             prepare_layers(state.layers)
             state.bases_agreed = True
 
 
+def end_step(model: nn.Module, args: tuple, output: Any) -> None:
+    """Forward hook of the model: the first training step is over."""
+    state = getattr(model, STATE_NAME)
+    if state.context.called is not None:
+        state.name_uncalled()
+
+
 def remove_hooks(model: nn.Module) -> None:
     """Take the hooks of this module off `model`."""
-    ours = {refresh_state, advance_step, check_load}
+    ours = {refresh_state, advance_step, end_step, check_load}
     for hooks in (
         model._state_dict_pre_hooks,
         model._load_state_dict_pre_hooks,
         model._forward_pre_hooks,
+        model._forward_hooks,
     ):
         for key, hook in list(hooks.items()):
             if getattr(hook, "hook", hook) in ours:  # torch wraps hooks of a load

@@ -5,6 +5,7 @@ saves all that a reload needs and all that a load is checked against.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from espnet_blora.adapters import fingerprint as fp
 from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import AdapterLayer
+
+log = logging.getLogger(__name__)
 
 STATE_NAME = "adapter_state"
 
@@ -98,6 +101,30 @@ class AdapterState(nn.Module):
     def forward(self, x):
         """Return x: a Sequential with an adapter runs this module after its own."""
         return x
+
+    def count_step(self) -> None:
+        """Count one micro-batch; in the first one, layers note that they are called."""
+        self.context.step += 1
+        if "uncalled" not in self.warned:
+            self.context.called = set()
+
+    def name_uncalled(self) -> None:
+        """Warn of the layers that the first training step has not called, once it is over."""
+        called, self.context.called = self.context.called, None
+        if called is None or not self.warn_once("uncalled"):
+            return
+        silent = [name for name, layer in self.layers.items() if layer.index not in called]
+        if silent:
+            log.warning(
+                "adapter '%s': %d of %d adapted Linears were not called in the first training "
+                "step: %s. Where a weight is read by a function (a functional attention) or its "
+                "part of the model is not used, the adapter learns nothing from the data: leave "
+                "them out of target_modules",
+                self.method,
+                len(silent),
+                len(self.layers),
+                ", ".join(silent[:6]) + (", ..." if len(silent) > 6 else ""),
+            )
 
     def warn_once(self, key: str) -> bool:
         """Return whether the warning `key` has not been given yet, and mark it as given."""
