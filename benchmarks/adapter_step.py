@@ -101,7 +101,7 @@ def main() -> None:
         logits = forward(model.decoder, tokens[:, :-1], memory, memory_lengths)
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         if adapter is not None and adapter.bayesian:
-            loss = loss + adapter.elbo_terms()[0]
+            loss = loss + adapter.loss_terms()[0]
         loss.backward()
         optimizers[name].step()
         optimizers[name].zero_grad()

@@ -5,12 +5,12 @@ Two functions are public here; they work on any torch model::
     import espnet_blora
 
     adapter = espnet_blora.add_adapter(model, "blora", rank=32, target_modules=["query", "value"])
-    loss = task_loss + adapter.elbo_terms()[0]
+    loss = task_loss + adapter.loss_terms()[0]
     adapter.save("adapter.safetensors")
     adapter = espnet_blora.load_adapter(fresh_model, "adapter.safetensors")
 
 `add_adapter` puts a fresh adapter on a model and freezes everything else; `task_loss` is a loss per
-token, and the model is called once per micro-batch before each `elbo_terms`. `load_adapter` puts
+token, and the model is called once per micro-batch before each `loss_terms`. `load_adapter` puts
 the adapter of a file on a model with the same base. Both return an
 `espnet_blora.adapters.Adapter`, which has everything else: loss terms, posterior samples, scale,
 merging, counts, files.

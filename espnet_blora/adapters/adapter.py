@@ -99,12 +99,28 @@ class Adapter:
     def loss_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what to add to a per-token loss in training (0-dim) and detached values to log.
 
-        The method's own term, or the KL of the ELBO.
+        The method's own term; else beta_t * KL, which makes the loss the negative ELBO per token.
+        With the KL, kl_A, kl_B, beta and kl_term are always logged; at steps 1, 1 + log_every, ...
+        also what `statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
+        still.
+
+        Raises:
+            ValueError: The method has neither.
         """
         own_term = self._registered.loss_term
-        if own_term is None:
-            return self.elbo_terms()
-        return own_term(self.model, self.layers, self.config, self.step)
+        if own_term is not None:
+            return own_term(self.model, self.layers, self.config, self.step)
+        terms = self.kl_terms()
+        beta = self.beta()
+        term = beta * (terms["kl_A"] + terms["kl_B"])
+        logs = {name: value.detach() for name, value in terms.items()}
+        logs["beta"] = torch.tensor(beta, dtype=term.dtype, device=term.device)
+        logs["kl_term"] = term.detach()
+        if self.model.training:
+            self._check_step_moves()
+        if (self.step - 1) % self._elbo_config("KL").log_every == 0:
+            logs.update(self.statistics())
+        return term, logs
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Let every step of `optimizer` run the method's `after_step`, where it has one."""
@@ -156,27 +172,6 @@ class Adapter:
             ValueError: The method has no posterior.
         """
         return beta_at(self._elbo_config("beta"), self.step)
-
-    def elbo_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return beta_t * KL, to add to a per-token loss, and detached 0-dim tensors to log.
-
-        Always kl_A, kl_B, beta, kl_term; at steps 1, 1 + log_every, ... also what
-        `statistics` gives. Warns, once, of a collapsed adapter and of a step that stands still.
-
-        Raises:
-            ValueError: The method has no posterior.
-        """
-        terms = self.kl_terms()
-        beta = self.beta()
-        term = beta * (terms["kl_A"] + terms["kl_B"])
-        logs = {name: value.detach() for name, value in terms.items()}
-        logs["beta"] = torch.tensor(beta, dtype=term.dtype, device=term.device)
-        logs["kl_term"] = term.detach()
-        if self.model.training:
-            self._check_step_moves()
-        if (self.step - 1) % self._elbo_config("ELBO").log_every == 0:
-            logs.update(self.statistics())
-        return term, logs
 
     def statistics(self) -> dict[str, Tensor]:
         """Return `report.statistics` of all layers, and with a posterior `update_ratio`.

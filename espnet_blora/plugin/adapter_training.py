@@ -63,7 +63,7 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
     In training only. ESPnet divides the sum by accum_grad, so that a step sees the mean of both
     terms. As a hook of the model it is inside DistributedDataParallel, and is copied and pickled
     with the model. The stats keep ESPnet's `loss`, which is the cross entropy; the sum that is
-    descended is `elbo` for a Bayesian method, `objective` for another.
+    descended is `neg_elbo` for a Bayesian method, `objective` for another.
 
     Args:
         model: The model, with an adapter.
@@ -84,7 +84,7 @@ def add_loss_terms(model: torch.nn.Module, args: tuple, output: Any) -> Any:
         adapter.check_balance(loss.detach(), term.detach())
     total = loss + term.to(loss.dtype)
     stats = dict(stats)
-    name = "elbo" if adapter.bayesian else "objective"
+    name = "neg_elbo" if adapter.bayesian else "objective"
     # A copy: the trainer divides the loss by accum_grad in place.
     stats[name] = total.detach().clone().reshape(1)
     for name, value in terms.items():

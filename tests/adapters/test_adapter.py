@@ -6,7 +6,7 @@ import torch
 import espnet_blora
 
 
-def test_elbo_terms(build, shake):
+def test_loss_terms(build, shake):
     model = build()
     conf = {"rank": 4, "beta": 0.5, "schedule": "linear", "warmup_steps": 4, "log_every": 10}
     adapter = shake(espnet_blora.add_adapter(model, "blora", **conf))
@@ -14,7 +14,7 @@ def test_elbo_terms(build, shake):
     seen = []
     for _ in range(11):
         model(torch.randn(2, 12))
-        term, logs = adapter.elbo_terms()
+        term, logs = adapter.loss_terms()
         seen.append(set(logs))
         assert term.requires_grad and term.dim() == 0
         assert not any(value.requires_grad for value in logs.values())
@@ -43,7 +43,7 @@ def test_beta_follows_the_step(build):
 def test_lora_has_no_kl(build):
     adapter = espnet_blora.add_adapter(build(), "lora", rank=4)
     assert not adapter.bayesian
-    for call in (adapter.kl, adapter.kl_terms, adapter.beta, adapter.elbo_terms):
+    for call in (adapter.kl, adapter.kl_terms, adapter.beta, adapter.loss_terms):
         with pytest.raises(ValueError, match="'lora' has no posterior.*use blora"):
             call()
     with pytest.raises(ValueError, match="'lora' has no posterior"), adapter.sampling():
@@ -139,7 +139,7 @@ def test_a_posterior_that_trains_to_zero_is_warned_of(build, caplog, conf, warns
     for _ in range(301):
         optimizer.zero_grad()
         x = torch.randn(4, 12)
-        ((model(x) - 3 * x[:, :5]).square().mean() + adapter.elbo_terms()[0]).backward()
+        ((model(x) - 3 * x[:, :5]).square().mean() + adapter.loss_terms()[0]).backward()
         optimizer.step()
     assert caplog.text.count("collapsed") == warns
 
@@ -150,11 +150,11 @@ def test_a_step_that_stands_still_is_warned_of_once(build, caplog):
     model.train()
     for _ in range(3):
         model(torch.randn(2, 12))
-        adapter.elbo_terms()
+        adapter.loss_terms()
     assert "stands still" not in caplog.text
     for _ in range(3):
         model.blocks(torch.randn(2, 12))  # the model itself is never called
-        adapter.elbo_terms()
+        adapter.loss_terms()
     assert caplog.text.count("stands still") == 1
     before = adapter.step
     adapter.advance()

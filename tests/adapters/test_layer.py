@@ -130,7 +130,7 @@ def test_a_narrow_model_trains_wide_factors(build, method, x, dtype):
     model.train()
     for _ in range(3):
         loss = model(x.to(dtype)).float().square().mean()
-        (loss + (adapter.elbo_terms()[0] if adapter.bayesian else 0)).backward()
+        (loss + (adapter.loss_terms()[0] if adapter.bayesian else 0)).backward()
         optimizer.step()
     for old, new in zip(before, trained, strict=True):
         assert (old != new).float().mean() > 0.99

@@ -82,7 +82,7 @@ def test_both_ways_train_the_same_and_ranks_agree_though_their_noise_differs(exp
         assert len(trained) == 18 and all(torch.equal(saved[key], one[key]) for key in trained)
         stats = torch.load(experiment.folder / name / "checkpoint.pth")["reporter"]["stats"]
         train = stats[2]["train"]
-        assert train["elbo"] == pytest.approx(train["loss"] + train["kl_term"], rel=1e-4)
+        assert train["neg_elbo"] == pytest.approx(train["loss"] + train["kl_term"], rel=1e-4)
         assert "kl_A" not in stats[2]["valid"]
         ends[name] = saved
     assert all(torch.equal(ends["external"][key], ends["spawned"][key]) for key in ends["external"])

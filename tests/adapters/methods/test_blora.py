@@ -67,7 +67,7 @@ def test_the_samplings_agree_in_mean_and_variance(build, shake, train_sigma_b):
 
 @pytest.mark.parametrize("sampling", SAMPLERS)
 @pytest.mark.parametrize("train_sigma_b", [False, True])
-def test_gradients_of_the_elbo(build, shake, sampling, train_sigma_b):
+def test_gradients_of_the_negative_elbo(build, shake, sampling, train_sigma_b):
     """Of the whole step, data and KL, in fp64, with the noise held by the step counter."""
     _model, adapter = make(
         build, shake, sampling=sampling, train_sigma_B=train_sigma_b, rank=2, prior_std=0.5,
@@ -77,7 +77,7 @@ def test_gradients_of_the_elbo(build, shake, sampling, train_sigma_b):
     x = torch.randn(2, 3, 12, dtype=torch.float64)
     names = ["lora_A", "lora_B", "rho_A"] + ["rho_B"] * train_sigma_b
 
-    def elbo(*values):
+    def neg_elbo(*values):
         inputs = dict(zip(names, values, strict=True))
         output = torch.func.functional_call(layer, inputs, (x,))
         saved = {name: getattr(layer, name) for name in names}
@@ -88,7 +88,7 @@ def test_gradients_of_the_elbo(build, shake, sampling, train_sigma_b):
         return output.tanh().sum() + kl
 
     values = [getattr(layer, name).detach().clone().requires_grad_() for name in names]
-    assert torch.autograd.gradcheck(elbo, values)
+    assert torch.autograd.gradcheck(neg_elbo, values)
 
 
 def test_every_posterior_parameter_learns_from_the_data(build, shake, x):
@@ -147,7 +147,7 @@ def train(model, adapter, optimiser, batches):
     for batch in batches:
         model.train()
         optimiser.zero_grad()
-        loss = model(batch).square().mean() + adapter.elbo_terms()[0]
+        loss = model(batch).square().mean() + adapter.loss_terms()[0]
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
