@@ -35,6 +35,22 @@ def test_explicit_keys_override_the_preset():
 
 
 @pytest.mark.parametrize(
+    ("method", "conf", "alpha"),
+    [
+        ("lora", {}, 64.0),
+        ("lora", {"rank": 8}, 16.0),
+        ("lora", {"rank": 8, "alpha": 64}, 64.0),
+        ("blora", {"preset": "paper", "rank": 4}, 8.0),
+        ("pissa", {"rank": 8}, 8.0),
+        ("dama", {}, 32.0),
+    ],
+)
+def test_alpha_is_twice_the_rank_unless_given(method, conf, alpha):
+    config = parse_config(method, conf)
+    assert config.alpha == config.as_dict()["alpha"] == alpha  # a file holds the number itself
+
+
+@pytest.mark.parametrize(
     "conf",
     [
         {},

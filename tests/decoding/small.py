@@ -40,7 +40,7 @@ def recogniser(method: str | None = "blora", rho: float = -1.0) -> Recogniser:
     whisper.decoder.token_embedding.weight.data[LAYOUT.eot] *= 4  # so that beams end
     if method is not None:
         own = {"rho_init_A": rho} if method == "blora" else {}
-        adapter = add_adapter(whisper, method, rank=4, **own)
+        adapter = add_adapter(whisper, method, rank=4, alpha=64, **own)
         for layer in adapter.layers.values():
             torch.nn.init.normal_(layer.lora_B, std=0.3)
     whisper.requires_grad_(False)

@@ -30,7 +30,7 @@ def adapted():
     """A decoder with a wide posterior, memories of three utterances, and their lengths."""
     decoder = random_whisper(16, (1, 2), context=24).decoder
     decoder.token_embedding.weight.data[EOT] *= 4
-    adapter = add_adapter(decoder, "blora", rank=4, rho_init_A=-1.0)
+    adapter = add_adapter(decoder, "blora", rank=4, alpha=64, rho_init_A=-1.0)
     for layer in adapter.layers.values():
         torch.nn.init.normal_(layer.lora_B, std=0.3)
     decoder.requires_grad_(False)

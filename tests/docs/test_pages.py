@@ -77,7 +77,7 @@ def test_the_yaml_of_the_adapters_page_is_a_valid_configuration():
     conf = yaml.safe_load(block)
     assert conf["use_adapter"] is True
     config = parse_config(conf["adapter"], conf["adapter_conf"])
-    assert config.rank == 32 and config.beta == 0.5 and config.prior_std_A == 0.01
+    assert config.rank == 32 and config.beta == 1.0 and config.prior_std_A == 0.05
     assert tuple(config.target_modules) == ("query", "key")
 
 

@@ -31,12 +31,12 @@ RHO_DRAWN = -27.6
 # below this rho, d sigma / d rho = sigmoid(rho) < 5e-5 and no optimiser moves sigma
 RHO_TRAINABLE = -10.0
 
-# What BLoRA (arXiv 2510.18723) reports. Its alpha and dropout are not in the paper; 64 is what the
-# authors' program uses. beta is the weight of the per-matrix-mean KL against a per-token loss.
+# What BLoRA (arXiv 2510.18723) reports. Its alpha and dropout are not in the paper; the authors'
+# program has alpha 64, twice the rank, which is the default here. beta is the weight of the
+# per-matrix-mean KL against a per-token loss.
 _PAPER = {
     "target_modules": ["query", "key"],
     "rank": 32,
-    "alpha": 64,
     "dropout_rate": 0.0,
     "sampling": "flipout",
     "prior_std": 0.01,

@@ -20,16 +20,22 @@ class LoraConfig(AdapterConfig):
 
     Attributes:
         rank: r, the number of rows of lora_A and of columns of lora_B.
-        alpha: The update is scaled by alpha / rank.
+        alpha: The update is scaled by alpha / rank; by default twice the rank, so by 2.
         dropout_rate: Dropout on the adapter's input, in training.
     """
 
     method: ClassVar[str] = "lora"
     structural: ClassVar[tuple[str, ...]] = ("rank", "alpha")
+    alpha_of_rank: ClassVar[float] = 2.0  # what alpha is by default, over the rank
 
     rank: int = option(32, checks.integer, low=1)
-    alpha: float = option(64.0, checks.number, low=0.0, open_low=True)
+    alpha: float = option(None, checks.number, low=0.0, open_low=True)
     dropout_rate: float = option(0.0, checks.number, low=0.0, high=1.0, open_high=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha is None:
+            self._set("alpha", self.alpha_of_rank * self.rank)
 
     def scaling_at(self, rank: int) -> float:
         """Return alpha / rank."""

@@ -29,7 +29,7 @@ def test_lora_a_is_frozen_and_made_of_the_bases_vectors(build, x):
     expected = torch.zeros(12, dtype=torch.float64)
     expected[1:9] = 0.5
     assert torch.allclose(shares.sum(0), expected)
-    assert layer.lora_A.grad is None and layer.lora_B.grad.abs().max() > 1e-3
+    assert layer.lora_A.grad is None and layer.lora_B.grad.abs().max() > 1e-4
 
 
 def test_half_the_parameters_of_lora_on_the_decoder_of_large_v2():

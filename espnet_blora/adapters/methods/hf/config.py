@@ -56,13 +56,14 @@ class PissaConfig(HfLoraConfig, SvdLoraConfig):
     subtracts it from the base; here the base stays, and B0, A0 are stored beside the adapter.
 
     Attributes:
+        alpha: The update is scaled by alpha / rank; by default the rank, so not at all.
         niter: null for an exact SVD, else that many subspace iterations of a fast one (16 in the
             paper), which draws random numbers.
     """
 
     method: ClassVar[str] = "pissa"
+    alpha_of_rank: ClassVar[float] = 1.0
 
-    alpha: float = option(32.0, checks.number, low=0.0, open_low=True)
     niter: int | None = option(None, checks.integer, low=1)
 
 

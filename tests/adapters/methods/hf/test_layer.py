@@ -244,7 +244,7 @@ def test_fast_singular_vectors_of_pissa_span_what_the_exact_ones_do(build, x):
         adapter = espnet_blora.add_adapter(model, "pissa", rank=3, niter=niter)
         adapter.prepare()
         layer = adapter.layers["blocks.0.attn.query"]
-        updates.append(32 / 3 * layer.lora_start_B @ layer.lora_start_A)
+        updates.append(layer.lora_start_B @ layer.lora_start_A)
         assert torch.equal(model.eval()(x), base)
     best = u[:, :3] * 0.5 ** torch.arange(3) @ vh[:3]
     assert torch.allclose(updates[0], best, atol=1e-6)
