@@ -225,7 +225,8 @@ def _check_base(
         return
     before = fp.difference(stored, weights) if brought else None
     if before is not None and before[0] <= fp.TOLERANCE:
-        log.info("the base under the adapter is replaced by %d weights", len(brought))
+        state.base_replaced = True
+        log.info("the base under the adapter is replaced: %s differs by %.2g", after[1], after[0])
         return
     raise ValueError(wrong_base(*after))
 

@@ -42,6 +42,7 @@ class AdapterState(nn.Module):
         signature: (bytes,) uint8, method, options and names of the weights fingerprinted, as JSON.
         fingerprint: (n, 17) int64, the bits of the base's fingerprint.
         bases_agreed: Whether all ranks have the same bases by now.
+        base_replaced: Whether a load has put another base under the adapter (ESPnet's init_param).
     """
 
     step: Tensor
@@ -63,6 +64,7 @@ class AdapterState(nn.Module):
         self.layers = dict(layers)
         self.base_names: list[str] = []
         self.warned: set[str] = set()
+        self.base_replaced = False
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())
         self.counts = ["step", "updates"] if counts_updates else ["step"]

@@ -176,6 +176,22 @@ def check_training(args: argparse.Namespace) -> None:
         _check_loss(name, getattr(args, "model_conf", None) or {})
 
 
+def check_base_is_saved(model: torch.nn.Module, save_strategy: str) -> None:
+    """Check that decoding can build the base that the adapter on `model` is trained on.
+
+    Raises:
+        ValueError: `init_param` has replaced it, and checkpoints are to leave it out.
+    """
+    adapter = get_adapter(model)
+    if adapter is None or save_strategy == "all" or not adapter.state.base_replaced:
+        return
+    raise ValueError(
+        "init_param has replaced the base under the adapter, and save_strategy: "
+        f"{save_strategy} leaves the base out of checkpoints: decoding would build another one and "
+        "refuse the adapter. Remedy: save_strategy: all"
+    )
+
+
 def _check_loss(name: str, model_conf: Mapping[str, Any]) -> None:
     """Make sure that the loss which the adapter adds to is a mean over tokens.
 

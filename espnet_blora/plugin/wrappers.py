@@ -156,8 +156,9 @@ def build_optimizers(original: Callable, cls: type, args: Namespace, model: torc
 
 @wrapping
 def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
-    """Repair the folder before a resume; warn of a warm-up that never ends; plot at the end."""
+    """Check the base; repair the folder before a resume; warn of a long warm-up; plot at the end."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
+    adapter_training.check_base_is_saved(kwargs["model"], options.save_strategy)
     if not ranks.distributed or ranks.dist_rank == 0:
         if options.resume:
             checkpoints.repair(Path(options.output_dir), options.best_model_criterion)

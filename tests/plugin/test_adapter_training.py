@@ -215,3 +215,14 @@ def test_what_stock_espnet_would_match_is_said_with_both_counts(caplog):
     caplog.clear()
     adapter_training.create("lora", model=Model(), rank=2, target_modules=["query"])
     assert "stock" not in caplog.text
+
+
+def test_a_replaced_base_must_be_saved():
+    """By ESPnet's init_param: decoding builds the first base again, unless checkpoints hold it."""
+    model, other = blora(), Model()
+    adapter_training.check_base_is_saved(model, "required_grad_only")
+    adapter_training.check_base_is_saved(other, "required_grad_only")  # no adapter
+    model.load_state_dict({**model.state_dict(), **other.state_dict()})  # load_pretrained_model
+    adapter_training.check_base_is_saved(model, "all")
+    with pytest.raises(ValueError, match="init_param .*required_grad_only.*: save_strategy: all"):
+        adapter_training.check_base_is_saved(model, "required_grad_only")
