@@ -1,6 +1,6 @@
 """Adapt Whisper through ESPnet with Bayesian low-rank adapters, without breaking what it knows.
 
-Two functions are public here; they work on any torch model::
+Three functions are public here; they work on any torch model::
 
     import espnet_blora
 
@@ -13,7 +13,7 @@ Two functions are public here; they work on any torch model::
 token, and the model is called once per micro-batch before each `loss_terms`. `load_adapter` puts
 the adapter of a file on a model with the same base. Both return an
 `espnet_blora.adapters.Adapter`, which has everything else: loss terms, posterior samples, scale,
-merging, counts, files.
+merging, counts, files. `get_adapter(model)` returns that of an adapted model, None without one.
 
 Importing this package is cheap: torch comes in with the first use of one of these names.
 """
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 from espnet_blora.version import __version__
 
 if TYPE_CHECKING:
-    from espnet_blora.adapters import add_adapter, load_adapter
+    from espnet_blora.adapters import add_adapter, get_adapter, load_adapter
 
-__all__ = ["__version__", "add_adapter", "load_adapter"]
+__all__ = ["__version__", "add_adapter", "get_adapter", "load_adapter"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("add_adapter", "load_adapter"):
+    if name in __all__:
         from espnet_blora import adapters
 
         return getattr(adapters, name)

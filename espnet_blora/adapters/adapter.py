@@ -379,6 +379,16 @@ class Adapter:
             "base": dict(zip(self.state.base_names, rows.tolist(), strict=True)),
         }
         write_adapter_file(path, tensors, description)
+        trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        beside = sorted(trained - self.factors().keys())
+        if beside:
+            log.warning(
+                "%s holds the adapter alone: %d parameters that are trained beside it (such as %s) "
+                "are not in the file. Save the model's state dict for them",
+                path,
+                len(beside),
+                beside[0],
+            )
 
 
 def get_adapter(model: nn.Module) -> Adapter | None:

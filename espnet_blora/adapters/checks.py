@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Collection, Mapping
+from numbers import Integral
 from typing import Any
 
 from espnet_blora.utils.mistakes import did_you_mean
 
 _YAML_HINT = " (this is text; YAML reads 1e-2 as text, write 0.01 or 1.0e-2)"
+_OF_PEFT = {"r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout_rate"}
 
 
 def reject_unknown(where: str, conf: Mapping, known: Collection[str]) -> None:
@@ -17,7 +19,7 @@ def reject_unknown(where: str, conf: Mapping, known: Collection[str]) -> None:
     """
     unknown = [str(key) for key in conf if key not in known]
     if unknown:
-        keys = ", ".join(f"{key!r}{did_you_mean(key, known)}" for key in unknown)
+        keys = ", ".join(f"{k!r}{did_you_mean(_OF_PEFT.get(k, k), known)}" for k in unknown)
         raise ValueError(f"{where}: unknown key {keys}; allowed: {', '.join(sorted(known))}")
 
 
@@ -68,16 +70,19 @@ def number(
     return float(value)
 
 
-def integer(where: str, key: str, value: Any, low: int) -> int:
-    """Return `value` if it is an int of at least `low`.
+def integer(where: str, key: str, value: Any, low: int, high: int = 2**63 - 1) -> int:
+    """Return `value` as an int if it is a whole number from `low` to `high`.
 
     Raises:
         ValueError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        hint = _YAML_HINT if isinstance(value, str) else ""
-        raise ValueError(f"{where}: {key} is {value!r}{hint}; allowed: a whole number >= {low}")
-    return value
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not low <= int(value) <= high:
+        hint = " (this is text: write it without quotes)" if isinstance(value, str) else ""
+        most = f" and <= {high}" if whole and int(value) > high else ""
+        allowed = f"a whole number >= {low}{most}"
+        raise ValueError(f"{where}: {key} is {value!r}{hint}; allowed: {allowed}")
+    return int(value)
 
 
 def flag(where: str, key: str, value: Any) -> bool:

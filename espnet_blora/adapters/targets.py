@@ -75,8 +75,8 @@ def _nothing(modules: dict[str, nn.Module], target: str) -> str:
     hint = did_you_mean(target, ends, 3) or did_you_mean(target.split(".")[-1], kinds, 3)
     shown = ", ".join(kinds[:20]) + (f", ... ({len(kinds)} kinds)" if len(kinds) > 20 else "")
     return (
-        f"target_modules: {target!r} names no module{hint} A target is compared with whole dotted "
-        f"components at the end of module names; the Linears of this model end in: {shown}"
+        f"target_modules: {target!r} names no module{hint or '.'} A target is compared with whole "
+        f"dotted components at the end of module names; the Linears of this model end in: {shown}"
     )
 
 

@@ -140,6 +140,15 @@ def test_an_interrupted_save_keeps_the_old_file(saved, monkeypatch):
         adapter.save(path / "a")  # a file stands where a folder is needed
 
 
+def test_what_is_trained_beside_the_adapter_is_named_when_it_is_saved(adapted, tmp_path, caplog):
+    model, adapter = adapted
+    adapter.save(tmp_path / "a.safetensors")
+    assert "beside" not in caplog.text
+    model.head.requires_grad_(True)
+    adapter.save(tmp_path / "a.safetensors")
+    assert "2 parameters that are trained beside it (such as head.bias)" in caplog.text
+
+
 def test_what_has_no_values_is_not_saved(adapted, build, method, tmp_path):
     _model, adapter = adapted
     meta = espnet_blora.add_adapter(build(device="meta"), method, rank=4)

@@ -1,4 +1,4 @@
-"""The package's two public functions, as its docstring shows them."""
+"""The package's public functions, as its docstring shows them."""
 
 import textwrap
 
@@ -18,6 +18,7 @@ def test_the_docstring_is_true(build, x, monkeypatch, tmp_path):
     names["model"].eval()
     assert torch.equal(names["model"](x), names["fresh_model"].eval()(x))
     assert names["adapter"].model is names["fresh_model"]
+    assert espnet_blora.get_adapter(names["model"]).model is names["model"]
 
 
 def test_names_are_listed_and_others_refused():

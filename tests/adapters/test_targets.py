@@ -43,6 +43,7 @@ def test_finds_in_model_order_whatever_the_order_of_targets(build):
         (["qeury"], ["'qeury' names no module", "did you mean 'query'", "key, value, out"]),
         (["query", "attn.ouut"], ["'attn.ouut'", "did you mean 'attn.out'"]),
         (["uery"], ["'uery' names no module"]),
+        (["q"], ["'q' names no module. A target is"]),
         (["zzz"], ["'zzz' names no module", "mlp.0"]),
         (["attn"], ["names blocks.0.attn, a Sequential", "blocks.0.attn.query"]),
         (["mlp.1"], ["a GELU", "Linear modules only"]),
