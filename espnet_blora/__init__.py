@@ -4,7 +4,7 @@ Three functions are public here; they work on any torch model::
 
     import espnet_blora
 
-    adapter = espnet_blora.add_adapter(model, "blora", rank=32, target_modules=["query", "value"])
+    adapter = espnet_blora.add_adapter(model, "blora", preset="any_size")
     loss = task_loss + adapter.loss_terms()[0]
     adapter.save("adapter.safetensors")
     adapter = espnet_blora.load_adapter(fresh_model, "adapter.safetensors")

@@ -23,8 +23,8 @@ from espnet_blora.adapters.state import STATE_NAME, AdapterState
 log = logging.getLogger(__name__)
 
 WEAKER_KL = (
-    "Lower beta or raise prior_std (beta: 0.02 with prior_std: 0.05 trains in the recipe mini_cs); "
-    "a warm-up of the KL (schedule: linear) alone may only delay it"
+    "Take the options of blora's preset: any_size, which trained at every width and rank tried, or "
+    "lower beta or raise prior_std; a warm-up of the KL (schedule: linear) alone may only delay it"
 )
 
 

@@ -51,7 +51,8 @@ class ElboConfig(AdapterConfig):
         kl_reduction: `per_matrix_mean` (mean over each factor matrix, summed over matrices: the
             BLoRA paper's), `global_mean` (mean over all elements) or `sum_over_tokens` (sum /
             `num_tokens`: with beta 1 a true ELBO per token).
-        num_tokens: Number of target tokens in the training set, for `sum_over_tokens`.
+        num_tokens: Number of target tokens in the training set, for `sum_over_tokens`; another
+            number weighs the KL as a training set of that size would.
         kl_dtype: `float64` or `float32`, in which the KL is computed.
         schedule: Of beta: `constant`; `linear` (0 to beta over `warmup_steps`); `cyclic` (in every
             `cycle_steps`, 0 to beta over the first part `cycle_ramp`). Steps are micro-batches.

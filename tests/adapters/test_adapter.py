@@ -118,7 +118,7 @@ def test_collapse_is_warned_of_once(build, caplog):
     with caplog.at_level(logging.WARNING):
         adapter.statistics()
         adapter.statistics()
-    assert caplog.text.count("collapsed") == 1 and "Lower beta" in caplog.text
+    assert caplog.text.count("collapsed") == 1 and "any_size" in caplog.text
 
 
 def test_update_ratio(build, shake):
@@ -129,7 +129,7 @@ def test_update_ratio(build, shake):
     assert torch.allclose(adapter.statistics()["update_ratio"], update / base)
 
 
-@pytest.mark.parametrize(("conf", "warns"), [({"preset": "paper"}, 1), ({"beta": 1e-4}, 0)])
+@pytest.mark.parametrize(("conf", "warns"), [({"preset": "paper"}, 1), ({"preset": "any_size"}, 0)])
 def test_a_posterior_that_trains_to_zero_is_warned_of(build, caplog, conf, warns):
     model = build()
     conf = {"rank": 4, "target_modules": ["query", "key"], **conf}

@@ -32,6 +32,8 @@ def test_presets(preset, expected):
 def test_explicit_keys_override_the_preset():
     config = parse_config("blora", {"preset": "paper", "rank": 8, "target_modules": ["out"]})
     assert (config.rank, config.target_modules, config.beta) == (8, ("out",), 0.5)
+    config = parse_config("blora", {"preset": "any_size", "kl_reduction": "global_mean"})
+    assert config.num_tokens is None
 
 
 @pytest.mark.parametrize(

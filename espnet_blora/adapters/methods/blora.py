@@ -47,7 +47,19 @@ _PAPER = {
 # What the authors' program can do: query and value, never key. Its command line starts from a KL
 # weight of 1e-4; the paper's 0.5 is kept here.
 _CODE = {**_PAPER, "target_modules": ["query", "value"], "dropout_rate": 0.05}
-PRESETS: dict[str, dict[str, Any]] = {"paper": _PAPER, "code": _CODE}
+# The prior acts on the update as a penalty of k ||B A||_* (nuclear norm; the least of
+# k/2 (||A||^2 + ||B||^2) over its factors), with k = beta * (weight per element) / prior_std^2.
+# Where k exceeds scaling * ||d loss / d W||_2, zero is a minimum of the loss. A mean per matrix
+# makes k fall with rank and width. Here k is 0.002 at every size, what tuning chose on mini_cs.
+_ANY_SIZE = {
+    "target_modules": ["query", "key"],
+    "rank": 32,
+    "prior_std": 0.05,
+    "beta": 1.0,
+    "kl_reduction": "sum_over_tokens",
+    "num_tokens": 200_000,
+}
+PRESETS: dict[str, dict[str, Any]] = {"any_size": _ANY_SIZE, "paper": _PAPER, "code": _CODE}
 
 
 def trained_rho(where: str, key: str, value: Any, otherwise: str = "") -> Rho:
@@ -86,11 +98,12 @@ class BloraConfig(LoraConfig, ElboConfig):
     """Options of `blora`: a LoRA with a Gaussian posterior over its factors, trained by the ELBO.
 
     Attributes:
-        preset: `paper` (what arXiv 2510.18723 reports) or `code` (what the authors' program does);
-            options given beside it override it.
+        preset: `any_size` (a KL that trains at any width and rank: the recipes' default), `paper`
+            (what arXiv 2510.18723 reports; it collapses on small models) or `code` (what the
+            authors' program does); options given beside it override it.
         bayesian_factors: `AB`, or `A` (lora_B is then an ordinary weight without a KL, as in BLoB).
         sampling: How a training forward draws: `weight` (one draw per forward: the cheapest),
-            `flipout` (one draw, signs per position: what the authors' program and so both presets
+            `flipout` (one draw, signs per position: what the authors' program and its presets
             use), `flipout_by_utterance` (one draw, signs per utterance: nearly as cheap as
             `weight`) or `local` (local reparameterisation: noise on the outputs).
         rho_init_A: Start of rho of lora_A, with sigma = softplus(rho): a number, or [low, high] for
@@ -122,7 +135,9 @@ class BloraConfig(LoraConfig, ElboConfig):
         """
         checks.reject_unknown(f"adapter_conf of {cls.method}", conf, cls.options())
         preset = conf.get("preset")
-        values = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        values = {**PRESETS.get(preset, {})} if isinstance(preset, str) else {}
+        if conf.get("kl_reduction") not in (None, "sum_over_tokens"):
+            values.pop("num_tokens", None)  # it belongs to the preset's reduction
         return cls(**{**values, **conf})
 
     def __post_init__(self) -> None:

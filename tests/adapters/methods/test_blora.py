@@ -177,3 +177,44 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(build, trained_state, sa
     assert train(model2, adapter2, optimiser2, batches[4:]) == rest
     for a, b in zip(adapter.trainable_parameters(), adapter2.trainable_parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Block(torch.nn.Module):
+    """A residual block after a norm, so that its gradients are of one order at every width."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width)
+        self.query, self.key = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.key(self.query(self.norm(x)).tanh())
+
+
+def trained(width, rank, method, **conf):
+    """200 steps of classification; returns (fall of the cross entropy, norm of the update)."""
+    torch.manual_seed(0)
+    norm, head = torch.nn.LayerNorm(width), torch.nn.Linear(width, 5)
+    model = torch.nn.Sequential(Block(width), Block(width), norm, head).train()
+    adapter = espnet_blora.add_adapter(model, method, rank=rank, **conf)
+    optimiser = torch.optim.Adam(adapter.trainable_parameters(), lr=1e-3)
+    truth, losses = torch.randn(width, 5), []
+    for _ in range(200):
+        x = torch.randn(128, width)
+        task = torch.nn.functional.cross_entropy(model(x), (x @ truth).argmax(-1))
+        optimiser.zero_grad()
+        (task + (adapter.loss_terms()[0] if adapter.bayesian else 0.0)).backward()
+        optimiser.step()
+        losses.append(task.item())
+    norms = [layer.delta_weight().norm() for layer in adapter.layers.values()]
+    return losses[0] - sum(losses[-20:]) / 20, torch.stack(norms).norm().item()
+
+
+@pytest.mark.parametrize(("width", "rank"), [(16, 4), (64, 16)])
+def test_any_size_trains_as_lora_does_where_the_paper_s_setting_collapses(width, rank):
+    fall, norm = trained(width, rank, "lora", target_modules=["query", "key"])
+    assert fall > 0.5
+    any_size = trained(width, rank, "blora", preset="any_size")
+    assert any_size[0] >= 0.9 * fall and norm / 3 <= any_size[1] <= 3 * norm
+    paper = trained(width, rank, "blora", preset="paper")
+    assert paper[0] < 0.1 * fall and paper[1] < 0.01 * norm
