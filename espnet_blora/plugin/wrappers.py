@@ -156,7 +156,7 @@ def build_optimizers(original: Callable, cls: type, args: Namespace, model: torc
 
 @wrapping
 def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
-    """Check the base; repair the folder before a resume; warn of a long warm-up; plot at the end."""
+    """Check the base, repair the folder before a resume, warn of a long warm-up, plot last."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
     adapter_training.check_base_is_saved(kwargs["model"], options.save_strategy)
     if not ranks.distributed or ranks.dist_rank == 0:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from espnet2.train.reporter import Reporter
 
 from espnet_blora import plugin
@@ -80,7 +81,8 @@ def test_a_training_draws_its_curves_once_also_when_it_is_stopped(tmp_path, stop
             raise KeyboardInterrupt
 
     options = SimpleNamespace(
-        trainer_options=SimpleNamespace(resume=False),
+        model=torch.nn.Linear(1, 1),
+        trainer_options=SimpleNamespace(resume=False, save_strategy="all"),
         distributed_option=SimpleNamespace(distributed=True, dist_rank=1),
     )
     with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
