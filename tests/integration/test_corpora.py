@@ -17,9 +17,9 @@ def test_seame_with_blora(tmp_path):
     check_stages("seame", layout, "SEAME", ("devman", "devsge"), "zh", tmp_path, "blora")
 
 
-def test_arzen_to_its_token_list(tmp_path):
+def test_arzen_with_lora(tmp_path):
     layout = arzen.make(tmp_path / "corpus")
-    check_stages("arzen", layout, "ARZEN", ("test",), "ar", tmp_path)
+    check_stages("arzen", layout, "ARZEN", ("test",), "ar", tmp_path, "lora")
 
 
 def test_a_recipe_copied_into_espnets_tree_runs_there_unchanged(tmp_path):

@@ -93,14 +93,15 @@ def test_another_release_is_read_in_full(monkeypatch, caplog):
 
 FRESH = """
 import json
+import sys
 import espnet2
-from espnet_blora import plugin
+from espnet_blora import plugin, run
 from espnet_blora.plugin import patches
 
 assert espnet2.__version__ == patches.RELEASE, espnet2.__version__
 moved = patches.moved()
 stock = [patches.present(patch) for patch in patches.PATCHES]
-plugin.register(whisper="tiny")
+run.main(["--whisper", "tiny", sys.argv[1]])  # a script, which finds all plugged in
 once = [patches.present(patch) for patch in patches.PATCHES]
 plugin.register(whisper="base", new_languages=["rw"])
 twice = [patches.present(patch) for patch in patches.PATCHES]
@@ -113,11 +114,22 @@ print(json.dumps({
 """
 
 
-def test_every_place_is_in_espnet_and_is_replaced_once():
+SCRIPT = """
+from espnet2.tasks.asr import encoder_choices
+from espnet_blora.plugin.settings import Settings
+print(__name__, encoder_choices.get_class("whisper").__module__, Settings.current().whisper)
+"""
+
+
+def test_every_place_is_in_espnet_and_is_replaced_once_also_for_a_script(tmp_path):
+    (tmp_path / "mine.py").write_text(SCRIPT)
     # In a fresh process: other tests have replaced the functions of this one.
-    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "mine.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    report = json.loads(done.stdout.splitlines()[-1])
+    script, report = done.stdout.splitlines()[-2:]
+    assert script == "__main__ espnet_blora.plugin.whisper_parts tiny"
+    report = json.loads(report)
     assert report["moved"] == []
     by = [patch.place for patch in PATCHES if patch.by is not None]
     # A table of classes, such as `model_choices.classes`, is the same object with a new entry.

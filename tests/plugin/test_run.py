@@ -152,15 +152,3 @@ def test_a_script_runs_as_python_runs_it(tmp_path):
     )
     done = run([*launcher(), str(script), "a", "-b"])
     assert done.returncode == 5 and "__main__ ['a', '-b'] False" in done.stdout
-
-
-def test_a_script_is_plugged_in(tmp_path):
-    script = tmp_path / "mine.py"
-    script.write_text(
-        "from espnet2.tasks.asr import encoder_choices\n"
-        "from espnet_blora.plugin.settings import Settings\n"
-        "print(encoder_choices.get_class('whisper').__module__, Settings.current().whisper)\n"
-    )
-    done = run([*launcher("--whisper", "tiny"), str(script)])
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "espnet_blora.plugin.whisper_parts tiny" in done.stdout
