@@ -7,25 +7,16 @@ import torch
 from safetensors import safe_open
 
 from espnet_blora.bin import fisher
-from tests.plugin.tiny import BLORA, shared
+from tests import experiments
+from tests.plugin.tiny import shared
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Return the tiny experiment's data and the folder of its base."""
-    from espnet_blora.plugin.base_model import write_base_model
-
     experiment = shared(tmp_path_factory)
-    folder = tmp_path_factory.mktemp("base")
-    experiment.arguments("for_base")
-    write_base_model(
-        asr_config=str(experiment.folder / "for_base.yaml"),
-        token_list=str(experiment.tokens),
-        output_dir=str(folder / "asr_none"),
-        whisper=str(experiment.whisper),
-        options=["--token_type", "whisper_multilingual"],
-    )
-    return experiment, folder / "asr_none"
+    folder = tmp_path_factory.mktemp("base") / "asr_none"
+    return experiment, experiments.experiment(folder, str(experiment.whisper))[0]
 
 
 def run(base, *extra):
@@ -75,8 +66,8 @@ def test_mistakes_are_one_line(base, mistake, extra, message):
     assert message in mistake("fisher", run, base, *extra)
 
 
-def test_an_adapted_experiment_is_refused(base, mistake):
+def test_an_adapted_experiment_is_refused(base, mistake, tmp_path):
     experiment, _ = base
-    adapted = experiment.train_here("for_fisher", max_epoch=1, **BLORA)
+    adapted, _ = experiments.experiment(tmp_path, str(experiment.whisper), "blora")
     message = mistake("fisher", run, (experiment, adapted), "--sets", "train")
     assert "is adapted ('blora'); Fisher information is that of the base" in message
