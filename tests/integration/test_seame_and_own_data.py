@@ -1,11 +1,11 @@
-"""The recipes of SEAME and ArzEn on layout-exact copies, and one in ESPnet's own tree."""
+"""The recipes of SEAME and of own data on layout-exact copies, and one in ESPnet's own tree."""
 
 import shutil
 import subprocess
 
 import pytest
 
-from tests.data.layouts import arzen, seame
+from tests.data.layouts import custom, seame
 from tests.integration.conftest import ROOT, TINY, copy_recipe
 from tests.integration.corpora import check_stages, options_of
 
@@ -17,9 +17,9 @@ def test_seame_with_blora(tmp_path):
     check_stages("seame", layout, "SEAME", ("devman", "devsge"), "zh", tmp_path, "blora")
 
 
-def test_arzen_with_lora(tmp_path):
-    layout = arzen.make(tmp_path / "corpus")
-    check_stages("arzen", layout, "ARZEN", ("test",), "ar", tmp_path, "lora")
+def test_own_data_with_all_weights(tmp_path):
+    layout = custom.make(tmp_path / "corpus")
+    check_stages("custom", layout, "CUSTOM", ("test",), "zh", tmp_path, "full")
 
 
 def test_a_recipe_copied_into_espnets_tree_runs_there_unchanged(tmp_path):
