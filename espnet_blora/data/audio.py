@@ -19,6 +19,8 @@ import soxr
 from espnet_blora.utils import atomic
 
 SAMPLE_RATE = 16000
+FRAME = 320
+"""Samples of a frame of 20 ms, which is a memory position of Whisper's encoder."""
 _BLOCK_SECONDS = 30  # of a long recording held in memory at a time
 _UNKNOWN = 2**62  # libsndfile's answer is above this where a header does not say the length
 _RATES = (4000, 768000)  # Hz; outside, the header is wrong
@@ -112,6 +114,13 @@ def to_whisper(pieces: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
+def loudness(wave: np.ndarray) -> np.ndarray:
+    """Return the mean power of each frame in dB, -100 at least: (S,) -> (ceil(S / 320),) fp32."""
+    frames = np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME)
+    power = np.einsum("ij,ij->i", frames, frames) / FRAME
+    return 10 * np.log10(np.maximum(power, 1e-10)).astype(np.float32)
+
+
 def look(path: str | Path) -> tuple[float, int, int]:
     """Return an audio file's length in seconds, its sampling rate in Hz and its channels.
 
@@ -144,7 +153,8 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> np.n
         first = min(round(start * file.samplerate), file.frames)
         count = None if end is None else round(end * file.samplerate) - first
         try:
-            file.seek(first)
+            if first:  # an MP3 read after a jump to its beginning differs in the last bits
+                file.seek(first)
             wave = [block.mean(axis=1) for block in blocks(file, count)]
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{path}: damaged audio ({_reason(error)})") from error

@@ -40,12 +40,14 @@ class AudioFile:
     Attributes:
         path: The file.
         samples: How many there are at 16 kHz.
-        head: The first 30 s of them, or fewer.
+        loudness: Of each frame of 20 ms, in dB.
+        head: The first 30 s of the samples, or fewer.
         notes: What was done to the file or is odd about it.
     """
 
     path: Path
     samples: int
+    loudness: np.ndarray
     head: np.ndarray
     notes: tuple[str, ...] = ()
 
@@ -70,17 +72,25 @@ class AudioFile:
         # Read all of the file once, keep its beginning.
         notes: list[str] = []
         head: list[np.ndarray] = []
+        levels: list[np.ndarray] = []
+        rest = np.zeros(0, np.float32)
         samples, room, peak = 0, HEAD_SECONDS * audio.SAMPLE_RATE, 0.0
         for block in _blocks(path, notes):
             if samples < room:
                 head.append(block[: room - samples])
             samples += len(block)
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
+            # a frame may lie across two blocks
+            waiting = np.concatenate([rest, block])
+            whole = len(waiting) // audio.FRAME * audio.FRAME
+            levels.append(audio.loudness(waiting[:whole]))
+            rest = waiting[whole:]
         if not samples:
             raise ValueError(f"{path}: holds no samples: nothing to transcribe")
         if not peak:
             notes.append("all samples are zero")
-        return cls(path, samples, np.concatenate(head), tuple(notes))
+        loudness = np.concatenate([*levels, audio.loudness(rest)])
+        return cls(path, samples, loudness, np.concatenate(head), tuple(notes))
 
 
 def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:

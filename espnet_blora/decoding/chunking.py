@@ -1,9 +1,8 @@
-"""Chunking of long audio at quiet places, and the joining of the chunks' texts."""
+"""Chunking of audio at pauses, what is quiet left out, and the joining of the chunks' texts."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,21 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 from whisper.audio import N_SAMPLES
+
+from espnet_blora.data.audio import FRAME, loudness
+from espnet_blora.decoding.silence import may_be_speech, quiet_positions, runs
+
+BESIDE = 12
+"""Frames of 20 ms of a pause that stay beside speech, on each side."""
+
+SMOOTHED = 7
+"""Frames over which the quietest place is sought where there is no pause."""
+
+SHORTEST = 25
+"""Frames that stay on each side of such a place."""
 
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "THAI", "LAO", "KHMER", "MYANMAR")
 """How the names of characters begin between which no space is written."""
@@ -26,8 +38,8 @@ class Source(Protocol):
         """How many there are."""
 
     @property
-    def head(self) -> np.ndarray:
-        """The first 30 s of them."""
+    def loudness(self) -> np.ndarray:
+        """That of each frame of 20 ms, (frames,) dB."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -67,79 +79,112 @@ class Wave:
         return len(self.wave)
 
     @property
-    def head(self) -> np.ndarray:
-        """The first 30 s."""
-        return self.wave[:N_SAMPLES]
+    def loudness(self) -> np.ndarray:
+        """That of each frame of 20 ms, (frames,) dB."""
+        return loudness(self.wave)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         yield self.wave
 
 
-def cut(wave: Tensor, limit: int = N_SAMPLES, frame: int = 320) -> list[Tensor]:
-    """Cut a wave (S,) into the fewest pieces of at most `limit` samples, at quiet places.
-
-    Each cut is put at the quietest frame within a tenth of a piece around the even division.
-    """
-    return [piece for _, piece in cut_stream([wave], len(wave), limit, frame)]
+def cut(wave: Tensor, limit: int = N_SAMPLES) -> list[Tensor]:
+    """Cut a wave (S,) at pauses into pieces of at most `limit` samples, which hold all of it."""
+    found = spans(loudness(wave.numpy()), len(wave), limit, limit, drop_quiet=False)
+    return [wave[begin:end] for begin, end in found]
 
 
-def cut_stream(
-    blocks: Iterable[Tensor], samples: int, limit: int = N_SAMPLES, frame: int = 320
-) -> Iterator[tuple[int, Tensor]]:
-    """Cut a wave that comes in blocks as `cut` does, holding about a piece of it at a time.
+def spans(
+    levels: np.ndarray, samples: int, limit: int, merge: int, drop_quiet: bool = True
+) -> list[tuple[int, int]]:
+    """Find the pieces of a recording: from pause to pause, what is quiet left out.
+
+    What is longer than `limit` between two pauses is cut where it is quietest. Neighbours are put
+    together where they, and the pause between them, are not longer than `merge`.
 
     Args:
-        blocks: what the wave consists of, (S_i,) each.
-        samples: how many they are together.
-        limit: samples of a piece at most; at least 25 frames.
-        frame: samples over which loudness is taken.
+        levels: (frames,) dB, as `espnet_blora.data.audio.loudness` measures them.
+        samples: How many there are.
+        limit: Samples of a piece at most, 25 frames or more.
+        merge: Samples of pieces that are put together at most, not above `limit`.
+        drop_quiet: Leave out pauses, but for `BESIDE` frames beside speech, and what is nothing but
+            silence, hum or steady noise. Without it the pieces hold every sample.
+
+    Returns:
+        The first sample and the last one + 1 of each piece, in order.
+    """
+    smooth = uniform_filter1d(levels, SMOOTHED, mode="nearest")
+    parts = [
+        part
+        for stretch in _stretches(quiet_positions(levels), BESIDE if drop_quiet else len(levels))
+        for part in _divided(*stretch, smooth, limit // FRAME)
+        if not drop_quiet or may_be_speech(levels[slice(*part)])
+    ]
+    merged: list[tuple[int, int]] = []
+    for begin, end in parts:
+        if merged and end - merged[-1][0] <= merge // FRAME:
+            begin = merged.pop()[0]
+        merged.append((begin, end))
+    return [(begin * FRAME, min(end * FRAME, samples)) for begin, end in merged]
+
+
+def _stretches(quiet: np.ndarray, beside: int) -> list[tuple[int, int]]:
+    """Return where speech is, with `beside` frames before and behind it: the half of a pause."""
+    begins, ends = runs(~quiet)
+    if not len(begins):
+        return [(0, len(quiet))]
+    middles = (ends[:-1] + begins[1:]) // 2
+    firsts = np.maximum(begins - beside, np.append(0, middles))
+    lasts = np.minimum(ends + beside, np.append(middles, len(quiet)))
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def _divided(begin: int, end: int, smooth: np.ndarray, limit: int) -> list[tuple[int, int]]:
+    """Cut frames where they are quietest until no part is longer than `limit`."""
+    done, waiting = [], [(begin, end)]
+    while waiting:
+        begin, end = waiting.pop()
+        if end - begin <= limit:
+            done.append((begin, end))
+            continue
+        least = min(SHORTEST, (end - begin) // 3)
+        at = begin + least + int(smooth[begin + least : end - least].argmin())
+        waiting += [(at, end), (begin, at)]
+    return done
+
+
+def slices(
+    blocks: Iterable[Tensor], samples: int, pieces: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, Tensor]]:
+    """Take pieces out of a wave that comes in blocks, holding about a piece of it at a time.
+
+    Args:
+        blocks: What the wave consists of, (S_i,) each.
+        samples: How many they are together.
+        pieces: The first sample and the last one + 1 of each, in order.
 
     Yields:
-        the sample where a piece begins, and the piece.
+        The sample where a piece begins, and the piece.
 
     Raises:
-        ValueError: blocks that are not `samples` together.
+        ValueError: Blocks that are not `samples` together.
     """
-    source, held, begin, read = iter(blocks), [], 0, 0
-
-    def fetch(end: int) -> Tensor:
-        """Return what is held, after reading on until sample `end` is there."""
-        nonlocal read
+    source, held, first, read = iter(blocks), torch.zeros(0), 0, 0
+    for begin, end in pieces:
+        waiting = [held]
         while read < end:
             block = next(source, None)
             if block is None:
                 raise ValueError(f"{samples} samples were expected, the blocks hold {read}")
             read += len(block)
-            held.append(block)
-        held[:] = [held[0] if len(held) == 1 else torch.cat(held)]
-        return held[0]
-
-    for low, high in _windows(samples, limit):
-        wave = fetch(high)
-        energy = wave[low - begin : high - begin].float().unfold(0, frame, frame).pow(2).sum(1)
-        end = low + int(energy.argmin()) * frame + frame // 2
-        yield begin, wave[: end - begin]
-        held[:] = [wave[end - begin :]]
-        begin = end
-    rest = fetch(samples) if samples else torch.zeros(0)
-    more = read - samples + sum(map(len, source))
-    if more:
-        raise ValueError(f"{samples} samples were expected, the blocks hold {samples + more}")
-    yield begin, rest
-
-
-def n_pieces(samples: int, limit: int = N_SAMPLES) -> int:
-    """Into how many pieces a wave is cut."""
-    return len(_windows(samples, limit)) + 1
-
-
-def _windows(samples: int, limit: int) -> list[tuple[int, int]]:
-    """Where each cut of a wave may lie: (first sample, last sample + 1), in order."""
-    if samples <= limit:
-        return []
-    n = math.ceil(samples / (limit * 0.8))  # leaves a tenth of a piece of play on each side
-    size = samples / n
-    return [(int(k * size - size / 10), int(k * size + size / 10)) for k in range(1, n)]
+            waiting.append(block)
+            if read <= begin:  # nothing of it is in a piece
+                waiting, first = [block[:0]], read
+        held = torch.cat(waiting)[begin - first :]
+        yield begin, held[: end - begin]
+        held, first = held[end - begin :], end
+    read += sum(map(len, source))
+    if read != samples:
+        raise ValueError(f"{samples} samples were expected, the blocks hold {read}")
 
 
 def joined(texts: Sequence[str]) -> str:

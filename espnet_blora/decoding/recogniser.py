@@ -27,6 +27,7 @@ from espnet_blora.adapters import (
 from espnet_blora.adapters.merge import bake_layers
 from espnet_blora.decoding.checked_load import apply_scale, check_loads
 from espnet_blora.decoding.training_config import (
+    TrainedLengths,
     TrainingConfig,
     find_checkpoint,
     read_training_config,
@@ -58,6 +59,7 @@ class Recogniser:
         language: Code of the training's language, if its configuration names one.
         adapter: Its handle, of a model opened with `merge=False` (or of a method that cannot be
             merged); None when the update is in the weights, and without an adapter.
+        lengths: How long the training's utterances were, if its configuration says it.
     """
 
     encoder: AudioEncoder
@@ -68,6 +70,7 @@ class Recogniser:
     name: str
     language: str | None = None
     adapter: Adapter | None = None
+    lengths: TrainedLengths | None = None
 
     @property
     def device(self) -> torch.device:
@@ -138,7 +141,7 @@ def open_experiment(
     heads = _heads(base)
     recogniser = Recogniser(
         base.encoder, base.decoder, config.layout, config.pad_to, heads, os.fspath(asr_exp),
-        config.language,
+        config.language, lengths=config.lengths,
     )  # fmt: skip
     return _ready(recogniser, model, place, adapter_scale, merge, packed)
 

@@ -6,11 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-
-FRAME = 320
-"""Samples of a memory position."""
 
 PAUSE = 10
 """Quiet positions in a row, between words, that are a pause."""
@@ -22,27 +17,51 @@ NEAR = 15
 """Positions by which a word may be put later or earlier to begin behind a pause."""
 
 
-def quiet_positions(wave: Tensor) -> Tensor:
-    """Where nobody speaks: (ceil(samples / 320),) bool, one for each memory position.
+QUIETEST = -70.0
+"""dB below which nothing is taken for speech."""
+
+STEADY, STEADY_FRAMES = 2.0, 25
+"""dB within which noise or hum stays for so many frames or more, as speech does not: white noise
+1.2, hum 1.0 at most; speech with white noise 5 dB louder than itself 4.8 in the median."""
+
+
+def quiet_positions(loudness: np.ndarray) -> np.ndarray:
+    """Where nobody speaks: (frames,) bool, one for each memory position.
 
     A pause is 0.2 s or more in which every 20 ms are quiet: 35 dB below the loud ones (their 90 %
     quantile); where there is noise, up to 15 dB below them and at most 6 dB above the quiet ones
     (their 10 % quantile).
 
     Args:
-        wave: (samples,) at 16 kHz, one at least.
+        loudness: (frames,) in dB, as `espnet_blora.data.audio.loudness` measures it.
     """
-    frames = nn.functional.pad(wave.float(), (0, -len(wave) % FRAME)).unflatten(0, (-1, FRAME))
-    loudness = 10 * frames.pow(2).mean(1).clamp(min=1e-10).log10()
-    loud, low = loudness.quantile(0.9), loudness.quantile(0.1)
-    quiet = loudness < torch.maximum(loud - 35, torch.minimum(low + 6, loud - 15))
-    edges = quiet.int().diff(prepend=quiet.new_zeros(1).int(), append=quiet.new_zeros(1).int())
-    found = torch.zeros_like(quiet)
-    begins, ends = (edges == 1).nonzero().flatten(), (edges == -1).nonzero().flatten()
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        if begin == 0 or end == len(quiet) or end - begin >= PAUSE:
+    found = np.zeros(len(loudness), dtype=bool)
+    if not len(loudness):
+        return found
+    low, loud = np.quantile(loudness, [0.1, 0.9])
+    begins, ends = runs(loudness < max(loud - 35, min(low + 6, loud - 15)))
+    for begin, end in zip(begins, ends, strict=True):
+        if begin == 0 or end == len(loudness) or end - begin >= PAUSE:
             found[begin:end] = True
     return found
+
+
+def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each run of True begins, and where it ends.
+
+    >>> runs(np.array([True, True, False, True]))
+    (array([0, 3]), array([2, 4]))
+    """
+    edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+
+
+def may_be_speech(loudness: np.ndarray) -> bool:
+    """Tell whether a stretch of sound is neither as good as silent nor a steady noise or hum."""
+    low, high = np.quantile(loudness, [0.1, 0.99])
+    if high < QUIETEST:
+        return False
+    return len(loudness) < STEADY_FRAMES or bool(high - low >= STEADY)
 
 
 @dataclass(frozen=True)
@@ -60,11 +79,11 @@ class SpeechMask:
     breaks: list[int]
 
     @classmethod
-    def of(cls, quiet: Tensor | None, n_positions: int) -> SpeechMask:
+    def of(cls, quiet: np.ndarray | None, n_positions: int) -> SpeechMask:
         """Return an utterance's mask; all positions if none is known to be quiet, or all are."""
         mask = np.zeros(n_positions, dtype=bool)
         if quiet is not None:
-            known = quiet[:n_positions].cpu().numpy()
+            known = quiet[:n_positions]
             mask[: len(known)] = known
         if mask.all():
             mask[:] = False

@@ -189,7 +189,7 @@ def word_times(
     heads: Sequence[tuple[int, int]],
     split: Split,
     positions: Sequence[int] | Tensor,
-    quiet: Sequence[Tensor] | None = None,
+    quiet: Sequence[np.ndarray] | None = None,
 ) -> list[list[WordTime]]:
     """Align the texts of a batch with their audio.
 

@@ -19,6 +19,8 @@ import yaml
 from espnet_blora.whisper.new_tokens import check_agreement
 from espnet_blora.whisper.vocabulary import Vocabulary
 
+DATA = "training_data"
+"""Key of config.yaml under which the plugin says what was trained on."""
 BEST, BASE, RESUME = "valid.acc.best.pth", "base.pth", "checkpoint.pth"
 ESPNET = (
     "Remedy: decode it with ESPnet's own program, python3 -m espnet_blora.run -m "
@@ -30,6 +32,21 @@ _LIST = re.compile(r"^token_list:\n((?:- .*\n)+)(?=[a-z_]+:)", re.MULTILINE)
 _PLAIN = re.compile(r"[^\W\d_][^\s:#'\"\\]*|<\|[\w.]+\|>")
 _QUOTED = re.compile(r"'[^']+'")
 _WORDS = frozenset("y n yes no on off true false null".split())
+
+
+@dataclass(frozen=True)
+class TrainedLengths:
+    """Seconds of the utterances that a model was trained on.
+
+    Attributes:
+        median: Half of them were not longer.
+        most: 95 % of them were not longer.
+        longest: None was longer.
+    """
+
+    median: float
+    most: float
+    longest: float
 
 
 @dataclass(frozen=True)
@@ -55,18 +72,31 @@ class TrainingConfig:
 
     @property
     def language(self) -> str | None:
-        """The code of the language that preprocessor_conf.whisper_language names, if it does.
+        """The code of the language of all training utterances, if they had one in common.
+
+        It is the one that preprocessor_conf.whisper_language or, where that says nothing,
+        training_data names.
 
         Raises:
             ValueError: the model has no such language.
         """
+        key = "preprocessor_conf.whisper_language"
         named = self.part("preprocessor").get("whisper_language")
+        if named is None:
+            key, languages = DATA, (self.values.get(DATA) or {}).get("languages") or {}
+            named = next(iter(languages)) if len(languages) == 1 else None
         if named is None:
             return None
         try:
             return self.layout.language_code(str(named))
         except ValueError as error:
-            raise ValueError(f"{self.path}: preprocessor_conf.whisper_language: {error}") from error
+            raise ValueError(f"{self.path}: {key}: {error}") from error
+
+    @property
+    def lengths(self) -> TrainedLengths | None:
+        """How long the training's utterances were, if config.yaml says it."""
+        seconds = (self.values.get(DATA) or {}).get("seconds")
+        return TrainedLengths(**seconds) if seconds else None
 
     @property
     def pad_to(self) -> str:

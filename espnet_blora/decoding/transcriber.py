@@ -6,9 +6,10 @@
     for transcript in transcriber.transcribe(["a.wav", "b.flac"]):
         print(transcript.name, transcript.error or transcript.text)
 
-What is longer than 30 s is cut at quiet places; pieces of all files go through the model together,
-sorted by length, a bounded number of them at a time. Neither the batch nor the other files change
-what is found in one, and a file that cannot be read or decoded costs no other file anything.
+Files are cut at pauses, and what is quiet is left out; pieces of all files go through the model
+together, sorted by length, a bounded number of them at a time. Neither the batch nor the other
+files change what is found in one, and a file that cannot be read or decoded costs no other file
+anything.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import torch
 from torch import Tensor
 from whisper.audio import N_SAMPLES, N_SAMPLES_PER_TOKEN, SAMPLE_RATE
 
+from espnet_blora.data.audio import loudness
 from espnet_blora.data.audio_files import AudioFile
 from espnet_blora.data.kaldi import read_utt2lang
 from espnet_blora.decoding.batch import best_texts, drawing, encode_batch
 from espnet_blora.decoding.beam import Hypothesis
-from espnet_blora.decoding.chunking import Source, Wave, cut_stream, n_pieces
+from espnet_blora.decoding.chunking import Source, Wave, slices, spans
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.options import DecodingOptions
@@ -38,12 +40,17 @@ from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.segmentation import divided, spoken_words, with_punctuation
 from espnet_blora.decoding.silence import quiet_positions
 from espnet_blora.decoding.timing import WordTime, word_times
+from espnet_blora.decoding.training_config import TrainedLengths
 from espnet_blora.decoding.transcript import Segment, Transcript
 from espnet_blora.text.tokens import mixed_tokens
 
 AUTO = "auto"
+WINDOW, SHORTEST = N_SAMPLES / SAMPLE_RATE, 1.0
+"""Seconds of a piece that may be asked for."""
+SURE = 0.5
+"""Probability of a detected language below which a note says so."""
 _POOL = 2
-"""Full batches of 30 s that are held at a time, from which batches of one length are made."""
+"""Full batches of the longest pieces that are held at a time, to make batches of one length."""
 
 
 @dataclass(eq=False)
@@ -55,8 +62,10 @@ class _File:
         source: Its audio, from the moment when it was opened.
         language: Code of its language, once it is known.
         probability: Of a detected language.
-        n_pieces: Into how many pieces it is cut.
+        pieces: The first sample and the last one + 1 of each of its pieces.
+        first: The first of them, from which a language is detected.
         segments: First sample of a piece -> what was found in it.
+        notes: Remarks on what was done with it.
         error: Why it cannot be transcribed; empty where it can.
         delivered: Whether its transcript has been handed out.
     """
@@ -65,15 +74,17 @@ class _File:
     source: Source = field(init=False)
     language: str | None = None
     probability: float | None = None
-    n_pieces: int = 0
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    first: Tensor | None = None
     segments: dict[int, list[Segment]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     error: str = ""
     delivered: bool = False
 
     @property
     def ready(self) -> bool:
         """Whether a transcript can be handed out that has not been."""
-        return not self.delivered and (bool(self.error) or len(self.segments) == self.n_pieces)
+        return not self.delivered and (bool(self.error) or len(self.segments) == len(self.pieces))
 
     def transcript(self) -> Transcript:
         """Hand the transcript out."""
@@ -86,7 +97,7 @@ class _File:
             language=self.language or "",
             language_probability=self.probability,
             segments=tuple(s for begin in sorted(self.segments) for s in self.segments[begin]),
-            notes=tuple(self.source.notes),
+            notes=(*self.source.notes, *self.notes),
         )
 
 
@@ -126,6 +137,7 @@ class Transcriber:
         self.progress = progress or (lambda seconds: None)
         drawing(recogniser, options)
         self.filters = build_filters(recogniser.layout, options)
+        self.limits = _limits(options.chunk_length, recogniser.lengths)
         self.prompts: dict[str, list[int]] = {}
         self.languages = _languages(options.language, recogniser)
         codes = [self.languages] if isinstance(self.languages, str) else self.languages.values()
@@ -144,7 +156,7 @@ class Transcriber:
             one `Transcript` for each; with `error` where there is none.
         """
         # pieces of several files wait until there are enough for batches of one length
-        most = _POOL * self.options.batch_size * N_SAMPLES
+        most = _POOL * self.options.batch_size * self.limits[0]
         pool: list[_Piece] = []
         named = audio.items() if isinstance(audio, Mapping) else ((str(p), p) for p in audio)
         for name, given in named:
@@ -155,7 +167,7 @@ class Transcriber:
                 if sum(len(held.wave) for held in pool) >= most:
                     yield from self._decode(pool)
                     pool = []
-            if file.error and file.ready:
+            if file.ready:
                 yield file.transcript()
         yield from self._decode(pool)
 
@@ -165,10 +177,24 @@ class Transcriber:
         else:
             file.source = Wave.of(given)
         file.language = self._language(file.name)
-        samples, limit = file.source.samples, int(self.options.chunk_length * SAMPLE_RATE)
-        file.n_pieces = n_pieces(samples, limit)
-        for begin, wave in cut_stream(map(torch.from_numpy, file.source), samples, limit):
+        samples, levels = file.source.samples, file.source.loudness
+        file.pieces = spans(levels, samples, *self.limits, self.options.drop_quiet)
+        self._note(file, [(end - begin) / SAMPLE_RATE for begin, end in file.pieces])
+        for begin, wave in slices(map(torch.from_numpy, file.source), samples, file.pieces):
+            if file.language is None and file.first is None:
+                file.first = wave
             yield _Piece(file, begin, wave)
+
+    def _note(self, file: _File, seconds: list[float]) -> None:
+        """Say what is left out of a file, and whether a piece is longer than any trained on."""
+        trained, quiet = self.recogniser.lengths, file.source.samples / SAMPLE_RATE - sum(seconds)
+        if quiet >= 1:
+            file.notes.append(f"{quiet:.1f} s of silence or steady noise left out")
+        if trained is not None and (longest := max(seconds, default=0.0)) > trained.longest:
+            file.notes.append(
+                f"pieces of up to {longest:.1f} s, but nothing longer than {trained.longest:.1f} s "
+                "was trained on: leave --chunk_length out"
+            )
 
     @staticmethod
     def _next(file: _File, pieces: Iterator[_Piece]) -> _Piece | None:
@@ -266,20 +292,24 @@ class Transcriber:
                 decoder, *mean, prompts, [h.ids for h in best], layout,
                 self.recogniser.alignment_heads, self.split,
                 positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
-                quiet=[quiet_positions(wave) for wave in waves],
+                quiet=[quiet_positions(loudness(wave.numpy())) for wave in waves],
             )  # fmt: skip
-        for piece, hypothesis, spans, score in zip(batch, best, times, scores, strict=True):
-            piece.file.segments[piece.begin] = self._segments(piece, hypothesis, spans, score)
+        for piece, hypothesis, said, score in zip(batch, best, times, scores, strict=True):
+            piece.file.segments[piece.begin] = self._segments(piece, hypothesis, said, score)
 
     def _hear(self, batch: list[_Piece], memory: Tensor, lengths: Tensor) -> None:
-        """Detect the languages that are not given, by a file's first 30 s."""
-        unknown = [row for row, piece in enumerate(batch) if piece.file.language is None]
-        short = [row for row in unknown if batch[row].file.n_pieces == 1]
-        if short:
-            self._detect([batch[row].file for row in short], memory[short], lengths[short])
-        for file in {batch[row].file: None for row in unknown if row not in short}:
-            head = torch.from_numpy(file.source.head)
-            self._detect([file], *encode_batch(self.recogniser, [head], [file.name]))
+        """Detect the languages that are not given, by a file's first piece."""
+        unknown = dict.fromkeys(p.file for p in batch if p.file.language is None)
+        rows = [
+            row
+            for row, piece in enumerate(batch)
+            if piece.file in unknown and piece.begin == piece.file.pieces[0][0]
+        ]
+        if rows:
+            self._detect([batch[row].file for row in rows], memory[rows], lengths[rows])
+        for file in unknown:
+            if file.language is None and file.first is not None:
+                self._detect([file], *encode_batch(self.recogniser, [file.first], [file.name]))
 
     def _detect(self, files: list[_File], memory: Tensor, lengths: Tensor) -> None:
         codes, shares = detect_language(
@@ -287,6 +317,11 @@ class Transcriber:
         )
         for file, code, share in zip(files, codes, shares, strict=True):
             file.language, file.probability = code, share[code]
+            if share[code] < SURE:
+                file.notes.append(
+                    f"heard as {code} with a probability of {share[code]:.2f} only: name the "
+                    "language (--language)"
+                )
 
     def _segments(
         self,
@@ -321,6 +356,18 @@ class Transcriber:
         # the last position may reach beyond the last sample
         words = [word.until(whole.end) for word in words]
         return divided(whole, words, layout, self.split)
+
+
+def _limits(chunk_length: float | None, trained: TrainedLengths | None) -> tuple[int, int]:
+    """Return the samples of a piece at most, and those up to which pieces are put together."""
+    if chunk_length is not None:
+        seconds = chunk_length, chunk_length
+    elif trained is None:
+        seconds = WINDOW, WINDOW
+    else:
+        seconds = min(trained.most, WINDOW), min(trained.median, WINDOW)
+    most, merge = (int(max(SHORTEST, s) * SAMPLE_RATE) for s in seconds)
+    return most, merge
 
 
 def _languages(

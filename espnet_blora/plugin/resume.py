@@ -24,6 +24,7 @@ HARMLESS = frozenset(
     gradient_as_bucket_view use_tensorboard use_matplotlib use_wandb num_att_plot
     create_graph_in_tensorboard keep_nbest_models nbest_averaging_interval max_cache_size
     max_cache_fd detect_anomaly write_collected_feats collect_stats version
+    training_data
     """.split()
 )
 """Keys that may change between two runs of one experiment without changing what it computes."""

@@ -1,13 +1,55 @@
-"""What the log says when a training starts: a warm-up that never ends, the share of each GPU."""
+"""What is written down when a training starts: its data; a warm-up that never ends; shares."""
 
 import logging
+from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from whisper.audio import SAMPLE_RATE
+
+from espnet_blora.plugin.data_checks import SPEECH
+from espnet_blora.utils.keyed import read_keyed
 
 log = logging.getLogger(__name__)
 
 PER_UTTERANCES = ("unsorted", "sorted", "folded")
 """Values of `batch_type` for which `batch_size` counts (`folded`: at most so many utterances)."""
+
+
+def describe_data(options: Namespace) -> dict[str, Any] | None:
+    """Return what transcribe has to know of the training's utterances, for config.yaml.
+
+    Their lengths in samples are those that stage 10 has counted, of waves at 16 kHz; their
+    languages are in the `utt2lang` beside the list of audio.
+
+    Args:
+        options: Of asr_train.
+
+    Returns:
+        `seconds`, with the fields of `espnet_blora.decoding.training_config.TrainedLengths`, and
+        `languages`, utterances by language code; None where the lengths are not known.
+    """
+    shapes = next(map(Path, options.train_shape_file), None)
+    if shapes is None or not shapes.is_file():
+        return None
+    # lines of 'id samples', or 'id frames,width' of something else than waves
+    lengths = read_keyed(shapes)
+    if not lengths or any("," in length for length in lengths.values()):
+        return None
+    seconds = np.array([int(length) for length in lengths.values()]) / SAMPLE_RATE
+    median, most, longest = np.quantile(seconds, [0.5, 0.95, 1.0]).round(3).tolist()
+    # languages
+    lists = (path for path, name, _ in options.train_data_path_and_name_and_type if name == SPEECH)
+    source = Path(next(lists, "")).parent / "utt2lang"
+    found = read_keyed(source) if source.is_file() else {}
+    languages = Counter(found[uid] for uid in lengths if uid in found)
+    return {
+        "seconds": {"median": median, "most": most, "longest": longest},
+        "languages": dict(languages.most_common()),
+    }
 
 
 def warn_of_long_warmup(train_iter_factory: Any, options: Any, schedulers: Iterable[Any]) -> None:

@@ -136,6 +136,7 @@ def main_worker(original: Callable, cls: type, args: Namespace) -> None:
     folder = Path(args.output_dir)
     distributed = getattr(args, "distributed", False)
     first = not (distributed and get_rank(args.dist_rank, args.dist_launcher))
+    args.training_data = training_notes.describe_data(args)
     with (
         resume.stored_config(folder, args.resume),
         resume.only_run(folder) if first else nullcontext(),

@@ -33,7 +33,10 @@ def blora(whisper, tmp_path_factory):
 
 
 def noise(seconds, seed=0):
-    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    """Noise that is louder and softer as speech is."""
+    samples = round(seconds * RATE)
+    syllables = 0.1 + 0.9 * (np.arange(samples) // 1600 % 3 != 2)
+    return 0.1 * syllables * np.random.default_rng(seed).standard_normal(samples)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import whisper
 from whisper.timing import dtw, find_alignment
 from whisper.tokenizer import get_tokenizer
 
+from espnet_blora.data.audio import loudness
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.prompts import build_prompt
 from espnet_blora.decoding.silence import quiet_positions
@@ -203,7 +204,12 @@ def test_more_tokens_than_positions(model):
 def test_times_are_near_the_truth(model, speech):
     """The base has heard these words in other sentences; 20 ms are a position."""
     waves, truth = speech
-    rows = align(model, waves, split=phrases, quiet=[quiet_positions(wave) for wave in waves])
+    rows = align(
+        model,
+        waves,
+        split=phrases,
+        quiet=[quiet_positions(loudness(wave.numpy())) for wave in waves],
+    )
     inner, edges = [], []
     for row, times in zip(rows, truth, strict=True):
         assert len(row) == len(times)
@@ -226,7 +232,7 @@ def test_pauses_belong_to_no_word(model, speech):
     at = int(8000 * (moments[3] + moments[4]))  # between bread and teacher
     silence = torch.zeros(6400)
     longer = torch.cat([silence, waves[0][:at], silence, waves[0][at:], silence])
-    quiet = [quiet_positions(longer)]
+    quiet = [quiet_positions(loudness(longer.numpy()))]
     plain = align(model, [longer], TEXTS[:1], PROMPTS[:1], str.split)[0]
     found = align(model, [longer], TEXTS[:1], PROMPTS[:1], str.split, quiet=quiet)[0]
     assert plain[0].start == 0 and all(one.end == two.start for one, two in pairwise(plain))

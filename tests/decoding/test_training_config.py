@@ -4,7 +4,11 @@ import pytest
 import yaml
 
 from espnet_blora.decoding import training_config
-from espnet_blora.decoding.training_config import find_checkpoint, read_training_config
+from espnet_blora.decoding.training_config import (
+    TrainedLengths,
+    find_checkpoint,
+    read_training_config,
+)
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests import experiments
 
@@ -101,3 +105,21 @@ def test_the_only_checkpoint_of_a_packed_model(tmp_path):
     (tmp_path / "checkpoint.pth").touch()  # a training that has not ended its first epoch's links
     with pytest.raises(FileNotFoundError, match=r"there are 8epoch\.pth.*--model_file"):
         find_checkpoint(tmp_path)
+
+
+def test_what_was_trained_on(folder):
+    """One language of all is the default; of several none is."""
+    path = folder / "config.yaml"
+    for data, language, lengths in (
+        ({}, None, None),
+        ({"training_data": None}, None, None),
+        ({"training_data": {"seconds": {"median": 2.0, "most": 4.0, "longest": 6.0},
+                            "languages": {"Chinese": 5}}}, "zh", TrainedLengths(2.0, 4.0, 6.0)),
+        ({"training_data": {"seconds": None, "languages": {"zh": 5, "en": 1}}}, None, None),
+    ):  # fmt: skip
+        experiments.write_config(folder, "tiny", **data)
+        found = read_training_config(path)
+        assert (found.language, found.lengths) == (language, lengths)
+    experiments.write_config(folder, "tiny", training_data={"languages": {"klingon": 1}})
+    with pytest.raises(ValueError, match=r"config\.yaml: training_data: .*klingon"):
+        _ = read_training_config(path).language

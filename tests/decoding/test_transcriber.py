@@ -13,11 +13,12 @@ from espnet_blora.decoding.batch import decode_posterior
 from espnet_blora.decoding.chunking import Wave, cut
 from espnet_blora.decoding.confidence import word_confidences
 from espnet_blora.decoding.options import DecodingOptions
+from espnet_blora.decoding.training_config import TrainedLengths
 from espnet_blora.decoding.transcriber import Transcriber
 from tests.decoding.small import LAYOUT, recogniser, utterances
 
 WAVES, _ = utterances()
-GREEDY = DecodingOptions(language="en", beam_size=1, max_tokens=6, batch_size=2)
+GREEDY = DecodingOptions(language="en", beam_size=1, max_tokens=6, batch_size=2, drop_quiet=False)
 SECOND = 16000
 
 
@@ -29,6 +30,19 @@ def small():
 def noise(seconds, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return 0.1 * torch.randn(round(seconds * SECOND), generator=generator)
+
+
+def halves(seconds):
+    """Noise with a gap in its middle, too short for a pause."""
+    wave = noise(seconds)
+    wave[len(wave) // 2 - 1280 : len(wave) // 2 + 1280] = 0
+    return wave
+
+
+def speech(seconds):
+    """Noise that is louder and softer as speech is."""
+    wave = noise(seconds)
+    return wave * (0.1 + 0.9 * (torch.arange(len(wave)) // 1600 % 3 != 2))
 
 
 def run(model, waves, **changes):
@@ -83,13 +97,12 @@ def test_long_audio_is_cut_and_joined_with_times(small, monkeypatch):
 
 
 def test_files_come_as_soon_as_they_are_complete(small):
-    waves = {"long": noise(9), "b": noise(2), "c": noise(1)}
+    waves = {"long": halves(9), "b": noise(2), "c": noise(1)}
     heard = []
     made = Transcriber(small, dataclasses.replace(GREEDY, chunk_length=5.0), progress=heard.append)
     order = [t.name for t in made.transcribe(waves)]
-    assert order == ["long", "b", "c"]  # pieces of 3 s go first, in batches of two
-    assert sum(heard) == pytest.approx(12.0)
-    assert len(heard) == 3
+    assert order == ["long", "b", "c"]  # pieces of 4.5 s go first, in batches of two
+    assert heard == [9.0, 3.0]
 
 
 def test_a_bad_file_harms_no_other(small, monkeypatch):
@@ -220,7 +233,7 @@ def test_languages(small):
     assert run(trained, {"a": WAVES["a"]}, language=None)["a"].language == "fr"
 
 
-def test_the_language_of_long_audio_is_that_of_its_first_30_seconds(small, monkeypatch):
+def test_the_language_of_long_audio_is_that_of_its_first_piece(small, monkeypatch):
     heard, real = [], transcriber.detect_language
 
     def remember(decoder, memory, lengths, layout):
@@ -228,9 +241,60 @@ def test_the_language_of_long_audio_is_that_of_its_first_30_seconds(small, monke
         return real(decoder, memory, lengths, layout)
 
     monkeypatch.setattr(transcriber, "detect_language", remember)
-    found = run(small, {"long": noise(31), "a": WAVES["a"]}, language="auto")
-    assert heard == [[1500], [3]]
+    found = run(small, {"long": halves(32), "a": WAVES["a"]}, language="auto")
+    assert heard == [[799], [3]]
     assert len(found["long"].segments) == 2
+
+
+def test_what_is_quiet_never_reaches_the_model(small):
+    """Silence, hum and white noise of a minute have no text; pauses are left out of others."""
+    at = torch.arange(60 * SECOND) / SECOND
+    quiet = {
+        "silence": torch.zeros(60 * SECOND),
+        "hum": 0.1 * torch.sin(2 * torch.pi * 50 * at),
+        "noise": noise(60),
+    }
+    said = torch.cat([torch.zeros(4 * SECOND), speech(1), torch.zeros(7 * SECOND), speech(2)])
+    found = run(small, {**quiet, "said": said}, drop_quiet=True, language="auto", chunk_length=8)
+    for name in quiet:
+        assert found[name].text == "" and not found[name].segments and not found[name].error
+        assert found[name].notes == ("60.0 s of silence or steady noise left out",)
+    times = [(s.start, s.end) for s in found["said"].segments]
+    assert times == [(3.76, 5.24), (11.76, 14.0)]
+    assert "10.3 s of silence or steady noise left out" in found["said"].notes
+    # unless that is asked for
+    assert all(t.text for t in run(small, quiet, max_tokens=1).values())
+
+
+def test_pieces_are_as_long_as_the_trainings_utterances(small):
+    """At most as 95 % of them; put together up to their median; longer ones are noted."""
+    trained = dataclasses.replace(small, lengths=TrainedLengths(2.0, 4.0, 6.0))
+    wave = torch.cat([speech(t) for t in (1, 0.5, 3.5, 9)])
+    for at in (1, 1.5, 5):
+        wave[int((at - 0.15) * SECOND) : int((at + 0.15) * SECOND)] = 0
+    found = run(trained, {"a": wave}, drop_quiet=True)["a"]
+    assert [s.end for s in found.segments][:2] == [1.5, 5.0]
+    assert all(s.end - s.start <= 4 for s in found.segments) and len(found.segments) == 5
+    assert found.notes == ()
+    (segment,) = run(trained, {"a": wave}, chunk_length=30)["a"].segments
+    assert segment.end == 14
+    (note,) = run(trained, {"a": wave}, chunk_length=30)["a"].notes
+    assert "14.0 s" in note and "6.0 s" in note
+
+
+def test_a_doubtful_language_is_noted(small, monkeypatch):
+    real = transcriber.detect_language
+
+    def doubtful(*given):
+        codes, shares = real(*given)
+        return codes, [{code: share / 4 for code, share in row.items()} for row in shares]
+
+    (sure,) = run(small, {"a": WAVES["a"]}, language="auto").values()
+    assert sure.language_probability > 0.5 and sure.notes == ()
+    monkeypatch.setattr(transcriber, "detect_language", doubtful)
+    (found,) = run(small, {"a": WAVES["a"]}, language="auto").values()
+    (note,) = found.notes
+    assert f"{found.language} with a probability of {found.language_probability:.2f}" in note
 
 
 def test_words_have_times_and_confidences(small):

@@ -1,10 +1,14 @@
 """What the log says when a training starts."""
 
 from argparse import Namespace
+from collections import Counter
 
+import numpy as np
 import pytest
 
+from espnet_blora.decoding.training_config import read_training_config
 from espnet_blora.plugin import training_notes
+from espnet_blora.utils.keyed import read_keyed
 from tests.plugin.tiny import BLORA, TRAIN, shared
 
 
@@ -23,6 +27,31 @@ def test_a_warmup_longer_than_the_training_is_told_once_with_both_numbers(experi
         assert len(told) == count
     assert "4 updates" in told[0].getMessage() and told[0].levelname == "WARNING"
     assert TRAIN == 8
+
+
+def test_what_was_trained_on_stands_in_config_yaml(experiment):
+    """As transcribe reads it; and a resume does not take it for a change."""
+    folder = experiment.train_here("described", max_epoch=1, **BLORA)
+    config = read_training_config(folder / "config.yaml")
+    samples = [int(n) for n in read_keyed(experiment.train / "speech_shape").values()]
+    assert config.lengths.longest == pytest.approx(max(samples) / 16000, abs=1e-3)
+    assert config.lengths.median == pytest.approx(np.median(samples) / 16000, abs=1e-3)
+    languages = Counter(read_keyed(experiment.train / "utt2lang").values())
+    assert config.values["training_data"]["languages"] == languages and len(languages) == 2
+    assert config.language is None
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    (folder / "config.yaml").write_text(text.replace("longest: 0", "longest: 1"), encoding="utf-8")
+    experiment.train_here("described", max_epoch=2, **BLORA)
+    assert read_training_config(folder / "config.yaml").lengths == config.lengths
+
+
+@pytest.mark.parametrize("line", [None, "", "a 120,80"])
+def test_lengths_that_are_none_of_waves_are_not_told(tmp_path, line):
+    shapes = tmp_path / "speech_shape"
+    if line is not None:
+        shapes.write_text(f"{line}\n" * bool(line))
+    options = Namespace(train_shape_file=[str(shapes)], train_data_path_and_name_and_type=[])
+    assert training_notes.describe_data(options) is None
 
 
 @pytest.mark.parametrize(
