@@ -47,11 +47,21 @@ class DecodingOptions:
             rule whisper).
         min_tokens: Tokens of a text at least.
         no_repeat_ngram_size: N-grams of so many tokens never come twice; 0: they may.
+        temperature: Of sampling, 0 to 1; 0: the search's best text.
+        temperature_increment_on_fallback: A doubtful text is sampled again at temperatures that
+            rise by this much, up to 1; 0: it is not.
+        compression_ratio_threshold: A text that zlib makes shorter by a larger factor is doubtful:
+            it repeats itself; inf: none is.
+        logprob_threshold: So is one whose tokens' mean log probability is below this; -inf: none.
+        no_speech_threshold: A doubtful text by logprob_threshold is silence where the probability
+            of no speech is above this; 1: none is.
+        condition_on_previous_text: Whether a piece is prompted with the text before it; pieces are
+            then decoded one by one.
         word_timestamps: When each word is said; segments then follow pauses and sentences.
         confidence: Probability of each word and piece, in the JSON.
         word_confidence: A word's confidence from its tokens' probabilities; mean: the geometric
             one.
-        temperature: Logits are divided by it for confidences.
+        confidence_temperature: Logits are divided by it for confidences.
         samples: Draws from a Bayesian adapter's posterior that the search averages; 0: its mean.
         spread: Factor on the posterior's scales.
         seed: Seed of the draws, which all utterances share.
@@ -85,10 +95,17 @@ class DecodingOptions:
     min_tokens: int = 0
     no_repeat_ngram_size: int = 0
 
+    temperature: float = 0.0
+    temperature_increment_on_fallback: float = 0.2
+    compression_ratio_threshold: float = 2.4
+    logprob_threshold: float = -1.0
+    no_speech_threshold: float = 0.6
+    condition_on_previous_text: bool = False
+
     word_timestamps: bool = False
     confidence: bool = False
     word_confidence: Literal["product", "min", "mean"] = "product"
-    temperature: float = 1.0
+    confidence_temperature: float = 1.0
     samples: int = 0
     spread: float = 1.0
     seed: int = 0
@@ -150,8 +167,10 @@ GROUPS = {
     "search": ("rule", "beam_size", "nbest", "max_tokens", "patience", "length_penalty",
                "maxlenratio", "minlenratio", "penalty", "normalize_length"),
     "filters": ("suppress_tokens", "suppress_blank", "min_tokens", "no_repeat_ngram_size"),
-    "times and confidence": ("word_timestamps", "confidence", "word_confidence", "temperature",
-                             "samples", "spread", "seed"),
+    "fallback": ("temperature", "temperature_increment_on_fallback", "compression_ratio_threshold",
+                 "logprob_threshold", "no_speech_threshold", "condition_on_previous_text"),
+    "times and confidence": ("word_timestamps", "confidence", "word_confidence",
+                             "confidence_temperature", "samples", "spread", "seed"),
     "batches": ("batch_size", "chunk_length", "drop_quiet"),
 }  # fmt: skip
 """The options by group, for help pages and for programs that offer a part of them."""
@@ -167,9 +186,14 @@ _LIMITS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("0 or more", "min_tokens no_repeat_ngram_size samples", lambda value: value >= 0),
     ("a finite number", "maxlenratio minlenratio penalty", math.isfinite),
     ("a finite number, 0 or more", "spread", lambda value: 0 <= value < math.inf),
-    ("a finite number above 0", "temperature", lambda value: 0 < value < math.inf),
+    ("a finite number above 0", "confidence_temperature", lambda value: 0 < value < math.inf),
     ("1 / beam_size or more, finite", "patience", lambda value: 0 < value < math.inf),
-    ("0 to 1", "length_penalty", lambda value: 0 <= value <= 1),
+    (
+        "0 to 1",
+        "length_penalty temperature temperature_increment_on_fallback no_speech_threshold",
+        lambda value: 0 <= value <= 1,
+    ),
+    ("a number", "compression_ratio_threshold logprob_threshold", lambda value: value == value),
     ("1 to 30", "chunk_length", lambda value: 1 <= value <= 30),
 )
 """Allowed values in words, the options that they hold for, and their check."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from whisper.model import TextDecoder
 
-from espnet_blora.whisper.decoder import forward
+from espnet_blora.whisper.decoder import forward, logits_of, states
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ def build_prompt(
     task: str = "transcribe",
     initial_prompt: str | None = None,
     n_text_ctx: int = 448,
+    said: Sequence[int] = (),
 ) -> list[int]:
     """[previous text behind its token], start, language, task, no timestamps.
 
@@ -33,19 +35,46 @@ def build_prompt(
         initial_prompt: text that came before: names, spelling, style. The last
             n_text_ctx // 2 - 1 tokens are used; the log says where some are left out.
         n_text_ctx: positions of the decoder.
+        said: tokens of the text that was found before, of which the last follow the initial prompt.
 
     Raises:
         ValueError: unknown language.
     """
     prompt = layout.prompt(language)
     prompt[2] = layout.translate if task == "translate" else layout.transcribe
-    text = (initial_prompt or "").strip()
-    if not text:
-        return prompt
-    previous, room = layout.encode(f" {text}"), n_text_ctx // 2 - 1
+    text, room = (initial_prompt or "").strip(), n_text_ctx // 2 - 1
+    previous = layout.encode(f" {text}") if text else []
     if len(previous) > room:
         log.warning("initial_prompt: %d tokens, of which the last %d are used", len(previous), room)
-    return [layout.tokenizer.sot_prev, *previous[-room:], *prompt]
+        previous = previous[-room:]
+    previous += said[max(0, len(said) - room + len(previous)) :]
+    return [layout.tokenizer.sot_prev, *previous, *prompt] if previous else prompt
+
+
+@torch.no_grad()
+def no_speech_probabilities(
+    decoder: TextDecoder,
+    memory: Tensor,
+    memory_lengths: Tensor,
+    layout: Vocabulary,
+    prompts: Sequence[Sequence[int]],
+    n_samples: int = 1,
+) -> list[float]:
+    """Return the probability of `<|nospeech|>` behind each prompt's start token, as openai-whisper.
+
+    Args:
+        decoder: a `whisper.model.TextDecoder`.
+        memory: encoder output, (S * B, T, n_state), sample-major.
+        memory_lengths: real positions of each row, (S * B,).
+        layout: the vocabulary.
+        prompts: B prompts of one length.
+        n_samples: S.
+    """
+    heads = [prompt[: prompt.index(layout.sot) + 1] for prompt in prompts]
+    read = torch.tensor(heads, device=memory.device).repeat(n_samples, 1)  # (S * B, L)
+    hidden = states(decoder, read, memory, memory_lengths)[:, -1]  # (S * B, n_state)
+    chances = logits_of(decoder, hidden).softmax(-1)[:, layout.tokenizer.no_speech]
+    return chances.unflatten(0, (n_samples, -1)).mean(0).tolist()
 
 
 @torch.no_grad()

@@ -68,7 +68,8 @@ class _Search:
         n_samples: int,
     ):
         self.filters, self.n_samples, self.eot = filters, n_samples, eot
-        self.beam = options.beam_size
+        self.beam, self.temperature = options.beam_size, options.temperature
+        self.generator = torch.Generator().manual_seed(options.seed)
         self.n_prompt = len(prompts[0])
         self.n_text_ctx = decoder.positional_embedding.shape[0]
         self.forces_end = options.rule == "espnet"
@@ -113,11 +114,24 @@ class _Search:
             scores[:, self.eot] = end
         return scores
 
+    def _continuations(self, step: int, k: int) -> tuple[Tensor, Tensor]:
+        """Return the best tokens of each row and their log probabilities, (rows, k) each.
+
+        At a temperature above 0 it is one token, drawn: the largest of log p / temperature plus
+        Gumbel noise. All rows see the same noise, so that a batch does not change what is drawn.
+        """
+        scores, temperature = self._log_probabilities(step), self.temperature
+        if not temperature:
+            return top(scores, k)
+        noise = torch.empty(scores.shape[1]).exponential_(generator=self.generator).log_().neg_()
+        columns = (scores / temperature + noise.to(self.device)).argmax(-1, keepdim=True)
+        return scores.gather(1, columns), columns
+
     def _best(self, step: int) -> tuple[list, list, list]:
         """Return the best continuations per live utterance: scores, tokens, slots, best first."""
         # the best tokens of each row, (rows, k)
         first = self.utterances[0]
-        values, columns = top(self._log_probabilities(step), first.n_continuations)
+        values, columns = self._continuations(step, first.n_continuations)
         penalty = first.options.penalty if first.options.rule == "espnet" else 0.0
         values = (values + penalty).unflatten(0, (-1, self.slots)) + self.scores.unsqueeze(-1)
         # the best rows and tokens of each utterance, (utterances, n_candidates)

@@ -29,10 +29,10 @@ from whisper.audio import N_SAMPLES, N_SAMPLES_PER_TOKEN, SAMPLE_RATE
 from espnet_blora.data.audio import loudness
 from espnet_blora.data.audio_files import AudioFile
 from espnet_blora.data.kaldi import read_utt2lang
-from espnet_blora.decoding.batch import best_texts, drawing, encode_batch
-from espnet_blora.decoding.beam import Hypothesis
+from espnet_blora.decoding.batch import drawing, encode_batch
 from espnet_blora.decoding.chunking import Source, Wave, slices, spans
 from espnet_blora.decoding.confidence import TokenScores, token_scores, word_confidences
+from espnet_blora.decoding.fallback import FORGETS, Try, find_texts
 from espnet_blora.decoding.filters import build_filters
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.prompts import build_prompt, detect_language
@@ -65,6 +65,7 @@ class _File:
         pieces: The first sample and the last one + 1 of each of its pieces.
         first: The first of them, from which a language is detected.
         segments: First sample of a piece -> what was found in it.
+        said: Tokens that its next piece is prompted with.
         notes: Remarks on what was done with it.
         error: Why it cannot be transcribed; empty where it can.
         delivered: Whether its transcript has been handed out.
@@ -77,6 +78,7 @@ class _File:
     pieces: list[tuple[int, int]] = field(default_factory=list)
     first: Tensor | None = None
     segments: dict[int, list[Segment]] = field(default_factory=dict)
+    said: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
     error: str = ""
     delivered: bool = False
@@ -85,6 +87,11 @@ class _File:
     def ready(self) -> bool:
         """Whether a transcript can be handed out that has not been."""
         return not self.delivered and (bool(self.error) or len(self.segments) == len(self.pieces))
+
+    def hear(self, begin: int, temperature: float) -> None:
+        """Keep what was said in the piece from `begin` on; forget all after a doubtful one."""
+        new = (token for segment in self.segments[begin] for token in segment.tokens)
+        self.said = () if temperature > FORGETS else (*self.said, *new)
 
     def transcript(self) -> Transcript:
         """Hand the transcript out."""
@@ -157,6 +164,8 @@ class Transcriber:
         """
         # pieces of several files wait until there are enough for batches of one length
         most = _POOL * self.options.batch_size * self.limits[0]
+        if self.options.condition_on_previous_text:
+            most = 1  # piece by piece
         pool: list[_Piece] = []
         named = audio.items() if isinstance(audio, Mapping) else ((str(p), p) for p in audio)
         for name, given in named:
@@ -215,16 +224,21 @@ class Transcriber:
             given = given.get(name) or given[stem]
         return None if given == AUTO else self.recogniser.layout.language_code(given)
 
-    def _prompt(self, language: str) -> list[int]:
-        if language not in self.prompts:
-            self.prompts[language] = build_prompt(
-                self.recogniser.layout,
-                language,
-                self.options.task,
-                self.options.initial_prompt,
-                n_text_ctx=self.recogniser.decoder.positional_embedding.shape[0],
-            )
-        return self.prompts[language]
+    def _prompt(self, language: str, said: Sequence[int] = ()) -> list[int]:
+        """Return the prompt of a piece, given its language and the tokens before it."""
+        if language in self.prompts and not said:
+            return self.prompts[language]
+        prompt = build_prompt(
+            self.recogniser.layout,
+            language,
+            self.options.task,
+            self.options.initial_prompt,
+            n_text_ctx=self.recogniser.decoder.positional_embedding.shape[0],
+            said=said,
+        )
+        if not said:
+            self.prompts[language] = prompt
+        return prompt
 
     def _decode(self, pool: list[_Piece]) -> Iterator[Transcript]:
         """Decode what is held, the longest first; yield the files that it completes."""
@@ -275,27 +289,30 @@ class Transcriber:
         if not heard or options.word_timestamps or not options.samples:
             mean = drawn = encode_batch(self.recogniser, waves, names)
             self._hear(batch, *mean)
-        prompts = [self._prompt(str(piece.file.language)) for piece in batch]
+        prompts = [self._prompt(str(piece.file.language), piece.file.said) for piece in batch]
         with drawing(self.recogniser, options):
             if options.samples:
                 drawn = encode_batch(self.recogniser, waves * n, names * n)
             assert drawn is not None  # without draws, it is the mean
-            best, tokens = best_texts(self.recogniser, *drawn, prompts, options, self.filters)
+            found = find_texts(self.recogniser, *drawn, prompts, options, self.filters)
             scores: Sequence[TokenScores | None] = [None] * len(batch)
             if options.confidence:
-                scores = token_scores(decoder, *drawn, prompts, tokens, n, options.temperature)
+                tokens, temperature = [one.tokens for one in found], options.confidence_temperature
+                scores = token_scores(decoder, *drawn, prompts, tokens, n, temperature)
         # when each word is said
         times: Sequence[list[WordTime] | None] = [None] * len(batch)
         if options.word_timestamps:
             assert mean is not None
             times = word_times(
-                decoder, *mean, prompts, [h.ids for h in best], layout,
+                decoder, *mean, prompts, [one.hypothesis.ids for one in found], layout,
                 self.recogniser.alignment_heads, self.split,
                 positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
                 quiet=[quiet_positions(loudness(wave.numpy())) for wave in waves],
             )  # fmt: skip
-        for piece, hypothesis, said, score in zip(batch, best, times, scores, strict=True):
-            piece.file.segments[piece.begin] = self._segments(piece, hypothesis, said, score)
+        for piece, one, spoken, score in zip(batch, found, times, scores, strict=True):
+            piece.file.segments[piece.begin] = self._segments(piece, one, spoken, score)
+            if options.condition_on_previous_text:
+                piece.file.hear(piece.begin, one.temperature)
 
     def _hear(self, batch: list[_Piece], memory: Tensor, lengths: Tensor) -> None:
         """Detect the languages that are not given, by a file's first piece."""
@@ -326,20 +343,27 @@ class Transcriber:
     def _segments(
         self,
         piece: _Piece,
-        hypothesis: Hypothesis,
+        found: Try,
         times: list[WordTime] | None,
         scores: TokenScores | None,
     ) -> list[Segment]:
-        """Return a piece's segment, or several where its words have times."""
+        """Return a piece's segment, or several where its words have times; none of silence."""
         begin, layout = piece.begin / SAMPLE_RATE, self.recogniser.layout
-        text = layout.decode(hypothesis.ids)
+        end = begin + len(piece.wave) / SAMPLE_RATE
+        if found.silent(self.options):
+            piece.file.notes.append(f"{begin:.1f} to {end:.1f} s taken for silence")
+            return []
         whole = Segment(
             start=begin,
-            end=begin + len(piece.wave) / SAMPLE_RATE,
-            text=text,
-            tokens=hypothesis.ids,
-            avg_logprob=hypothesis.score / (len(hypothesis.ids) + 1),
-            complete=hypothesis.ended,
+            end=end,
+            text=found.text,
+            tokens=found.hypothesis.ids,
+            avg_logprob=found.avg_logprob,
+            seek=piece.begin * 100 // SAMPLE_RATE,
+            temperature=found.temperature,
+            compression_ratio=found.compression_ratio,
+            no_speech_prob=found.no_speech_prob,
+            complete=found.hypothesis.ended,
         )
         # confidences of the whole piece and of its words
         confidences = None
@@ -350,7 +374,7 @@ class Transcriber:
         if times is None and confidences is None:
             return [whole]
         # words, and segments of them where they have times
-        words = spoken_words(unicodedata.normalize("NFC", text), times, confidences, begin)
+        words = spoken_words(unicodedata.normalize("NFC", found.text), times, confidences, begin)
         if times is None:
             return [replace(whole, words=tuple(words))]
         # the last position may reach beyond the last sample

@@ -43,6 +43,10 @@ class Segment:
         tokens: Ids of the text.
         avg_logprob: Of the whole piece of audio it comes from, end of text included, in nats per
             token.
+        seek: Where that piece begins, in hundredths of a second.
+        temperature: At which its text was found.
+        compression_ratio: How many times shorter zlib makes its text.
+        no_speech_prob: Probability that nobody speaks in it.
         complete: False where that piece's text was cut off by the limit of tokens.
         words: With `word_timestamps` or `confidence`.
         extra: Further figures of that piece, by name: its confidence and uncertainties.
@@ -53,6 +57,10 @@ class Segment:
     text: str
     tokens: tuple[int, ...]
     avg_logprob: float
+    seek: int = 0
+    temperature: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
     complete: bool = True
     words: tuple[Word, ...] | None = None
     extra: dict[str, float] = field(default_factory=dict)
@@ -106,11 +114,15 @@ class Transcript:
 def _segment(number: int, segment: Segment) -> dict:
     values: dict = {
         "id": number,
+        "seek": segment.seek,
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
         "text": segment.text,
         "tokens": list(segment.tokens),
+        "temperature": segment.temperature,
         "avg_logprob": round(segment.avg_logprob, 4),
+        "compression_ratio": round(segment.compression_ratio, 4),
+        "no_speech_prob": round(segment.no_speech_prob, 4),
         "complete": segment.complete,
         **{name: round(value, 4) for name, value in segment.extra.items()},
     }

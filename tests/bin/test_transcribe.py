@@ -139,9 +139,9 @@ def test_times_confidences_languages_and_formats(audio, blora, run):
     Path("utt2lang").write_text("a zh\n")
     status, lines, out = run(
         "--asr_exp", blora, "a.wav", "b.flac", "--language", "utt2lang", "--max_tokens", 6,
-        "--word_timestamps", "--confidence", "--samples", 2, "--temperature", 1.5, "--rule",
-        "espnet", "--beam_size", 2, "--output_format", "json,srt", "--verbose", "--threads", 1,
-        "--no_repeat_ngram_size", 3, "--initial_prompt", "Acme",
+        "--word_timestamps", "--confidence", "--samples", 2, "--confidence_temperature", 1.5,
+        "--rule", "espnet", "--beam_size", 2, "--output_format", "json,srt", "--verbose",
+        "--threads", 1, "--no_repeat_ngram_size", 3, "--initial_prompt", "Acme",
     )  # fmt: skip
     assert status == 1
     assert any(

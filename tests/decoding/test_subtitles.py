@@ -67,11 +67,15 @@ def test_json_has_openai_whispers_keys_and_ours():
     assert found["duration"] == 7322.2 and found["notes"] == ["2 channels"]
     assert found["segments"][0] == {
         "id": 0,
+        "seek": 0,
         "start": 0.0,
         "end": 3.26,
         "text": " hello a -> b --> c",
         "tokens": [7, 8],
+        "temperature": 0.0,
         "avg_logprob": -0.25,
+        "compression_ratio": 0.0,
+        "no_speech_prob": 0.0,
         "complete": True,
     }
     assert [s["complete"] for s in found["segments"]] == [True, True, False]

@@ -18,7 +18,14 @@ from espnet_blora.decoding.transcriber import Transcriber
 from tests.decoding.small import LAYOUT, recogniser, utterances
 
 WAVES, _ = utterances()
-GREEDY = DecodingOptions(language="en", beam_size=1, max_tokens=6, batch_size=2, drop_quiet=False)
+GREEDY = DecodingOptions(
+    language="en",
+    beam_size=1,
+    max_tokens=6,
+    batch_size=2,
+    drop_quiet=False,
+    temperature_increment_on_fallback=0.0,
+)
 SECOND = 16000
 
 
@@ -156,7 +163,7 @@ def test_what_the_model_cannot_decode_is_found_in_its_batch(small, monkeypatch, 
 
 def test_a_try_that_failed_keeps_no_memory(small, monkeypatch):
     held, alive = [], []
-    encode, search = transcriber.encode_batch, transcriber.best_texts
+    encode, search = transcriber.encode_batch, transcriber.find_texts
 
     def watched(model, waves, names):
         alive.append(sum(reference() is not None for reference in held))
@@ -170,7 +177,7 @@ def test_a_try_that_failed_keeps_no_memory(small, monkeypatch):
         return search(model, memory, lengths, *rest)
 
     monkeypatch.setattr(transcriber, "encode_batch", watched)
-    monkeypatch.setattr(transcriber, "best_texts", too_large)
+    monkeypatch.setattr(transcriber, "find_texts", too_large)
     found = run(small, WAVES, batch_size=4)
     assert len(alive) == 7 and not any(alive)
     assert not any(transcript.error for transcript in found.values())
@@ -322,7 +329,7 @@ def test_words_have_times_and_confidences(small):
 
 def test_draws_are_those_of_decode_posterior(small):
     how = {"samples": 3, "seed": 5, "spread": 0.5, "word_confidence": "min"}
-    found = run(small, WAVES, confidence=True, temperature=2.0, **how)
+    found = run(small, WAVES, confidence=True, confidence_temperature=2.0, **how)
     prompts = {uid: LAYOUT.prompt("en") for uid in WAVES}
     options = dataclasses.replace(GREEDY, **how)
     (expected,) = decode_posterior(small, WAVES, prompts, options, (2.0,)).values()
