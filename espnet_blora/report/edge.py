@@ -59,6 +59,7 @@ class Edge:
         small: Retention sets that are too small for "shows".
         p: One-sided, with Holm's correction over the page.
         compared: Number of comparisons of the page.
+        left_out: Sets with too few units to be tested.
     """
 
     a: System
@@ -73,6 +74,7 @@ class Edge:
     small: tuple[str, ...]
     p: float
     compared: int = 1
+    left_out: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -109,15 +111,18 @@ def measure(
         new: The sets of the new domain.
         old: The retention sets.
     """
+    # the sets
     others = [a, b] if base is None else [a, b, base]
-    sets = [name for name in (*new, *old) if all(s.rates(name) for s in others)]
-    if unlike := [name for name in sets if not comparable(others, name)]:
+    if without := [name for name in (*new, *old) if not all(s.rates(name) for s in others)]:
+        names = ", ".join(s.label for s in others)
+        return f"it needs scores of {names} on all sets; {', '.join(without)} has not all of them"
+    if unlike := [name for name in (*new, *old) if not comparable(others, name)]:
         return f"{', '.join(unlike)}: scored on different references"
-    sets = [name for name in sets if a.units(name).enough]
+    sets = [name for name in (*new, *old) if a.units(name).enough]
     if not set(sets) & {*new} or not set(sets) & {*old}:
         return (
-            f"it needs scores of {b.label} and {a.label} on a set of the new domain and on a "
-            "retention set, of 20 utterances or more each"
+            "it needs a set of the new domain and a retention set of 20 utterances or 5 speakers "
+            "or more"
         )
     # errors by scale, of the runs that have all sets
     mine, theirs = (
@@ -138,7 +143,8 @@ def measure(
             for runs, kind in ((theirs, scales), (mine, points))
         ]
         counts.append(SetCounts(name in new, tokens, *tables))
-    return _tested(a, b, sets, old, counts, scales, points)
+    edge = _tested(a, b, sets, old, counts, scales, points)
+    return replace(edge, left_out=tuple(n for n in (*new, *old) if n not in sets))
 
 
 def _of_curve(b: System, scales: Sequence[float]) -> str:
@@ -153,12 +159,19 @@ def _of_curve(b: System, scales: Sequence[float]) -> str:
             f"the sweep of {b.label} is of an older release, without counts by utterance; run "
             "espnet-blora sweep again"
         )
+    if any(
+        row.set in run.scores and row.detail.shape != shape(run.scores[row.set])
+        for run in b.runs
+        for row in run.sweep
+        if row.detail is not None
+    ):
+        return f"the sweep and the scores of {b.label} are of different references; decode it anew"
     apart = max(np.diff(scales), default=1.0)
     if len(scales) < _LEAST_SCALES or apart > _MOST_APART or scales[0] > 0:
         return (
-            f"all seeds of {b.label} share the scales {' '.join(f'{s:g}' for s in scales)}; a "
-            f"curve needs {_LEAST_SCALES} or more, from 0 on, at most {_MOST_APART} apart; run "
-            "espnet-blora sweep with more --scales"
+            f"{b.label} was decoded, with all its seeds, at the scales "
+            f"{' '.join(f'{s:g}' for s in scales)}; a curve needs {_LEAST_SCALES} or more, from 0 "
+            f"on, at most {_MOST_APART} apart; run espnet-blora sweep with more --scales"
         )
     return ""
 

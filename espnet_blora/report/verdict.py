@@ -269,10 +269,11 @@ def _facts(edge: Edge) -> str:
         sure = "if training again moves error rates by about 5 %"
     else:
         sure = f"one-sided p {_p(gap.p)}, {seeds} seeds"
+    left_out = f" Left out: {_names(edge.left_out)}." if edge.left_out else ""
     return (
         f"{where} {b} {turned} makes {percent(gap.rival, 2)} % errors on the retention sets{best}, "
         f"{a} {percent(gap.candidate, 2)} %: a gap of {_points(gap.value)} points (95 % interval "
-        f"{_points(ends.low)} to {_points(ends.high)}, {edge.basis}, {sure})."
+        f"{_points(ends.low)} to {_points(ends.high)}, {edge.basis}, {sure}).{left_out}"
     )
 
 

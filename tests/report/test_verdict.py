@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from espnet_blora.report.edge import corrected
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
 from espnet_blora.report.verdict import compared, headline, published, verdict
+from espnet_blora.scoring import score
+from espnet_blora.scoring.sweep import UtteranceErrors
 
 from .conftest import experiment, trio
 
@@ -103,6 +106,23 @@ def test_all_scales_of_the_candidate_count():
     assert "of BLoRA's 2 scales (mean 42.5 %)" in said
 
 
+def test_sets_that_are_too_small_for_a_test_are_named():
+    runs = [run for s in trio((2, 2), (3, 1), WEAK, **THREE) for run in s.runs]
+    for run in runs:
+        run.scores["tiny"] = score({"u": "a b"}, {"u": "a x"})
+    found = analyse(make_systems(runs), ["new"], ["old", "tiny"])
+    (pair,) = found.comparisons
+    assert pair.edge.left_out == ("tiny",) and pair.edge.outcome == "shows"
+    assert verdict(found, pair)[-1].endswith("Left out: tiny.")
+    found = analyse(make_systems(runs), ["new"], ["tiny"])
+    assert "needs a set of the new domain and a retention set of 20" in found.comparisons[0].edge
+
+
+def elsewhere(sweep):
+    other = UtteranceErrors((("x", 10),), np.array([3]))
+    return [replace(row, detail=other) for row in sweep]
+
+
 def without_counts(sweep):
     return [replace(row, detail=None) for row in sweep]
 
@@ -111,10 +131,11 @@ def without_counts(sweep):
     ("change", "why"),
     [
         (lambda sweep: [], "LoRA was not decoded at other scales"),
+        (elsewhere, "the sweep and the scores of LoRA are of different references"),
         (without_counts, "the sweep of LoRA is of an older release, without counts by utterance"),
         (
             lambda sweep: [r for r in sweep if r.scale != 0.5],
-            "all seeds of LoRA share the scales 0 0.8 1; a curve",
+            "LoRA was decoded, with all its seeds, at the scales 0 0.8 1; a curve",
         ),
     ],
 )
@@ -146,7 +167,7 @@ def test_without_scores_there_is_no_verdict():
     base, lora, blora = trio((2, 2), (3, 1))
     del blora.runs[0].scores["old"]
     said, _ = said_of([base, lora, blora])
-    assert "There is no verdict" in said and "it needs scores of LoRA and BLoRA on a set" in said
+    assert "There is no verdict" in said and "on all sets; old has not all of them." in said
     assert headline(analyse([base], ["new"], ["old"]))[0].startswith("Nothing can be said yet")
     assert "Scored here: nothing" in headline(analyse([], ["new"], ["old"]))[0]
 

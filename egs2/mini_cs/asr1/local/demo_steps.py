@@ -140,7 +140,7 @@ def plan(scale: str) -> list[Step]:
                 {"full": 60, "ci": 15},
                 ["conf/decode.yaml"],
                 after=[f"train_{adapter}"],
-                leaves=[f"{folder}/scale_sweep.json"],
+                leaves=[f"{folder}/scale_sweep.{kind}" for kind in ("json", "npz")],
             ),
         ]
 
