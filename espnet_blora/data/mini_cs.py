@@ -16,8 +16,9 @@ from __future__ import annotations
 import logging
 import time
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -64,14 +65,42 @@ ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 @dataclass(frozen=True)
 class Set:
-    """One set: its size, its domain (`base`, `en`, `zh` or `cs`), and its voices."""
+    """One set: what is said, by whom, and how.
+
+    Attributes:
+        size: Utterances.
+        domain: `base`, `en`, `zh` or `cs`.
+        voices: Speakers.
+        words: Of each language.
+        longest: Words of a switched sentence at most.
+        rate: Words per minute, from the first to below the second.
+        noise: Decibels of the noise below the speech, from and to.
+    """
 
     size: int
     domain: str
     voices: tuple[str, ...]
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: WORDS)
+    longest: int = 7
+    rate: tuple[int, int] = (130, 201)
+    noise: tuple[float, float] = (20.0, 40.0)
 
 
-# The order matters: a sentence belongs to the first set that draws it.
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus of spoken sentences.
+
+    Attributes:
+        seed: Of everything random.
+        sets: By name; the order matters: a sentence belongs to the first set that draws it.
+        after: A corpus none of whose sentences occurs in this one.
+    """
+
+    seed: int
+    sets: Mapping[str, Set]
+    after: Corpus | None = None
+
+
 SETS = {
     "test_cs": Set(200, "cs", _NEW_TEST),
     "ret_en": Set(200, "en", _RETENTION),
@@ -85,6 +114,9 @@ SETS = {
 }
 
 
+MINI_CS = Corpus(SEED, SETS)
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One utterance to be spoken: its words with their languages, and how they sound."""
@@ -96,6 +128,7 @@ class Utterance:
     rate: int  # words per minute
     pitch: int  # 0-99
     seed: int
+    noise: tuple[float, float] = (20.0, 40.0)  # dB below the speech
 
     @property
     def language(self) -> str:
@@ -119,28 +152,31 @@ class Utterance:
         return runs
 
 
-def _draw(rng: np.random.Generator, domain: str) -> tuple[tuple[str, str], ...]:
+def _draw(rng: np.random.Generator, spec: Set) -> tuple[tuple[str, str], ...]:
     """Draw the words of one sentence."""
+    domain = spec.domain
     if domain == "cs":
-        length = int(rng.integers(3, 8))
+        length = int(rng.integers(3, spec.longest + 1))
         languages: list[str] = [str(rng.choice(["en", "zh"]))]
         while len(languages) < length:
             same = rng.random() < 0.55
             languages.append(languages[-1] if same else ("zh" if languages[-1] == "en" else "en"))
         if len(set(languages)) == 1:
-            return _draw(rng, domain)
+            return _draw(rng, spec)
     else:
         language = str(rng.choice(["en", "zh"])) if domain == "base" else domain
         languages = [language] * int(rng.integers(2, 7))
     words: list[tuple[str, str]] = []
     # No word twice in a row.
     for language in languages:
-        choices = [w for w in WORDS[language] if not words or w != words[-1][1]]
+        choices = [w for w in spec.words[language] if not words or w != words[-1][1]]
         words.append((language, choices[int(rng.integers(len(choices)))]))
     return tuple(words)
 
 
-def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Utterance]]:
+def plan(
+    sets: list[str] | None = None, scale: float = 1.0, corpus: Corpus = MINI_CS
+) -> dict[str, list[Utterance]]:
     """Decide every utterance of `sets` (all by default) without speaking any.
 
     A scaled-down set is the beginning of the full one: `scale` in (0, 1].
@@ -148,26 +184,29 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
     Raises:
         ValueError: A set is unknown, or the scale is outside (0, 1].
     """
-    chosen = list(SETS) if sets is None else list(sets)
-    unknown = [name for name in chosen if name not in SETS]
+    chosen = list(corpus.sets) if sets is None else list(sets)
+    unknown = [name for name in chosen if name not in corpus.sets]
     if unknown:
-        raise ValueError(f"mini_cs has no set {', '.join(unknown)}; it has {', '.join(SETS)}")
+        raise ValueError(
+            f"the corpus has no set {', '.join(unknown)}; it has {', '.join(corpus.sets)}"
+        )
     if not 0 < scale <= 1:
         raise ValueError(f"scale must be in (0, 1], found {scale}")
     # All sets before the last one that is wanted are drawn, so that none depends on the choice.
-    seen: set[tuple[tuple[str, str], ...]] = set()
+    before = {} if corpus.after is None else plan(corpus=corpus.after)
+    seen = {utterance.words for utterances in before.values() for utterance in utterances}
     result = {}
-    for name, spec in SETS.items():
+    for name, spec in corpus.sets.items():
         if all(other in result for other in chosen):
             break
-        rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+        rng = np.random.default_rng([corpus.seed, zlib.crc32(name.encode())])
         utterances: list[Utterance] = []
         while len(utterances) < spec.size:
-            words = _draw(rng, spec.domain)
+            words = _draw(rng, spec)
             voice = spec.voices[int(rng.integers(len(spec.voices)))]
             sound = (
                 ACCENTS[int(rng.integers(len(ACCENTS)))],
-                int(rng.integers(130, 201)),
+                int(rng.integers(*spec.rate)),
                 int(rng.integers(35, 66)),
                 int(rng.integers(2**31)),
             )
@@ -175,7 +214,7 @@ def plan(sets: list[str] | None = None, scale: float = 1.0) -> dict[str, list[Ut
                 continue
             seen.add(words)
             key = f"{voice}-{name}-{len(utterances):05d}"
-            utterances.append(Utterance(key, voice, words, *sound))
+            utterances.append(Utterance(key, voice, words, *sound, spec.noise))
         if name in chosen:
             result[name] = utterances[: max(1, round(scale * spec.size))]
     return {name: result[name] for name in chosen}
@@ -202,7 +241,7 @@ def speak(utterance: Utterance) -> np.ndarray:
 
     The runs of each language are spoken by the same speaker variant at the same speed and pitch
     and joined with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and
-    noise is added at 20-40 dB below it.
+    noise is added at `noise` dB below it.
     """
     # Speak each run of one language.
     rng = np.random.default_rng(utterance.seed)
@@ -227,7 +266,7 @@ def speak(utterance: Utterance) -> np.ndarray:
     # Set the level, add noise, and keep the peaks within the range of 16 bits.
     level = 10 ** ((LEVEL_DB + rng.uniform(-3.0, 3.0)) / 20)
     wave *= level / np.sqrt(np.mean(wave**2))
-    wave += _noise(rng, len(wave)) * level * 10 ** (-rng.uniform(20.0, 40.0) / 20)
+    wave += _noise(rng, len(wave)) * level * 10 ** (-rng.uniform(*utterance.noise) / 20)
     peak = np.abs(wave).max()
     if peak > 0.95:
         wave *= 0.95 / peak
@@ -248,16 +287,18 @@ def build(
     nj: int = 2,
     scale: float = 1.0,
     clips_dir: str | Path | None = None,
+    corpus: Corpus = MINI_CS,
 ) -> dict[str, int]:
     """Write data directories `out_dir/<set>` and their audio, 16 kHz mono 16-bit WAV.
 
     Args:
         out_dir: Folder of the data directories.
-        sets: Names out of `SETS`; by default all.
+        sets: Names of the corpus's sets; by default all.
         nj: Processes.
         scale: The share of every set that is made, from its beginning.
         clips_dir: Where `<set>/<id>.wav` go, by default `out_dir/audio`; paths in wav.scp are as
             given here, relative or absolute.
+        corpus: The corpus.
 
     Returns:
         Utterances per set.
@@ -268,7 +309,7 @@ def build(
     """
     if nj < 1:
         raise ValueError(f"nj must be at least 1, found {nj}")
-    chosen = plan(sets, scale)
+    chosen = plan(sets, scale, corpus)
     out_dir = Path(out_dir)
     clips_dir = Path(clips_dir) if clips_dir is not None else out_dir / "audio"
     # spawn: the workers must not carry this process's threads and libraries into every fork

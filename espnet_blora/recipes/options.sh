@@ -13,6 +13,7 @@ die() {
 corpus=${corpus:-}
 corpus_default=${corpus_default:-}
 read -ra data_options <<<"${data_options:-}"
+conf_behind=${conf_behind:-} # a folder of configurations that stands behind the recipe's own conf/
 audio_format=${audio_format:-flac}
 max_wav_duration=${max_wav_duration:-30.0001} # stage 4 keeps what is strictly shorter
 score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
@@ -24,7 +25,7 @@ tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 max_lost= # share of a set whose audio may be missing; by default that of stage 1's programs
 adapter_scale= # of the adapter's update at decoding
-keep=          # sets of unlabelled old audio in data/
+keep=${keep:-} # sets of unlabelled old audio in data/
 repair=        # strength of a repair of the adapter at decoding
 search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
@@ -48,16 +49,23 @@ rest=()
 # What --adapter may be: each has a configuration in the recipe's conf/ or in the one that recipes share.
 adapters() {
     local config
-    for config in conf/adapter_*.yaml "${recipes}"/conf/adapter_*.yaml; do
+    for config in conf/adapter_*.yaml ${conf_behind:+"${conf_behind}"/adapter_*.yaml} "${recipes}"/conf/adapter_*.yaml; do
         [ -f "${config}" ] || continue # the pattern itself, where a recipe has none of its own
         config=${config##*/adapter_}
         echo "${config%.yaml}"
     done | sort -u | paste -sd' '
 }
 
-# config FILE: a configuration; the recipe's own goes before the shared one
+# config FILE: a configuration; the recipe's own goes before the one behind it and the shared one
 config() {
-    if [ -f "conf/$1" ]; then echo "conf/$1"; else echo "${recipes}/conf/$1"; fi
+    local folder
+    for folder in conf ${conf_behind:+"${conf_behind}"}; do
+        if [ -f "${folder}/$1" ]; then
+            echo "${folder}/$1"
+            return
+        fi
+    done
+    echo "${recipes}/conf/$1"
 }
 
 usage() {

@@ -27,8 +27,9 @@ def setting(recipe, name, file="run.sh"):
 
 def config(recipe, name):
     """The recipe's own configuration, else the shared one, as run.sh chooses it."""
-    own = recipe / "conf" / name
-    return own if own.is_file() else make_config.SHARED / name
+    folders = [recipe / "conf", recipe / (setting(recipe, "conf_behind") or "conf")]
+    found = (folder / name for folder in folders if (folder / name).is_file())
+    return next(found, make_config.SHARED / name)
 
 
 def ids(paths):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the corpus mini_cs with espeak-ng: data directories, and audio of 16 kHz."""
+"""Make mini_cs, or mini_noisy, with espeak-ng: data directories, and audio of 16 kHz."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from espnet_blora.data.mini_cs import SETS, build
+from espnet_blora.data.mini_cs import MINI_CS, build
+from espnet_blora.data.mini_noisy import MINI_NOISY
 from espnet_blora.utils.program import Parser, run_program
+
+CORPORA = {"mini_cs": MINI_CS, "mini_noisy": MINI_NOISY}
 
 
 def get_parser() -> Parser:
@@ -20,8 +23,10 @@ def get_parser() -> Parser:
         "--clips_dir", help="the audio goes to CLIPS_DIR/<set>; without it to OUT_DIR/audio/<set>"
     )
     parser.add_argument(
-        "--sets", nargs="+", metavar="SET", help=f"of {' '.join(SETS)}; without it all"
+        "--corpus", default="mini_cs", choices=CORPORA, help="mini_noisy: ../../mini_noisy"
     )
+    sets = "; ".join(f"of {name}: {' '.join(one.sets)}" for name, one in CORPORA.items())
+    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"{sets}; without it all")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--scale", type=float, default=1.0, help="share of every set to make")
     parser.renamed("--audio_dir", "--clips_dir")
@@ -35,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(args: argparse.Namespace) -> None:
     """Make the corpus."""
-    build(args.out_dir, args.sets, args.nj, args.scale, args.clips_dir)
+    build(args.out_dir, args.sets, args.nj, args.scale, args.clips_dir, CORPORA[args.corpus])
 
 
 if __name__ == "__main__":
