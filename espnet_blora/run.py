@@ -17,7 +17,8 @@ import os
 import pkgutil
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from espnet_blora import plugin
@@ -178,10 +179,22 @@ def run_script(path: str, arguments: list[str]) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+@contextmanager
+def imports_kept() -> Iterator[None]:
+    """Import what is never garbage: looking through it again and again takes a second."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 def plug_in(program: str) -> None:
     """Plug in here and in the workers that the program will spawn."""
     os.environ[PROGRAM] = program
-    plugin.register()
+    with imports_kept():
+        plugin.register()
 
 
 def decoded_in_batches(arguments: list[str]) -> bool:
@@ -189,11 +202,9 @@ def decoded_in_batches(arguments: list[str]) -> bool:
 
     ESPnet is not imported for it, which saves seconds per job.
     """
-    gc.disable()  # what is imported is never garbage: looking through it takes half a second
-    from espnet_blora.plugin import batched_inference
+    with imports_kept():
+        from espnet_blora.plugin import batched_inference
 
-    gc.enable()
-    gc.freeze()
     options = batched_inference.takes(arguments)
     if options is None:
         return False

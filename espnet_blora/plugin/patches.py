@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import typeguard
+
 from espnet_blora.plugin import data_checks, wrappers
 from espnet_blora.plugin.wrappers import Replacement, ours
 from espnet_blora.whisper.safe_torch_load import checked_loader
@@ -316,6 +318,7 @@ def apply(patches: tuple[Patch, ...]) -> None:
     Raises:
         ValueError: Places that we replace or rely on have moved.
     """
+    typeguard.typechecked = wrappers.lazy_typechecked(typeguard.typechecked)
     import espnet2
 
     release = str(getattr(espnet2, "__version__", "unknown"))

@@ -1,10 +1,12 @@
 """Every place of ESPnet that knows Whisper is ours afterwards, once, and settings stay late."""
 
+import inspect
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import soundfile
+import typeguard
 from espnet2.bin import asr_inference, whisper_export_vocabulary
 from espnet2.tasks import asr
 from espnet2.text import build_tokenizer
@@ -12,7 +14,7 @@ from espnet2.train import preprocessor
 from espnet2.train.distributed_utils import DistributedOption
 
 from espnet_blora import plugin
-from espnet_blora.plugin import espnet_inference, vocabulary, whisper_parts
+from espnet_blora.plugin import espnet_inference, vocabulary, whisper_parts, wrappers
 from espnet_blora.plugin.preprocessor import PROMPT, WhisperPreprocessor
 from espnet_blora.plugin.settings import WHISPER
 from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
@@ -160,3 +162,33 @@ def test_statistics_and_decoding_read_utt2lang(tmp_path):
         else:
             assert PROMPT not in batch
             assert batch["text"].tolist() == [layout.prompt("zh")[1:] + layout.encode("x")]
+
+
+def half(number: int) -> float:
+    """A function as ESPnet decorates its own."""
+    return number / 2
+
+
+class Doubler:
+    """A class of which typeguard checks the methods."""
+
+    def double(self, number: int) -> int:
+        return 2 * number
+
+
+def test_types_are_checked_from_the_first_call_on():
+    made = []
+
+    def typechecked(target=None, **options):
+        made.append(target)
+        return typeguard.typechecked(target, **options)
+
+    lazy = wrappers.lazy_typechecked(typechecked)
+    checked = lazy(half)
+    assert made == [] and inspect.signature(checked) == inspect.signature(half)
+    assert checked(4) == 2.0 and checked(number=6) == 3.0 and made == [half]
+    with pytest.raises(typeguard.TypeCheckError, match="number"):
+        checked("4")
+    with pytest.raises(typeguard.TypeCheckError, match="number"):
+        lazy(Doubler)().double("4")
+    assert made == [half, Doubler]  # a class at once, in place
