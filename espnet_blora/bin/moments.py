@@ -44,7 +44,7 @@ def get_parser() -> Parser:
     add("--utterances", type=int, help="at most so many of each source, spread evenly")
     add("--rank", type=int, default=256, help="eigenpairs kept of inputs wider than 512")
     add("--batch_size", type=int, default=16, help="pieces of audio heard together")
-    add("--chunk_length", type=float, default=30.0, help="seconds of a piece at most")
+    add("--chunk_length", type=float, help="seconds of a piece at most (default: as transcribe)")
     add("--merge", nargs="+", type=Path, metavar="SUMS", help="add up these files, hear nothing")
     return parser
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import batched
 
 import torch
@@ -63,8 +64,12 @@ class Listener(Transcriber):
     """
 
     def __init__(self, recogniser: Recogniser, sums: Sums, options: DecodingOptions) -> None:
-        """Take the model and the sums to add to; `sums.layers` are its Linears."""
-        super().__init__(recogniser, options)
+        """Take the model and the sums to add to; `sums.layers` are its Linears.
+
+        All of the audio is heard, pauses included, as in stage 12, and nothing is sampled again.
+        """
+        once = replace(options, drop_quiet=False, temperature_increment_on_fallback=0.0)
+        super().__init__(recogniser, once)
         self.sums = sums
         self.first: dict[str, nn.Module] = {}  # of the Linears that read an input
         model = recogniser.as_trained()
@@ -73,8 +78,12 @@ class Listener(Transcriber):
 
     def _recognise(self, batch: list[_Piece]) -> None:
         super()._recognise(batch)
-        found = [piece.file.segments[piece.begin][0] for piece in batch]
-        texts = {row: one.tokens for row, one in enumerate(found) if one.tokens and one.complete}
+        texts = {
+            row: segment.tokens
+            for row, piece in enumerate(batch)
+            for segment in piece.file.segments[piece.begin]  # one; none of silence
+            if segment.tokens and segment.complete
+        }
         if texts:
             pieces = [batch[row] for row in texts]
             for name, (product, count) in self._products(pieces, list(texts.values())).items():

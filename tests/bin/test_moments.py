@@ -58,7 +58,7 @@ def test_the_base_hears_through_an_adapted_experiment(world, run, tmp_path, caps
     recogniser = open_experiment(world / "asr_lora", merge=False, packed=False)
     weights = dict(recogniser.as_trained().named_parameters())
     read = read_moments(tmp_path / "m", weights, recogniser.adapter.layers, "batch")
-    assert read.made == {"pad_to": "batch", "through": "base", "chunk_length": 30.0}
+    assert read.made == {"pad_to": "batch", "through": "base", "chunk_length": None}
     assert run("old_a", "old_b", "--adapted", output="adapted") == 0
     layer = "decoder.decoders.blocks.1.mlp.2"
     adapted = read_moments(tmp_path / "adapted", weights, [layer])
@@ -82,7 +82,7 @@ def test_more_audio_later_and_sums_of_parts(world, run, tmp_path, capsys, mistak
             torch.testing.assert_close(sums.sums[key], total, rtol=1e-12, atol=1e-12)
     assert "utt0: name their source" in mistake("moments", partial(run, output="part"), "old_b")
     said = mistake("moments", partial(run, chunk_length=5), "old_a", "old_b")
-    assert "chunk_length 30.0 and 5.0" in said
+    assert "chunk_length None and 5.0" in said
 
 
 def test_mistakes_are_one_line(world, run, mistake, tmp_path):

@@ -18,7 +18,10 @@ from tests.decoding.small import LAYOUT, opened, utterances
 from tests.whispers import ending, lively
 
 TARGETS = ["query", "key", "value", "out", "mlp.0", "mlp.2"]
-OPTIONS = DecodingOptions(language="en", beam_size=1, batch_size=3, max_tokens=12)
+OPTIONS = DecodingOptions(
+    language="en", beam_size=1, batch_size=3, max_tokens=12, drop_quiet=False,
+    temperature_increment_on_fallback=0.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
