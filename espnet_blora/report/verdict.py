@@ -167,6 +167,8 @@ def _change(estimate: Estimate | None, more: int, word: str) -> str:
     if estimate is None or estimate.value is None:
         return "relative change undefined"
     size = f"{abs(100 * estimate.value):.0f} % {'more' if estimate.value * more > 0 else 'fewer'}"
+    if estimate.interval is None:
+        return f"{size}, no interval"
     if estimate.sign == 0:
         return f"{size}, but not clearly"
     if estimate.sign < 0:
@@ -262,13 +264,11 @@ def _facts(edge: Edge) -> str:
             f"at the errors on the new domain of {a}'s {points} scales (mean {percent(gap.at)} %)"
         )
     best = f" (no scale of {b} makes so few errors there; its best is taken)" if gap.beyond else ""
-    seeds = " and ".join(
-        f"{number} of {s.label}" for number, s in zip(edge.seeds, (edge.a, edge.b), strict=True)
-    )
+    seeds = f"{edge.seeds[0]} seeds of {a} and {edge.seeds[1]} of {b}"
     if gap.assumed:
         sure = "if training again moves error rates by about 5 %"
     else:
-        sure = f"one-sided p {_p(gap.p)}, {seeds} seeds"
+        sure = f"{seeds}, one-sided p {_p(gap.p)}"
     left_out = f" Left out: {_names(edge.left_out)}." if edge.left_out else ""
     return (
         f"{where} {b} {turned} makes {percent(gap.rival, 2)} % errors on the retention sets{best}, "

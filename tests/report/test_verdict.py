@@ -37,7 +37,7 @@ def test_an_edge_is_said_too():
     edge = found.comparisons[0].edge
     assert edge.outcome == "shows" and edge.seeds == (3, 3) and edge.lacks == []
     assert "**BLoRA's edge over LoRA shows**: at BLoRA's error" in said
-    assert "120 utterances, one-sided p" in said and "3 of BLoRA and 3 of LoRA seeds" in said
+    assert "120 utterances, 3 seeds of BLoRA and 3 of LoRA, one-sided p below 0.0001)" in said
     assert "BLoRA forgets 37 % less than LoRA turned down (reduction, 95 % interval" in said
     assert any("edge over LoRA shows" in line for line in headline(found))
     (row,) = compared(found, found.comparisons[0])[-1].rows
@@ -182,6 +182,11 @@ def test_the_headline_in_plain_words():
     assert lora.endswith("allowed on old: gate failed.")
     assert "worse by 10.0 points (200 % more, clearly), within the 15 allowed." in blora
     assert "There is no verdict" in edge and not any("orgotten" in line for line in (lora, blora))
+
+
+def test_a_change_without_interval_is_not_called_unclear():
+    lora = headline(analyse(trio((2, 2), (3, 1), number=10), ["new"], ["old"]))[1]
+    assert "(62 % fewer, no interval)" in lora and "(400 % more, no interval)" in lora
 
 
 def test_a_gate_that_one_set_fails_names_it():
