@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 def get_parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser("transcribe", __doc__)
-    parser.add_argument("audio", nargs="+", help="files: whatever soundfile reads, of any length")
+    parser.add_argument(
+        "audio",
+        nargs="+",
+        help="files of any length, whatever soundfile or ffmpeg reads; - is standard input",
+    )
     model = parser.add_argument_group("model").add_argument
     model("--asr_exp", help="experiment folder, or a checkpoint in it")
     model("--adapter", help="an adapter's .safetensors, on --whisper")
@@ -41,6 +45,7 @@ def get_parser() -> Parser:
     files("--output_format", default="all", help="json,srt,vtt,tsv,txt or all")
     files("--keep_folders", action="store_true", help="OUTPUT_DIR/folder/<name>, as the inputs lie")
     files("--overwrite", action="store_true", help="replace files that are there")
+    files("--skip_existing", action="store_true", help="leave out what all results are there of")
     files("--verbose", action="store_true", help="print the texts, too")
     return parser
 
@@ -60,16 +65,23 @@ def transcribe(args: argparse.Namespace) -> int:
         make_folder,
         outputs,
         parse_formats,
+        unfinished,
     )
 
     # mistakes in the options, before torch and the model are loaded
     formats = parse_formats(args.output_format)
     stems = outputs(args.audio, args.output_dir, args.keep_folders)
-    if not args.overwrite and (present := existing(stems.values(), formats)):
+    if args.skip_existing:
+        waiting = unfinished(stems, formats)
+        log.info("%d of %d files are done (--skip_existing)", len(stems) - len(waiting), len(stems))
+        if not waiting:
+            return 0
+        stems = waiting
+    elif not args.overwrite and (present := existing(stems.values(), formats)):
         more = f" and {len(present) - 1} more" if len(present) > 1 else ""
         raise ValueError(
-            f"{present[0]}{more} there already: --overwrite replaces them, or choose another "
-            "--output_dir"
+            f"{present[0]}{more} there already: --overwrite replaces them, --skip_existing leaves "
+            "out what is done; or choose another --output_dir"
         )
     folder, adapter = args.asr_exp, args.adapter
     if adapter is not None and not adapter.endswith(".safetensors"):
@@ -92,7 +104,7 @@ def transcribe(args: argparse.Namespace) -> int:
         merge=not options.samples,
     )
     progress = Progress(len(stems), sys.stderr)
-    transcripts = Transcriber(recogniser, options, progress.audio).transcribe(args.audio)
+    transcripts = Transcriber(recogniser, options, progress.audio).transcribe(list(stems))
     make_folder(args.output_dir)
     try:
         texts = sys.stdout if args.verbose else None

@@ -27,6 +27,15 @@ _RATES = (4000, 768000)  # Hz; outside, the header is wrong
 _FOREIGN = frozenset(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".split())
 
 
+_DROWNED = 10**-1.2
+"""Power of the channels' mean over that of the loudest one, 12 dB, below which the mean is not that
+of what is said: channels cancel each other, or most of them are silent (5.1)."""
+
+
+class UnreadableError(ValueError):
+    """soundfile cannot read a file."""
+
+
 def is_archive_offset(place: str) -> bool:
     """Tell whether an entry of wav.scp points into a Kaldi archive.
 
@@ -50,7 +59,7 @@ def open_audio(path: str | Path) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(os.fsencode(path))  # as bytes: it may not be UTF-8
     except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(
+        raise UnreadableError(
             f"{path}: cannot be read as audio ({_reason(error)}){_remedy(path)}"
         ) from (error)
     if not _RATES[0] <= file.samplerate <= _RATES[1]:
@@ -77,7 +86,10 @@ def _reason(error: Exception) -> str:
 def _remedy(path: Path) -> str:
     """Return the end of an error message: how to make the file readable, where that is known."""
     if path.suffix.lower() in _FOREIGN:
-        return f"; convert it first: ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav"
+        return (
+            "; transcribe reads it where ffmpeg is installed, for all else convert it first: "
+            f"ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav"
+        )
     with path.open("rb") as file:
         head = file.read(1024)
     if not head:
@@ -101,6 +113,18 @@ def blocks(file: soundfile.SoundFile, count: int | None = None) -> Iterator[np.n
         yield block
         if count is not None:
             count -= len(block)
+
+
+def mixed(block: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Mix channels down: (S, C) -> (S,), and whether it is the loudest channel alone.
+
+    It is the channels' mean, unless that is 12 dB softer than the loudest channel.
+    """
+    mean = block.mean(axis=1)
+    powers = np.einsum("ij,ij->j", block, block)
+    if mean @ mean < _DROWNED * powers.max(initial=0.0):
+        return np.ascontiguousarray(block[:, powers.argmax()]), True
+    return mean, False
 
 
 def to_whisper(pieces: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -138,7 +162,7 @@ def duration(path: str | Path) -> float:
 
 
 def read(path: str | Path, start: float = 0.0, end: float | None = None) -> np.ndarray:
-    """Read a file as float32 of shape (samples,) at 16 kHz; channels are averaged.
+    """Read a file as float32 of shape (samples,) at 16 kHz; channels are mixed down.
 
     Args:
         path: The file.
@@ -155,7 +179,7 @@ def read(path: str | Path, start: float = 0.0, end: float | None = None) -> np.n
         try:
             if first:  # an MP3 read after a jump to its beginning differs in the last bits
                 file.seek(first)
-            wave = [block.mean(axis=1) for block in blocks(file, count)]
+            wave = [mixed(block)[0] for block in blocks(file, count)]
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{path}: damaged audio ({_reason(error)})") from error
         if not wave:

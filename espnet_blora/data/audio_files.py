@@ -1,16 +1,23 @@
 """Audio files for transcription: complete and intact, or an error that says what is wrong.
 
-A file is read through once before anything is decoded, so that a recording that breaks off after
-two hours is known at once. A short file is in memory by then; a long one is read again in blocks
-and is never in memory as a whole.
+What soundfile cannot read is decoded by ffmpeg, where that is installed. What comes through a pipe
+is copied to a temporary file. A file is read through once before anything is decoded, so that a
+recording that breaks off after two hours is known at once. A short file is in memory by then; a
+long one is read again in blocks and is never in memory as a whole.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -19,6 +26,14 @@ from espnet_blora.data import audio
 
 HEAD_SECONDS = 30
 """Seconds of a file that are kept in memory: Whisper's window."""
+
+STDIN = "-"
+"""Stands for standard input."""
+
+LOUDEST = 4.0
+"""Samples above this are no audio in full scale of 1."""
+
+_ALONE = "the channels' mean is 12 dB softer than the loudest channel, which is taken alone"
 
 _MISSING_SECONDS = 0.05  # sloppy headers are wrong by a few bytes; a broken download lacks more
 _MP3_SHARE = 0.95  # an MP3's length may be an estimate
@@ -38,11 +53,12 @@ class AudioFile:
     Iterating reads it (again, where it is longer than `head`) in blocks of shape (samples,).
 
     Attributes:
-        path: The file.
+        path: The file that is read: a temporary one of what came through a pipe or ffmpeg.
         samples: How many there are at 16 kHz.
         loudness: Of each frame of 20 ms, in dB.
         head: The first 30 s of the samples, or fewer.
         notes: What was done to the file or is odd about it.
+        temporary: Removes the temporary file when it is let go.
     """
 
     path: Path
@@ -50,6 +66,7 @@ class AudioFile:
     loudness: np.ndarray
     head: np.ndarray
     notes: tuple[str, ...] = ()
+    temporary: Any = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         if len(self.head) == self.samples:
@@ -59,18 +76,62 @@ class AudioFile:
 
     @classmethod
     def open(cls, path: str | Path) -> AudioFile:
-        """Read a file through.
+        """Read a file through; `-` is standard input.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is a folder; soundfile cannot read it; it has no samples, or not as many
-                as its header promises; or samples are NaN or infinite.
+            ValueError: It is a folder; neither soundfile nor ffmpeg can read it; it has no samples,
+                or not as many as its header promises; or samples are NaN or infinite.
         """
         path = Path(path)
         if path.is_dir():
             raise ValueError(f"{path}: a folder; name the files in it: {path}/*.wav")
-        # Read all of the file once, keep its beginning.
         notes: list[str] = []
+        if str(path) != STDIN and (path.is_file() or not path.exists()):
+            try:
+                return cls._through(path, notes)
+            except audio.UnreadableError as error:
+                return cls._by_ffmpeg(path, notes, error)
+        return cls._piped(path)
+
+    @classmethod
+    def _piped(cls, path: Path) -> AudioFile:
+        """Copy what comes from standard input or a pipe, and read that."""
+        copy = tempfile.NamedTemporaryFile(suffix=path.suffix)  # noqa: SIM115
+        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else path.open("rb") as source:
+            shutil.copyfileobj(source, copy)
+        copy.flush()
+        with _naming(path, copy.name):
+            found = cls.open(copy.name)
+        return replace(found, temporary=(copy, found.temporary))
+
+    @classmethod
+    def _by_ffmpeg(cls, path: Path, notes: list[str], error: Exception) -> AudioFile:
+        """Read what ffmpeg makes of a file that soundfile cannot read.
+
+        Raises:
+            ValueError: ffmpeg is not there, or cannot read it either.
+        """
+        program = shutil.which("ffmpeg")
+        if program is None or not path.stat().st_size:
+            raise error
+        wave = tempfile.NamedTemporaryFile(suffix=".wav")  # noqa: SIM115
+        command = [program, "-nostdin", "-v", "error", "-y", "-i", f"file:{path}"]
+        command += ["-vn", "-ar", str(audio.SAMPLE_RATE), "-c:a", "pcm_s16le", wave.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = (done.stderr.strip().splitlines() or ["no reason is given"])[-1]
+        if done.returncode:
+            raise ValueError(
+                f"{path}: cannot be read as audio, neither by soundfile nor by ffmpeg ({said})"
+            ) from error
+        notes.append("decoded by ffmpeg" + (f", which says: {said}" if done.stderr.strip() else ""))
+        with _naming(path, wave.name):
+            return replace(cls._through(Path(wave.name), notes), temporary=wave)
+
+    @classmethod
+    def _through(cls, path: Path, notes: list[str]) -> AudioFile:
+        """Read a file through that soundfile can read."""
+        # Read all of the file once, keep its beginning.
         head: list[np.ndarray] = []
         levels: list[np.ndarray] = []
         rest = np.zeros(0, np.float32)
@@ -89,6 +150,8 @@ class AudioFile:
             raise ValueError(f"{path}: holds no samples: nothing to transcribe")
         if not peak:
             notes.append("all samples are zero")
+        if peak > LOUDEST:
+            notes.append(f"samples of up to {peak:g}, full scale is 1: integers stored as floats?")
         loudness = np.concatenate([*levels, audio.loudness(rest)])
         return cls(path, samples, loudness, np.concatenate(head), tuple(notes))
 
@@ -103,13 +166,26 @@ def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
         if file.format == "OGG" and not _ends(path):
             notes.append("no end mark in the Ogg stream, which may be cut off")
         try:
-            yield from audio.to_whisper(_checked(path, file), file.samplerate)
+            yield from audio.to_whisper(_checked(path, file, notes), file.samplerate)
         except soundfile.LibsndfileError as error:
             raise _broken(path, error.error_string.removeprefix("Error : ").rstrip(".")) from error
 
 
-def _checked(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Yield the file's own blocks, averaged over channels.
+@contextmanager
+def _naming(path: Path, temporary: str) -> Iterator[None]:
+    """Let errors name the file that was given, not the temporary one.
+
+    Raises:
+        ValueError: The temporary file cannot be read.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace(temporary, str(path))) from error
+
+
+def _checked(path: Path, file: soundfile.SoundFile, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yield the file's own blocks, mixed down.
 
     Raises:
         ValueError: Samples are not finite, or fewer than the header promises.
@@ -117,7 +193,9 @@ def _checked(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     promised = max(file.frames, _promised_frames(path, file))
     seen = 0
     for block in audio.blocks(file):
-        mono = block.mean(axis=1)
+        mono, alone = audio.mixed(block)
+        if alone and _ALONE not in notes:
+            notes.append(_ALONE)
         if not (finite := np.isfinite(mono)).all():
             at = (seen + int(finite.argmin())) / file.samplerate
             raise ValueError(

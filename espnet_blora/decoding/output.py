@@ -14,6 +14,7 @@ from unicodedata import category
 
 from whisper.utils import WriteSRT, WriteTSV, WriteTXT, WriteVTT
 
+from espnet_blora.data.audio_files import STDIN
 from espnet_blora.decoding.segmentation import LINES, lines
 from espnet_blora.decoding.transcript import Transcript
 from espnet_blora.utils import atomic
@@ -101,7 +102,7 @@ def outputs(
     owners: dict[str, str] = {}
     for name in inputs:
         below = os.path.relpath(os.path.abspath(name), common) if keep_folders else Path(name).name
-        stem = Path(folder) / Path(below).with_suffix("")
+        stem = Path(folder) / ("stdin" if name == STDIN else Path(below).with_suffix(""))
         # a disk may not tell capitals from small letters
         if (other := owners.setdefault(str(stem).lower(), name)) != name:
             remedy = "rename one, or transcribe it into another --output_dir"
@@ -121,6 +122,11 @@ def existing(stems: Iterable[Path], formats: Sequence[str]) -> list[Path]:
     """The files that results would overwrite."""
     files = (file_of(stem, form) for stem in stems for form in formats)
     return [file for file in files if file.exists()]
+
+
+def unfinished(stems: Mapping[str, Path], formats: Sequence[str]) -> dict[str, Path]:
+    """Return the inputs of which not all results are there."""
+    return {name: s for name, s in stems.items() if len(existing([s], formats)) < len(formats)}
 
 
 def make_folder(folder: Path) -> None:
@@ -162,7 +168,11 @@ def deliver(
     """
     for transcript in transcripts:
         if not transcript.error:
-            write(transcript, stems[transcript.name], formats)
+            try:
+                write(transcript, stems[transcript.name], formats)
+            except (OSError, ValueError) as error:
+                progress.file(Transcript(transcript.name, error=f"{transcript.name}: {error}"))
+                continue
             if texts is not None:
                 texts.write(f"{one_line(transcript.name)}\n{render(transcript, 'tsv')}")
                 texts.flush()

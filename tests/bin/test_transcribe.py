@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from espnet_blora.bin import transcribe
-from espnet_blora.decoding import recogniser
+from espnet_blora.decoding import output, recogniser
 from tests import experiments
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/transcribe.md"
@@ -176,6 +176,43 @@ def test_nothing_is_overwritten_unless_asked(audio, blora, run):
     assert Path("a.txt").read_text() == "what was really said" and not results()
     assert run("--asr_exp", blora, *SHORT, "a.wav", "--overwrite")[0] == 0
     assert Path("a.txt").read_text() != "what was really said"
+
+
+def test_what_is_done_is_left_out_and_what_is_not_is_done_anew(audio, blora, run):
+    """A file is done when all its formats are there."""
+    one = ("--asr_exp", blora, *SHORT, "--output_format", "json,srt")
+    assert run(*one, "a.wav")[0] == 0
+    before = Path("a.json").stat().st_mtime_ns
+    Path("b.json").write_text("half of what there was to write")
+    status, lines, _ = run(*one, "a.wav", "b.flac", "--skip_existing")
+    assert status == 0 and lines[-1].startswith("1 of 1 files transcribed")
+    assert Path("a.json").stat().st_mtime_ns == before
+    assert results()["b"]["segments"] and Path("b.srt").exists()
+    assert run(*one, "a.wav", "b.flac", "--skip_existing")[0] == 0
+    assert run(*one, "a.wav")[0] == 2
+
+
+def test_results_that_cannot_be_written_cost_their_file_alone(audio, blora, run, monkeypatch):
+    real = output.write
+
+    def full(transcript, stem, formats):
+        if stem.name == "a":
+            raise OSError("a.json: no space left on the disk")
+        real(transcript, stem, formats)
+
+    monkeypatch.setattr(output, "write", full)
+    status, lines, _ = run("--asr_exp", blora, *SHORT, "a.wav", "b.flac")
+    assert status == 1 and results().keys() == {"b"}
+    (failed,) = [line for line in lines if " FAILED " in line[:16]]
+    assert "a.wav" in failed and "no space left" in failed
+
+
+def test_standard_input(audio, blora, run, monkeypatch):
+    data = Path("a.wav").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run("--asr_exp", blora, *SHORT, "-", "a.wav", "--output_format", "json")[0] == 0
+    found = results()
+    assert found["stdin"] == found["a"] and found["a"]["segments"]
 
 
 def test_folders_are_kept_where_names_are_not_enough(audio, blora, run):

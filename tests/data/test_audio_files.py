@@ -1,7 +1,11 @@
 """A file for transcription is read whole and sound, or an error names it and says what to do."""
 
+import gc
 import io
+import os
 import re
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -135,3 +139,139 @@ def test_one_sample_is_audio_and_silence_is_noted(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(1), RATE)
     found = AudioFile.open(tmp_path / "a.wav")
     assert found.samples == 1 and found.notes == ("all samples are zero",)
+
+
+def test_what_is_drowned_in_the_channels_mean_is_taken_alone(tmp_path):
+    """Speech in the centre of 5.1, and stereo of which one channel is inverted."""
+    path, silent = tmp_path / "a.wav", np.zeros_like(NOISE)
+    for channels in ([silent, silent, NOISE, silent, silent, silent], [NOISE, -NOISE]):
+        soundfile.write(path, np.stack(channels, axis=1), RATE, subtype="FLOAT")
+        found = AudioFile.open(path)
+        np.testing.assert_allclose(np.abs(whole(found)), np.abs(NOISE), atol=1e-6)
+        assert [note for note in found.notes if "12 dB softer" in note]
+        np.testing.assert_array_equal(audio.read(path), whole(found))
+    soundfile.write(path, np.stack([NOISE, silent, 0.5 * NOISE], axis=1), RATE, subtype="FLOAT")
+    found = AudioFile.open(path)
+    np.testing.assert_allclose(whole(found), 0.5 * NOISE, atol=1e-6)
+    assert found.notes == ("3 channels, their mean is taken",)
+
+
+def test_integers_stored_as_floats_are_noted(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 32768 * NOISE, RATE, subtype="FLOAT")
+    (note,) = AudioFile.open(tmp_path / "a.wav").notes
+    assert f"{np.abs(32768 * NOISE).max():g}" in note
+
+
+FFMPEG = """#!{python}
+import sys, wave
+import av
+arguments = sys.argv[1:]
+given = arguments[arguments.index("-i") + 1].removeprefix("file:")
+rate = int(arguments[arguments.index("-ar") + 1])
+try:
+    with av.open(given) as source, wave.open(arguments[-1], "wb") as target:
+        channels = source.streams.audio[0].codec_context.channels
+        target.setparams((channels, 2, rate, 0, "NONE", ""))
+        resampler = av.AudioResampler("s16", source.streams.audio[0].layout, rate)
+        for frame in source.decode(audio=0):
+            for part in resampler.resample(frame):
+                target.writeframes(part.to_ndarray().tobytes())
+        for part in resampler.resample(None):
+            target.writeframes(part.to_ndarray().tobytes())
+except av.FFmpegError as error:
+    sys.exit(f"[in#0] Error opening input: {{error.strerror}}")
+"""
+"""Stands for the program, with the libraries of the program (PyAV comes with ESPnet's reader)."""
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ffmpeg"
+    program.write_text(FFMPEG.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+
+def coded(path, codec, wave, channels=1):
+    """Write a wave (samples,) with PyAV."""
+    import av
+
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream(codec, rate=48000)
+        stream.bit_rate = 64000
+        stream.layout = "mono" if channels == 1 else "stereo"
+        frames = np.repeat((wave * 32767).astype(np.int16), channels)[None]
+        frame = av.AudioFrame.from_ndarray(frames, "s16", stream.layout.name)
+        frame.rate = RATE
+        resampler = av.AudioResampler(stream.format.name, stream.layout, 48000, 960)
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "channels"),
+    [("a.m4a", "aac", 2), ("a.webm", "libopus", 1), ("a.wma", "wmav2", 1), ("a.aac", "aac", 1)],
+)
+def test_ffmpeg_reads_what_soundfile_cannot(tmp_path, ffmpeg, name, codec, channels):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    coded(tmp_path / name, codec, tone, channels)
+    found = AudioFile.open(tmp_path / name)
+    wave = whole(found)
+    assert abs(found.samples - 2 * RATE) < RATE / 5 and "decoded by ffmpeg" in found.notes
+    spectrum = np.abs(np.fft.rfft(wave[: RATE // 2 * 2]))
+    assert abs(spectrum.argmax() - 440 * len(wave[: RATE // 2 * 2]) / RATE) < 4
+    assert 0.3 < np.abs(wave[RATE // 2 : RATE]).max() < 0.6
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 3])
+    try:  # as far as it goes, or not at all
+        samples = AudioFile.open(tmp_path / name).samples
+    except ValueError as error:
+        samples = str(error).startswith(f"{tmp_path / name}: ") and 0
+    assert samples is not False and samples < found.samples
+
+
+def test_what_nothing_reads(tmp_path, ffmpeg):
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(ValueError, match=r"text\.wav: .*soundfile nor by ffmpeg \(.*Inv"):
+        AudioFile.open(tmp_path / "text.wav")
+    (tmp_path / "empty.m4a").touch()
+    with pytest.raises(ValueError, match=r"empty\.m4a: "):
+        AudioFile.open(tmp_path / "empty.m4a")
+
+
+def test_without_ffmpeg_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.webm").write_bytes(b"\x1aE\xdf\xa3 and so on")
+    with pytest.raises(ValueError, match=r"a\.webm: .*where ffmpeg is.*ffmpeg -i a\.webm"):
+        AudioFile.open(tmp_path / "a.webm")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "standard input"])
+def test_what_comes_through_a_pipe_is_read(tmp_path, monkeypatch, kind):
+    wave = np.tile(NOISE, 15)
+    data = encoded("wav", wave)
+    if kind == "pipe":
+        path = tmp_path / "pipe.wav"
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(data,))
+        writer.start()
+        found = AudioFile.open(path)
+        writer.join()
+    else:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        found = AudioFile.open("-")
+    temporary = found.path
+    assert found.samples == len(wave) and temporary.exists()
+    np.testing.assert_allclose(whole(found), wave, atol=1e-4)
+    del found
+    gc.collect()
+    assert not temporary.exists()
+
+
+def test_errors_of_a_pipe_name_what_was_given(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no audio")))
+    with pytest.raises(ValueError, match=r"^-: cannot be read as audio"):
+        AudioFile.open("-")
