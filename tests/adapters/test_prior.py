@@ -144,3 +144,29 @@ def test_layers_with_a_frozen_basis_keep_their_prior(build_stack, keep_file, tmp
 def test_options_are_checked(conf, message):
     with pytest.raises(ValueError, match=message):
         parse_config("blora", conf)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(build, keep_file, trained_state, x):
+    def start():
+        options = {"target_modules": TARGETS, "prior": "moments", "keep_file": keep_file}
+        torch.default_generator.manual_seed(1)
+        adapter = espnet_blora.add_adapter(build(), "blora", rank=4, **options)
+        return adapter, torch.optim.Adam(adapter.trainable_parameters(), lr=0.02)
+
+    def train(adapter, optimiser, steps):
+        for _ in range(steps):
+            optimiser.zero_grad()
+            loss = (adapter.model.train()(x) - 1).square().mean() + adapter.loss_terms()[0]
+            loss.backward()
+            optimiser.step()
+
+    whole, optimiser = start()
+    train(whole, optimiser, 4)
+    first, optimiser = start()
+    train(first, optimiser, 2)
+    second, again = start()
+    second.model.load_state_dict(trained_state(first.model), strict=False)
+    again.load_state_dict(optimiser.state_dict())
+    train(second, again, 2)
+    one, two = trained_state(whole.model), trained_state(second.model)
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
