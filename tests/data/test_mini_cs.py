@@ -72,13 +72,13 @@ def test_every_word_is_used_and_sounds_unlike_the_others():
         assert 100 <= len(set(words)) == len(words) <= 150
         spoken = {u for v in PLAN["base_train"] for lang, u in v.words if lang == language}
         assert spoken == set(words)
-    # In a small process: every word is spoken in a fork, and forks of this one are slow.
+    # In a small process: the words are spoken in a fork, and forks of this one are slow.
     code = """
 from espnet_blora.data import mini_cs
 from tests.data.phonemes import phonemes
 for language, code in (("en", "en"), ("zh", "cmn")):
     words = mini_cs.WORDS[language]
-    print(len(words), len({phonemes(word, code) for word in words} - {""}))
+    print(len(words), len(set(phonemes(words, code)) - {""}))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

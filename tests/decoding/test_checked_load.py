@@ -86,9 +86,17 @@ def test_a_damaged_checkpoint_is_refused_at_resume(experiment, trained, tmp_path
         with pytest.raises(ValueError, match="state dict|the checkpoint"):
             experiment.train_here(folder.name, **changes, max_epoch=2)
         assert not (folder / "2epoch.pth").exists()
+    finally:
+        checkpoint.write_bytes(sound)
+
+
+def test_a_truncated_checkpoint_is_refused_at_resume(experiment, trained):
+    checkpoint = trained["blora"] / "checkpoint.pth"
+    sound = checkpoint.read_bytes()
+    try:
         checkpoint.write_bytes(sound[: len(sound) // 2])
         with pytest.raises(ValueError, match=r"checkpoint\.pth.*truncated or corrupted"):
-            experiment.train_here(folder.name, **changes, max_epoch=2)
+            experiment.train_here(trained["blora"].name, **BLORA, max_epoch=2)
     finally:
         checkpoint.write_bytes(sound)
 
