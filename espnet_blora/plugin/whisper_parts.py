@@ -158,6 +158,7 @@ class WhisperEncoder(AbsEncoder):
         dropout_rate: float = 0.0,
         use_specaug: bool = False,
         specaug_conf: dict | None = None,
+        activation_checkpointing: bool = False,
     ):
         """Load the encoder.
 
@@ -169,6 +170,8 @@ class WhisperEncoder(AbsEncoder):
             dropout_rate: 0.0, kept for ESPnet's yaml files.
             use_specaug: Mask the log-mel features in training.
             specaug_conf: Arguments of ESPnet's `SpecAug`.
+            activation_checkpointing: Compute each block again in the backward pass instead of
+                keeping its activations: the same gradients, much less memory, more time.
 
         Raises:
             ValueError: An option out of range, or no such Whisper.
@@ -181,6 +184,7 @@ class WhisperEncoder(AbsEncoder):
         self.encoders = parts.encoder
         self.n_mels = parts.dims.n_mels
         self.pad_to = pad_to
+        self.activation_checkpointing = activation_checkpointing
         self.specaug = SpecAug(**(specaug_conf or {})) if use_specaug else None
 
     def output_size(self) -> int:
@@ -212,7 +216,8 @@ class WhisperEncoder(AbsEncoder):
             mask = padding_mask(frames.to(features.device), features.shape[-1])
             if mask is not None:
                 features = features.masked_fill(~mask.unsqueeze(1), 0.0)
-        memory, lengths = encode_features(self.encoders, features, frames)
+        recomputed = self.activation_checkpointing and self.training
+        memory, lengths = encode_features(self.encoders, features, frames, recomputed)
         return memory, lengths, None
 
 
@@ -233,6 +238,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         use_cache: bool = True,
         new_languages: Sequence[str] = (),
         new_language_init: str = new_tokens.MEAN,
+        activation_checkpointing: bool = False,
     ):
         """Take the decoder of the Whisper that the encoder has loaded.
 
@@ -245,6 +251,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
             new_languages: Codes of languages added to this Whisper's; the token list says them.
             new_language_init: What their embeddings start from: `mean` of all languages', or the
                 code of one that the Whisper has.
+            activation_checkpointing: As of the encoder.
 
         Raises:
             ValueError: Token list or memory of another Whisper, or an option out of range.
@@ -266,6 +273,7 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         self.eot = layout.eot
         self.n_text_ctx = parts.dims.n_text_ctx
         self.use_cache = use_cache
+        self.activation_checkpointing = activation_checkpointing
         self._cache: KVCache | None = None
         self._search = 0
 
@@ -283,7 +291,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
 
         Rows of `forward`'s, in its order; the product with the vocabulary is theirs alone.
         """
-        states = whisper_decoder.states(self.decoders, ys_in_pad, hs_pad, hlens)
+        recomputed = self.activation_checkpointing and self.training
+        states = whisper_decoder.states(self.decoders, ys_in_pad, hs_pad, hlens, recomputed)
         return whisper_decoder.logits_of(self.decoders, states[wanted])
 
     # -- one hypothesis at a time: ESPnet's plain BeamSearch ------------------------------------

@@ -7,9 +7,12 @@ may wrap each of them) are used with a true mask and with keys and values that a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from whisper.model import MultiHeadAttention
 
 
@@ -22,6 +25,22 @@ def as_multiplied(x: Tensor) -> Tensor:
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+def run_block(
+    forward: Callable[..., Tensor], *inputs: nn.Module | Tensor | None, recomputed: bool
+) -> Tensor:
+    """Return `forward(*inputs)` of one block.
+
+    Args:
+        forward: The block's forward.
+        inputs: The block and what it reads.
+        recomputed: Keep nothing but the inputs for the backward pass, which runs `forward` again
+            (activation checkpointing): the same bits, a third more time.
+    """
+    if recomputed and torch.is_grad_enabled():
+        return checkpoint(forward, *inputs, use_reentrant=False)
+    return forward(*inputs)
 
 
 def split_heads(x: Tensor, n_head: int) -> Tensor:

@@ -11,9 +11,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from whisper.model import TextDecoder
+from whisper.model import ResidualAttentionBlock, TextDecoder
 
-from espnet_blora.whisper.attention import as_multiplied, attend, keys_values, padding_mask
+from espnet_blora.whisper.attention import (
+    as_multiplied,
+    attend,
+    keys_values,
+    padding_mask,
+    run_block,
+)
 
 ROOM = 32
 """Positions of a cache that are allocated at first; doubled when they are full."""
@@ -47,22 +53,30 @@ def logits_of(decoder: TextDecoder, states: Tensor) -> Tensor:
     return (states @ decoder.token_embedding.weight.to(states.dtype).T).float()
 
 
+def _block(block: ResidualAttentionBlock, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    normed = as_multiplied(block.attn_ln(x))
+    x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
+    cross = keys_values(block.cross_attn, memory)
+    x = x + attend(block.cross_attn, as_multiplied(block.cross_attn_ln(x)), *cross, mask=mask)
+    return x + block.mlp(as_multiplied(block.mlp_ln(x)))
+
+
 def states(
-    decoder: TextDecoder, tokens: Tensor, memory: Tensor, memory_lengths: Tensor | None = None
+    decoder: TextDecoder,
+    tokens: Tensor,
+    memory: Tensor,
+    memory_lengths: Tensor | None = None,
+    recomputed: bool = False,
 ) -> Tensor:
     """What the logits are made of, teacher forcing: (B, L, n_state), after the final norm.
 
-    Arguments and errors as in `forward`.
+    Arguments and errors as in `forward`; `recomputed` as of `run_block`.
     """
     mask = memory_mask(memory, memory_lengths)
     x = embed(decoder, tokens, 0, memory.dtype)
     memory = as_multiplied(memory)
     for block in decoder.blocks:
-        normed = as_multiplied(block.attn_ln(x))
-        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), causal=True)
-        cross = keys_values(block.cross_attn, memory)
-        x = x + attend(block.cross_attn, as_multiplied(block.cross_attn_ln(x)), *cross, mask=mask)
-        x = x + block.mlp(as_multiplied(block.mlp_ln(x)))
+        x = run_block(_block, block, x, memory, mask, recomputed=recomputed)
     return decoder.ln(x)
 
 

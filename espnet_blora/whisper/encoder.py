@@ -13,9 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, SAMPLE_RATE, mel_filters
-from whisper.model import AudioEncoder
+from whisper.model import AudioEncoder, ResidualAttentionBlock
 
-from espnet_blora.whisper.attention import as_multiplied, attend, keys_values, padding_mask
+from espnet_blora.whisper.attention import (
+    as_multiplied,
+    attend,
+    keys_values,
+    padding_mask,
+    run_block,
+)
 
 PAD_TO = ("batch", "30s")
 """`batch`: pad to the longest utterance, masked. `30s`: Whisper's own window, unmasked."""
@@ -86,8 +92,14 @@ def log_mel(
     return (mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), 0.0)), frames
 
 
+def _block(block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None) -> Tensor:
+    normed = as_multiplied(block.attn_ln(x))
+    x = x + attend(block.attn, normed, *keys_values(block.attn, normed), mask=mask)
+    return x + block.mlp(as_multiplied(block.mlp_ln(x)))
+
+
 def encode_features(
-    encoder: AudioEncoder, features: Tensor, frames: Tensor
+    encoder: AudioEncoder, features: Tensor, frames: Tensor, recomputed: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Run openai-whisper's `AudioEncoder` modules over padded features, every leak closed.
 
@@ -95,6 +107,7 @@ def encode_features(
         encoder: a `whisper.model.AudioEncoder` (its Linear layers may be adapted).
         features: (B, n_mels, T), zero past each utterance's frames.
         frames: (B,) real frames.
+        recomputed: as of `run_block`.
 
     Returns:
         memory (B, ceil(T / 2), n_state) and its lengths (B,) = ceil(frames / 2).
@@ -124,9 +137,7 @@ def encode_features(
     if mask is not None:
         mask = mask[:, None, None, :]  # (B, 1, 1, T'): which keys may be seen
     for block in encoder.blocks:
-        normed = as_multiplied(block.attn_ln(x))
-        x = x + attend(block.attn, normed, *keys_values(block.attn, normed), mask=mask)
-        x = x + block.mlp(as_multiplied(block.mlp_ln(x)))
+        x = run_block(_block, block, x, mask, recomputed=recomputed)
     return encoder.ln_post(x), lengths
 
 

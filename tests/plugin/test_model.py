@@ -8,6 +8,8 @@ from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.legacy.nets.pytorch_backend.transformer.label_smoothing_loss import LabelSmoothingLoss
 
+import espnet_blora
+from espnet_blora.adapters.sampling import SAMPLERS
 from espnet_blora.plugin.model import BloraASRModel, smoothed_cross_entropy
 from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from espnet_blora.whisper import decoder as whisper_decoder
@@ -115,8 +117,8 @@ def test_the_prompt_is_masked_in_the_target_and_read_by_the_decoder():
     assert model(speech, lengths, other, text_lengths)[0] != loss
 
 
-def whisper_model(checkpoint):
-    """A model of Whisper's own halves, of width 32."""
+def whisper_model(checkpoint, **conf):
+    """A model of Whisper's own halves, of width 32; `conf` is of both of them."""
     layout = Vocabulary.of(51865)
     tokens = layout.token_list()
     return BloraASRModel(
@@ -126,9 +128,9 @@ def whisper_model(checkpoint):
         specaug=None,
         normalize=None,
         preencoder=None,
-        encoder=WhisperEncoder(whisper_model=checkpoint, pad_to="batch"),
+        encoder=WhisperEncoder(whisper_model=checkpoint, pad_to="batch", **conf),
         postencoder=None,
-        decoder=WhisperDecoder(layout.size, 32, checkpoint),
+        decoder=WhisperDecoder(layout.size, 32, checkpoint, **conf),
         ctc=CTC(odim=2, encoder_output_size=8),
         joint_network=None,
         ctc_weight=0.0,
@@ -175,6 +177,49 @@ def test_the_vocabulary_is_multiplied_with_text_positions_only(
     assert stats["acc"].item() == pytest.approx(hits.float().mean().item())
     for found, true in zip(torch.autograd.grad(loss, weights), expected, strict=True):
         torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("sampling", SAMPLERS)
+def test_checkpointed_blocks_give_the_same_gradients_and_keep_less(short_whisper, sampling):
+    """Bit for bit, dropout and the noise of two steps included; a block keeps its inputs alone."""
+    layout = Vocabulary.of(51865)
+    text = batch([[*layout.prompt("en")[1:], 11, 12, 13], [*layout.prompt("zh")[1:], 14]])[2]
+    wave = 0.1 * torch.randn(2, 32000, generator=torch.Generator().manual_seed(0))
+    inputs = (wave, torch.tensor([32000, 25000]), text, torch.tensor([6, 4]))
+    runs = []
+    for checkpointed in (False, True):
+        model = whisper_model(short_whisper, activation_checkpointing=checkpointed).train()
+        torch.manual_seed(4)
+        adapter = espnet_blora.add_adapter(
+            model,
+            "blora",
+            rank=4,
+            sampling=sampling,
+            dropout_rate=0.1,
+            target_modules=["query", "key", "value", "out", "mlp.0", "mlp.2"],
+        )
+        for layer in adapter.layers.values():
+            torch.nn.init.normal_(layer.lora_B, std=0.1)
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        torch.manual_seed(5)
+        for _ in range(2):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = model(*inputs)[0]
+            loss.sum().backward()
+        gradients = [parameter.grad for parameter in adapter.trainable_parameters()]
+        weights = {parameter.data_ptr() for parameter in model.parameters()}
+        runs.append((loss, gradients, sum(kept[key] for key in kept.keys() - weights)))
+    (plain, expected, much), (loss, found, little) = runs
+    assert torch.equal(loss, plain)
+    assert all(torch.equal(mine, true) for mine, true in zip(found, expected, strict=True))
+    assert little < 0.5 * much
+    with torch.no_grad():  # validation is as it was
+        assert torch.isfinite(model.eval()(*inputs)[0])
 
 
 def test_without_a_prompt_nothing_is_masked():

@@ -140,3 +140,10 @@ def test_a_whisper_file_that_has_moved_is_no_change(tmp_path):
     assert len(resume.differences(new, old)) == 1
     small = {"encoder_conf": {"whisper_model": "small"}}
     assert len(resume.differences(small, new)) == 1
+
+
+def test_activation_checkpointing_may_be_switched_on_between_two_runs():
+    plain = {"encoder_conf": {"pad_to": "30s"}, "decoder_conf": {}}
+    less = {"encoder_conf": {"pad_to": "30s", "activation_checkpointing": True}, "decoder_conf": {}}
+    assert resume.differences(plain, less) == resume.differences(less, plain) == []
+    assert resume.differences(plain, {**less, "decoder_conf": {"use_cache": False}}) != []
