@@ -12,93 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_blora.export import hf
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.sizes import PUBLISHED, dims_of
 from espnet_blora.whisper.vocabulary import Vocabulary
 
-# openai-whisper's name of a part -> Hugging Face's; longer names stand first.
-NAMES = {
-    r"^(encoder|decoder)\.blocks\.": r"\1.layers.",
-    r"\.cross_attn_ln\.": ".encoder_attn_layer_norm.",
-    r"\.cross_attn\.": ".encoder_attn.",
-    r"\.attn_ln\.": ".self_attn_layer_norm.",
-    r"\.attn\.": ".self_attn.",
-    r"\.(query|key|value|out)\.": lambda found: (
-        f".{found[1][0] if found[1] != 'out' else 'out'}_proj."
-    ),
-    r"\.mlp\.0\.": ".fc1.",
-    r"\.mlp\.2\.": ".fc2.",
-    r"\.mlp_ln\.": ".final_layer_norm.",
-    r"^encoder\.ln_post\.": "encoder.layer_norm.",
-    r"^decoder\.ln\.": "decoder.layer_norm.",
-    r"^decoder\.token_embedding\.": "decoder.embed_tokens.",
-    r"\.positional_embedding$": ".embed_positions.weight",
-}
-
-
-def hf_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """openai-whisper's state dict under Hugging Face's names (`model.` in front)."""
-    renamed = {}
-    for name, tensor in state.items():
-        for pattern, replacement in NAMES.items():
-            name = re.sub(pattern, replacement, name)
-        renamed[f"model.{name}"] = tensor
-    return renamed
-
 
 def to_hf(whisper: Whisper):
-    """The same network as Hugging Face's `WhisperForConditionalGeneration`, in eval mode.
-
-    Its tokens are those of the layout; blank and end of text may not come first, as everywhere.
-
-    Raises:
-        ValueError: names that do not match.
-    """
-    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
-
-    dims = whisper.dims
-    layout = Vocabulary.of(dims.n_vocab)
-    tokens = {
-        "decoder_start_token_id": layout.sot,
-        "bos_token_id": layout.eot,
-        "eos_token_id": layout.eot,
-        "pad_token_id": layout.eot,
-    }
-    config = WhisperConfig(
-        vocab_size=dims.n_vocab,
-        num_mel_bins=dims.n_mels,
-        encoder_layers=dims.n_audio_layer,
-        encoder_attention_heads=dims.n_audio_head,
-        decoder_layers=dims.n_text_layer,
-        decoder_attention_heads=dims.n_text_head,
-        encoder_ffn_dim=4 * dims.n_audio_state,
-        decoder_ffn_dim=4 * dims.n_text_state,
-        d_model=dims.n_audio_state,
-        max_source_positions=dims.n_audio_ctx,
-        max_target_positions=dims.n_text_ctx,
-        begin_suppress_tokens=None,
-        **tokens,
-    )
-    model = WhisperForConditionalGeneration(config).eval()
-    state = hf_state({k: v.float() for k, v in whisper.state_dict().items()})
-    # not strict: the tied output layer has no key of its own; anything else is an error below
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or set(missing) - {"proj_out.weight"}:
-        raise ValueError(f"missing: {missing}, unexpected: {unexpected}")
-    model.tie_weights()
-    model.generation_config = GenerationConfig(
-        is_multilingual=True,
-        lang_to_id={f"<|{code}|>": number for code, number in layout.languages.items()},
-        task_to_id={"transcribe": layout.transcribe, "translate": layout.translate},
-        no_timestamps_token_id=layout.notimestamps,
-        max_length=dims.n_text_ctx,
-        suppress_tokens=None,
-        begin_suppress_tokens=[*layout.encode(" "), layout.eot],
-        **tokens,
-    )
+    """Hugging Face's model, which may say any token, as the searches that it is compared with."""
+    model = hf.to_hf(whisper)
+    model.generation_config.suppress_tokens = None
     return model
 
 

@@ -199,6 +199,16 @@ def base_state(
     return _Model(base.encoder, base.decoder).state_dict()
 
 
+def base_spec(asr_exp: str | os.PathLike, whisper: str | os.PathLike | None = None) -> str:
+    """Return the published size or the file of the Whisper that an experiment starts from.
+
+    Args:
+        asr_exp: as of `open_experiment`.
+        whisper: as of `open_experiment`.
+    """
+    return whisper_of(_config_of(asr_exp), whisper)
+
+
 def _config_of(asr_exp: str | os.PathLike) -> TrainingConfig:
     """Read the config.yaml of an experiment, given by its folder or by that file."""
     path = Path(asr_exp)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks.peers import convert
+from espnet_blora.export import hf
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode_features
 from espnet_blora.whisper.vocabulary import Vocabulary
@@ -34,12 +35,12 @@ def test_hf_gives_our_logits(whisper):
 
 
 def test_hf_has_a_place_for_every_tensor(whisper):
-    names = set(convert.hf_state(whisper.state_dict()))
+    names = set(hf.hf_state(whisper.state_dict()))
     assert names == set(convert.to_hf(whisper).state_dict()) - {"proj_out.weight"}
 
 
 def test_a_name_that_hf_lacks_is_an_error(whisper, monkeypatch):
-    monkeypatch.delitem(convert.NAMES, r"\.mlp\.2\.")
+    monkeypatch.delitem(hf.NAMES, r"\.mlp\.2\.")
     with pytest.raises(ValueError, match=r"fc2.*mlp\.2"):
         convert.to_hf(whisper)
 

@@ -1,0 +1,1 @@
+"""An adapted Whisper for the programs of others: openai-whisper's and Hugging Face's files."""

@@ -1,0 +1,216 @@
+"""Every export is opened by the reader that its users use, and says what the experiment says."""
+
+import itertools
+import json
+
+import pytest
+import torch
+import whisper
+
+from espnet_blora.adapters import load_adapter
+from espnet_blora.bin import export
+from espnet_blora.decoding import open_experiment
+from espnet_blora.export import check, hf
+from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
+from espnet_blora.whisper.vocabulary import Vocabulary
+from tests import experiments
+from tests.whispers import lively
+
+COUNT = 3
+LONG = [pytest.param(m, marks=pytest.mark.integration) for m in ("lora", "dora", "dama")]
+METHODS = ("blora", None, *LONG)  # None: all weights trained
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "lively.safetensors"
+    save_whisper(lively(), path, dtype=torch.float32)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=METHODS, ids=str)
+def experiment(request, base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exp") / str(request.param)
+    if request.param is None:
+        experiments.write_config(folder, base)
+        model = experiments.espnet_names(load_whisper(base))
+        with torch.no_grad():
+            model["decoder"]["decoders"].blocks[0].attn.query.weight.mul_(1.3)
+        torch.save(model.state_dict(), folder / "valid.acc.best.pth")
+        return folder, None
+    return experiments.experiment(folder, base, request.param)[0], request.param
+
+
+def run(*words):
+    return export.main([*map(str, words), "--check", str(COUNT), "--threads", "1"])
+
+
+def logits(model):
+    generator = torch.Generator().manual_seed(2)
+    mel = torch.randn(1, 80, 3000, generator=generator)
+    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
+    with torch.no_grad():
+        return model.decoder(ids, model.encoder(mel))
+
+
+def test_openai(experiment, base, tmp_path, capsys):
+    folder, _ = experiment
+    assert run(folder, tmp_path / "out", "--to", "openai") == 0, capsys.readouterr()
+    assert f"ids are ours on {COUNT} noises" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "README.md", "alignment_heads.json", "model.pt",
+    ]  # fmt: skip
+    opened = whisper.load_model(str(tmp_path / "out" / "model.pt"), device="cpu")
+    ours = open_experiment(folder, packed=False)
+    assert torch.equal(logits(opened), logits(ours))
+    assert not torch.allclose(logits(opened), logits(load_whisper(base)), atol=1e-2)
+    heads = json.loads((tmp_path / "out" / "alignment_heads.json").read_text())
+    assert [tuple(pair) for pair in heads] == ours.alignment_heads
+
+
+def test_hf(experiment, tmp_path, capsys):
+    folder, _ = experiment
+    assert run(folder, tmp_path / "out", "--to", "hf") == 0, capsys.readouterr()
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    model = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out")
+    ours = open_experiment(folder, packed=False)
+    generator = torch.Generator().manual_seed(2)
+    mel = torch.randn(1, 80, 3000, generator=generator)
+    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
+    with torch.no_grad():
+        found = model(input_features=mel, decoder_input_ids=ids).logits
+    torch.testing.assert_close(found, logits(ours), atol=1e-3, rtol=1e-4)
+    assert model.generation_config.alignment_heads == [list(p) for p in ours.alignment_heads]
+    tokenizer = WhisperProcessor.from_pretrained(tmp_path / "out").tokenizer
+    names = Vocabulary.of(51865).token_list()
+    assert tokenizer.get_vocab() == {name: index for index, name in enumerate(names)}
+    for text in (
+        "hello world",
+        "你好 movie妈妈",
+        "naïve 🤦🏽\u200d♂️\n x",
+        "مرحبا بالعالم",
+        "x" * 90,
+    ):
+        wanted = Vocabulary.of(51865).encode(text)
+        assert tokenizer(text, add_special_tokens=False).input_ids == wanted
+        assert tokenizer.decode(wanted) == text
+    files = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"preprocessor_config.json", "vocab.json", "merges.txt"} <= files  # of transformers 4
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert "extra_special_tokens" not in settings
+
+
+def test_adapter(experiment, base, tmp_path, capsys):
+    folder, method = experiment
+    status = run(folder, tmp_path / "out", "--to", "adapter")
+    if method is None:
+        assert status == 2 and "has no adapter" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        return
+    assert status == 0, capsys.readouterr()
+    plain = load_whisper(base).eval()
+    adapter = load_adapter(plain, tmp_path / "out" / "adapter.safetensors")
+    assert all(name.startswith(("encoder.blocks.", "decoder.blocks.")) for name in adapter.layers)
+    factored = open_experiment(folder, merge=False, packed=False)
+    assert torch.equal(logits(plain), logits(factored))
+    # From the file again, merged; and the file says which Whisper it needs.
+    source = tmp_path / "out" / "adapter.safetensors"
+    assert run(source, tmp_path / "merged", "--to", "openai", "--whisper", base) == 0
+    opened = whisper.load_model(str(tmp_path / "merged" / "model.pt"), device="cpu")
+    torch.testing.assert_close(logits(opened), logits(plain), atol=1e-3, rtol=1e-4)
+    assert run(source, tmp_path / "none", "--to", "openai") == 2
+
+
+def test_scaled(base, tmp_path):
+    folder, _ = experiments.experiment(tmp_path / "exp", base, "lora")
+    assert run(folder, tmp_path / "out", "--to", "openai", "--scale", "0") == 0
+    opened = whisper.load_model(str(tmp_path / "out" / "model.pt"), device="cpu")
+    assert torch.equal(logits(opened), logits(load_whisper(base)))
+    assert run(folder, tmp_path / "none", "--to", "adapter", "--scale", "0.5") == 2
+
+
+def test_what_reads_otherwise_is_not_kept(base, tmp_path, monkeypatch, capsys):
+    folder, _ = experiments.experiment(tmp_path / "exp", base, "lora")
+    right = check.READERS["openai"]
+
+    def wrong(*args):
+        found = right(*args)
+        found["noise1"] = (*found["noise1"][:4], 11)
+        return found
+
+    monkeypatch.setitem(check.READERS, "openai", wrong)
+    assert run(folder, tmp_path / "out", "--to", "openai") == 1
+    assert "in 1 of 3 utterances, first noise1 at token 5" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exp"]
+
+
+def test_names_are_one_to_one(base):
+    names = [name for name, _ in load_whisper(base).named_parameters()]
+    assert len({hf.hf_name(name) for name in names}) == len(names)
+
+
+def test_merges_are_those_of_the_ranks():
+    pairs = hf.merges(Vocabulary.of(51865))
+    assert len(pairs) == len(set(pairs)) == 50000
+    names = Vocabulary.of(51865).token_list()
+    joined = [first + second for first, second in itertools.islice(pairs, 2000)]
+    assert joined == names[256:2256]
+
+
+REFUSED = {
+    "no experiment": (["gone", "out"], r"gone/config.yaml: no such file"),
+    "no such format": (["exp", "out", "--to", "onnx"], "invalid choice: 'onnx'"),
+    "not empty": (["exp", "full"], "full is there already: choose another folder"),
+    "a file is there": (["exp", "file"], "file is there already"),
+    "adapter without base": (["a.safetensors", "out"], "on which Whisper"),
+    "no adapter file": (["a.safetensors", "out", "--whisper", "base"], "does not exist"),
+    "truncated adapter": (["cut.safetensors", "out", "--whisper", "base"], "truncated, damaged"),
+    "foreign adapter": (["base", "out", "--whisper", "base"], "not of espnet_blora"),
+    "truncated base": (["a.safetensors", "out", "--whisper", "cut.safetensors"], "not a readable"),
+    "another base": (["exp", "out", "--model_file", "exp/other.pth"], "wrong base"),
+    "cut checkpoint": (["exp", "out", "--model_file", "exp/cut.pth"], "truncated or corrupted"),
+    "no checkpoint": (["exp", "out", "--model_file", "9epoch.pth"], "none of 9epoch.pth"),
+    "packed": (["model.zip", "out"], "is a packed model: unpack it"),
+    "scale": (["exp", "out", "--scale", "much"], "--scale"),
+    "count": (["exp", "out", "--check", "0"], "--check 0: 1 or more"),
+    "no set": (["exp", "out", "--check_set", "sets"], "sets/utt2lang"),
+    "new languages": (["rw", "out"], "51,866 tokens mean large-v3"),
+    "threads": (["exp", "out", "--threads", "0"], "--threads 0"),
+}
+
+
+@pytest.fixture(scope="module")
+def damaged(base, tmp_path_factory):
+    top = tmp_path_factory.mktemp("damaged")
+    folder, _ = experiments.experiment(top / "exp", base, "lora")
+    experiments.experiment(top / "rw", base, "lora", new=("rw",))
+    other = str(top / "other.safetensors")
+    save_whisper(lively(seed=1), other, dtype=torch.float32)
+    made, _ = experiments.experiment(top / "second", other, "lora")
+    (folder / "other.pth").write_bytes((made / "valid.acc.best.pth").read_bytes())
+    (folder / "cut.pth").write_bytes((folder / "valid.acc.best.pth").read_bytes()[:-500])
+    (top / "base").symlink_to(base)
+    (top / "base.safetensors").symlink_to(base)
+    (top / "cut.safetensors").write_bytes((top / "base").read_bytes()[:3000])
+    (top / "full").mkdir()
+    (top / "full" / "x").touch()
+    (top / "file").touch()
+    return top
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(damaged, case, capsys, monkeypatch):
+    words, message = REFUSED[case]
+    monkeypatch.chdir(damaged)
+    here = {"base": str(damaged / "base.safetensors")}
+    words = [here.get(word, word) for word in words]
+    before = sorted(damaged.rglob("*"))
+    try:
+        status = export.main([*words, *([] if "--to" in words else ["--to", "hf"])])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(lines) == 1 and message in lines[0], lines
+    assert sorted(damaged.rglob("*")) == before
