@@ -8,8 +8,9 @@ bytes (`LC_ALL=C`): `wav.scp`, `text`, `utt2spk`, `spk2utt` and, in this project
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from espnet_blora.utils.keyed import c_sorted, read_keyed, write_keyed
 
 log = logging.getLogger(__name__)
 
+_ODD_BLANK = re.compile(r"[^\S \t]")
 _SHOWN = 10  # ids named in a message; the rest is counted
 
 
@@ -179,7 +181,8 @@ def validate(
     """Check a data directory whole, and name everything that is wrong with it in one error.
 
     Every utterance of `wav.scp` (of `segments` where there is one) must have a text, a speaker
-    and a language, and the reverse; every audio file must be readable and last at least
+    and a language, and the reverse; files must be such that Kaldi's own check takes them (sorted,
+    spk2utt as utt2spk, plain blanks); every audio file must be readable and last at least
     `min_seconds`, and at most `max_seconds` if that is given; with `mono_16k` it must have
     16 kHz and one channel. Entries of wav.scp that are pipes or archive offsets cannot be looked
     at and are counted in the log.
@@ -211,6 +214,9 @@ def validate(
     for name, keyed in (("text", text), ("utt2spk", speakers), ("wav.scp", recordings)):
         if empty := [key for key, value in keyed.items() if not value]:
             problems.append(f"empty in {name}: {name_some(empty)}")
+    problems += _refused_by_kaldi(
+        directory, {"wav.scp": recordings, "text": text, "utt2spk": speakers, "utt2lang": codes}
+    )
     # Can the audio be used?
     seconds = 0.0
     if check_audio:
@@ -228,6 +234,36 @@ def validate(
         )
     counts = dict(Counter(codes.values()))
     return Summary(len(ids), len(set(speakers.values())), counts, seconds)
+
+
+def _refused_by_kaldi(directory: Path, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield what Kaldi's validate_data_dir.sh would stop at, in the middle of stage 3."""
+    # order
+    for name, keyed in files.items():
+        for before, after in pairwise(keyed):
+            if before.encode("utf-8") > after.encode("utf-8"):
+                yield f"{name} is not sorted by id (LC_ALL=C sort -k1,1): {after} after {before}"
+                break
+    if pair := misplaced_speaker(files["utt2spk"]):
+        yield (
+            f"sorted by utterance, speaker {pair[1]} comes after {pair[0]}: begin each "
+            "utterance's id with its speaker's"
+        )
+    # characters
+    if odd := [key for key, value in files["text"].items() if _ODD_BLANK.search(value)]:
+        yield f"blanks other than a space or TAB (such as U+00A0) in text: {name_some(odd)}"
+    # speakers
+    if not (directory / "spk2utt").is_file():
+        yield "no spk2utt: make it with utils/utt2spk_to_spk2utt.pl utt2spk > spk2utt"
+        return
+    listed = {
+        key: speaker
+        for speaker, ids in read_keyed(directory / "spk2utt").items()
+        for key in ids.split()
+    }
+    wrong = dict(files["utt2spk"].items() ^ listed.items())
+    if wrong:
+        yield f"other speakers in spk2utt than in utt2spk: {name_some(wrong)}"
 
 
 def _durations(

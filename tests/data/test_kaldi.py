@@ -143,6 +143,10 @@ def test_a_good_directory(good):
         ("utt2lang", {"s9_x": "en"}, "in utt2lang but not in wav.scp: s9-x"),
         ("text", {"s1_a": ""}, "empty in text: s1-a"),
         ("wav.scp", {"s1_a": "/nosuch.wav"}, "audio of s1-a: /nosuch.wav: no such audio file"),
+        ("text", {"s1_a": "a\u00a0b"}, "U+00A0) in text: s1-a"),
+        ("spk2utt", {"s1": "s1-a"}, "other speakers in spk2utt than in utt2spk: s1-b"),
+        ("spk2utt", {"s1": "s1-a", "s2": "s1-b s2-c"}, "than in utt2spk: s1-b"),
+        ("utt2spk", {"s1_a": "s3"}, "speaker s1 comes after s3"),
         ("utt2lang", {"s1_a": "fr"}, "'s1-a' has language 'fr'; allowed: en, zh"),
     ],
 )
@@ -151,6 +155,16 @@ def test_bad_directories_name_the_utterance(good, name, changes, says):
     with pytest.raises(ValueError, match=re.escape(says)) as caught:
         kaldi.validate(good, {"en", "zh"})
     assert str(good) in str(caught.value)
+
+
+def test_what_kaldi_would_stop_at_is_said_before(good, kaldi_says):
+    lines = (good / "text").read_text("utf-8").splitlines(keepends=True)
+    (good / "text").write_text("".join(reversed(lines)), "utf-8")
+    (good / "spk2utt").unlink()
+    says = r"text is not sorted .*: s1-b after s2-c\n  no spk2utt"
+    with pytest.raises(ValueError, match=says):
+        kaldi.validate(good)
+    assert kaldi_says(good) != ""
 
 
 def test_all_problems_come_in_one_error(good, tmp_path):
@@ -181,6 +195,7 @@ def test_segments(good):
     write_keyed(good / "segments", rows)
     write_keyed(good / "text", dict.fromkeys(rows, "hi"))
     write_keyed(good / "utt2spk", dict.fromkeys(rows, "s1"))
+    write_keyed(good / "spk2utt", {"s1": "s1-x s1-y"})
     write_keyed(good / "utt2lang", dict.fromkeys(rows, "en"))
     assert kaldi.validate(good).seconds == 0.75
     for bad in ("s1-a 0.5 0.5", "s1-a 2.0 3.0", "s9 0 1", "s1-a 0"):
