@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -25,17 +24,16 @@ def fetch(size: str) -> Path:
     """
     import whisper
 
-    from espnet_blora.whisper.checkpoint import is_published
+    from espnet_blora.whisper.checkpoint import cache_folder, is_published, not_fetched
 
     if not is_published(size):
         sizes = ", ".join(whisper.available_models())
         raise ValueError(f"Whisper {size!r}: no such file and no published size; sizes: {sizes}")
-    cache = Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache", "whisper")
     try:
         # load_model fetches by this too; alone it does without building the model (6 GB for large)
-        return Path(whisper._download(whisper._MODELS[size], str(cache), False))
+        return Path(whisper._download(whisper._MODELS[size], cache_folder(), False))
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"{error}; fetch it where there is a network, or give a file") from error
+        raise ValueError(not_fetched(size, error)) from error
 
 
 def work(args: argparse.Namespace) -> None:

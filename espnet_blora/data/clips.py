@@ -15,10 +15,12 @@ import io
 import json
 import math
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,7 +223,10 @@ def cut_all(jobs: Sequence[tuple[Path, Sequence[Clip]]], nj: int = 1) -> Iterato
         return
     chunk = max(1, min(32, len(jobs) // (8 * nj)))
     # spawn: the workers must not carry this process's threads and libraries into every fork
-    with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    # on Ctrl-C workers end at once, without a traceback each
+    plain = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=spawn, initializer=plain) as pool:
         try:
             yield from pool.map(cut_recording, *zip(*jobs, strict=True), chunksize=chunk)
         except BrokenProcessPool as error:

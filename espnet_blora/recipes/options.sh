@@ -118,7 +118,10 @@ read_options() {
             shift
             continue
             ;;
-        --*=*) die "options have the form --name value; found $1" ;;
+        --*=*)
+            set -- "${1%%=*}" "${1#*=}" "${@:2}"
+            continue
+            ;;
         --*) [ $# -ge 2 ] || die "$1 needs a value" ;;
         *) die "unknown argument '$1'; options start with --, see $0 --help" ;;
         esac
@@ -155,6 +158,7 @@ check_options() {
     for name in stage stop_stage nj inference_nj ngpu; do
         [[ -z ${!name} && ${name} != *stage || ${!name} =~ ^[0-9]+$ ]] || die "--${name} '${!name}': a number is needed"
     done
+    [ "${stage}" -le "${stop_stage}" ] || die "--stage ${stage} is after --stop_stage ${stop_stage}: nothing would run"
     [[ -z ${adapter_scale} || ${adapter_scale} =~ ^[0-9]*\.?[0-9]+$ ]] ||
         die "--adapter_scale '${adapter_scale}': a number such as 0.7 is needed"
 

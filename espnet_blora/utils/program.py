@@ -2,13 +2,15 @@
 
 Exit status 0: done. 1: the program ran and found something wrong, which it has said. 2: a user's
 mistake, in the options or in what they name, as one line `NAME: error: ...` on standard error;
-ESPNET_BLORA_DEBUG=1 shows its traceback. Anything else is a fault of the program: a traceback.
+ESPNET_BLORA_DEBUG=1 shows its traceback. 130: stopped by Ctrl-C, as in a shell. Anything else is a
+fault of the program: a traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -139,6 +141,11 @@ def run_program(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         return work(_parse(parser, argv)) or 0
+    except KeyboardInterrupt:
+        if wants_traceback():
+            raise
+        sys.stderr.write(f"{parser.name}: interrupted\n")
+        return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
         message = users_mistake(error)
         if message is None and isinstance(error, OSError) and error.filename is not None:

@@ -102,12 +102,22 @@ def _load_published(name: str, device: str | torch.device) -> Whisper:
     try:
         return whisper.load_model(name, device=device)
     except URLError as error:
-        cache = os.path.join(os.getenv("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "whisper")
-        raise FileNotFoundError(
-            f"Whisper {name!r} is not in {cache} and could not be fetched ({error.reason}). "
-            'Remedy: fetch it once where there is a network, with python3 -c "import whisper; '
-            f"whisper.load_model('{name}')\", and copy the file there, or give --whisper FILE"
-        ) from error
+        raise FileNotFoundError(not_fetched(name, error.reason)) from error
+
+
+def cache_folder() -> str:
+    """Return the folder in which openai-whisper keeps the published sizes."""
+    default = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(os.getenv("XDG_CACHE_HOME", default), "whisper")
+
+
+def not_fetched(name: str, reason: object) -> str:
+    """Say that a published size is not at hand, and what to do."""
+    return (
+        f"Whisper {name!r} is not in {cache_folder()} and could not be fetched ({reason}). Remedy: "
+        "fetch it once where there is a network, with espnet-blora fetch_whisper "
+        f"{name}, or from {whisper._MODELS[name]}, and copy the file there, or give --whisper FILE"
+    )
 
 
 class _NoStart(TorchFunctionMode):

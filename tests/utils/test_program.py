@@ -87,6 +87,14 @@ def test_a_wrong_option_is_one_line_and_status_2(capsys):
     assert capsys.readouterr().err == "demo: error: unrecognized arguments: --nonsense\n"
 
 
+def test_ctrl_c_is_one_line_and_status_130(capsys):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    assert run_program(parser(), stopped, []) == 130
+    assert capsys.readouterr().err == "demo: interrupted\n"
+
+
 def given(built, words):
     """What the work of a program gets."""
     seen = []

@@ -61,7 +61,7 @@ def test_a_published_size_that_cannot_be_fetched(tmp_path, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    wanted = rf"'tiny' is not in {tmp_path}/whisper .*no route to host.*load_model\('tiny'\)"
+    wanted = rf"'tiny' is not in {tmp_path}/whisper .*no route to host.*fetch_whisper tiny"
     with pytest.raises(FileNotFoundError, match=wanted):
         load_whisper("tiny")
 

@@ -397,8 +397,8 @@ def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     # How much of the official split there is.
     if not official.is_clone(settings.split_dir):
         command = official.clone_command(settings.split_dir)
-        text = f"not at {settings.split_dir}; stage 1 runs: {command}"
-        return [*items, Item("official split", text, "a clone", None)]
+        text = f"not at {settings.split_dir}; stage 1 runs (with a network): {command}"
+        return [*items, Item("official split", text, "a clone", False)]
     split = official.read_split(settings.split_dir)
     lines, _ = read_lines(root, settings.phase, audio_files, ledger)
     there = len(split.train & lines.keys())

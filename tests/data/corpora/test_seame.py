@@ -400,7 +400,7 @@ def test_inspection_without_split_and_with_damaged_audio(copy):
         i.what: i for i in seame.inspect(seame.find(copy), {"split_dir": str(copy / "nothing")})
     }
     assert "git clone" in items["official split"].found
-    assert items["official split"].ok is None
+    assert items["official split"].ok is False
     assert not (copy / "nothing").exists()
     assert items["hours of audio"].ok is False
     assert "12 unreadable" in items["hours of audio"].found
