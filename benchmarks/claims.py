@@ -101,6 +101,11 @@ def gaps(runs):
         "null, bed, 1 seed (5 % assumed)": {"seeds": 1},
         "null, bed, seed sd 10 %": {"sd": 0.1},
         "null, bed, scales 0 .25 .5 1, truth at .75": coarse,
+        "null, bed, scales 0 .25 .5 .8 1, truth at .65": {
+            "scales": [0, 0.25, 0.5, 0.8, 1],
+            "scale": 0.65,
+            "forgets": 2.0,
+        },
         "half, mini": {"bed": "mini", **half},
         "half, bed": half,
         "half, bed, 5 seeds": {"seeds": 5, **half},

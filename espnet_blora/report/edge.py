@@ -5,8 +5,9 @@ scale curve (`espnet_blora.report.gap`). Where A was decoded at several scales, 
 gap of all its points that B's curve reaches, never that of the best one. What may be said:
 
 * *shows*: three training seeds or more of both, an interval above zero, a p that passes Holm's
-  correction over all comparisons of the page, and no retention set under 50 utterances (or 5
-  speakers);
+  correction over all comparisons of the page, no retention set under 50 utterances (or 5
+  speakers), and B decoded at scales not over 0.3 apart where its curve is read off: over wider
+  steps false claims are more than twice as many (`benchmarks/claims.py`);
 * *is suggested*: an interval above zero, but not all of that;
 * *cannot be told from B turned down*: the interval holds zero;
 * *B turned down keeps more*: the interval lies below zero.
@@ -40,6 +41,7 @@ from espnet_blora.scoring import Interval
 
 ENOUGH_SEEDS = 3
 _LEAST_SCALES, _MOST_APART = 4, 0.5  # of the rival, for a curve
+_CLOSE = 0.3  # between its scales where the curve is read off, for "shows"
 LEVEL = 0.025  # one-sided
 
 
@@ -60,6 +62,7 @@ class Edge:
         p: One-sided, with Holm's correction over the page.
         compared: Number of comparisons of the page.
         left_out: Sets with too few units to be tested.
+        step: The widest step between two decoded scales of B, where its curve was read off.
     """
 
     a: System
@@ -75,6 +78,7 @@ class Edge:
     p: float
     compared: int = 1
     left_out: tuple[str, ...] = ()
+    step: float = 0.0
 
     @property
     def outcome(self) -> str:
@@ -94,6 +98,11 @@ class Edge:
             if number < ENOUGH_SEEDS
         ]
         small = [f"{name} has fewer than 50 utterances" for name in self.small]
+        if self.step > _CLOSE:
+            small.append(
+                f"the scales of {self.b.label} are {self.step:.2g} apart where its curve is read "
+                f"off, {_CLOSE} or less are needed"
+            )
         if self.p > LEVEL:
             small.append(f"p is {self.p:.3f} over the {self.compared} comparisons of this page")
         return [*few, *small]
@@ -214,6 +223,11 @@ def _tested(
     full = points.index(1.0) if 1.0 in points else len(points) - 1
     chosen = inside(counts, scales) or [full]
     gap = gap_test(counts, scales, chosen)
+    each = [gap_test(counts, scales, [m]) for m in range(len(points))]
+    # between which decoded scales the curve is read off
+    places = np.clip([each[m].scale for m in chosen], scales[0] + 1e-9, scales[-1])
+    after = np.searchsorted(scales, places)
+    steps = np.take(scales, after) - np.take(scales, after - 1)
     units = {name: a.units(name) for name in sets}
     small = [n for n, u in units.items() if n in old and u.kind == "utterances" and u.few]
     numbers: Counter[str] = Counter()
@@ -223,7 +237,7 @@ def _tested(
         a,
         b,
         gap,
-        {scale: gap_test(counts, scales, [m]) for m, scale in enumerate(points)},
+        dict(zip(points, each, strict=True)),
         tuple(points[m] for m in chosen),
         hull_test(counts, full),
         reduction(counts, scales, chosen),
@@ -231,6 +245,7 @@ def _tested(
         " + ".join(f"{number:,} {kind}" for kind, number in numbers.items()),
         tuple(small),
         gap.p,
+        step=round(float(steps.max()), 9),
     )
 
 

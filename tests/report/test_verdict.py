@@ -36,12 +36,21 @@ def test_an_edge_is_said_too():
     said, found = said_of(trio((2, 2), (3, 1), WEAK, **THREE))
     edge = found.comparisons[0].edge
     assert edge.outcome == "shows" and edge.seeds == (3, 3) and edge.lacks == []
+    assert edge.step == 0.3
     assert "**BLoRA's edge over LoRA shows**: at BLoRA's error" in said
     assert "120 utterances, 3 seeds of BLoRA and 3 of LoRA, one-sided p below 0.0001)" in said
     assert "BLoRA forgets 37 % less than LoRA turned down (reduction, 95 % interval" in said
     assert any("edge over LoRA shows" in line for line in headline(found))
     (row,) = compared(found, found.comparisons[0])[-1].rows
     assert [row[0].text, row[2].text, row[5].tone] == ["1", "0.80", "good"]
+
+
+def test_a_curve_with_wide_steps_only_suggests():
+    wide = [(0.25, 0.55, 0.12), *(row for row in WEAK if row[0] != 0.8)]
+    said, found = said_of(trio((2, 2), (3, 1), wide, **THREE))
+    assert found.comparisons[0].edge.step == 0.5
+    assert found.comparisons[0].edge.outcome == "suggested"
+    assert "the scales of LoRA are 0.5 apart where its curve is read off, 0.3" in said
 
 
 @pytest.mark.parametrize(
