@@ -4,7 +4,7 @@
 * A folder with such directories `train`, `valid` (or `dev`) and `test` (or `eval`), which are the
   sets.
 * A table `transcripts.tsv` or `.csv`: `file, text[, language[, speaker]]`, in that order or
-  with a header, files relative to the table.
+  with a header, files relative to the table; or `.jsonl`, an object with such keys per line.
 * A folder of audio files, each with `<stem>.txt` beside it, folders in it included.
 
 Data without sets is split into train, valid and test. If the speaker of every utterance is known,
@@ -351,7 +351,7 @@ CORPUS = Corpus(
     title="my own data",
     variable="CUSTOM",
     licence="yours",
-    obtain="wav.scp and text, transcripts.tsv|csv (file, text), or audio files with <stem>.txt",
+    obtain="wav.scp and text; transcripts.tsv|csv|jsonl (file, text); audio files with <stem>.txt",
     sets={"train": Expected(), "valid": Expected(), "test": Expected()},
     languages=WHISPER_CODES,
     options={

@@ -18,10 +18,10 @@ from espnet_blora.data.records import Ledger
 
 AUDIO = tuple(".wav .flac .mp3 .ogg .opus .sph .aif .aiff .au".split())
 FOREIGN = tuple(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr".split())  # not read by libsndfile
-TABLES = ("transcripts.tsv", "transcripts.csv")
-_TABLE = (".tsv", ".csv")
+TABLES = ("transcripts.tsv", "transcripts.csv", "transcripts.jsonl")
+_TABLE = (".tsv", ".csv", ".jsonl")
 _COLUMNS = {
-    "file": "file path audio wav file_name filename audio_path wav_path".split(),
+    "file": "file path audio wav file_name filename audio_path wav_path audio_filepath".split(),
     "text": "text transcript transcription sentence".split(),
     "language": "language lang locale".split(),
     "speaker": "speaker speaker_id spk client_id".split(),
@@ -87,7 +87,8 @@ def table_in(root: Path) -> Path | None:
         return root
     tables_there = [root / name for name in TABLES if (root / name).is_file()]
     if len(tables_there) > 1:
-        raise ValueError(f"{root}: holds {' and '.join(TABLES)}; give the one that counts")
+        there = " and ".join(path.name for path in tables_there)
+        raise ValueError(f"{root}: holds {there}; give the one that counts")
     return tables_there[0] if tables_there else None
 
 
@@ -160,12 +161,36 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
             if line.strip():
                 yield where, line.split("\t")
         return
+    if path.suffix.lower() == ".jsonl":
+        yield from _json_rows(path)
+        return
     # CSV: a semicolon separates the fields if the first line has one and no comma.
     first = next((line for _, line in tables.lines(path)), "")
     delimiter = ";" if ";" in first and "," not in first else ","
     if delimiter == ";":
         ledger.note(f"{path}:1", "", "fields separated by semicolons, as some Excels write")
     yield from tables.csv_fields(path, delimiter)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a header and the rows of a manifest: one JSON object per line (NeMo and others)."""
+    yield f"{path}:1", list(_COLUMNS)
+    for where, entry in tables.json_lines(path, ()):
+        if isinstance(entry.get("audio"), dict):  # {"audio": {"path": ...}}
+            entry |= {"audio": entry["audio"].get("path")}
+        row = {
+            column: next((entry[key] for key in known if isinstance(entry.get(key), str)), None)
+            for column, known in _COLUMNS.items()
+        }
+        if absent := [column for column in ("file", "text") if row[column] is None]:
+            names = "; ".join(f"{column}: {', '.join(_COLUMNS[column])}" for column in absent)
+            raise ValueError(f"{where}: none of {names}; the keys here: {', '.join(entry)}")
+        if entry.get("offset"):
+            raise ValueError(
+                f"{where}: offset {entry['offset']}: for parts of recordings give a Kaldi "
+                "directory with segments"
+            )
+        yield where, [value or "" for value in row.values()]
 
 
 def _header(fields: Sequence[str]) -> dict[str, int] | None:

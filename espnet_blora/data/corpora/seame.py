@@ -184,7 +184,10 @@ def read_lines(
     mistakes = tables.Mistakes()
     # A transcript may hold lines of another recording.
     for stem, path in _by_recording(files, "transcript", ledger).items():
-        for where, raw in tables.lines(path):
+        rows = []
+        with mistakes.collecting():
+            rows = list(tables.lines(path))
+        for where, raw in rows:
             if not raw.strip():
                 continue
             parsed = None

@@ -75,9 +75,11 @@ def lines(path: str | Path) -> Iterator[tuple[str, str]]:
             try:
                 yield where, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
+                others = sum("\ufffd" in later.decode("utf-8", "replace") for later in file)
+                more = f", as are {others} lines below" if others else ""
                 raise ValueError(
-                    f"{where}: not UTF-8 (byte {raw[error.start]:#04x} at column "
-                    f"{error.start + 1}); is it damaged, or in another encoding (iconv -t UTF-8)?"
+                    f"{where}: not UTF-8 (byte {raw[error.start]:#04x} at column {error.start + 1})"
+                    f"{more}; is it damaged, or in another encoding (iconv -t UTF-8)?"
                 ) from error
 
 

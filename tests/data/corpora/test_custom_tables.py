@@ -1,5 +1,6 @@
 """Tables of a user's own speech: what spreadsheets make of them, and what their owner is told."""
 
+import json
 import re
 import zlib
 
@@ -72,6 +73,35 @@ def test_wrong_rows_are_told_together(clips):
     with pytest.raises(ValueError, match="20 wrong rows so far") as caught:
         read(clips, language="en")
     assert str(caught.value).count("3 fields") == 20
+
+
+def test_manifests_of_json_lines(clips):
+    rows = [
+        {"audio_filepath": f"clips/a{i}.wav", "duration": 1.0, "text": f"t{i}"} for i in range(8)
+    ]
+    rows += [{"audio": {"path": f"clips/a{i}.wav"}, "sentence": f"t{i}"} for i in (8, 9)]
+    rows[0] |= {"lang": "es", "speaker": "anna", "offset": 0}
+    layout_of.table(clips, map(json.dumps, rows), "transcripts.jsonl")
+    made, _ = read(clips, language="en")
+    assert sorted(u.text for u in made.values()) == [f"t{i}" for i in range(10)]
+    assert {u.language for u in made.values()} == {"en", "es"}
+    assert [u.id for u in made.values() if u.speaker == "anna"] == ["anna-clips_a0"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"audio_filepath": "clips/a0.wav"}', r"jsonl:1: none of text: .*the keys here: audio_fi"),
+        ('{"text": "hello"}', "none of file: file, path"),
+        ('{"path": "clips/a0.wav", "text": "x", "offset": 2.5}', "offset 2.5: .*segments"),
+        ("[1]", "jsonl:1: a list"),
+        ('{"path": "clips/b.wav", "text": "x"}', "jsonl:1: .*b.wav"),
+    ],
+)
+def test_wrong_manifests(clips, line, says):
+    layout_of.table(clips, [line], "transcripts.jsonl")
+    with pytest.raises(ValueError, match=says):
+        read(clips, language="en")
 
 
 def test_wrong_tsv(clips):

@@ -248,6 +248,15 @@ def test_wrong_times_are_told_together(copy):
     assert len(re.findall(r"(91NC91|93NC93)FBX_0101\.txt:\d+: times", str(caught.value))) == 2
 
 
+def test_other_encodings_are_told_together(copy):
+    for name in ("91NC91FBX_0101", "93NC93FBX_0101"):
+        with transcript(copy, name).open("ab") as file:
+            file.write(f"{name}\t15\t2000\tCS\té\n".encode("latin-1") * 3)
+    with pytest.raises(ValueError, match="2 wrong rows") as caught:
+        read(copy)
+    assert len(re.findall(r"not UTF-8 .*, as are 2 lines below", str(caught.value))) == 2
+
+
 def test_odd_lines_are_listed(copy):
     path = transcript(copy)
     lines = [
