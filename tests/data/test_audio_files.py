@@ -90,6 +90,8 @@ def test_long_audio_is_read_in_blocks_and_twice_alike(tmp_path):
     np.testing.assert_array_equal(np.concatenate(blocks), audio.read(path))
     np.testing.assert_array_equal(found.head, audio.read(path)[: 30 * RATE])
     np.testing.assert_array_equal(whole(found), whole(found))
+    levels = [10 * np.log10(np.mean(frame**2)) for frame in wave.reshape(-1, audio.FRAME)]
+    np.testing.assert_allclose(found.loudness, levels, atol=0.05)  # also across blocks
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 48000])
