@@ -9,6 +9,7 @@ import soundfile
 import yaml
 from espnet2.bin import asr_inference
 
+from espnet_blora import plugin
 from espnet_blora.plugin import batched_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, SEARCH, WHISPER
@@ -21,6 +22,7 @@ FILES = ("text", "token", "token_int", "score")
 @pytest.fixture
 def words(experiment, data, tmp_path, monkeypatch):
     """Command lines of `asr_inference`, as words, for a set and an output folder."""
+    plugin.register()
     monkeypatch.setenv(WHISPER, "large-v3")  # config.yaml decides, not the launcher
     monkeypatch.delenv(SCALE, raising=False)
     monkeypatch.delenv(SEARCH, raising=False)
