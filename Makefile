@@ -9,8 +9,8 @@ SCALE ?= full
 # Extra arguments: make test ARGS="-k adapters -x"
 ARGS ?=
 
-# The tests of a module stay in one process, for they share fixtures; ARGS="-n 0" runs all in one.
-parallel := -n auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+# The tests of a module stay in one process, for they share fixtures; ARGS="-n 0" runs all in one. The slowest are told.
+parallel := -n auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder --durations 20
 
 activate := . tools/activate_python.sh && . tools/extra_path.sh
 
