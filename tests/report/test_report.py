@@ -8,6 +8,7 @@ import matplotlib.image
 import pytest
 
 from espnet_blora.bin.report import main
+from espnet_blora.report import build
 from espnet_blora.report.build import parse_kappa
 from espnet_blora.report.page import table_markdown
 from espnet_blora.scoring import score
@@ -22,6 +23,16 @@ def tables_are_whole(text):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().split("\n")}
         assert len(widths) == 1, block
     return len(blocks)
+
+
+PLOTTED = ("test_what_is_missing_is_said", "test_an_empty_tree_gives_a_report_that_says_so")
+
+
+@pytest.fixture(autouse=True)
+def words_alone(request, monkeypatch):
+    """Pictures take most of a report's time; `finished_tree` and two of these tests have them."""
+    if request.function.__name__ not in PLOTTED:
+        monkeypatch.setattr(build, "PLOTS", {})
 
 
 def test_the_page(finished_tree):
