@@ -1,7 +1,7 @@
 """Write an adapted Whisper for openai-whisper or Hugging Face, or its adapter alone; and check it.
 
-The update is merged into the weights (not for --to adapter). What is written is opened by the
-reader that its users use, and its greedy ids must be ours on every utterance of --check_set (a
+The update is merged into the weights (not for --to adapter and peft). What is written is opened by
+the reader that its users use, and its greedy ids must be ours on every utterance of --check_set (a
 folder with wav.scp, text and utt2lang such as dump/raw/test_cs; without one on noises, which proves
 less), in Whisper's 30 s window. Otherwise nothing is left and the status is 1.
 """
@@ -20,7 +20,7 @@ from espnet_blora.utils.program import Parser, run_program
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
 
-KINDS = ("adapter", "openai", "hf")
+KINDS = ("adapter", "peft", "openai", "hf")
 
 
 def get_parser() -> Parser:
@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
     set_threads(args.threads)
     check_free(args.output_dir)
     scale = None if args.scale is None else parse_scale(args.scale, "--scale")
-    alone = args.to == "adapter"
-    if alone and scale is not None:
+    alone = args.to in ("adapter", "peft")
+    if args.to == "adapter" and scale is not None:
         raise ValueError("--scale: an adapter's file holds what was trained; leave it out")
 
-    # The model: merged, and for --to adapter factored as well.
+    # The model: merged, and where its adapter goes alone, factored as well.
     def opened(merge: bool) -> Recogniser:
         how: Any = {"merge": merge, "packed": False, "adapter_scale": scale}
         if not args.model.endswith(".safetensors"):
@@ -74,9 +74,8 @@ def run(args: argparse.Namespace) -> int:
     adapter = opened(False).adapter if alone else None
     if alone and adapter is None:
         raise ValueError(f"{args.model} has no adapter: --to openai or hf takes the whole model")
-    base = (
-        args.whisper if args.model.endswith(".safetensors") else base_spec(args.model, args.whisper)
-    )
+    file = args.model.endswith(".safetensors")
+    base = args.whisper if file else base_spec(args.model, args.whisper)
 
     # The export and its check.
     waves, languages = probe_waves(args.check_set, merged, args.check)

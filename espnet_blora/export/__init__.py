@@ -1,1 +1,1 @@
-"""An adapted Whisper for the programs of others: openai-whisper's and Hugging Face's files."""
+"""An adapted Whisper for the programs of others: files of openai-whisper, transformers and PEFT."""

@@ -19,12 +19,30 @@ README = """\
 """
 
 
+def on_plain(adapter: Adapter, plain: Whisper, path: Path) -> Adapter:
+    """Put an adapter on the plain Whisper that it was trained on, by way of a file.
+
+    Args:
+        adapter: Of an experiment or of a file.
+        plain: That Whisper, without an adapter.
+        path: The file; it then has the names of `plain`.
+
+    Raises:
+        ValueError: The adapter was trained on another Whisper.
+        OSError: The file cannot be written.
+    """
+    adapter.save(path)
+    renamed = load_adapter(plain.eval(), path)
+    renamed.save(path)
+    return renamed
+
+
 def write_adapter(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> None:
     """Write the adapter under the names of `plain`, and how to load it.
 
     Args:
-        adapter: Of an experiment or of a file.
-        plain: The Whisper that it was trained on, without an adapter; gets this one.
+        adapter: As of `on_plain`.
+        plain: As of `on_plain`.
         base: Its published size or file.
         folder: Is there.
 
@@ -32,6 +50,5 @@ def write_adapter(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> 
         ValueError: The adapter was trained on another Whisper.
         OSError: It cannot be written.
     """
-    adapter.save(folder / ADAPTER)
-    load_adapter(plain, folder / ADAPTER).save(folder / ADAPTER)
+    on_plain(adapter, plain, folder / ADAPTER)
     (folder / "README.md").write_text(README.format(base=Path(base).name), encoding="utf-8")

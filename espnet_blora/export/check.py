@@ -13,6 +13,7 @@ from whisper.model import Whisper
 
 from espnet_blora.adapters import load_adapter
 from espnet_blora.export.adapter import ADAPTER
+from espnet_blora.export.hf import to_hf
 from espnet_blora.export.openai import MODEL
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
@@ -72,7 +73,6 @@ def _decoded(model: Whisper, probe: Probe) -> dict[str, Ids]:
     return found
 
 
-@torch.inference_mode()
 def by_hf(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
     """Read as users of transformers do; texts of its tokenizer are compared with ours, too.
 
@@ -83,7 +83,30 @@ def by_hf(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
 
     processor: Any = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder)
-    layout, found = Vocabulary.of(model.config.vocab_size), {}
+    layout = Vocabulary.of(model.config.vocab_size)
+    for uid, ours in probe.ours.items():
+        spoken = [one for one in ours if one < layout.eot]
+        text, wanted = processor.decode(spoken), layout.decode(spoken)
+        if text != wanted:
+            raise Differs(f"{uid}: its tokenizer reads our ids as {text!r}, ours as {wanted!r}")
+    return _generated(model, processor, layout, probe)
+
+
+def by_peft(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
+    """Read as users of PEFT do, on Hugging Face's model of the base."""
+    from peft import PeftModel
+    from transformers import WhisperFeatureExtractor
+
+    whisper = load_whisper(base, start=False)
+    model = PeftModel.from_pretrained(to_hf(whisper), folder)
+    features = WhisperFeatureExtractor(feature_size=whisper.dims.n_mels)
+    return _generated(model, features, Vocabulary.of(whisper.dims.n_vocab), probe)
+
+
+@torch.inference_mode()
+def _generated(model: Any, processor: Any, layout: Vocabulary, probe: Probe) -> dict[str, Ids]:
+    """Let a model of transformers generate, greedily."""
+    found = {}
     for uid, wave in probe.waves.items():
         features = processor(wave.numpy(), sampling_rate=16000, return_tensors="pt").input_features
         row = model.generate(
@@ -101,14 +124,16 @@ def by_hf(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
         ours = probe.ours[uid]
         times = [place for place, one in enumerate(ours) if one >= layout.timestamp_begin]
         found[uid] = ids[: times[0]] + ours[times[0] :] if times else ids
-        text, wanted = processor.decode(ours, skip_special_tokens=True), layout.decode(ours)
-        if text != wanted and not times:
-            raise Differs(f"{uid}: its tokenizer reads our ids as {text!r}, ours as {wanted!r}")
     return found
 
 
 Reader = Callable[[Path, Probe, str], dict[str, Ids]]
-READERS: dict[str, Reader] = {"adapter": by_adapter, "openai": by_openai, "hf": by_hf}
+READERS: dict[str, Reader] = {
+    "adapter": by_adapter,
+    "openai": by_openai,
+    "hf": by_hf,
+    "peft": by_peft,
+}
 
 
 def compare(kind: str, ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Ids]) -> None:

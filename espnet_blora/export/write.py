@@ -11,10 +11,12 @@ from espnet_blora.export.adapter import write_adapter
 from espnet_blora.export.check import READERS, Probe, compare
 from espnet_blora.export.hf import write_hf
 from espnet_blora.export.openai import write_openai
+from espnet_blora.export.peft import write_peft
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.checkpoint import load_whisper
 
 MERGED = {"openai": write_openai, "hf": write_hf}
+ALONE = {"adapter": write_adapter, "peft": write_peft}
 
 
 def check_free(folder: Path) -> None:
@@ -32,7 +34,7 @@ def export(kind: str, model: Whisper | Adapter, base: str, folder: Path, probe: 
 
     Args:
         kind: A key of `READERS`.
-        model: For `adapter` the adapter, else the merged model of `whole.assemble`.
+        model: For `ALONE` the adapter, else the merged model of `whole.assemble`.
         base: The Whisper that it was trained on: a published size or a file.
         folder: Where; made, empty or not there.
         probe: What the check hears.
@@ -44,7 +46,7 @@ def export(kind: str, model: Whisper | Adapter, base: str, folder: Path, probe: 
     """
     with atomic.new_folder(folder) as part:
         if isinstance(model, Adapter):
-            write_adapter(model, load_whisper(base, start=False), base, part)
+            ALONE[kind](model, load_whisper(base, start=False), base, part)
         else:
             MERGED[kind](model, part)
         compare(kind, probe.ours, READERS[kind](part, probe, base))

@@ -122,6 +122,32 @@ def test_adapter(experiment, base, tmp_path, capsys):
     assert run(source, tmp_path / "none", "--to", "openai") == 2
 
 
+def test_peft(experiment, base, tmp_path, capsys):
+    folder, method = experiment
+    status = run(folder, tmp_path / "out", "--to", "peft", "--scale", "0.5")
+    if method in (None, "dora"):
+        message = "has no adapter" if method is None else "is no LoRA of PEFT's: --to hf takes"
+        assert status == 2 and message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        return
+    assert status == 0, capsys.readouterr()
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(hf.to_hf(load_whisper(base)), tmp_path / "out").eval()
+    ours = open_experiment(folder, packed=False, adapter_scale=0.5)
+    generator = torch.Generator().manual_seed(2)
+    mel = torch.randn(1, 80, 3000, generator=generator)
+    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
+    with torch.no_grad():
+        found = model(input_features=mel, decoder_input_ids=ids).logits
+    torch.testing.assert_close(found, logits(ours), atol=1e-3, rtol=1e-4)
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert ("posterior.safetensors" in files) == (method == "blora")
+    if method == "blora":  # an adapter file of its own
+        plain = load_whisper(base)
+        assert load_adapter(plain, tmp_path / "out" / "posterior.safetensors").method == "blora"
+
+
 def test_scaled(base, tmp_path):
     folder, _ = experiments.experiment(tmp_path / "exp", base, "lora")
     assert run(folder, tmp_path / "out", "--to", "openai", "--scale", "0") == 0

@@ -1,0 +1,95 @@
+"""PEFT's folder: `PeftModel.from_pretrained` on Hugging Face's model of the base.
+
+Of a Bayesian adapter it holds the posterior's means; `posterior.safetensors` beside it, which PEFT
+does not read, holds all factors.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from whisper.model import Whisper
+
+from espnet_blora.adapters import Adapter
+from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.export.adapter import on_plain
+from espnet_blora.export.hf import hf_name
+from espnet_blora.whisper.checkpoint import is_published
+
+POSTERIOR = "posterior.safetensors"
+README = """\
+# A LoRA for Hugging Face PEFT, on {base}
+
+    from peft import PeftModel
+    from transformers import WhisperForConditionalGeneration
+    base = WhisperForConditionalGeneration.from_pretrained("{base}")
+    model = PeftModel.from_pretrained(base, "FOLDER")
+
+The base must be the Whisper that it was trained on. `espnet-blora export --to hf --scale 0` makes
+its folder of an experiment. {posterior}
+"""
+
+
+def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, and how to load them.
+
+    Args:
+        adapter: Of an experiment or of a file; a scale that is set on it goes into alpha.
+        plain: The Whisper that it was trained on, without an adapter; gets this one.
+        base: Its published size or file.
+        folder: Is there.
+
+    Raises:
+        ValueError: The update is not of the form alpha / r B A, or of another Whisper.
+        OSError: It cannot be written.
+    """
+    renamed = on_plain(adapter, plain, folder / POSTERIOR)
+    if not adapter.bayesian:
+        (folder / POSTERIOR).unlink()
+    tensors, ranks, alphas = {}, {}, {}
+    for name, layer in renamed.layers.items():
+        place = hf_name(f"{name}.weight").removesuffix(".weight")
+        factors = _lora(renamed.method, name, layer)
+        ranks[place] = len(factors[0])  # r
+        alphas[place] = layer.scaling * len(factors[0]) * adapter.scale
+        for side, factor in zip("AB", factors, strict=True):
+            tensors[f"base_model.model.{place}.lora_{side}.weight"] = factor
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    # The most common rank and alpha are the default, all others stand in patterns.
+    rank, alpha = (max(set(v.values()), key=list(v.values()).count) for v in (ranks, alphas))
+    named = f"openai/whisper-{base}" if is_published(base) else ""
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": named,
+        "inference_mode": True,
+        "bias": "none",
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": sorted(ranks),
+        "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
+        "alpha_pattern": {name: a for name, a in alphas.items() if a != alpha},
+    }
+    text = json.dumps(config, indent=1) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    posterior = f"Its posterior is in `{POSTERIOR}`." if adapter.bayesian else ""
+    text = README.format(base=named or Path(base).name, posterior=posterior)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _lora(method: str, name: str, layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return A (r, d_in) and B (d_out, r) on the CPU, where the update is scaling * B A."""
+    factors = {part: layer.factors().get(part) for part in ("lora_A", "lora_B")}
+    down, up = (None if f is None else f.detach().cpu().float() for f in factors.values())
+    if down is not None and up is not None and down.dim() == up.dim() == 2:
+        update, product = layer.delta_weight().detach().cpu(), layer.scaling * (up @ down)
+        if up.shape[1] == len(down) and torch.allclose(update, product, rtol=1e-4, atol=1e-7):
+            return down.contiguous(), up.contiguous()
+    raise ValueError(
+        f"{name}: the update of adapter '{method}' is not alpha / r B A, so it is no LoRA of "
+        "PEFT's: --to hf takes the merged model"
+    )
