@@ -14,6 +14,7 @@ from espnet_blora.export import check, hf
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests import experiments
+from tests.plugin.tiny import data_dir
 from tests.whispers import lively
 
 COUNT = 3
@@ -53,9 +54,10 @@ def logits(model):
         return model.decoder(ids, model.encoder(mel))
 
 
-def test_openai(experiment, base, tmp_path, capsys):
+def test_openai(experiment, base, tmp_path, capsys, caplog):
     folder, _ = experiment
     assert run(folder, tmp_path / "out", "--to", "openai") == 0, capsys.readouterr()
+    assert "in the 30 s window of all readers outside, 3 of 3 utterances read" in caplog.text
     assert f"ids are ours on {COUNT} noises" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "README.md", "alignment_heads.json", "model.pt",
@@ -148,9 +150,12 @@ def test_peft(experiment, base, tmp_path, capsys):
         assert load_adapter(plain, tmp_path / "out" / "posterior.safetensors").method == "blora"
 
 
-def test_scaled(base, tmp_path):
+def test_scaled_and_checked_on_a_set(base, tmp_path, capsys):
     folder, _ = experiments.experiment(tmp_path / "exp", base, "lora")
-    assert run(folder, tmp_path / "out", "--to", "openai", "--scale", "0") == 0
+    heard = data_dir(tmp_path / "set", 5, 1)
+    words = ("--to", "openai", "--scale", "0", "--check_set", heard)
+    assert run(folder, tmp_path / "out", *words) == 0
+    assert f"ours on {COUNT} utterances of {heard}" in capsys.readouterr().out
     opened = whisper.load_model(str(tmp_path / "out" / "model.pt"), device="cpu")
     assert torch.equal(logits(opened), logits(load_whisper(base)))
     assert run(folder, tmp_path / "none", "--to", "adapter", "--scale", "0.5") == 2
