@@ -79,7 +79,11 @@ def no_speech_probabilities(
 
 @torch.no_grad()
 def detect_language(
-    decoder: TextDecoder, memory: Tensor, memory_lengths: Tensor | None, layout: Vocabulary
+    decoder: TextDecoder,
+    memory: Tensor,
+    memory_lengths: Tensor | None,
+    layout: Vocabulary,
+    among: Sequence[str] = (),
 ) -> tuple[list[str], list[dict[str, float]]]:
     """Return the likeliest language of each utterance, and the probabilities of all.
 
@@ -91,11 +95,13 @@ def detect_language(
         memory: encoder output, (B, T, n_state).
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
         layout: the vocabulary.
+        among: codes to choose from; none for all.
 
     Returns:
         B language codes, and B dicts from code to probability (they sum to 1).
     """
-    ids = {code: i for code, i in layout.languages.items() if i < layout.n_vocab}
+    known = {code: i for code, i in layout.languages.items() if i < layout.n_vocab}
+    ids = {code: i for code, i in known.items() if code in among} or known
     start = torch.full((len(memory), 1), layout.sot, device=memory.device)
     logits = forward(decoder, start, memory, memory_lengths)[:, 0]
     columns = torch.tensor(list(ids.values()), device=memory.device)

@@ -56,7 +56,8 @@ class Recogniser:
         pad_to: How waves are padded ("batch" or "30s").
         alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
         name: Where it came from, for messages.
-        language: Code of the training's language, if its configuration names one.
+        language: Code of the language of all, if the training's configuration names one.
+        languages: Codes of the languages that were trained on, as far as known.
         adapter: Its handle, of a model opened with `merge=False` (or of a method that cannot be
             merged); None when the update is in the weights, and without an adapter.
         lengths: How long the training's utterances were, if its configuration says it.
@@ -69,6 +70,7 @@ class Recogniser:
     alignment_heads: list[tuple[int, int]]
     name: str
     language: str | None = None
+    languages: tuple[str, ...] = ()
     adapter: Adapter | None = None
     lengths: TrainedLengths | None = None
 
@@ -141,7 +143,7 @@ def open_experiment(
     heads = _heads(base)
     recogniser = Recogniser(
         base.encoder, base.decoder, config.layout, config.pad_to, heads, os.fspath(asr_exp),
-        config.language, lengths=config.lengths,
+        config.language, config.languages, lengths=config.lengths,
     )  # fmt: skip
     return _ready(recogniser, model, place, adapter_scale, merge, packed)
 

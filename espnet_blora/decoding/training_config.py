@@ -72,23 +72,27 @@ class TrainingConfig:
 
     @property
     def language(self) -> str | None:
-        """The code of the language of all training utterances, if they had one in common.
-
-        It is the one that preprocessor_conf.whisper_language or, where that says nothing,
-        training_data names.
+        """The code of the language that preprocessor_conf.whisper_language names, if it does.
 
         Raises:
             ValueError: the model has no such language.
         """
-        key = "preprocessor_conf.whisper_language"
         named = self.part("preprocessor").get("whisper_language")
-        if named is None:
-            key, languages = DATA, (self.values.get(DATA) or {}).get("languages") or {}
-            named = next(iter(languages)) if len(languages) == 1 else None
-        if named is None:
-            return None
+        return None if named is None else self._code("preprocessor_conf.whisper_language", named)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the training utterances' languages, the most frequent first, as far as known.
+
+        Raises:
+            ValueError: the model has no such language.
+        """
+        names = (self.values.get(DATA) or {}).get("languages") or {}
+        return tuple(dict.fromkeys(self._code(DATA, name) for name in names))
+
+    def _code(self, key: str, name: object) -> str:
         try:
-            return self.layout.language_code(str(named))
+            return self.layout.language_code(str(name))
         except ValueError as error:
             raise ValueError(f"{self.path}: {key}: {error}") from error
 

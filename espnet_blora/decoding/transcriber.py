@@ -329,8 +329,9 @@ class Transcriber:
                 self._detect([file], *encode_batch(self.recogniser, [file.first], [file.name]))
 
     def _detect(self, files: list[_File], memory: Tensor, lengths: Tensor) -> None:
+        model = self.recogniser
         codes, shares = detect_language(
-            self.recogniser.decoder, memory, lengths, self.recogniser.layout
+            model.decoder, memory, lengths, model.layout, model.languages
         )
         for file, code, share in zip(files, codes, shares, strict=True):
             file.language, file.probability = code, share[code]
@@ -402,7 +403,9 @@ def _languages(
     Raises:
         ValueError: Neither a language of this model nor a file of languages.
     """
-    given = given or recogniser.language or AUTO
+    trained = recogniser.languages
+    only = trained[0] if len(trained) == 1 else AUTO  # of several, one is detected
+    given = given or recogniser.language or only
     if given == AUTO or not isinstance(given, str):
         return given
     if Path(given).is_file():

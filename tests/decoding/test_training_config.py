@@ -108,18 +108,18 @@ def test_the_only_checkpoint_of_a_packed_model(tmp_path):
 
 
 def test_what_was_trained_on(folder):
-    """One language of all is the default; of several none is."""
     path = folder / "config.yaml"
-    for data, language, lengths in (
-        ({}, None, None),
-        ({"training_data": None}, None, None),
+    for data, languages, lengths in (
+        ({}, (), None),
+        ({"training_data": None}, (), None),
         ({"training_data": {"seconds": {"median": 2.0, "most": 4.0, "longest": 6.0},
-                            "languages": {"Chinese": 5}}}, "zh", TrainedLengths(2.0, 4.0, 6.0)),
-        ({"training_data": {"seconds": None, "languages": {"zh": 5, "en": 1}}}, None, None),
+                            "languages": {"Chinese": 5}}}, ("zh",), TrainedLengths(2.0, 4.0, 6.0)),
+        ({"training_data": {"seconds": None, "languages": {"zh": 5, "en": 1}}}, ("zh", "en"), None),
     ):  # fmt: skip
         experiments.write_config(folder, "tiny", **data)
         found = read_training_config(path)
-        assert (found.language, found.lengths) == (language, lengths)
+        assert (found.languages, found.lengths) == (languages, lengths)
+        assert found.language is None
     experiments.write_config(folder, "tiny", training_data={"languages": {"klingon": 1}})
     with pytest.raises(ValueError, match=r"config\.yaml: training_data: .*klingon"):
-        _ = read_training_config(path).language
+        _ = read_training_config(path).languages

@@ -243,9 +243,9 @@ def test_languages(small):
 def test_the_language_of_long_audio_is_that_of_its_first_piece(small, monkeypatch):
     heard, real = [], transcriber.detect_language
 
-    def remember(decoder, memory, lengths, layout):
+    def remember(decoder, memory, lengths, *more):
         heard.append(lengths.tolist())
-        return real(decoder, memory, lengths, layout)
+        return real(decoder, memory, lengths, *more)
 
     monkeypatch.setattr(transcriber, "detect_language", remember)
     found = run(small, {"long": halves(32), "a": WAVES["a"]}, language="auto")
@@ -287,6 +287,21 @@ def test_pieces_are_as_long_as_the_trainings_utterances(small):
     assert segment.end == 14
     (note,) = run(trained, {"a": wave}, chunk_length=30)["a"].notes
     assert "14.0 s" in note and "6.0 s" in note
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected", "detected"),
+    [
+        ({"languages": ("fr",)}, {"fr"}, False),
+        ({"languages": ("fr", "rw", "sw")}, {"fr", "sw"}, True),
+        ({"languages": ("fr",), "language": "sw"}, {"sw"}, False),
+    ],
+)
+def test_the_trainings_languages_are_the_default(small, trained, expected, detected):
+    """The one that was trained on; of several, one of them is detected."""
+    found = run(dataclasses.replace(small, **trained), WAVES, language=None).values()
+    assert {t.language for t in found} <= expected
+    assert all((t.language_probability is not None) == detected for t in found)
 
 
 def test_a_doubtful_language_is_noted(small, monkeypatch):
