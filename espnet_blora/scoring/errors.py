@@ -155,8 +155,9 @@ def _count(
     inserted = low = high = 0  # at the points
     if ref != hyp:
         heard = list(map(script_of_token, hyp))
-        weights = [int(script in points) for script in scripts]
-        weights += weights[-1:] or [0]
+        weights = [0] * (len(ref) + 1)
+        if points:
+            weights = [int(script in points) for script in (*scripts, scripts[-1])]
         sides = Side(codes.spell(ref), scripts), Side(codes.spell(hyp), heard)
         edits, low, high = count(*sides, weights)
         for tag, i, j in edits:

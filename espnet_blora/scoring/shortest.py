@@ -36,6 +36,7 @@ Edit = tuple[str, int, int]
 """`replace`, `delete` or `insert`; the places in the reference and in the hypothesis."""
 
 _DIAGONAL, _DELETION, _INSERTION = range(3)  # steps, in the order of the rule
+_Gap = tuple[int, int, int, int]  # from, to in the reference; from, to in the hypothesis
 _Cell = tuple[int, int, int, int, int]
 """A place (i, j) on shortest alignments: the edits D(i, j) before it; the fewest substitutions
 across scripts from there to the end; the step that the rule takes; fewest and most errors at
@@ -58,7 +59,7 @@ class Choice(NamedTuple):
     """The chosen alignment, and the errors at points over all shortest ones.
 
     Attributes:
-        edits: Of the chosen alignment, from left to right.
+        edits: Of the chosen alignment; of `count`, in any order.
         low: Fewest errors at points.
         high: Most errors at points.
     """
@@ -88,13 +89,26 @@ def count(ref: Side, hyp: Side, weights: Sequence[int]) -> Choice:
             its token, an insertion at the token it stands before, or at the end.
     """
     edits = _shortest(ref, hyp)
-    several = not _of_one_script(ref, hyp)
-    if several and len(edits) > MOST_EDITS:
+    if _of_one_script(ref, hyp):
+        gaps: list[_Gap] | None = []
+    elif len(edits) > MOST_EDITS:
         return Choice(edits, 0, len(edits) * max(weights))
-    if not several or _all_count_alike(ref, hyp, weights, edits):
-        errors = sum([weights[i] for _, i, _ in edits])
-        return Choice(edits, errors, errors)
-    return _walk(ref, hyp, weights, len(edits))
+    else:
+        gaps = _gaps_with_a_choice(ref, hyp, weights, edits)
+    if gaps is None:
+        return _walk(ref, hyp, weights, len(edits))
+    # what is not in these gaps counts alike in all shortest alignments
+    chosen: list[Edit] = []
+    low = high = 0
+    for i, i_end, j, j_end in gaps:
+        edits = [edit for edit in edits if not (i <= edit[1] <= i_end and j <= edit[2] <= j_end)]
+        left = Side(ref.codes[i:i_end], ref.scripts[i:i_end])
+        right = Side(hyp.codes[j:j_end], hyp.scripts[j:j_end])
+        part = _walk(left, right, weights[i : i_end + 1], max(i_end - i, j_end - j))
+        chosen += [(tag, i + a, j + b) for tag, a, b in part.edits]
+        low, high = low + part.low, high + part.high
+    errors = sum([weights[i] for _, i, _ in edits])
+    return Choice(edits + chosen, errors + low, errors + high)
 
 
 def _shortest(ref: Side, hyp: Side) -> list[Edit]:
@@ -105,8 +119,10 @@ def _of_one_script(ref: Side, hyp: Side) -> bool:
     return len({*ref.scripts, *hyp.scripts}) < 2
 
 
-def _all_count_alike(ref: Side, hyp: Side, weights: Sequence[int], edits: list[Edit]) -> bool:
-    """Tell whether surely all shortest alignments count as this one does; some are not seen.
+def _gaps_with_a_choice(
+    ref: Side, hyp: Side, weights: Sequence[int], edits: list[Edit]
+) -> list[_Gap] | None:
+    """Return the gaps of an alignment in which others may count otherwise; None: anywhere.
 
     A gap is a stretch without a hit. Alignments with the same hits differ inside gaps that have
     both substitutions and others, and count alike if all is of one kind there. All have the same
@@ -116,6 +132,7 @@ def _all_count_alike(ref: Side, hyp: Side, weights: Sequence[int], edits: list[E
     """
     a, b = ref.codes, hyp.codes
     more, hits, fewest_hits = 0, len(a), len(a)
+    found: list[_Gap] = []
     start = end = (-1, -1)  # of a gap, on both sides
     for tag, i, j in [*edits, ("", len(a) + 1, -1)]:
         if (i, j) != end:
@@ -124,7 +141,7 @@ def _all_count_alike(ref: Side, hyp: Side, weights: Sequence[int], edits: list[E
             if longer and left < left_end and right < right_end:
                 scripts = {*ref.scripts[left:left_end], *hyp.scripts[right:right_end]}
                 if len(scripts) > 1 or len({*weights[left : left_end + 1]}) > 1:
-                    return False
+                    found.append((left, left_end, right, right_end))
             more += max(longer, 0)
             if left >= 0 and tag:
                 fewest_hits = min(fewest_hits, i - left_end)
@@ -133,10 +150,10 @@ def _all_count_alike(ref: Side, hyp: Side, weights: Sequence[int], edits: list[E
         end = i + (tag != "insert"), j + (tag != "delete")
     joined = min(more, more - len(a) + len(b))
     if joined and fewest_hits <= joined:
-        return False
+        return None
     for d in range(*_band(a, b, len(edits))):
         hits -= sum(map(eq, a[-d:], b)) if d < 0 else sum(map(eq, a, b[d:]))
-    return hits == 0
+    return found if hits == 0 else None
 
 
 def _band(ref: str, hyp: str, errors: int) -> tuple[int, int]:
