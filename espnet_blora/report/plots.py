@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import ScalarFormatter
 
 from espnet_blora.report.estimates import Analysis, Estimate
 from espnet_blora.report.experiments import System
@@ -21,6 +22,7 @@ from espnet_blora.report.style import GRID, INK, MUTED, NARROW, PAPER, draw, sty
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring.retention import Point, frontier
 
+_FAR = 5  # times the median: a point so far off would squash all others
 _MOST_LABELLED = 3  # curves whose scales are written beside their points
 
 
@@ -50,6 +52,7 @@ def scatter(path: Path, analysis: Analysis) -> Picture | None:
         )
         axes.set_title("Gained against forgotten", loc="left", weight="bold")
         axes.margins(0.09)
+        _stretch(axes, [point for s in placed for point in analysis.points[s.name]])
         if axes.get_ylim()[0] < 0:
             axes.set_ylim(bottom=0)
         # beside the title where there is room, else inside the upper right corner
@@ -67,6 +70,20 @@ def scatter(path: Path, analysis: Analysis) -> Picture | None:
 
     alt = f"gained against forgotten, {len(placed)} systems"
     return draw(path, alt, build)
+
+
+def _stretch(axes: Axes, points: Sequence[Point]) -> None:
+    """Give an axis a logarithmic scale where a collapsed system would squash all others."""
+    sides = (
+        (axes.xaxis, axes.set_xscale, [100 * point.new for point in points]),
+        (axes.yaxis, axes.set_yscale, [100 * point.kept for point in points]),
+    )
+    for axis, set_scale, values in sides:
+        if min(values) > 0 and max(values) > _FAR * statistics.median(values):
+            set_scale("log")
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(ScalarFormatter())
+            axis.set_label_text(f"{axis.get_label_text()}, logarithmic")
 
 
 def _axis(what: str, sets: Sequence[str], narrow: bool) -> str:

@@ -48,6 +48,15 @@ def test_pictures_of_many(many, tmp_path, plot):
     assert ("weights interpolated" in made.wide) == (plot is plots.scatter)
 
 
+def test_a_collapsed_system_does_not_squash_the_others(tmp_path):
+    runs = [experiment("base", {"new": 6, "old": 0})]
+    runs += [experiment("other", {"new": 2, "old": n}, name=f"asr_{n}") for n in (0, 1, 9)]
+    made = plots.scatter(tmp_path / "a.png", analyse(make_systems(runs), ["new"], ["old"]))
+    assert made.wide.count("logarithmic") == made.narrow.count("logarithmic") == 1
+    made = plots.scatter(tmp_path / "a.png", analyse(make_systems(runs[:3]), ["new"], ["old"]))
+    assert "logarithmic" not in made.wide
+
+
 def test_the_same_figures_give_the_same_svg(tmp_path):
     made = [
         plots.bars(tmp_path / "a.png", analyse(trio((2, 2), (3, 1)), ["new"], ["old"])).wide

@@ -2,6 +2,10 @@
 
 import re
 import runpy
+import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -101,3 +105,26 @@ def test_files_that_are_no_python_are_shipped(metadata):
     others = {p for p in package.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}}
     assert len(others) > 10
     assert others == shipped
+
+
+def test_a_source_distribution_is_the_package_alone(tmp_path):
+    """Tests of recipes and pages were in it, recipes and pages were not."""
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+    ):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "espnet_blora", tmp_path / "espnet_blora")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text("")
+    command = [sys.executable, "setup.py", "-q", "sdist"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (archive,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(archive) as found:
+        names = {name.partition("/")[2] for name in found.getnames()}
+    assert {"CHANGELOG.md", "espnet_blora/recipes/run.sh", "espnet_blora/report/page.css"} <= names
+    assert not [name for name in names if name.startswith("tests")]
