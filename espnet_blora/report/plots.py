@@ -82,7 +82,9 @@ def _stretch(axes: Axes, points: Sequence[Point]) -> None:
         if min(values) > 0 and max(values) > _FAR * statistics.median(values):
             set_scale("log")
             axis.set_major_formatter(ScalarFormatter())
-            axis.set_minor_formatter(ScalarFormatter())
+            axis.set_minor_formatter(
+                lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else ""
+            )
             axis.set_label_text(f"{axis.get_label_text()}, logarithmic")
 
 
