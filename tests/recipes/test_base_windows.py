@@ -8,22 +8,31 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from whisper.model import TextDecoder
 
+from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import log_mel
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_cs" / "asr1"
 MELS, RATE = 80, 16000
 
 
-@pytest.fixture
-def windows(monkeypatch):
-    spec = importlib.util.spec_from_file_location(
-        "base_windows", RECIPE / "local" / "base_windows.py"
-    )
+def module_of(name, monkeypatch):
+    spec = importlib.util.spec_from_file_location(name, RECIPE / "local" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "base_windows", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def attention(monkeypatch):
+    return module_of("base_attention", monkeypatch)
+
+
+@pytest.fixture
+def windows(attention, monkeypatch):
+    return module_of("base_windows", monkeypatch)
 
 
 def wave(seconds, level, seed):
@@ -60,7 +69,7 @@ def utterances(n=24):
         languages=["en" if i % 2 else "zh" for i in range(n)],
         voices=["a" if i % 4 < 2 else "b" for i in range(n)],
         prompts=[[1 + i % 2] for i in range(n)],
-        joined=list,
+        pieces=lambda rows: [[row] * (1 + row % 3) for row in rows],
     )
 
 
@@ -70,38 +79,90 @@ class Utterances(SimpleNamespace):
 
 
 def test_joined_utterances_are_those_of_the_joined_wave(windows, monkeypatch):
-    """One pause of digital silence, seen away from the frames that reach over an edge."""
+    """Pauses of digital silence, seen away from the frames that reach over an edge."""
     loud, soft = wave(1.0, 0.5, 1), wave(1.0, 0.01, 2)
     data = Utterances(**vars(utterances()))
     data.features[:2] = [features_of(loud), features_of(soft)]
+    data.frames[:2] = 100
     one = windows.Windows(data, MELS, seed=0, clips=2)
     monkeypatch.setattr(
-        one, "_pause", lambda speech, frames, rng: torch.full((MELS, 30), -torch.inf)
+        one, "_pause", lambda speech, frames, rng: torch.full((MELS, frames), -torch.inf)
     )
-    window = one._speech([0, 1], np.random.default_rng(0))  # 30 + 100 + 30 + 100 + 30 frames
-    gap = np.zeros(30 * 160, np.float32)
-    whole = features_of(np.concatenate([gap, loud, gap, soft, gap]))
-    inside = [*range(35, 125), *range(165, 255)]
+    window, places = one._speech([0, 1], np.random.default_rng(0))
+    (first, after), (second, last) = places
+    assert after - first == last - second == 100 and 5 <= second - after < 120
+    gaps = [first, second - after, window.shape[1] - last]
+    before, between, behind = (np.zeros(gap * 160, np.float32) for gap in gaps)
+    whole = features_of(np.concatenate([before, loud, between, soft, behind]))
+    inside = [*range(first + 5, after - 5), *range(second + 5, last - 5)]
     assert torch.allclose(window[:, inside], whole[:, inside], atol=2e-3)
-    assert torch.allclose(window[:, 140:150], whole[:, 140:150], atol=1e-5)
+    quiet = range(after + 3, second - 3)
+    assert torch.allclose(window[:, quiet], whole[:, quiet], atol=1e-5)
 
 
 def test_a_batch_holds_what_it_says(windows):
     data = Utterances(**vars(utterances()))
     one, rng = windows.Windows(data, MELS, seed=0, clips=4), np.random.default_rng(3)
-    kinds, lengths = set(), set()
-    for _ in range(20):
-        features, frames, prompts, texts = one.batch(6, rng)
-        assert features.shape == (6, MELS, int(frames.max())) and int(frames.max()) <= 3000
-        assert bool(torch.isfinite(features).all())
-        lengths.add(bool((frames == 3000).all()))
-        for prompt, rows in zip(prompts, texts, strict=True):
-            kinds.add(min(len(rows), 2))
-            assert len(rows) <= 8
+    counts, whole = set(), set()
+    for _ in range(30):
+        batch = one.batch(9000, rng)
+        features, frames = batch.stacked()
+        assert features.shape == (len(batch), MELS, int(frames.max()))
+        assert len(batch) == 1 or features.shape[0] * features.shape[2] <= 9000
+        assert int(frames.max()) <= 3000 and bool(torch.isfinite(features).all())
+        whole.add(bool((frames == 3000).all()))
+        for prompt, text, spans, length in zip(
+            batch.prompts, batch.texts, batch.spans, frames.tolist(), strict=True
+        ):
+            rows = [row for i, row in enumerate(text) if i == 0 or text[i - 1] != row]
+            counts.add(len(spans))
             # joined utterances are of one voice in one language, which the prompt names
             assert len({(data.voices[row], data.languages[row]) for row in rows}) <= 1
             assert not rows or data.prompts[rows[0]] == prompt
-    assert kinds == {0, 1, 2} and lengths == {True, False}
+            # every utterance lies where its span says, one behind the other
+            assert sum(count for _, _, count in spans) == len(text)
+            edges = [edge for first, last, _ in spans for edge in (first, last)]
+            assert edges == sorted(edges) and (not edges or edges[-1] <= length)
+    assert counts == set(range(9)) and whole == {True, False}
+
+
+def test_windows_grow_with_the_number_of_utterances(windows):
+    data = Utterances(**vars(utterances()))
+    one, rng = windows.Windows(data, MELS, seed=0, clips=4), np.random.default_rng(3)
+    one.most, one.whole = 2, 0.0
+    for _ in range(20):
+        batch = one.batch(9000, rng)
+        assert max(len(spans) for spans in batch.spans) <= 2
+        assert max(f.shape[1] for f in batch.features) <= 500 + 350 + 150
+
+
+def test_the_next_token_is_looked_for_where_it_is_said(attention):
+    """Two utterances of two tokens each, 100 frames with 50 before, and 40 frames later."""
+    inside, spoken = attention.places([[(50, 150, 2), (190, 290, 2)], []], (2, 7, 200), prompt=3)
+    assert spoken.tolist() == [[False, False, True, True, True, True, False], [False] * 7]
+    slack, step = attention.SLACK, 25
+    centres = [25 + step / 2, 25 + 3 * step / 2, 95 + step / 2, 95 + 3 * step / 2]
+    for token, centre in zip(range(2, 6), centres, strict=True):
+        found = torch.nonzero(inside[0, token]).flatten()
+        half = step * (0.5 + attention.NEIGHBOURS) + slack
+        assert abs(float(found.min()) - (centre - half)) <= 1
+        assert abs(float(found.max()) - (centre + half)) <= 1
+
+
+def test_guided_states_are_the_states(attention):
+    """And attention that may fall anywhere misses nothing; attention elsewhere does."""
+    torch.manual_seed(0)
+    decoder = TextDecoder(51865, 20, 16, 2, 3)
+    torch.nn.init.normal_(decoder.positional_embedding)
+    tokens, memory = torch.randint(0, 50257, (2, 6)), torch.randn(2, 30, 16)
+    lengths = torch.tensor([30, 20])
+    spans = [[(0, 60, 3)], [(0, 40, 3)]]
+    got, missed = attention.guided_states(decoder, tokens, memory, lengths, spans, 3)
+    assert torch.allclose(got, states(decoder, tokens, memory, lengths), atol=1e-5)
+    assert 0 < missed.item() < 14
+    attention.SLACK = 100
+    _, missed = attention.guided_states(decoder, tokens, memory, lengths, spans, 3)
+    assert missed.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_noise_has_every_length_and_no_clipping(windows):

@@ -7,8 +7,11 @@ features of several utterances may be laid side by side once they share that flo
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
+from base_attention import Span
 from torch import Tensor
 
 from espnet_blora.whisper.encoder import log_mel
@@ -25,8 +28,11 @@ SILENCE = (np.log10(1e-10) + 4) / 4
 LONGEST = 2800
 """Frames of joined utterances at most: 28 s, as in Whisper's own training."""
 
-JOINED, PADDED = 0.55, 0.3
-"""Shares of the rows of a batch: joined utterances, one padded utterance; the rest is no speech."""
+MOST = 8
+"""Utterances of a window at most."""
+
+FULL, SPEECH = 0.7, 0.9
+"""Shares of rows: as many utterances as the batch asks for, any speech; the rest is no speech."""
 
 
 def noise_wave(rng: np.random.Generator, seconds: float) -> np.ndarray:
@@ -58,16 +64,53 @@ def noise_wave(rng: np.random.Generator, seconds: float) -> np.ndarray:
     return wave.astype(np.float32)
 
 
-class Windows:
-    """Batches of windows: rows of joined utterances, of one padded utterance, or of no speech.
+@dataclass
+class Batch:
+    """What one update hears.
 
     Attributes:
-        data: The utterances: `features` (n_mels, T) each, `tokens`, `languages`, `voices`.
+        features: Per row (n_mels, T_i).
+        prompts: Per row the tokens before the text.
+        texts: Per row the tokens of the text; none where nobody speaks.
+        spans: Per row its utterances: first frame, frame after the last, number of tokens.
+    """
+
+    features: list[Tensor] = field(default_factory=list)
+    prompts: list[list[int]] = field(default_factory=list)
+    texts: list[list[int]] = field(default_factory=list)
+    spans: list[list[Span]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Return features (B, n_mels, T) zero-padded, and frames (B,)."""
+        return stacked(self.features)
+
+
+def stacked(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return features (B, n_mels, T) zero-padded, and frames (B,), of (n_mels, T_i) each."""
+    frames = torch.tensor([f.shape[1] for f in features])
+    out = torch.zeros(len(features), features[0].shape[0], int(frames.max()))  # (B, n_mels, T)
+    for i, f in enumerate(features):
+        out[i, :, : f.shape[1]] = f
+    return out, frames
+
+
+class Windows:
+    """Batches of windows: rows of one or more utterances of one voice, or of no speech.
+
+    Attributes:
+        data: The utterances: `features` (n_mels, T) each, `frames`, `tokens`, `prompts`,
+            `languages`, `voices`, and `pieces(rows)`, the tokens of utterances in one text.
         mels: Mel channels.
+        most: Utterances of a window at most; the training raises it from 2 to `MOST`.
+        whole: Share of batches in which every row has Whisper's 30 s.
     """
 
     def __init__(self, data, mels: int, seed: int, clips: int = 300):
         self.data, self.mels = data, mels
+        self.most, self.whole = MOST, 0.5
         rng = np.random.default_rng(seed)
         self._noises = []
         for _ in range(clips):
@@ -80,57 +123,72 @@ class Windows:
         self._alike = list(rows.values())
         self._shares = np.array([len(rows) for rows in self._alike]) / len(data)
 
-    def batch(
-        self, size: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, list[list[int]], list[list[int]]]:
-        """Draw a batch.
+    @property
+    def longest(self) -> int:
+        """Frames of joined utterances at most: grows with their number."""
+        return min(LONGEST, 500 + 350 * (self.most - 1))
 
-        Returns:
-            features (B, n_mels, T), frames (B,), and per row its prompt and its text's tokens.
-        """
-        windows, prompts, texts = [], [], []
-        for share in rng.random(size):
-            if share < JOINED + PADDED:
-                rows = self._rows(rng) if share < JOINED else [int(rng.integers(len(self.data)))]
-                window = self._speech(rows, rng)
-                texts.append(self.data.joined(rows))
+    def batch(self, frames: int, rng: np.random.Generator) -> Batch:
+        """Draw as many rows of about the same number of utterances as fit into `frames`."""
+        batch = Batch()
+        whole = rng.random() < self.whole
+        count = int(rng.integers(1, self.most + 1))
+        longest = WINDOW if whole else 0
+        while True:
+            share = rng.random()
+            if share < SPEECH:
+                rows = self._rows(count if share < FULL else int(rng.integers(1, count + 1)), rng)
+                window, places = self._speech(rows, rng)
+                pieces = self.data.pieces(rows)
             else:
                 rows = [int(rng.integers(len(self.data)))]  # for its language alone
-                window = self._no_speech(rng)
-                texts.append([])
-            windows.append(window)
-            prompts.append(self.data.prompts[rows[0]])
-        if rng.random() < 0.5:  # Whisper's own window for all; else each as long as it is
-            windows = [self.padded(window, WINDOW, rng) for window in windows]
-        frames = torch.tensor([window.shape[1] for window in windows])
-        out = torch.zeros(size, self.mels, int(frames.max()))
-        for i, window in enumerate(windows):
-            out[i, :, : window.shape[1]] = window
-        return out, frames, prompts, texts
+                window, places, pieces = self._no_speech(rng), [], []
+            longest = max(longest, window.shape[1])
+            if batch.features and longest * (len(batch) + 1) > frames:
+                break
+            batch.features.append(window)
+            batch.prompts.append(self.data.prompts[rows[0]])
+            batch.texts.append([token for piece in pieces for token in piece])
+            batch.spans.append([(*p, len(t)) for p, t in zip(places, pieces, strict=True)])
+        if whole:
+            batch.features = [self.padded(window, WINDOW, rng) for window in batch.features]
+        return batch
 
-    def _rows(self, rng: np.random.Generator) -> list[int]:
-        """Draw 2 to 8 utterances of one voice in one language, 28 s with pauses at most."""
+    def _rows(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Draw `count` utterances of one voice in one language, or as many as fit."""
         alike = self._alike[rng.choice(len(self._alike), p=self._shares)]
         rows, frames = [], 0
-        for row in rng.choice(alike, int(rng.integers(2, 9))):
-            frames += int(self.data.frames[row]) + 150
-            if rows and frames > LONGEST:
+        for row in rng.choice(alike, count):
+            frames += int(self.data.frames[row]) + 75
+            if rows and frames > self.longest:
                 break
             rows.append(int(row))
         return rows
 
-    def _speech(self, rows: list[int], rng: np.random.Generator) -> Tensor:
-        """Lay utterances side by side, pauses of 0.05 to 1.5 s between, before and after them."""
-        pieces = []
+    def _speech(
+        self, rows: list[int], rng: np.random.Generator
+    ) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Lay utterances side by side, pauses of 0.05 to 1.2 s between, before and after them.
+
+        Returns:
+            The window (n_mels, T), and per utterance its first frame and the frame after it.
+        """
+        pieces, places, at = [], [], 0
+        spare = WINDOW - int(self.data.frames[rows].sum())
         for row in rows:
             speech = self.data.features[row].float()
-            pause = int(rng.integers(5, 150)) if pieces or rng.random() < 0.5 else 0
+            pause = int(rng.integers(5, 120)) if pieces or rng.random() < 0.5 else 0
+            pause = min(pause, spare)
+            spare -= pause
             pieces += [self._pause(speech, pause, rng), speech]
+            at += pause + speech.shape[1]
+            places.append((at - speech.shape[1], at))
+        # the end: short, or anywhere in the window
         end = int(rng.integers(0, 150)) if rng.random() < 0.7 else int(rng.integers(0, WINDOW))
-        end = min(end, WINDOW - sum(piece.shape[1] for piece in pieces))
-        pieces.append(self._pause(speech, end, rng))
+        room = WINDOW if self.longest == LONGEST else self.longest + 150
+        pieces.append(self._pause(speech, max(0, min(end, room - at)), rng))
         window = torch.cat(pieces, dim=1)
-        return torch.maximum(window, window.amax() - FLOOR)
+        return torch.maximum(window, window.amax() - FLOOR), places
 
     @staticmethod
     def _pause(speech: Tensor, frames: int, rng: np.random.Generator) -> Tensor:
@@ -142,8 +200,8 @@ class Windows:
 
     def _no_speech(self, rng: np.random.Generator) -> Tensor:
         if rng.random() < 0.25:
-            return torch.full((self.mels, int(rng.integers(100, WINDOW))), SILENCE)
-        return self._noises[int(rng.integers(len(self._noises)))]
+            return torch.full((self.mels, int(rng.integers(100, self.longest))), SILENCE)
+        return self._noises[int(rng.integers(len(self._noises)))][:, : self.longest]
 
     @staticmethod
     def padded(window: Tensor, frames: int, rng: np.random.Generator | None = None) -> Tensor:

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-r"""Train the tiny Whisper that mini_cs adapts, on monolingual English and Mandarin.
+"""Train the tiny Whisper that mini_cs adapts, on monolingual English and Mandarin.
 
 Architecture and tokenizer are Whisper's (multilingual, 51,865 tokens); only width and depth are
-small. Two things make it trainable in under an hour on two cores, and neither is left in the
-result: the softmax runs over the tokens in use plus a fresh random sample of the others, and a CTC
-head on the encoder, thrown away at the end, teaches the alignment early.
+small. It reads an utterance alone, in Whisper's window of 30 s, and with others in one window, and
+writes nothing where nobody speaks. What makes it trainable in about an hour on two cores, and is
+not left in the result:
+
+* the softmax runs over the tokens in use plus a fresh random sample of the others;
+* a CTC head on the encoder teaches the alignment early, and `base_attention.py` shows one head of
+  the decoder's layers where the next token is said;
+* short batches are encoded at a random place of the 30 s, so that every position is trained;
+* single utterances first, the short ones before the long; then windows of more and more utterances
+  (`base_windows.py`).
 
     python3 local/make_corpus.py DIR --sets base_train valid_en valid_zh valid_cs
-    python3 local/train_base.py --corpus DIR --out base/first.safetensors
-    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors \
-        --init base/first.safetensors --steps 2600 --lr 1e-3 --warmup 100 \
-        --curriculum 0 --ctc-weight 0 --warp
-
-The file that is shipped has heard utterances padded to their batch only, and reads neither
-Whisper's window of 30 s nor joined utterances. `--windows SHARE` trains on such windows, too
-(`base_windows.py`), and every evaluation says how each kind is read.
+    python3 local/train_base.py --corpus DIR --out base/tiny_mini_cs.safetensors
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
-from base_windows import FLOOR, SILENCE, WINDOW, Windows, noise_wave
+from base_attention import guided_states
+from base_windows import FLOOR, MOST, SILENCE, WINDOW, Batch, Windows, noise_wave, stacked
 from torch import Tensor, nn
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
@@ -41,7 +42,6 @@ from espnet_blora.decoding.search import search
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
-from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import encode_features, log_mel
 
 DIMS = ModelDimensions(
@@ -69,24 +69,38 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--init", type=Path, help="go on from this checkpoint (a restart)")
-    parser.add_argument("--steps", type=int, default=5400, help="updates")
-    parser.add_argument("--batch-size", type=int, default=32, help="utterances an update")
-    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--warmup", type=int, default=500, help="warm-up updates")
+    parser.add_argument("--steps", type=int, default=6000, help="updates")
+    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--warmup", type=int, default=400, help="warm-up updates")
+    parser.add_argument("--batch-size", type=int, default=32, help="single utterances per update")
+    parser.add_argument(
+        "--curriculum",
+        type=int,
+        default=1300,
+        help="updates until the longest utterances take part; no augmentation until then",
+    )
+    parser.add_argument(
+        "--windows", type=float, default=0.7, help="share of updates with windows, at the end"
+    )
+    parser.add_argument(
+        "--window-frames", type=int, default=12000, help="mel frames of an update with windows"
+    )
+    parser.add_argument(
+        "--whole", type=float, default=0.4, help="share of those padded to 30 s, at the end"
+    )
+    parser.add_argument("--start", type=int, default=1600, help="updates before the first windows")
+    parser.add_argument(
+        "--grow", type=int, default=2400, help=f"updates from 2 utterances in a window to {MOST}"
+    )
+    parser.add_argument(
+        "--shift", type=float, default=0.6, help="share of updates encoded at a random place"
+    )
     parser.add_argument(
         "--ctc-weight", type=float, default=0.3, help="weight of the auxiliary CTC loss"
     )
     parser.add_argument(
-        "--curriculum",
-        type=int,
-        default=1500,
-        help="updates until the longest utterances take part",
+        "--guide-weight", type=float, default=0.3, help="weight of attention to the right place"
     )
-    parser.add_argument("--warp", action="store_true", help="stretch the mel axis at random")
-    parser.add_argument(
-        "--windows", type=float, default=0.0, help="share of batches made of windows of up to 30 s"
-    )
-    parser.add_argument("--window-batch", type=int, default=10, help="rows of such a batch")
     parser.add_argument(
         "--others", type=int, default=1500, help="random unused tokens in the softmax"
     )
@@ -125,24 +139,23 @@ class Set:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Return features (B, n_mels, T) zero-padded, and frames (B,)."""
-        return stacked([self.features[row].float() for row in rows])
+    def batch(self, rows: list[int]) -> Batch:
+        """Return single utterances."""
+        return Batch(
+            [self.features[row].float() for row in rows],
+            [self.prompts[row] for row in rows],
+            [self.tokens[row] for row in rows],
+            [[(0, int(self.frames[row]), len(self.tokens[row]))] for row in rows],
+        )
 
-    def joined(self, rows: list[int]) -> list[int]:
+    def pieces(self, rows: list[int]) -> list[list[int]]:
         """Return the tokens of utterances in one language, said one after the other."""
         language = self.languages[rows[0]]
-        blank = "" if language == "zh" else " "
-        return self.tokenizers[language].encode(blank.join(self.words[row] for row in rows))
-
-
-def stacked(features: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return features (B, n_mels, T) zero-padded, and frames (B,), of (n_mels, T_i) each."""
-    frames = torch.tensor([f.shape[1] for f in features])
-    out = torch.zeros(len(features), DIMS.n_mels, int(frames.max()))  # (B, n_mels, T)
-    for i, f in enumerate(features):
-        out[i, :, : f.shape[1]] = f
-    return out, frames
+        blanks = [""] + ["" if language == "zh" else " "] * (len(rows) - 1)
+        return [
+            self.tokenizers[language].encode(blank + self.words[row])
+            for blank, row in zip(blanks, rows, strict=True)
+        ]
 
 
 def warp_bins(features: Tensor, rng: np.random.Generator) -> Tensor:
@@ -288,7 +301,7 @@ def main(argv: list[str] | None = None) -> None:
     index[used] = torch.arange(len(used))
     unused = np.setdiff1d(np.arange(DIMS.n_vocab), used)
     log.info("%d utterances, %d tokens in use", len(train), len(used))
-    windows = Windows(train, DIMS.n_mels, args.seed) if args.windows else None
+    windows = Windows(train, DIMS.n_mels, args.seed)
 
     torch.manual_seed(args.seed)
     model = load_whisper(args.init) if args.init else Whisper(DIMS)
@@ -305,10 +318,14 @@ def main(argv: list[str] | None = None) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, args))
 
     batches: list[list[int]] = []
-    began, sums = time.time(), np.zeros(2)
+    positions = model.encoder.positional_embedding
+    began, sums = time.time(), np.zeros(3)
     for step in range(1, args.steps + 1):
-        if windows is not None and rng.random() < args.windows:
-            features, frames, prompts, texts = windows.batch(args.window_batch, rng)
+        # what this update hears
+        grown = min(1.0, max(0.0, (step - args.start) / max(1, args.grow)))
+        if step > args.start and rng.random() < args.windows * min(1.0, 0.4 + 0.6 * grown):
+            windows.most, windows.whole = 2 + int((MOST - 2) * grown), args.whole * grown
+            batch = windows.batch(args.window_frames, rng)
         else:
             if not batches:
                 share = 0.25 + 0.75 * step / max(1, args.curriculum)  # short utterances first
@@ -316,45 +333,56 @@ def main(argv: list[str] | None = None) -> None:
                 pool = torch.nonzero(train.frames <= limit).flatten()
                 sizes = bucketed(train.frames[pool], args.batch_size, rng)
                 batches = [pool[rows].tolist() for rows in sizes]
-            rows = batches.pop()
-            features, frames = train.batch(rows)
-            prompts, texts = [train.prompts[r] for r in rows], [train.tokens[r] for r in rows]
+            batch = train.batch(batches.pop())
+        features, frames = batch.stacked()
         if step > args.curriculum:
-            if args.warp:
-                features = warp_bins(features, rng)
+            features = warp_bins(features, rng)
             mask_features(features, frames, rng)
+
+        # the encoder, at a random place of its 30 s
+        room = (WINDOW - features.shape[2]) // 2
+        offset = int(rng.integers(room + 1)) if rng.random() < args.shift else 0
+        model.encoder.positional_embedding = positions[offset:]
         memory, lengths = encode_features(model.encoder, features, frames)
-        prompt, longest = len(prompts[0]), max(len(text) for text in texts)
+        model.encoder.positional_embedding = positions
+
+        # the decoder; an empty text is one token, which counts for five
+        texts, prompt = batch.texts, len(batch.prompts[0])
+        longest = max(len(text) for text in texts)
         inputs = torch.full((len(texts), prompt + longest), tokenizer.eot)  # (B, L)
         targets = torch.full((len(texts), longest + 1), -100)
+        weights = torch.ones(len(texts), longest + 1)
         for i, text in enumerate(texts):
-            inputs[i, : prompt + len(text)] = torch.tensor(prompts[i] + text)
+            inputs[i, : prompt + len(text)] = torch.tensor(batch.prompts[i] + text)
             targets[i, : len(text) + 1] = index[torch.tensor([*text, tokenizer.eot])]
-        hidden = states(model.decoder, inputs, memory, lengths)[:, prompt - 1 :]
+            weights[i] = 1.0 if text else 5.0
+        hidden, missed = guided_states(model.decoder, inputs, memory, lengths, batch.spans, prompt)
         sample = torch.from_numpy(
             np.concatenate([used, rng.choice(unused, args.others, replace=False)])
         )
-        logits = hidden @ model.decoder.token_embedding.weight[sample].T
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.05)
-        auxiliary = torch.zeros(())
-        if args.ctc_weight:
-            auxiliary = F.ctc_loss(
-                ctc(memory).log_softmax(-1).transpose(0, 1),
-                index[torch.tensor([t for text in texts for t in text])] + 1,
-                lengths,
-                torch.tensor([len(t) for t in texts]),
-                zero_infinity=True,
-            )
-        (loss + args.ctc_weight * auxiliary).backward()
+        logits = hidden[:, prompt - 1 :] @ model.decoder.token_embedding.weight[sample].T
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), label_smoothing=0.05, reduction="none"
+        )
+        weights *= targets >= 0
+        loss = (losses * weights.flatten()).sum() / weights.sum()
+        auxiliary = F.ctc_loss(
+            ctc(memory).log_softmax(-1).transpose(0, 1),
+            index[torch.tensor([t for text in texts for t in text], dtype=torch.long)] + 1,
+            lengths,
+            torch.tensor([len(t) for t in texts]),
+            zero_infinity=True,
+        )
+        (loss + args.ctc_weight * auxiliary + args.guide_weight * missed).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        sums += (loss.item(), auxiliary.item())
+        sums += (loss.item(), auxiliary.item(), missed.item())
         if step % 100 == 0:
             rate = (time.time() - began) / step
             log.info(
-                "step %d of %d, loss %.3f, ctc %.3f, %.2f s a step, %.0f min to go",
+                "step %d of %d, loss %.3f, ctc %.3f, missed %.3f, %.2f s per step, %.0f min to go",
                 step, args.steps, *(sums / 100), rate, rate * (args.steps - step) / 60,
             )  # fmt: skip
             sums[:] = 0
