@@ -22,7 +22,7 @@ from espnet_blora.utils import atomic
 from espnet_blora.whisper.safe_torch_load import damaged_entry
 
 POSITIONS = "encoder.positional_embedding"
-"""The encoder's sinusoids, a formula of the dimensions: a .safetensors file may leave them out."""
+"""The encoder's positions. Where a .safetensors file has none they are Whisper's sinusoids."""
 
 
 def is_published(spec: str) -> bool:
@@ -188,17 +188,15 @@ def save_whisper(
     """Write a Whisper as .safetensors (atomically): openai-whisper's names, dims, SHA-256, notes.
 
     Args:
-        model: what to write; the encoder's sinusoids are left out.
+        model: what to write; the encoder's positions only where they are not the sinusoids.
         path: the target, replaced in one step.
         dtype: stored precision.
         notes: free text metadata (figures, how it was made).
     """
     path = Path(path)
-    state = {
-        k: v.detach().to("cpu", dtype).contiguous()
-        for k, v in model.state_dict().items()
-        if k != POSITIONS
-    }
+    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
+    if torch.equal(state[POSITIONS], sinusoids(*state[POSITIONS].shape).to(dtype)):
+        del state[POSITIONS]
     dims = json.dumps(asdict(model.dims))
     metadata = {"dims": dims, "sha256": _checksum(dims, state), **(notes or {})}
     with atomic.replacing(path) as part:

@@ -1,11 +1,13 @@
 """Whisper from files: both formats give the same model, and a bad file gives one clear error."""
 
+import copy
 import json
 from dataclasses import asdict
 from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from whisper.model import Whisper
 
@@ -85,6 +87,18 @@ def test_truncated_and_foreign_files(model, tmp_path, name):
         save_file({"weights": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"dims"):
         load_whisper(path)
+
+
+def test_positions_of_the_encoder_are_kept_where_they_are_not_the_sinusoids(model, tmp_path):
+    name = "encoder.positional_embedding"
+    save_whisper(model, tmp_path / "usual.safetensors")
+    with safe_open(tmp_path / "usual.safetensors", "pt") as file:
+        assert name not in file.keys()  # noqa: SIM118
+    usual, model = model, copy.deepcopy(model)
+    model.encoder.positional_embedding *= 0.25
+    save_whisper(model, tmp_path / "other.safetensors")
+    loaded = load_whisper(tmp_path / "other.safetensors").state_dict()[name]
+    assert torch.allclose(loaded, 0.25 * usual.state_dict()[name], atol=1e-3)
 
 
 def test_a_flipped_bit(model, tmp_path):
