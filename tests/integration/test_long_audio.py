@@ -27,12 +27,12 @@ def base(data):
 
 
 def test_joined_utterances_are_read_as_well_as_one_by_one(base, data):
-    """30 utterances of some 130 words: 5 points are 6 words."""
+    """30 utterances of some 125 words: 8 points are 10 words; cut evenly, nine of ten are lost."""
     rows = compare(base, data, 30, DecodingOptions(language="en", beam_size=1))
     assert [(pause, noise) for pause, noise, _, _ in rows] == list(CONDITIONS)
     for pause, _, alone, joined in rows:
         assert alone < 30
-        assert joined - alone <= (15 if pause < 0.2 else 5), rows
+        assert joined - alone <= (15 if pause < 0.2 else 8), rows
 
 
 def test_minutes_of_nothing_have_no_words(base):
