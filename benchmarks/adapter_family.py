@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-import weakref
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -25,13 +24,12 @@ import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from whisper.model import ModelDimensions
 
 import espnet_blora
 from espnet_blora.adapters import METHODS
+from espnet_blora.adapters.memory import step_memory
 from espnet_blora.whisper.sizes import dims_of, empty_modules
 
 TARGETS = ["query", "key", "value", "out", "mlp.0", "mlp.2"]
@@ -61,36 +59,6 @@ def get_parser() -> argparse.ArgumentParser:
     measured.add_argument("--threads", type=int, default=1)
     measured.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
-
-
-class Live(TorchDispatchMode):
-    """Count the bytes of all storages alive, made inside this context or given to `add`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.known: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def add(self, values) -> None:
-        for value in tree_leaves(values):
-            if not isinstance(value, Tensor):
-                continue
-            storage = value.untyped_storage()
-            key = storage._cdata
-            if key in self.known:
-                continue
-            self.known[key] = storage.nbytes()
-            self.now += self.known[key]
-            weakref.finalize(storage, self._drop, key)
-        self.peak = max(self.peak, self.now)
-
-    def _drop(self, key: int) -> None:
-        self.now -= self.known.pop(key)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        self.add(result)
-        return result
 
 
 class Case:
@@ -146,13 +114,9 @@ class Case:
 
         A first step makes the optimiser's state, and leaves bases behind.
         """
-        with Live() as live:
-            live.add([*self.encoder.parameters(), *self.decoder.parameters()])
-            live.add([*self.encoder.buffers(), *self.decoder.buffers(), self.mel, self.tokens])
-            self.step()
-            live.peak = live.now
-            self.step()
-        return live.peak
+        parts = (self.encoder, self.decoder)
+        tensors = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+        return step_memory([*tensors, self.mel, self.tokens], self.step).peak
 
     def macs(self) -> float:
         """Return the multiply-adds of matrix products in one training forward of the batch."""

@@ -4,7 +4,6 @@ With W ~ N(mean, sigma^2) elementwise, all of them give an output of mean x mean
 x^2 (sigma^2)^T at each position; they differ in how positions are correlated.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -140,9 +139,16 @@ def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator | None
     return table[words.view(torch.uint8).int()].flatten()[:size].view(*shape)
 
 
-@functools.cache
 def _byte_signs(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the signs that the eight bits of each byte stand for, (256, 8)."""
-    with torch.inference_mode(False):
-        bits = torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1
-        return (1 - 2 * bits).to(device, dtype)
+    table = _tables.get((device, dtype))
+    if table is None:
+        with torch.inference_mode(False):
+            bits = torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1
+            table = (1 - 2 * bits).to(device, dtype)
+        if type(table) is Tensor:  # a fake tensor would be of use inside its own mode only
+            _tables[device, dtype] = table
+    return table
+
+
+_tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
