@@ -164,16 +164,15 @@ def _band(ref: str, hyp: str, errors: int) -> tuple[int, int]:
 
 def _furthest(ref: str, hyp: str, errors: int) -> list[dict[int, int]]:
     """Return, for 0 .. errors - 1 edits, diagonal -> the furthest row they reach on it."""
-    lowest, end = _band(ref, hyp, errors)
+    n, m, (lowest, end) = len(ref), len(hyp), _band(ref, hyp, errors)
     rows: list[dict[int, int]] = []
     before: dict[int, int] = {0: -1}
     for k in range(errors):
-        row = {}
+        row, at = {}, before.get
         for d in range(max(-k, lowest), min(k + 1, end)):
             # one edit more, a substitution, deletion or insertion; then hits
-            last = min(len(ref), len(hyp) - d)
-            i = max(before.get(d, -2) + 1, before.get(d + 1, -2) + 1, before.get(d - 1, -2))
-            i = min(i, last)
+            last = min(n, m - d)
+            i = min(last, max(at(d, -2) + 1, at(d + 1, -2) + 1, at(d - 1, -2)))
             while i < last and ref[i] == hyp[i + d]:
                 i += 1
             row[d] = i
