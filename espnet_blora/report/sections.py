@@ -91,18 +91,22 @@ def errors(analysis: Analysis) -> list[Block]:
     )
     blocks.append(table(["system", *analysis.sets], worst, caption))
     blocks += _sides(analysis)
-    # the sets
-    sets = []
+    # the sets; what a treatment does is said once, below: in a column it would make rows tall
+    sets: list[list[object]] = []
+    treatments: dict[str, None] = {}
     for name in analysis.sets:
         score = next(
             (run.scores[name] for s in analysis.systems for run in s.with_score(name)), None
         )
         if score is not None:
             numbers = (len(score.utterances), score.total.tokens)
-            sets.append([name, analysis.kind(name), *numbers, analysis.treated[name].describe()])
+            treated = analysis.treated[name]
+            treatments[treated.describe()] = None
+            sets.append([name, analysis.kind(name), *numbers, str(treated)])
     if sets:
-        head = ["set", "kind", "utterances", "reference tokens", "unit and treatment of both sides"]
+        head = ["set", "kind", "utterances", "reference tokens", "unit, treatment of both sides"]
         blocks.append(table(head, sets, "The sets, and how they were scored:"))
+        blocks.append(Bullets(list(treatments)))
     return blocks
 
 

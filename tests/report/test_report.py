@@ -40,7 +40,7 @@ def test_the_page(finished_tree):
     assert tables_are_whole(text) == 21
     for said in (
         "(E_adapted - E_base) / E_base",
-        "|test_cs|new|60|540|MER, normalisation basic (",
+        "|test_cs|new|60|540|MER, basic|",
         "(E_LoRA - E_BLoRA) / E_LoRA",
         "basic (NFKC, case folded",
         "1,024 of 102,400|1.00 %|0.250",

@@ -40,6 +40,14 @@ def test_pier_claims_no_difference_where_the_ranges_touch():
     assert len(told) == 1 and "blora and lora on cs" in told[0]
 
 
+def test_a_treatment_is_described_once():
+    systems = make_systems([run("base", ["x 四"] * 10)])
+    blocks = sections.errors(analyse(systems, ["cs"], [], {}))
+    table, told = blocks[-2:]
+    assert [cell.text for cell in table.rows[0]] == ["cs", "new", "10", "20", "MER, basic"]
+    assert len(told.items) == 1 and "NFKC" in told.items[0]
+
+
 def test_pier_may_tell_systems_apart():
     rows, told = errors(base=[REPLACED] * 10, lora=["x 四"] * 10, blora=["y 四"] * 10)
     assert [row[5] for row in rows][1:] == ["0.0 (0.0 to 0.0)", "100.0 (100.0 to 100.0)"]
