@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from espnet_blora import plugin
+from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.whisper.checkpoint import save_whisper
 from tests import experiments
 from tests.plugin.token_yaml import quick_token_lists  # noqa: F401
@@ -27,7 +29,11 @@ def short_whisper(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory, random_whisper):
-    """What training leaves behind: config.yaml and a checkpoint."""
+    """What training leaves behind: config.yaml and a checkpoint, for a process plugged in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(WHISPER, random_whisper)
+        patch.delenv(SCALE, raising=False)
+        plugin.register()
     folder, _ = experiments.experiment(
         tmp_path_factory.mktemp("exp"), random_whisper, moved_by=0.001
     )
