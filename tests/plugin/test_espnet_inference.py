@@ -9,11 +9,17 @@ import torch
 import yaml
 from espnet2.bin import asr_inference
 
+from espnet_blora import plugin
 from espnet_blora.plugin import espnet_inference
 from espnet_blora.plugin.resume import only_run
 from espnet_blora.plugin.settings import SCALE, WHISPER
 from espnet_blora.plugin.whisper_parts import WhisperDecoder, WhisperEncoder
 from tests.plugin.stage12 import LANGUAGES, LAYOUT, SAMPLES, write_data
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugged_in():
+    plugin.register()
 
 
 @pytest.fixture
