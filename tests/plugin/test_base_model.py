@@ -6,6 +6,7 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 
 from espnet_blora.bin import base_model
+from espnet_blora.decoding.training_config import DATA
 from espnet_blora.plugin.base_model import write_base_model
 from tests.plugin.tiny import BLORA, config, shared, whisper_file
 
@@ -42,10 +43,11 @@ def test_the_base_is_decodable_and_has_no_adapter(experiment, training_yaml, tmp
     assert len(args.token_list) == 51865
     assert not any("lora" in name for name in model.state_dict())
 
-    # Training's own config.yaml has the same keys, so that every program reads it alike.
+    # Training's own config.yaml has the same keys, so that every program reads it alike; only what
+    # its data were is not to be said of a base that heard none.
     trained = experiment.train_here("base_keys", max_epoch=1)
     theirs = yaml.load((trained / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
-    assert theirs.keys() == vars(args).keys()
+    assert theirs.keys() == {*vars(args), DATA}
 
     other = whisper_file(tmp_path, seed=9)
     text = (folder / "config.yaml").read_text(encoding="utf-8")
