@@ -206,8 +206,8 @@ def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[d
     from espnet_blora.whisper.vocabulary import Vocabulary
 
     dims = dims_of(case.whisper)
-    layout = Vocabulary.of(dims.n_vocab)
-    prompts = {language: layout.prompt(language) for language in set(case.languages.values())}
+    vocabulary = Vocabulary.of(dims.n_vocab)
+    prompts = {language: vocabulary.prompt(language) for language in set(case.languages.values())}
     found: dict[int, dict[str, Rounds]] = {beam: {} for beam in args.beams}
     children: dict[str, Child] = {}
     with ExitStack() as stack:
@@ -217,7 +217,7 @@ def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[d
                 found[beam][name] = Rounds(*load_of(case, name, beam), missing=absent)
             if not absent:
                 opening = Opening(
-                    name, case.whisper, str(case.folder), dims.n_mels, layout.eot, case.pad_to,
+                    name, case.whisper, str(case.folder), dims.n_mels, vocabulary.eot, case.pad_to,
                     args.device, args.dtype, args.threads,
                 )  # fmt: skip
                 children[name] = Child(opening, args.peers, args.threads)

@@ -83,7 +83,7 @@ class Decoder:
         if self._model is None:
             self._model = open_experiment(self.asr_exp, merge=False)
         waves, prompts, _ = read_set(
-            Path("dump/raw") / name, self._model.layout, self.args.utterances
+            Path("dump/raw") / name, self._model.vocabulary, self.args.utterances
         )
         began = time.monotonic()
         found = decode_posterior(

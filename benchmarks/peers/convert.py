@@ -30,9 +30,9 @@ def to_hf(whisper: Whisper):
 class Ct2Vocabulary:
     """What CTranslate2's converter asks of a tokenizer."""
 
-    def __init__(self, layout: Vocabulary):
-        self.table = {token: number for number, token in enumerate(layout.token_list())}
-        self.additional_special_tokens = [f"<|{code}|>" for code in layout.languages]
+    def __init__(self, vocabulary: Vocabulary):
+        self.table = {token: number for number, token in enumerate(vocabulary.token_list())}
+        self.additional_special_tokens = [f"<|{code}|>" for code in vocabulary.languages]
 
     def get_vocab(self) -> dict[str, int]:
         return self.table
@@ -41,7 +41,7 @@ class Ct2Vocabulary:
         return self.table[token]
 
 
-def to_ct2(hf_folder: Path, layout: Vocabulary, folder: Path) -> None:
+def to_ct2(hf_folder: Path, vocabulary: Vocabulary, folder: Path) -> None:
     """Convert a Hugging Face folder with CTranslate2's converter, in fp32.
 
     Other precisions are made of it when it is loaded.
@@ -50,7 +50,7 @@ def to_ct2(hf_folder: Path, layout: Vocabulary, folder: Path) -> None:
 
     class Converter(TransformersConverter):
         def load_tokenizer(self, tokenizer_class, model_name_or_path, **kwargs):
-            return Ct2Vocabulary(layout)  # no tokenizer files are written just to be read here
+            return Ct2Vocabulary(vocabulary)  # no tokenizer files are written just to be read here
 
     Converter(str(hf_folder)).convert(str(folder), force=True)
 

@@ -127,7 +127,7 @@ class Ours(System):
         from espnet_blora.decoding.options import DecodingOptions
 
         rule = {"rule": "whisper", "max_tokens": task.tokens}
-        filters = [SuppressBlank(self.recogniser.layout)]
+        filters = [SuppressBlank(self.recogniser.vocabulary)]
         if task.ratio:
             rule, filters = {"rule": "espnet", "maxlenratio": task.ratio}, []
         if task.fixed:

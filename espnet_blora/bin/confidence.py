@@ -70,7 +70,7 @@ def confidence(args: argparse.Namespace) -> None:
         raise ValueError("--temperature 0: logits are divided by it, so it is above 0")
     recogniser = open_recogniser(args, merge=options.samples == 0)
     for name in args.sets.split():
-        waves, prompts, _ = read_set(args.dump / name, recogniser.layout)
+        waves, prompts, _ = read_set(args.dump / name, recogniser.vocabulary)
         results = decode_posterior(recogniser, waves, prompts, options, temperatures)
         for temperature, texts in results.items():
             folder = args.asr_exp / "confidence" / name_of(options, temperature) / name

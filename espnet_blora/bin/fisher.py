@@ -72,10 +72,10 @@ def estimate(args: argparse.Namespace) -> None:
     }
 
     # The data, and how likely the model makes it.
-    layout = recogniser.layout
-    sets = [read_set(args.dump / name, layout, args.utterances) for name in args.sets.split()]
+    vocabulary = recogniser.vocabulary
+    sets = [read_set(args.dump / name, vocabulary, args.utterances) for name in args.sets.split()]
     utterances = [
-        (waves[uid], prompts[uid], layout.encode(texts[uid]))
+        (waves[uid], prompts[uid], vocabulary.encode(texts[uid]))
         for waves, prompts, texts in sets
         for uid in sorted(waves)
     ]
@@ -84,7 +84,7 @@ def estimate(args: argparse.Namespace) -> None:
     def nll(utterance):
         wave, prompt, text = utterance
         halves = recogniser.encoder, recogniser.decoder
-        return text_nll(*halves, wave, prompt, text, layout.eot, recogniser.pad_to, sampler)
+        return text_nll(*halves, wave, prompt, text, vocabulary.eot, recogniser.pad_to, sampler)
 
     # The estimate, with a fingerprint of the base.
     start = time.monotonic()

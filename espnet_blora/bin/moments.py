@@ -104,7 +104,7 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
 
     # The audio, with the language of each utterance.
     recogniser = open_recogniser(args, merge=False, packed=False)
-    codes = recogniser.layout.languages
+    codes = recogniser.vocabulary.languages
     found = {
         str(source): unlabelled.find(source, codes, args.utterances) for source in args.sources
     }

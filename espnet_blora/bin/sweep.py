@@ -69,7 +69,7 @@ def sweep(args: argparse.Namespace) -> None:
     repair = open_repair(recogniser, args.keep, args.new) if args.repair else None
     needs_base = recogniser.adapter is None and scales != [1.0]
     base = base_state(args.asr_exp, args.whisper) if needs_base else None
-    vocabulary = recogniser.layout
+    vocabulary = recogniser.vocabulary
     sets = {name: read_set(args.dump / name, vocabulary) for name in args.sets.split()}
 
     # Every set at every point.

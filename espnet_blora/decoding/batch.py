@@ -147,7 +147,7 @@ def decode(
         RuntimeError: An utterance that does not fit the memory even alone.
     """
     options = options or DecodingOptions()
-    filters = build_filters(recogniser.layout, options)
+    filters = build_filters(recogniser.vocabulary, options)
     nbest: dict[str, list[Hypothesis]] = {}
     waiting = list(by_length(waves, prompts, options.batch_size))[::-1]
     while waiting:
@@ -179,7 +179,7 @@ def _decode_batch(
     memory, lengths = encode_batch(recogniser, [waves[uid] for uid in ids], ids)
     given = [prompts[uid] for uid in ids]
     return search(
-        recogniser.decoder, memory, lengths, given, recogniser.layout.eot, options, filters
+        recogniser.decoder, memory, lengths, given, recogniser.vocabulary.eot, options, filters
     )
 
 
@@ -218,7 +218,7 @@ def best_texts(
         options: How to search.
         filters: What may not be said.
     """
-    eot = recogniser.layout.eot
+    eot = recogniser.vocabulary.eot
     nbest = search(
         recogniser.decoder, memory, lengths, prompts, eot, options, filters, options.samples or 1
     )
@@ -255,8 +255,8 @@ def decode_posterior(
             30 s or without prompt; a model whose output is not a number.
     """
     options = options or DecodingOptions()
-    filters = build_filters(recogniser.layout, options)
-    n, vocabulary = options.samples or 1, recogniser.layout
+    filters = build_filters(recogniser.vocabulary, options)
+    n, vocabulary = options.samples or 1, recogniser.vocabulary
     recognised: dict[float, dict[str, Recognition]] = {t: {} for t in temperatures}
     with drawing(recogniser, options):
         for ids in by_length(waves, prompts, options.batch_size):

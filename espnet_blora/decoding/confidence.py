@@ -132,14 +132,14 @@ def token_scores(
 
 
 def word_confidences(
-    layout: Vocabulary, scores: TokenScores, split: Split, word_confidence: str = "product"
+    vocabulary: Vocabulary, scores: TokenScores, split: Split, word_confidence: str = "product"
 ) -> list[WordConfidence]:
     """Return the words of a scored text with their confidences.
 
     A token counts for every word that it has a byte of; see `word_spans`.
 
     Args:
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         scores: of a text.
         split: text to words, `espnet_blora.text.tokens.mixed_tokens` for example.
         word_confidence: one of `COMBINE`.
@@ -150,7 +150,7 @@ def word_confidences(
     combine = COMBINE[word_confidence]
     return [
         WordConfidence(word, math.exp(combine(scores.log_prob[first:last])))
-        for word, first, last in word_spans(layout, scores.ids, split)
+        for word, first, last in word_spans(vocabulary, scores.ids, split)
     ]
 
 

@@ -103,9 +103,9 @@ def find_texts(
     Returns:
         What is taken of each utterance.
     """
-    layout, n_samples, n = recogniser.layout, options.samples or 1, len(prompts)
+    vocabulary, n_samples, n = recogniser.vocabulary, options.samples or 1, len(prompts)
     silence = no_speech_probabilities(
-        recogniser.decoder, memory, lengths, layout, prompts, n_samples
+        recogniser.decoder, memory, lengths, vocabulary, prompts, n_samples
     )
     tries: list[list[Try]] = [[] for _ in prompts]
     waiting = list(range(n))
@@ -124,7 +124,7 @@ def find_texts(
             filters,
         )
         for row, found, ids in zip(waiting, best, tokens, strict=True):
-            text = layout.decode(found.ids)
+            text = vocabulary.decode(found.ids)
             tries[row].append(Try(temperature, found, ids, text, silence[row]))
         waiting = [row for row in waiting if tries[row][-1].doubtful(options)]
         if not waiting:

@@ -38,9 +38,9 @@ class Suppress:
 class SuppressBlank(Suppress):
     """No blank and no end of text as the first token."""
 
-    def __init__(self, layout: Vocabulary):
+    def __init__(self, vocabulary: Vocabulary):
         """Take the vocabulary."""
-        super().__init__([*layout.encode(" "), layout.eot])
+        super().__init__([*vocabulary.encode(" "), vocabulary.eot])
 
     def __call__(self, logits: Tensor, texts: Tensor) -> None:
         """Set blank and end of text to -inf at step 0."""
@@ -82,11 +82,11 @@ class NoRepeatNgram:
             logits[rows.to(logits.device), banned.to(logits.device)] = NEVER
 
 
-def suppressed(layout: Vocabulary, suppress_tokens: str) -> list[int]:
+def suppressed(vocabulary: Vocabulary, suppress_tokens: str) -> list[int]:
     """Return the ids that openai-whisper suppresses for its option `suppress_tokens`.
 
     Args:
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         suppress_tokens: ids with commas between them; -1 stands for the symbols that are not spoken
             (brackets, notes, quotes: `Tokenizer.non_speech_tokens`). The tokens that stand in
             prompts only (start, task, previous text, no speech) are added, except where there is
@@ -96,8 +96,8 @@ def suppressed(layout: Vocabulary, suppress_tokens: str) -> list[int]:
         ValueError: an id that this vocabulary lacks.
     """
     allowed = (
-        f"ids from 0 to {layout.n_vocab - 1}, with commas between them; -1 for the symbols that "
-        'are not spoken; "" for none'
+        f"ids from 0 to {vocabulary.n_vocab - 1}, with commas between them; -1 for the symbols "
+        'that are not spoken; "" for none'
     )
     if not suppress_tokens.strip():
         return []
@@ -105,15 +105,15 @@ def suppressed(layout: Vocabulary, suppress_tokens: str) -> list[int]:
         ids = {int(part) for part in suppress_tokens.split(",")}
     except ValueError as error:
         raise ValueError(f"suppress_tokens {suppress_tokens!r}; allowed: {allowed}") from error
-    if wrong := sorted(i for i in ids if not -1 <= i < layout.n_vocab):
+    if wrong := sorted(i for i in ids if not -1 <= i < vocabulary.n_vocab):
         raise ValueError(
-            f"suppress_tokens: {', '.join(map(str, wrong))} not in {layout.stamp}; "
+            f"suppress_tokens: {', '.join(map(str, wrong))} not in {vocabulary.stamp}; "
             f"allowed: {allowed}"
         )
-    tokenizer = layout.tokenizer
+    tokenizer = vocabulary.tokenizer
     if -1 in ids:
         ids = (ids - {-1}) | set(tokenizer.non_speech_tokens)
-    ids |= {layout.transcribe, layout.translate, layout.sot}
+    ids |= {vocabulary.transcribe, vocabulary.translate, vocabulary.sot}
     return sorted(ids | {tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech})
 
 

@@ -33,9 +33,9 @@ def probe_waves(
         FileNotFoundError: A file of the set is not there.
         ValueError: As of `read_set`, or `count` is below 1.
     """
-    codes = {number: code for code, number in recogniser.layout.languages.items()}
+    codes = {number: code for code, number in recogniser.vocabulary.languages.items()}
     if folder is not None:
-        waves, prompts, _ = read_set(folder, recogniser.layout, count)
+        waves, prompts, _ = read_set(folder, recogniser.vocabulary, count)
         return waves, {uid: codes[prompt[1]] for uid, prompt in prompts.items()}
     if count < 1:
         raise ValueError(f"--check {count}: 1 or more is needed")
@@ -55,7 +55,7 @@ def greedy_ids(
 
     Warns where the model's own window gives another text: readers outside have no other.
     """
-    prompts = {uid: recogniser.layout.prompt(code) for uid, code in languages.items()}
+    prompts = {uid: recogniser.vocabulary.prompt(code) for uid, code in languages.items()}
     options = DecodingOptions(beam_size=1, max_tokens=limit)
 
     def ids(pad_to: str) -> dict[str, tuple[int, ...]]:

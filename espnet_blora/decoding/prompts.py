@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def build_prompt(
-    layout: Vocabulary,
+    vocabulary: Vocabulary,
     language: str,
     task: str = "transcribe",
     initial_prompt: str | None = None,
@@ -29,7 +29,7 @@ def build_prompt(
     `DecodingTask._get_initial_tokens`.
 
     Args:
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         language: code or English name.
         task: `transcribe` or `translate` (into English).
         initial_prompt: text that came before: names, spelling, style. The last
@@ -40,15 +40,15 @@ def build_prompt(
     Raises:
         ValueError: unknown language.
     """
-    prompt = layout.prompt(language)
-    prompt[2] = layout.translate if task == "translate" else layout.transcribe
+    prompt = vocabulary.prompt(language)
+    prompt[2] = vocabulary.translate if task == "translate" else vocabulary.transcribe
     text, room = (initial_prompt or "").strip(), n_text_ctx // 2 - 1
-    previous = layout.encode(f" {text}") if text else []
+    previous = vocabulary.encode(f" {text}") if text else []
     if len(previous) > room:
         log.warning("initial_prompt: %d tokens, of which the last %d are used", len(previous), room)
         previous = previous[-room:]
     previous += said[max(0, len(said) - room + len(previous)) :]
-    return [layout.tokenizer.sot_prev, *previous, *prompt] if previous else prompt
+    return [vocabulary.tokenizer.sot_prev, *previous, *prompt] if previous else prompt
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def no_speech_probabilities(
     decoder: TextDecoder,
     memory: Tensor,
     memory_lengths: Tensor,
-    layout: Vocabulary,
+    vocabulary: Vocabulary,
     prompts: Sequence[Sequence[int]],
     n_samples: int = 1,
 ) -> list[float]:
@@ -66,14 +66,14 @@ def no_speech_probabilities(
         decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (S * B, T, n_state), sample-major.
         memory_lengths: real positions of each row, (S * B,).
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         prompts: B prompts of one length.
         n_samples: S.
     """
-    heads = [prompt[: prompt.index(layout.sot) + 1] for prompt in prompts]
+    heads = [prompt[: prompt.index(vocabulary.sot) + 1] for prompt in prompts]
     read = torch.tensor(heads, device=memory.device).repeat(n_samples, 1)  # (S * B, L)
     hidden = states(decoder, read, memory, memory_lengths)[:, -1]  # (S * B, n_state)
-    chances = logits_of(decoder, hidden).softmax(-1)[:, layout.tokenizer.no_speech]
+    chances = logits_of(decoder, hidden).softmax(-1)[:, vocabulary.tokenizer.no_speech]
     return chances.unflatten(0, (n_samples, -1)).mean(0).tolist()
 
 
@@ -82,7 +82,7 @@ def detect_language(
     decoder: TextDecoder,
     memory: Tensor,
     memory_lengths: Tensor | None,
-    layout: Vocabulary,
+    vocabulary: Vocabulary,
     among: Sequence[str] = (),
 ) -> tuple[list[str], list[dict[str, float]]]:
     """Return the likeliest language of each utterance, and the probabilities of all.
@@ -94,15 +94,15 @@ def detect_language(
         decoder: a `whisper.model.TextDecoder`.
         memory: encoder output, (B, T, n_state).
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         among: codes to choose from; none for all.
 
     Returns:
         B language codes, and B dicts from code to probability (they sum to 1).
     """
-    known = {code: i for code, i in layout.languages.items() if i < layout.n_vocab}
+    known = {code: i for code, i in vocabulary.languages.items() if i < vocabulary.n_vocab}
     ids = {code: i for code, i in known.items() if code in among} or known
-    start = torch.full((len(memory), 1), layout.sot, device=memory.device)
+    start = torch.full((len(memory), 1), vocabulary.sot, device=memory.device)
     logits = forward(decoder, start, memory, memory_lengths)[:, 0]
     columns = torch.tensor(list(ids.values()), device=memory.device)
     rows = logits[:, columns].softmax(-1).tolist()

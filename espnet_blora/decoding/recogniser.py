@@ -52,7 +52,7 @@ class Recogniser:
         encoder: With the adapter's update in its weights, or, opened with `merge=False`, with the
             adapter's layers inside.
         decoder: The same.
-        layout: The vocabulary: which id is which token.
+        vocabulary: The vocabulary: which id is which token.
         pad_to: How waves are padded ("batch" or "30s").
         alignment_heads: (layer, head) of the decoder's cross-attention heads that follow time.
         name: Where it came from, for messages.
@@ -65,7 +65,7 @@ class Recogniser:
 
     encoder: AudioEncoder
     decoder: TextDecoder
-    layout: Vocabulary
+    vocabulary: Vocabulary
     pad_to: str
     alignment_heads: list[tuple[int, int]]
     name: str
@@ -142,7 +142,7 @@ def open_experiment(
     _load(model, file)
     heads = _heads(base)
     recogniser = Recogniser(
-        base.encoder, base.decoder, config.layout, config.pad_to, heads, os.fspath(asr_exp),
+        base.encoder, base.decoder, config.vocabulary, config.pad_to, heads, os.fspath(asr_exp),
         config.language, config.languages, lengths=config.lengths,
     )  # fmt: skip
     return _ready(recogniser, model, place, adapter_scale, merge, packed)
@@ -226,14 +226,14 @@ def _base_of(config: TrainingConfig, whisper: str | os.PathLike | None) -> Whisp
     """Build the Whisper that an experiment starts from, with its new languages."""
     spec = whisper_of(config, whisper)
     base = load_whisper(spec, start=False)
-    if base.dims.n_vocab != config.layout.n_vocab:
+    if base.dims.n_vocab != config.vocabulary.n_vocab:
         raise ValueError(
-            f"{config.path}: token list with {config.layout.n_vocab} tokens, but Whisper {spec!r} "
-            f"has {base.dims.n_vocab}: it was trained with another size. Remedy: name that one "
-            "(--whisper)."
+            f"{config.path}: token list with {config.vocabulary.n_vocab} tokens, but Whisper "
+            f"{spec!r} has {base.dims.n_vocab}: it was trained with another size. Remedy: name "
+            "that one (--whisper)."
         )
     start = config.part("decoder").get("new_language_init", new_tokens.MEAN)
-    new_tokens.extend(base.decoder, config.layout.new_languages, start)
+    new_tokens.extend(base.decoder, config.vocabulary.new_languages, start)
     return base
 
 
@@ -266,11 +266,11 @@ def open_whisper(
     """
     place = _place(device, dtype, pad_to)
     base = load_whisper(spec, start=False)
-    layout = Vocabulary.of(base.dims.n_vocab)
+    vocabulary = Vocabulary.of(base.dims.n_vocab)
     if adapter_file is not None:
         load_adapter(base, Path(adapter_file))
     name = os.fspath(adapter_file or spec)
-    recogniser = Recogniser(base.encoder, base.decoder, layout, pad_to, _heads(base), name)
+    recogniser = Recogniser(base.encoder, base.decoder, vocabulary, pad_to, _heads(base), name)
     return _ready(recogniser, base, place, adapter_scale, merge, packed)
 
 

@@ -175,12 +175,12 @@ def spoken_words(
 
 
 def divided(
-    whole: Segment, words: Sequence[Word], layout: Vocabulary, split: Split
+    whole: Segment, words: Sequence[Word], vocabulary: Vocabulary, split: Split
 ) -> list[Segment]:
     """Cut a piece's segment where its words (with times) say; tokens go where their word begins."""
     if not words:
         return [replace(whole, words=())]
-    firsts = [first for _, first, _ in word_spans(layout, whole.tokens, split)]
+    firsts = [first for _, first, _ in word_spans(vocabulary, whole.tokens, split)]
     groups = into_segments(words)
     # the first token of each segment
     counts = accumulate((len(group) for group in groups[:-1]), initial=0)

@@ -185,7 +185,7 @@ def word_times(
     memory_lengths: Tensor | None,
     prompts: Sequence[Sequence[int]],
     texts: Sequence[Sequence[int]],
-    layout: Vocabulary,
+    vocabulary: Vocabulary,
     heads: Sequence[tuple[int, int]],
     split: Split,
     positions: Sequence[int] | Tensor,
@@ -204,7 +204,7 @@ def word_times(
         memory_lengths: real positions of each row, (B,); None when nothing is padded.
         prompts: B prompts, of any length; previous text is left out.
         texts: B texts, ids behind the prompt; control tokens and timestamps are left out.
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         heads: (layer, head) of the cross-attention heads that follow time, one at least.
         split: the text (NFC) to its words, see `espnet_blora.decoding.words.word_spans`.
         positions: memory positions of each row that hold its audio, ceil(samples / 320); its length
@@ -220,8 +220,8 @@ def word_times(
     """
     positions = [max(1, min(int(n), memory.shape[1])) for n in positions]
     # texts without control tokens, prompts without previous text; only rows with a text are aligned
-    plain = [[i for i in text if 0 <= i < layout.eot] for text in texts]
-    starts = [prompt[prompt.index(layout.sot) :] for prompt in prompts]
+    plain = [[i for i in text if 0 <= i < vocabulary.eot] for text in texts]
+    starts = [prompt[prompt.index(vocabulary.sot) :] for prompt in prompts]
     times: list[list[WordTime]] = [[] for _ in plain]
     rows = [row for row, text in enumerate(plain) if text]
     if not rows:
@@ -234,8 +234,10 @@ def word_times(
                 f"{len(plain[row])} of the text; this Whisper has {room} positions"
             )
     # one pass of the decoder over all of them
-    read = [torch.tensor([*starts[row], *plain[row], layout.eot][:room]) for row in rows]
-    tokens = nn.utils.rnn.pad_sequence(read, batch_first=True, padding_value=layout.eot)  # (R, L)
+    read = [torch.tensor([*starts[row], *plain[row], vocabulary.eot][:room]) for row in rows]
+    tokens = nn.utils.rnn.pad_sequence(
+        read, batch_first=True, padding_value=vocabulary.eot
+    )  # (R, L)
     index = torch.tensor(rows, device=memory.device)
     if len(rows) < len(memory):
         memory = memory[index]
@@ -248,14 +250,14 @@ def word_times(
         # probabilities among the text tokens, (L,)
         n_prompt, ids = len(starts[row]), plain[row]
         logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
-        chances = logits[:, : layout.eot].softmax(-1).cpu()
+        chances = logits[:, : vocabulary.eot].softmax(-1).cpu()
         probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
         # the path, through speech only where pauses are known
         audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
         n_head = decoder.blocks[0].cross_attn.n_head
         weights = _weights(sides, heads, n_head, place, len(read[place]), positions[row])
         begins = _path(weights[..., audio.path], n_prompt, len(ids))
-        spans = word_spans(layout, ids, split)
+        spans = word_spans(vocabulary, ids, split)
         if quiet is not None:
             begins = audio.snap(begins, [first for _, first, _ in spans])
             begins[-1] = len(audio.path)  # what is not quiet belongs to the text, to its end

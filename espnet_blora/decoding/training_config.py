@@ -56,12 +56,12 @@ class TrainingConfig:
     Attributes:
         path: Of config.yaml.
         values: config.yaml without the token list.
-        layout: The vocabulary of the token list.
+        vocabulary: The vocabulary of the token list.
     """
 
     path: Path
     values: Mapping[str, Any]
-    layout: Vocabulary
+    vocabulary: Vocabulary
 
     @property
     def adapter(self) -> tuple[str, dict[str, Any]] | None:
@@ -92,7 +92,7 @@ class TrainingConfig:
 
     def _code(self, key: str, name: object) -> str:
         try:
-            return self.layout.language_code(str(name))
+            return self.vocabulary.language_code(str(name))
         except ValueError as error:
             raise ValueError(f"{self.path}: {key}: {error}") from error
 
@@ -153,9 +153,9 @@ def read_training_config(path: Path) -> TrainingConfig:
             f"{path}: token_list is {type(tokens).__name__}, the list of all tokens is expected: "
             "use the config.yaml that the training wrote"
         )
-    layout = Vocabulary.of_tokens([str(token) for token in tokens], f"{path}, token_list")
-    check_agreement((values.get("decoder_conf") or {}).get("new_languages"), layout)
-    return TrainingConfig(path, values, layout)
+    vocabulary = Vocabulary.of_tokens([str(token) for token in tokens], f"{path}, token_list")
+    check_agreement((values.get("decoder_conf") or {}).get("new_languages"), vocabulary)
+    return TrainingConfig(path, values, vocabulary)
 
 
 def find_checkpoint(folder: Path, given: str | os.PathLike | None = None) -> Path:

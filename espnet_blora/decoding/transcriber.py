@@ -143,7 +143,7 @@ class Transcriber:
         self.options = options = options or DecodingOptions()
         self.progress = progress or (lambda seconds: None)
         drawing(recogniser, options)
-        self.filters = build_filters(recogniser.layout, options)
+        self.filters = build_filters(recogniser.vocabulary, options)
         self.limits = _limits(options.chunk_length, recogniser.lengths)
         self.prompts: dict[str, list[int]] = {}
         self.languages = _languages(options.language, recogniser)
@@ -222,14 +222,14 @@ class Transcriber:
             if name not in given and stem not in given:
                 raise ValueError(f"{name}: no language is given for it; add the line '{stem} CODE'")
             given = given.get(name) or given[stem]
-        return None if given == AUTO else self.recogniser.layout.language_code(given)
+        return None if given == AUTO else self.recogniser.vocabulary.language_code(given)
 
     def _prompt(self, language: str, said: Sequence[int] = ()) -> list[int]:
         """Return the prompt of a piece, given its language and the tokens before it."""
         if language in self.prompts and not said:
             return self.prompts[language]
         prompt = build_prompt(
-            self.recogniser.layout,
+            self.recogniser.vocabulary,
             language,
             self.options.task,
             self.options.initial_prompt,
@@ -279,7 +279,11 @@ class Transcriber:
     @torch.inference_mode()
     def _recognise(self, batch: list[_Piece]) -> None:
         """Encode, detect languages that are not given, search, and find what was asked for."""
-        options, decoder, layout = self.options, self.recogniser.decoder, self.recogniser.layout
+        options, decoder, vocabulary = (
+            self.options,
+            self.recogniser.decoder,
+            self.recogniser.vocabulary,
+        )
         waves = [piece.wave for piece in batch]
         names = [piece.file.name for piece in batch]
         n = options.samples or 1
@@ -304,7 +308,7 @@ class Transcriber:
         if options.word_timestamps:
             assert mean is not None
             times = word_times(
-                decoder, *mean, prompts, [one.hypothesis.ids for one in found], layout,
+                decoder, *mean, prompts, [one.hypothesis.ids for one in found], vocabulary,
                 self.recogniser.alignment_heads, self.split,
                 positions=[math.ceil(len(wave) / N_SAMPLES_PER_TOKEN) for wave in waves],
                 quiet=[quiet_positions(loudness(wave.numpy())) for wave in waves],
@@ -331,7 +335,7 @@ class Transcriber:
     def _detect(self, files: list[_File], memory: Tensor, lengths: Tensor) -> None:
         model = self.recogniser
         codes, shares = detect_language(
-            model.decoder, memory, lengths, model.layout, model.languages
+            model.decoder, memory, lengths, model.vocabulary, model.languages
         )
         for file, code, share in zip(files, codes, shares, strict=True):
             file.language, file.probability = code, share[code]
@@ -349,7 +353,7 @@ class Transcriber:
         scores: TokenScores | None,
     ) -> list[Segment]:
         """Return a piece's segment, or several where its words have times; none of silence."""
-        begin, layout = piece.begin / SAMPLE_RATE, self.recogniser.layout
+        begin, vocabulary = piece.begin / SAMPLE_RATE, self.recogniser.vocabulary
         end = begin + len(piece.wave) / SAMPLE_RATE
         if found.silent(self.options):
             piece.file.notes.append(f"{begin:.1f} to {end:.1f} s taken for silence")
@@ -369,7 +373,9 @@ class Transcriber:
         # confidences of the whole piece and of its words
         confidences = None
         if scores is not None:
-            confidences = word_confidences(layout, scores, self.split, self.options.word_confidence)
+            confidences = word_confidences(
+                vocabulary, scores, self.split, self.options.word_confidence
+            )
             parts = {f"uncertainty_{k}": v for k, v in scores.mean_uncertainty().items()}
             whole = replace(whole, extra={"confidence": scores.confidence, **parts})
         if times is None and confidences is None:
@@ -380,7 +386,7 @@ class Transcriber:
             return [replace(whole, words=tuple(words))]
         # the last position may reach beyond the last sample
         words = [word.until(whole.end) for word in words]
-        return divided(whole, words, layout, self.split)
+        return divided(whole, words, vocabulary, self.split)
 
 
 def _limits(chunk_length: float | None, trained: TrainedLengths | None) -> tuple[int, int]:
@@ -409,8 +415,8 @@ def _languages(
     if given == AUTO or not isinstance(given, str):
         return given
     if Path(given).is_file():
-        return read_utt2lang(given, recogniser.layout.languages)
+        return read_utt2lang(given, recogniser.vocabulary.languages)
     try:
-        return recogniser.layout.language_code(given)
+        return recogniser.vocabulary.language_code(given)
     except ValueError as error:
         raise ValueError(f"language: there is no file {given!r}, and {error}") from error

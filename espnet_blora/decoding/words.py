@@ -46,7 +46,9 @@ def _composed(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return joined
 
 
-def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tuple[str, int, int]]:
+def word_spans(
+    vocabulary: Vocabulary, ids: Sequence[int], split: Split
+) -> list[tuple[str, int, int]]:
     """Return the tokens of each word of a text.
 
     A token counts for every word that has a byte of it, so spans of neighbours may overlap by one
@@ -55,7 +57,7 @@ def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tup
     `Vocabulary.decode`.
 
     Args:
-        layout: the vocabulary.
+        vocabulary: the vocabulary.
         ids: token ids after the prompt.
         split: the text (NFC) to its words.
 
@@ -66,8 +68,10 @@ def word_spans(layout: Vocabulary, ids: Sequence[int], split: Split) -> list[tup
         ValueError: a word of `split` that is empty or does not stand in the text behind the one
             before it (a `split` must not change what it cuts).
     """
-    encoding = layout.tokenizer.encoding
-    pieces = [encoding.decode_single_token_bytes(i) if 0 <= i < layout.eot else b"" for i in ids]
+    encoding = vocabulary.tokenizer.encoding
+    pieces = [
+        encoding.decode_single_token_bytes(i) if 0 <= i < vocabulary.eot else b"" for i in ids
+    ]
     token_ends = list(accumulate(map(len, pieces)))
     characters = _characters(b"".join(pieces))
     if not unicodedata.is_normalized("NFC", "".join(char for char, _ in characters)):

@@ -83,13 +83,13 @@ def by_hf(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
 
     processor: Any = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder)
-    layout = Vocabulary.of(model.config.vocab_size)
+    vocabulary = Vocabulary.of(model.config.vocab_size)
     for uid, ours in probe.ours.items():
-        spoken = [one for one in ours if one < layout.eot]
-        text, wanted = processor.decode(spoken), layout.decode(spoken)
+        spoken = [one for one in ours if one < vocabulary.eot]
+        text, wanted = processor.decode(spoken), vocabulary.decode(spoken)
         if text != wanted:
             raise Differs(f"{uid}: its tokenizer reads our ids as {text!r}, ours as {wanted!r}")
-    return _generated(model, processor, layout, probe)
+    return _generated(model, processor, vocabulary, probe)
 
 
 def by_peft(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
@@ -104,7 +104,7 @@ def by_peft(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
 
 
 @torch.inference_mode()
-def _generated(model: Any, processor: Any, layout: Vocabulary, probe: Probe) -> dict[str, Ids]:
+def _generated(model: Any, processor: Any, vocabulary: Vocabulary, probe: Probe) -> dict[str, Ids]:
     """Let a model of transformers generate, greedily."""
     found = {}
     for uid, wave in probe.waves.items():
@@ -117,12 +117,14 @@ def _generated(model: Any, processor: Any, layout: Vocabulary, probe: Probe) -> 
             do_sample=False,
             max_new_tokens=probe.limit,
         )[0].tolist()
-        start = N_PROMPT if row[:1] == [layout.sot] else 0  # not every release returns the prompt
+        start = (
+            N_PROMPT if row[:1] == [vocabulary.sot] else 0
+        )  # not every release returns the prompt
         ids = row[start:]
-        ids = tuple(ids[: ids.index(layout.eot)] if layout.eot in ids else ids)
+        ids = tuple(ids[: ids.index(vocabulary.eot)] if vocabulary.eot in ids else ids)
         # At a timestamp, asked for or not, it cuts the audio and goes on from there: no comparison.
         ours = probe.ours[uid]
-        times = [place for place, one in enumerate(ours) if one >= layout.timestamp_begin]
+        times = [place for place, one in enumerate(ours) if one >= vocabulary.timestamp_begin]
         found[uid] = ids[: times[0]] + ours[times[0] :] if times else ids
     return found
 

@@ -75,13 +75,13 @@ def to_hf(whisper: Whisper) -> WhisperForConditionalGeneration:
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
     dims = whisper.dims
-    layout = Vocabulary.of(dims.n_vocab)
-    control = layout.tokenizer
+    vocabulary = Vocabulary.of(dims.n_vocab)
+    control = vocabulary.tokenizer
     tokens: dict[str, Any] = {
-        "decoder_start_token_id": layout.sot,
-        "bos_token_id": layout.eot,
-        "eos_token_id": layout.eot,
-        "pad_token_id": layout.eot,
+        "decoder_start_token_id": vocabulary.sot,
+        "bos_token_id": vocabulary.eot,
+        "eos_token_id": vocabulary.eot,
+        "pad_token_id": vocabulary.eot,
     }
     config = WhisperConfig(
         vocab_size=dims.n_vocab,
@@ -105,34 +105,34 @@ def to_hf(whisper: Whisper) -> WhisperForConditionalGeneration:
     if unexpected or set(missing) - {"proj_out.weight"}:
         raise ValueError(f"missing: {missing}, unexpected: {unexpected}")
     model.tie_weights()
-    never = {layout.transcribe, layout.translate, layout.sot, control.no_speech}
+    never = {vocabulary.transcribe, vocabulary.translate, vocabulary.sot, control.no_speech}
     never |= {control.sot_prev, control.sot_lm, *control.non_speech_tokens}
     model.generation_config = GenerationConfig(
         is_multilingual=True,
-        lang_to_id={f"<|{code}|>": number for code, number in layout.languages.items()},
-        task_to_id={"transcribe": layout.transcribe, "translate": layout.translate},
-        no_timestamps_token_id=layout.notimestamps,
+        lang_to_id={f"<|{code}|>": number for code, number in vocabulary.languages.items()},
+        task_to_id={"transcribe": vocabulary.transcribe, "translate": vocabulary.translate},
+        no_timestamps_token_id=vocabulary.notimestamps,
         prev_sot_token_id=control.sot_prev,
         max_initial_timestamp_index=50,
         return_timestamps=False,
         alignment_heads=whisper.alignment_heads.to_dense().nonzero().tolist(),
         max_length=dims.n_text_ctx,
         suppress_tokens=sorted(never),
-        begin_suppress_tokens=[*layout.encode(" "), layout.eot],
+        begin_suppress_tokens=[*vocabulary.encode(" "), vocabulary.eot],
         **tokens,
     )
     return model
 
 
 @lru_cache(maxsize=2)
-def merges(layout: Vocabulary) -> list[tuple[str, str]]:
+def merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
     """Return the byte pair merges, in order of rank, in GPT-2's alphabet.
 
     A token's two parts are what merging its bytes by all earlier tokens leaves (Sennrich et al.
     2016, arXiv 1508.07909).
     """
-    encoding, names = layout.tokenizer.encoding, layout.token_list()
-    raw = [encoding.decode_single_token_bytes(index) for index in range(layout.eot)]
+    encoding, names = vocabulary.tokenizer.encoding, vocabulary.token_list()
+    raw = [encoding.decode_single_token_bytes(index) for index in range(vocabulary.eot)]
     rank = {token: index for index, token in enumerate(raw)}
     found = []
     for index, token in enumerate(raw):
@@ -169,11 +169,11 @@ def write_hf(model: Whisper, folder: Path) -> None:
 
     # The tokenizer: text, then control tokens in order of id, then timestamps, which are no control
     # tokens there. <|notimestamps|> is the last of the former, by which its code finds the latter.
-    layout = Vocabulary.of(model.dims.n_vocab)
-    names, pairs = layout.token_list(), merges(layout)
-    text = {name: index for index, name in enumerate(names[: layout.eot + 1])}
+    vocabulary = Vocabulary.of(model.dims.n_vocab)
+    names, pairs = vocabulary.token_list(), merges(vocabulary)
+    text = {name: index for index, name in enumerate(names[: vocabulary.eot + 1])}
     tokenizer = WhisperTokenizer(vocab=text, merges=pairs)
-    control = names[layout.eot + 1 : layout.timestamp_begin]
+    control = names[vocabulary.eot + 1 : vocabulary.timestamp_begin]
     tokenizer.add_special_tokens(
         {"additional_special_tokens": [_added(AddedToken, name, True) for name in control]}
     )

@@ -52,11 +52,11 @@ def write_base_model(
     from espnet_blora import plugin
     from espnet_blora.decoding.checked_load import base_marker
     from espnet_blora.plugin.checkpoints import atomic_save
-    from espnet_blora.plugin.vocabulary import layout_of
+    from espnet_blora.plugin.vocabulary import vocabulary_of
 
     folder = Path(output_dir)
     _check(asr_config, token_list, folder, whisper, model_file)
-    plugin.register(whisper=whisper, new_languages=layout_of(token_list).new_languages)
+    plugin.register(whisper=whisper, new_languages=vocabulary_of(token_list).new_languages)
 
     from espnet2 import __version__
     from espnet2.tasks.asr import ASRTask

@@ -125,7 +125,7 @@ class _Job:
     def __init__(self, options: argparse.Namespace, recogniser: Recogniser, places: dict[str, str]):
         self.options, self.recogniser, self.places = options, recogniser, places
         scp = options.data_path_and_name_and_type[0][0]
-        self.languages = Languages.beside(scp, recogniser.layout, recogniser.language)
+        self.languages = Languages.beside(scp, recogniser.vocabulary, recogniser.language)
         self.search = DecodingOptions.from_namespace(options)
         self.problems: list[str] = []
 
@@ -154,7 +154,7 @@ class _Job:
             pieces[uid] = [f"{uid} {number}" for number in range(len(parts))]
             waves.update(zip(pieces[uid], parts, strict=True))
         prompts = {
-            piece: self.recogniser.layout.prompt(self.languages[uid])
+            piece: self.recogniser.vocabulary.prompt(self.languages[uid])
             for uid, names in pieces.items()
             for piece in names
         }
@@ -182,7 +182,7 @@ class _Job:
         for uid, wave in group.items():
             self._line(begin, f"speech length: {len(wave)}")
             begin += share * len(wave)
-            line = self.recogniser.layout.line
+            line = self.recogniser.vocabulary.line
             best = [line(h.ids) for piece in pieces[uid] for h in nbest[piece][:1]]
             self._line(begin, f"best hypo: {uid} {joined(best)}")
 
@@ -193,7 +193,7 @@ class _Job:
         log.handle(record)
 
     def _joined(self, parts: list[list[Hypothesis]]) -> list[Result]:
-        line = self.recogniser.layout.line
+        line = self.recogniser.vocabulary.line
         return [
             (
                 [i for hypothesis in row for i in hypothesis.ids],
@@ -209,7 +209,7 @@ class _Job:
             log.warning(NO_HYPOTHESIS, uid)
         for number, (ids, text, score) in enumerate(results or [([], "", 0.0)], 1):
             folder = writer[f"{number}best_recog"]
-            folder["token"][uid] = " ".join(self.recogniser.layout.tokens(ids))
+            folder["token"][uid] = " ".join(self.recogniser.vocabulary.tokens(ids))
             folder["token_int"][uid] = " ".join(map(str, ids))
             folder["score"][uid] = str(torch.tensor(score))
             folder["text"][uid] = text

@@ -51,13 +51,13 @@ class Languages(dict[str, str]):
 
     @classmethod
     def beside(
-        cls, wav_scp: str | Path, layout: Vocabulary, whisper_language: str | None = None
+        cls, wav_scp: str | Path, vocabulary: Vocabulary, whisper_language: str | None = None
     ) -> Languages:
         """Read the `utt2lang` that lies in the folder of a `wav.scp`.
 
         Args:
             wav_scp: The list of audio.
-            layout: The Whisper's vocabulary, which knows its languages.
+            vocabulary: The Whisper's vocabulary, which knows its languages.
             whisper_language: That of `preprocessor_conf`, for all where there is no `utt2lang`;
                 where it says something else, that is a warning.
 
@@ -70,7 +70,7 @@ class Languages(dict[str, str]):
         stated = None
         if whisper_language is not None:
             try:
-                stated = layout.language_code(whisper_language)
+                stated = vocabulary.language_code(whisper_language)
             except ValueError as error:
                 raise ValueError(f"preprocessor_conf.whisper_language: {error}") from error
         if not source.is_file():
@@ -89,7 +89,7 @@ class Languages(dict[str, str]):
         codes = dict.fromkeys(given.values(), "")  # each value once, in the order of the lines
         for value in codes:
             try:
-                codes[value] = layout.language_code(value)
+                codes[value] = vocabulary.language_code(value)
             except ValueError as error:
                 utterance = next(key for key, other in given.items() if other == value)
                 raise ValueError(f"{source}: utterance {utterance!r}: {error}") from error

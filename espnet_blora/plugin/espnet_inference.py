@@ -36,7 +36,7 @@ from espnet_blora.plugin.batched_inference import (
 from espnet_blora.plugin.packing import check_packed, of_whisper
 from espnet_blora.plugin.preprocessor import unpack_name
 from espnet_blora.plugin.resume import only_run
-from espnet_blora.plugin.vocabulary import layout_of
+from espnet_blora.plugin.vocabulary import vocabulary_of
 from espnet_blora.plugin.whisper_parts import WhisperDecoder
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -51,11 +51,11 @@ class WhisperSpeech2Text(BaseSpeech2Text):
 
     Attributes:
         is_whisper: Whether the model is one of this plugin's.
-        layout: Its vocabulary then.
+        vocabulary: Its vocabulary then.
         language: What `preprocessor_conf.whisper_language` of its training says.
     """
 
-    layout: Vocabulary
+    vocabulary: Vocabulary
     language: str | None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -74,13 +74,13 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         self.is_whisper = isinstance(self.asr_model.decoder, WhisperDecoder)
         if not self.is_whisper:
             return
-        self.layout = layout_of(self.asr_model.token_list)
+        self.vocabulary = vocabulary_of(self.asr_model.token_list)
         if "ctc" in self.beam_search.scorers and self.asr_model.ctc is None:
             raise ValueError(
                 "ctc_weight must be 0.0 (--ctc_weight 0.0, or in the decoding yaml): Whisper has "
                 "no CTC"
             )
-        self.beam_search.token_list = self.layout.readable_tokens()  # only its log uses it
+        self.beam_search.token_list = self.vocabulary.readable_tokens()  # only its log uses it
         conf = getattr(self.asr_train_args, "preprocessor_conf", None) or {}
         self.language = conf.get("whisper_language")
 
@@ -174,7 +174,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         codes = [language] * n if isinstance(language, str) else list(language)
         if len(codes) != n:
             raise ValueError(f"{len(codes)} languages for {n} utterances")
-        return [self.layout.prompt(code) for code in codes]
+        return [self.vocabulary.prompt(code) for code in codes]
 
     @torch.no_grad()
     def _decode_utterances(
@@ -252,7 +252,7 @@ class WhisperSpeech2Text(BaseSpeech2Text):
         if not found:
             log.warning(NO_HYPOTHESIS, name)
             log.info(f"best hypo: ({name})")
-            yseq = torch.tensor([*prompt, self.layout.eot])
+            yseq = torch.tensor([*prompt, self.vocabulary.eot])
             found = [Hypothesis(yseq=yseq, score=0.0)]
         results = []
         for hypothesis in found[: self.nbest]:
@@ -262,9 +262,11 @@ class WhisperSpeech2Text(BaseSpeech2Text):
                     "use --dtype float32"
                 )
             ids = [int(i) for i in hypothesis.yseq[len(prompt) :]]
-            if self.layout.eot in ids:
-                ids = ids[: ids.index(self.layout.eot)]
-            results.append((self.layout.line(ids), self.layout.tokens(ids), ids, hypothesis))
+            if self.vocabulary.eot in ids:
+                ids = ids[: ids.index(self.vocabulary.eot)]
+            results.append(
+                (self.vocabulary.line(ids), self.vocabulary.tokens(ids), ids, hypothesis)
+            )
         return results
 
 

@@ -12,7 +12,7 @@ from espnet_blora.plugin.vocabulary import (
     MODEL_TYPE,
     WhisperTokenizer,
     check_supported,
-    layout_of,
+    vocabulary_of,
 )
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -46,7 +46,7 @@ class WhisperPreprocessor(CommonPreprocessor):
     def __init__(self, train: bool, **options):
         whisper = options.get("token_type") == MODEL_TYPE
         super().__init__(train, **(options | {"token_type": None} if whisper else options))
-        self.layout: Vocabulary | None = None
+        self.vocabulary: Vocabulary | None = None
         self.whisper_language = options.get("whisper_language")
         self.languages = Languages()
         self.decoding = False
@@ -54,9 +54,9 @@ class WhisperPreprocessor(CommonPreprocessor):
         if whisper:
             added = options.get("non_linguistic_symbols")
             check_supported(MODEL_TYPE, options.get("whisper_task"), added)
-            self.layout = layout_of(options["token_list"])
+            self.vocabulary = vocabulary_of(options["token_list"])
             self.text_cleaner = TextCleaner(options.get("text_cleaner"))
-            self.tokenizer = self.token_id_converter = WhisperTokenizer(layout=self.layout)
+            self.tokenizer = self.token_id_converter = WhisperTokenizer(vocabulary=self.vocabulary)
 
     def bind(
         self, languages: Languages, decoding: bool, n_text_ctx: int = DEFAULT_N_TEXT_CTX
@@ -71,7 +71,7 @@ class WhisperPreprocessor(CommonPreprocessor):
             ValueError: No language, audio that is not mono, finite and (in training) of 25 ms to
                 30 s, or a text longer than Whisper's positions; each names the utterance.
         """
-        if self.layout is None:
+        if self.vocabulary is None:
             return super().__call__(uid, data)
         if "prompt" in data:
             raise ValueError(
@@ -84,10 +84,10 @@ class WhisperPreprocessor(CommonPreprocessor):
             self._check_speech(uid, data[self.speech_name])
 
         # Text behind the prompt; the start token is the model's business.
-        prompt = self.layout.prompt(self.languages[uid])
+        prompt = self.vocabulary.prompt(self.languages[uid])
         if isinstance(data.get(self.text_name), str):
             text = self.text_cleaner(data[self.text_name])
-            ids = [*prompt[1:], *self.layout.encode(text)]
+            ids = [*prompt[1:], *self.vocabulary.encode(text)]
             if len(ids) + 1 > self.n_text_ctx:
                 raise ValueError(
                     f"utterance {uid!r}: {len(ids) + 1} tokens with the prompt, Whisper has "

@@ -32,7 +32,7 @@ DEFAULT_N_VOCAB = 51865
 log = logging.getLogger(__name__)
 
 
-def default_layout() -> Vocabulary:
+def default_vocabulary() -> Vocabulary:
     """Return the vocabulary of the launcher's `--whisper` and `--new_languages`.
 
     Without a Whisper it is that of the sizes before large-v3.
@@ -82,38 +82,38 @@ class WhisperTokenizer(AbsTokenizer):
         added_tokens_txt: str | None = None,
         sot: bool = False,
         speaker_change_symbol: str = "<sc>",
-        layout: Vocabulary | None = None,
+        vocabulary: Vocabulary | None = None,
     ):
         check_supported(model_type, task, added_tokens_txt, sot)
-        self.layout = layout or default_layout()
+        self.vocabulary = vocabulary or default_vocabulary()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.layout.stamp})"
+        return f"{type(self).__name__}({self.vocabulary.stamp})"
 
     def text2tokens(self, line: str) -> list[str]:
         """Return the token strings of a text."""
-        return self.layout.tokens(self.layout.encode(line))
+        return self.vocabulary.tokens(self.vocabulary.encode(line))
 
     def tokens2text(self, tokens: Iterable[str]) -> str:
         """Return the text of token strings, control tokens left out."""
-        return self.layout.decode(self.layout.ids(tokens))
+        return self.vocabulary.decode(self.vocabulary.ids(tokens))
 
     @property
     def tokenizer(self):
         """The tokenizer of openai-whisper (ESPnet reads a default prompt from it)."""
-        return self.layout.tokenizer
+        return self.vocabulary.tokenizer
 
     def get_num_vocabulary_size(self) -> int:
         """Return the number of ids."""
-        return self.layout.size
+        return self.vocabulary.size
 
     def ids2tokens(self, integers: Iterable[int]) -> list[str]:
         """Return the token strings of ids."""
-        return self.layout.tokens(int(i) for i in integers)
+        return self.vocabulary.tokens(int(i) for i in integers)
 
     def tokens2ids(self, tokens: Iterable[str]) -> list[int]:
         """Return the ids of token strings."""
-        return self.layout.ids(tokens)
+        return self.vocabulary.ids(tokens)
 
 
 def export_vocabulary(
@@ -145,19 +145,19 @@ def export_vocabulary(
             "which Whisper? The token list depends on its size: start the program as "
             "`python3 -m espnet_blora.run --whisper SIZE_OR_FILE -m ...`"
         )
-    layout = default_layout()
-    text = "".join(f"{token}\n" for token in layout.token_list())
+    vocabulary = default_vocabulary()
+    text = "".join(f"{token}\n" for token in vocabulary.token_list())
     if output == "-":
         sys.stdout.write(text)
         return
     path = Path(output)
-    if path.is_file() and read_token_list(path) != layout.token_list():
-        log.warning("%s: of another vocabulary, rewritten for %s", path, layout.stamp)
+    if path.is_file() and read_token_list(path) != vocabulary.token_list():
+        log.warning("%s: of another vocabulary, rewritten for %s", path, vocabulary.stamp)
     atomic.write(path, text)
-    log.info("%s: %s (%s)", path, layout.stamp, spec)
+    log.info("%s: %s (%s)", path, vocabulary.stamp, spec)
 
 
-def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
+def vocabulary_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
     """Return the vocabulary of ESPnet's `token_list`: a path, or the list in `config.yaml`.
 
     Raises:
@@ -168,26 +168,26 @@ def layout_of(token_list: str | os.PathLike | Sequence[str]) -> Vocabulary:
     return Vocabulary.of_tokens(list(token_list), "token_list")
 
 
-def check_vocabulary(layout: Vocabulary, n_vocab: int, spec: str) -> None:
+def check_vocabulary(vocabulary: Vocabulary, n_vocab: int, spec: str) -> None:
     """Check that a token list is that of the model.
 
     Raises:
         ValueError: It is of another size (a fresh embedding would forget every word).
     """
-    if layout.n_vocab != n_vocab:
+    if vocabulary.n_vocab != n_vocab:
         raise ValueError(
-            f"token list with {layout.n_vocab} tokens, but Whisper {spec!r} has {n_vocab}: the "
+            f"token list with {vocabulary.n_vocab} tokens, but Whisper {spec!r} has {n_vocab}: the "
             "list was written for another size. Run stage 5 again with --whisper as in training "
             "(and use one --token_list directory per size)."
         )
 
 
-def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = False) -> None:
+def fill_new_languages(args: Namespace, vocabulary: Vocabulary, trained: bool = False) -> None:
     """Put the token list's new languages into `decoder_conf`, where the decoder reads them.
 
     Args:
         args: The task's arguments; changed in place.
-        layout: The vocabulary of the token list.
+        vocabulary: The vocabulary of the token list.
         trained: The arguments are the config.yaml of a trained model, whatever the launcher says.
 
     Raises:
@@ -195,15 +195,15 @@ def fill_new_languages(args: Namespace, layout: Vocabulary, trained: bool = Fals
             order (their ids would differ).
     """
     asked = Settings.current().new_languages
-    if not trained and layout.new_languages != asked:
-        listed, given = (" ".join(codes) or "none" for codes in (layout.new_languages, asked))
+    if not trained and vocabulary.new_languages != asked:
+        listed, given = (" ".join(codes) or "none" for codes in (vocabulary.new_languages, asked))
         raise ValueError(
             f"token list: its new languages are {listed}, the launcher's --new_languages says "
             f"{given}. Run stage 5 again with the same --new_languages as now, or give those of "
             "the list."
         )
     conf = dict(args.decoder_conf or {})
-    check_agreement(conf.get("new_languages"), layout)
-    if layout.new_languages:
-        conf["new_languages"] = list(layout.new_languages)
+    check_agreement(conf.get("new_languages"), vocabulary)
+    if vocabulary.new_languages:
+        conf["new_languages"] = list(vocabulary.new_languages)
         args.decoder_conf = conf

@@ -259,8 +259,8 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
         super().__init__()
         check_dropout(dropout_rate, "decoder_conf")
         parts = parts_for_decoder(str(whisper_model))
-        layout = Vocabulary.of(parts.dims.n_vocab, new_languages)
-        if vocab_size != layout.size:
+        vocabulary = Vocabulary.of(parts.dims.n_vocab, new_languages)
+        if vocab_size != vocabulary.size:
             check_vocabulary(Vocabulary.of(vocab_size), parts.dims.n_vocab, str(whisper_model))
         if encoder_output_size != parts.dims.n_text_state:
             raise ValueError(
@@ -268,9 +268,9 @@ class WhisperDecoder(AbsDecoder, BatchScorerInterface):
                 f"takes {parts.dims.n_text_state}: no postencoder, and both halves of one model"
             )
         self.decoders = parts.decoder
-        new_tokens.extend(self.decoders, layout.new_languages, new_language_init)
-        self.n_new = len(layout.new_languages)
-        self.eot = layout.eot
+        new_tokens.extend(self.decoders, vocabulary.new_languages, new_language_init)
+        self.n_new = len(vocabulary.new_languages)
+        self.eot = vocabulary.eot
         self.n_text_ctx = parts.dims.n_text_ctx
         self.use_cache = use_cache
         self.activation_checkpointing = activation_checkpointing

@@ -258,13 +258,13 @@ def fast_yaml(original: types.ModuleType) -> types.ModuleType:
 def build_model(original: Callable, cls: type, args: Namespace) -> torch.nn.Module:
     """Fill in the Whisper, check the token list before weights are read, and check later loads."""
     from espnet_blora.decoding.checked_load import check_loads
-    from espnet_blora.plugin.vocabulary import check_vocabulary, fill_new_languages, layout_of
+    from espnet_blora.plugin.vocabulary import check_vocabulary, fill_new_languages, vocabulary_of
     from espnet_blora.plugin.whisper_parts import fill_whisper_model, forget
 
     trained = _of_trained.get()
     spec = fill_whisper_model(args, trained=trained)
     if spec is not None and args.decoder == "whisper":
-        vocabulary = layout_of(args.token_list)
+        vocabulary = vocabulary_of(args.token_list)
         check_vocabulary(vocabulary, dims_of(spec).n_vocab, spec)
         fill_new_languages(args, vocabulary, trained=trained is not None)
     try:
@@ -334,13 +334,15 @@ def _bind(preprocess: Any, data: Any, decoding: bool, spec: str | None) -> None:
     """Check the data, and tell a Whisper's preprocessor its languages and number of positions."""
     from espnet_blora.plugin.preprocessor import WhisperPreprocessor
 
-    if not isinstance(preprocess, WhisperPreprocessor) or preprocess.layout is None:
+    if not isinstance(preprocess, WhisperPreprocessor) or preprocess.vocabulary is None:
         return
     check_utterances(data)
     # ESPnet allows one entry of a name.
     speech = [path for path, name, _ in data if name == SPEECH]
     stated = preprocess.whisper_language
-    languages = Languages.beside(speech[0], preprocess.layout, stated) if speech else Languages()
+    languages = (
+        Languages.beside(speech[0], preprocess.vocabulary, stated) if speech else Languages()
+    )
     positions = {} if spec is None else {"n_text_ctx": dims_of(spec).n_text_ctx}
     preprocess.bind(languages, decoding, **positions)
 

@@ -78,7 +78,7 @@ def extend(decoder: TextDecoder, codes: Sequence[str], start: str = MEAN) -> Non
     if not codes:
         return
     table = decoder.token_embedding
-    layout = Vocabulary.of(table.num_embeddings, codes)
+    vocabulary = Vocabulary.of(table.num_embeddings, codes)
     known = Vocabulary.of(table.num_embeddings).languages
     if start != MEAN and start not in known:
         raise ValueError(
@@ -87,8 +87,8 @@ def extend(decoder: TextDecoder, codes: Sequence[str], start: str = MEAN) -> Non
         )
     ids = list(known.values()) if start == MEAN else [known[start]]
     row = table.weight.detach()[ids].float().mean(0).to(table.weight.dtype)
-    rows = row.repeat(len(layout.new_languages), 1)
-    decoder.token_embedding = ExtendedEmbedding.over(table, layout.new_languages, rows)
+    rows = row.repeat(len(vocabulary.new_languages), 1)
+    decoder.token_embedding = ExtendedEmbedding.over(table, vocabulary.new_languages, rows)
 
 
 def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
@@ -99,16 +99,16 @@ def find(model: nn.Module) -> tuple[str, ExtendedEmbedding] | None:
     return None
 
 
-def check_agreement(given: Sequence[str] | None, layout: Vocabulary) -> None:
+def check_agreement(given: Sequence[str] | None, vocabulary: Vocabulary) -> None:
     """Check that the new languages of a configuration, where it names any, are the token list's.
 
     Raises:
         ValueError: they are others, or in another order.
     """
-    if given is not None and tuple(given) != layout.new_languages:
+    if given is not None and tuple(given) != vocabulary.new_languages:
         raise ValueError(
             f"decoder_conf.new_languages is {list(given)}, the token list has "
-            f"{list(layout.new_languages)}: leave the key out, the token list decides"
+            f"{list(vocabulary.new_languages)}: leave the key out, the token list decides"
         )
 
 

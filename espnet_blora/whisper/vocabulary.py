@@ -91,7 +91,7 @@ class Vocabulary:
             ValueError: for an English-only model, a size no multilingual Whisper has, or a new
                 language that is not a code, is named twice or is known to the model already.
         """
-        return _layout(int(n_vocab), tuple(new_languages))
+        return _vocabulary(int(n_vocab), tuple(new_languages))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[str], where: str = "token_list") -> Vocabulary:
@@ -109,7 +109,7 @@ class Vocabulary:
                 break  # the other list, which takes as long to make, need not be looked at
         # the list that it begins with; else the one of its length, else the likeliest
         base = max(agreeing, key=lambda n: (agreeing[n] == n, n == len(tokens), agreeing[n]))
-        layout = cls.of(base)
+        vocabulary = cls.of(base)
         rest = tokens[base:]
         if len(tokens) < base or (rest and not _NEW.fullmatch(rest[0])):
             raise ValueError(
@@ -129,7 +129,7 @@ class Vocabulary:
                     f"{where}:{number}: token {token!r}; behind Whisper's {base} tokens only those "
                     "of new languages may stand, as <|rw|>: remove the file and run stage 5 again."
                 )
-        return cls.of(base, [token[2:-2] for token in rest]) if rest else layout
+        return cls.of(base, [token[2:-2] for token in rest]) if rest else vocabulary
 
     @property
     def stamp(self) -> str:
@@ -238,7 +238,7 @@ def _agreeing(tokens: Sequence[str], expected: Sequence[str]) -> int:
 
 
 @lru_cache(maxsize=32)
-def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Vocabulary:
+def _vocabulary(n_vocab: int, new_languages: tuple[str, ...]) -> Vocabulary:
     sizes = _sizes()
     if n_vocab not in sizes:
         if n_vocab == get_tokenizer(multilingual=False).encoding.n_vocab:
@@ -275,14 +275,14 @@ def _layout(n_vocab: int, new_languages: tuple[str, ...]) -> Vocabulary:
 def _token_list(n_vocab: int, new_languages: tuple[str, ...] = ()) -> tuple[str, ...]:
     if new_languages:
         return (*_token_list(n_vocab), *(f"<|{code}|>" for code in new_languages))
-    layout = Vocabulary.of(n_vocab)
-    encoding = layout.tokenizer.encoding
+    vocabulary = Vocabulary.of(n_vocab)
+    encoding = vocabulary.tokenizer.encoding
     raw = [encoding.decode_single_token_bytes(index) for index in range(n_vocab)]
     # one character per byte, all tokens at once; the separator is not a byte's character
-    text = "\u2028".join(token.decode("latin-1") for token in raw[: layout.eot])
+    text = "\u2028".join(token.decode("latin-1") for token in raw[: vocabulary.eot])
     return (
         *text.translate(_alphabet()).split("\u2028"),
-        *(token.decode("ascii") for token in raw[layout.eot :]),
+        *(token.decode("ascii") for token in raw[vocabulary.eot :]),
     )
 
 

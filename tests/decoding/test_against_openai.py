@@ -45,7 +45,7 @@ class Setting:
     memory: Tensor
     lengths: Tensor
     twins: list[tuple[Whisper, Tensor]]
-    layout: Vocabulary
+    vocabulary: Vocabulary
 
 
 def spoken() -> list[Tensor]:
@@ -113,7 +113,7 @@ def theirs(setting: Setting, languages, **options) -> list[whisper.DecodingResul
 def ours(setting: Setting, languages, **options):
     prompts = [
         build_prompt(
-            setting.layout,
+            setting.vocabulary,
             language,
             options.get("task", "transcribe"),
             options.get("prompt"),
@@ -130,13 +130,13 @@ def ours(setting: Setting, languages, **options):
         suppress_tokens=options.get("suppress_tokens"),
         suppress_blank=options.get("suppress_blank"),
     )
-    filters = build_filters(setting.layout, chosen)
+    filters = build_filters(setting.vocabulary, chosen)
     return search(
         setting.decoder,
         setting.memory,
         setting.lengths,
         prompts,
-        setting.layout.eot,
+        setting.vocabulary.eot,
         chosen,
         filters,
     )
@@ -187,5 +187,5 @@ def test_the_base_hears_what_is_said():
     with torch.no_grad():
         setting = base()
     texts = agree(setting, beam_size=5)
-    heard = [setting.layout.decode(text) for text in texts]
+    heard = [setting.vocabulary.decode(text) for text in texts]
     assert heard == ["apple bread teacher after dinner", "我们喜欢咖啡医生 tired", "help help"]

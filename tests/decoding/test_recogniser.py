@@ -79,7 +79,7 @@ def test_every_method_opens_with_the_trained_weights(whisper, tmp_path, method):
 
 def test_what_a_recogniser_says_of_itself(lora, whisper, tmp_path):
     opened = open_experiment(lora[0])
-    assert opened.layout is LAYOUT and opened.pad_to == "batch" and opened.language is None
+    assert opened.vocabulary is LAYOUT and opened.pad_to == "batch" and opened.language is None
     assert opened.name == str(lora[0])
     assert (opened.device.type, opened.dtype) == ("cpu", torch.float32)
     assert opened.alignment_heads == [(1, 0), (1, 1)]  # openai-whisper's: the later half
@@ -109,8 +109,8 @@ def test_the_mark_of_the_base_opens_the_base(whisper, tmp_path):
 def test_new_languages_bring_their_embeddings(whisper, tmp_path, method):
     folder, model = experiments.experiment(tmp_path / "exp", whisper, method, new=("kab", "rw"))
     opened = open_experiment(folder, merge=False)
-    assert opened.layout is Vocabulary.of(51865, ["kab", "rw"])
-    rw = opened.layout.languages["rw"]
+    assert opened.vocabulary is Vocabulary.of(51865, ["kab", "rw"])
+    rw = opened.vocabulary.languages["rw"]
     assert torch.equal(of(opened, language=rw), of_reference(model, language=rw))
     assert not torch.equal(of(opened, language=rw), of(opened, language=rw - 1))
     assert open_experiment(folder, dtype="bfloat16").decoder.token_embedding(

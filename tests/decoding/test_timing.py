@@ -70,7 +70,7 @@ def align(model, waves, texts=TEXTS, prompts=PROMPTS, split=mixed_tokens, pad_to
     ids = [LAYOUT.encode(text) for text in texts]
     more = {"positions": -(-lengths // 160) // 2, "heads": heads_of(model)} | more
     return word_times(
-        model.decoder, memory, memory_lengths, prompts, ids, layout=LAYOUT, split=split, **more
+        model.decoder, memory, memory_lengths, prompts, ids, vocabulary=LAYOUT, split=split, **more
     )
 
 
@@ -155,7 +155,7 @@ def test_what_stands_in_padded_memory_is_not_looked_at(model):
         memory_lengths=lengths,
         prompts=PROMPTS[:2],
         texts=ids,
-        layout=LAYOUT,
+        vocabulary=LAYOUT,
         heads=heads_of(model),
         split=mixed_tokens,
         positions=lengths,

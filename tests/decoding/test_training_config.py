@@ -37,7 +37,7 @@ def test_it_reads_what_yaml_reads(folder, monkeypatch):
     assert tokens == wanted.pop("token_list") and values == wanted
     assert 0 < sum(map(len, parsed)) < 20_000  # of half a million characters
     config = read_training_config(path)
-    assert config.layout is Vocabulary.of(51865) and config.whisper == "tiny"
+    assert config.vocabulary is Vocabulary.of(51865) and config.whisper == "tiny"
     assert config.adapter == ("lora", {"rank": 4}) and config.language is None
 
 

@@ -78,7 +78,7 @@ def test_the_training_s_whisper_language_counts_where_there_is_no_utt2lang(tmp_p
     options = Namespace(
         data_path_and_name_and_type=[(str(tmp_path / "wav.scp"), "speech", "sound")]
     )
-    recogniser = Namespace(layout=Vocabulary.of(51865), language="zh")
+    recogniser = Namespace(vocabulary=Vocabulary.of(51865), language="zh")
     assert batched_inference._Job(options, recogniser, {}).languages["a"] == "zh"
     recogniser.language = None
     with pytest.raises(FileNotFoundError, match="utt2lang"):

@@ -97,7 +97,7 @@ def test_decoding_needs_no_option_and_never_says_the_token(trained, kind):
         folder / "config.yaml", folder / "valid.acc.best.pth", beam_size=3, ctc_weight=0.0,
         maxlenratio=-6, batch_size=2,
     )  # fmt: skip
-    assert decode.layout == LAYOUT
+    assert decode.vocabulary == LAYOUT
     waves = [np.random.default_rng(n).standard_normal(8000 + n).astype("float32") for n in (0, 1)]
     results = decode.batch_decode(waves, language=["rw", "en"])
     for found, code in zip(results, ("rw", "en"), strict=True):

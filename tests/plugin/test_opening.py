@@ -53,7 +53,7 @@ def test_the_same_logits_bit_for_bit(base, tmp_path, method):
     ids = torch.tensor([[*LAYOUT.prompt("rw"), 11], [*LAYOUT.prompt("zh"), 400]])
     for merge in (False, True):
         ours = recogniser.open_experiment(folder, merge=merge, packed=False)
-        assert ours.layout is LAYOUT
+        assert ours.vocabulary is LAYOUT
         memory, frames = encode(ours.encoder, waves, lengths, ours.pad_to)
         found = text_decoder.forward(ours.decoder, ids, memory, frames)
         if merge and get_adapter(theirs) is not None:

@@ -6,7 +6,7 @@ from espnet_blora.plugin.settings import WHISPER
 from espnet_blora.plugin.vocabulary import (
     WhisperTokenizer,
     check_supported,
-    default_layout,
+    default_vocabulary,
 )
 from espnet_blora.whisper.vocabulary import Vocabulary
 
@@ -17,7 +17,7 @@ TEXTS = ["hello world", "我们 meeting 吧", "मेरी किताब", "!
 @pytest.mark.parametrize("text", TEXTS)
 def test_round_trip(n_vocab, text):
     layout = Vocabulary.of(n_vocab)
-    tokenizer = WhisperTokenizer(layout=layout)
+    tokenizer = WhisperTokenizer(vocabulary=layout)
     tokens = tokenizer.text2tokens(text)
     ids = tokenizer.tokens2ids(tokens)
     assert ids == layout.tokenizer.encode(text)
@@ -28,7 +28,7 @@ def test_round_trip(n_vocab, text):
 
 def test_control_tokens_leave_the_text():
     layout = Vocabulary.of(51866)
-    tokenizer = WhisperTokenizer(layout=layout)
+    tokenizer = WhisperTokenizer(vocabulary=layout)
     tokens = tokenizer.ids2tokens([*layout.prompt("yue"), 0, layout.eot])
     assert tokens == [
         "<|startoftranscript|>",
@@ -46,7 +46,7 @@ def test_control_tokens_leave_the_text():
 )
 def test_the_launcher_decides_the_default(monkeypatch, spec, n_vocab):
     monkeypatch.setenv(WHISPER, spec)
-    assert default_layout().n_vocab == n_vocab
+    assert default_vocabulary().n_vocab == n_vocab
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from espnet_blora.plugin.settings import WHISPER
-from espnet_blora.plugin.vocabulary import check_vocabulary, export_vocabulary, layout_of
+from espnet_blora.plugin.vocabulary import check_vocabulary, export_vocabulary, vocabulary_of
 from espnet_blora.whisper.vocabulary import Vocabulary, read_token_list
 
 
@@ -21,7 +21,7 @@ def test_another_size_rewrites_the_file(monkeypatch, tmp_path, caplog):
     for spec, n_vocab in (("tiny", 51865), ("turbo", 51866)):
         monkeypatch.setenv(WHISPER, spec)
         export_vocabulary(str(path), "whisper_multilingual")
-        assert layout_of(path).n_vocab == n_vocab
+        assert vocabulary_of(path).n_vocab == n_vocab
     assert "of another vocabulary, rewritten for whisper_multilingual, 51866 tokens" in caplog.text
 
 
@@ -53,12 +53,12 @@ def test_refused(monkeypatch, tmp_path, spec, options, message):
 
 def test_layout_of_paths_and_lists(tmp_path):
     tokens = Vocabulary.of(51866).token_list()
-    assert layout_of(tokens) is layout_of(tuple(tokens)) is Vocabulary.of(51866)
+    assert vocabulary_of(tokens) is vocabulary_of(tuple(tokens)) is Vocabulary.of(51866)
     with pytest.raises(FileNotFoundError, match="tokens.txt: no token list; stage 5"):
-        layout_of(tmp_path / "tokens.txt")
+        vocabulary_of(tmp_path / "tokens.txt")
     (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\n", encoding="utf-8")
     with pytest.raises(ValueError, match="tokens.txt: 2 tokens"):
-        layout_of(str(tmp_path / "tokens.txt"))
+        vocabulary_of(str(tmp_path / "tokens.txt"))
 
 
 def test_mismatch_with_the_model_is_an_error():

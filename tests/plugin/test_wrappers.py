@@ -51,7 +51,7 @@ def test_espnets_own_functions_reach_ours(tmp_path):
     whisper_export_vocabulary.main(
         ["--whisper_model", "whisper_multilingual", "--output", str(path), "--sot_asr", "false"]
     )
-    assert vocabulary.layout_of(path).n_vocab == 51865
+    assert vocabulary.vocabulary_of(path).n_vocab == 51865
 
 
 def arguments(**changed):
