@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A bed on which forgetting is real: adapt mini_cs's base to few words, spoken fast in noise, through ESPnet's stages 1-13.
+# A bed far from what the base knows: adapt mini_cs's base to few words, spoken fast in noise, through ESPnet's stages 1-13.
 #   ./run.sh --adapter lora                                everything
 #   ./run.sh --adapter lora_keep --stage 11                a penalty on what it does to old audio (--keep)
 #   ./run.sh --adapter lora --stage 12 --repair 0.2        a trained adapter, repaired
