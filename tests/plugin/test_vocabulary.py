@@ -51,7 +51,7 @@ def test_refused(monkeypatch, tmp_path, spec, options, message):
     assert not path.exists()
 
 
-def test_layout_of_paths_and_lists(tmp_path):
+def test_vocabulary_of_paths_and_lists(tmp_path):
     tokens = Vocabulary.of(51866).token_list()
     assert vocabulary_of(tokens) is vocabulary_of(tuple(tokens)) is Vocabulary.of(51866)
     with pytest.raises(FileNotFoundError, match="tokens.txt: no token list; stage 5"):
