@@ -45,6 +45,10 @@ overrides=()
 corpus_options=()
 own_retention= # 1: --retention_sets was given, so a missing one is a mistake
 rest=()
+# options whose value is taken as it stands; set, corpus_option and retention_sets are read otherwise
+own_options=(adapter tag whisper corpus_dir max_lost clips_dir adapter_scale keep repair search stage stop_stage expdir dumpdir
+    nj inference_nj ngpu inference_tag inference_config train_set valid_set test_sets
+    new_languages audio_format max_wav_duration score_opts score_mode ${data_options[@]+"${data_options[@]}"})
 
 # What --adapter may be: each has a configuration in the recipe's conf/ or in the one that recipes share.
 adapters() {
@@ -127,25 +131,36 @@ read_options() {
         esac
         name=${1#--}
         name=${name//-/_}
-        case " ${data_options[*]-} " in
-        *" ${name} "*)
-            printf -v "${name}" '%s' "$2"
-            shift 2
-            continue
-            ;;
-        esac
         case ${name} in
         set) overrides+=("$2") ;;
         corpus_option) corpus_options+=("$2") ;;
         retention_sets) own_retention=1 retention_sets=$2 ;;
-        adapter | tag | whisper | corpus_dir | max_lost | clips_dir | adapter_scale | keep | repair | search | stage | stop_stage | expdir | dumpdir | \
-            nj | inference_nj | ngpu | inference_tag | inference_config | train_set | valid_set | test_sets | \
-            new_languages | audio_format | max_wav_duration | score_opts | score_mode) printf -v "${name}" '%s' "$2" ;;
         asr_config | asr_exp | python) die "$1 is set by this script; use --set, --tag or --whisper" ;;
-        *) rest+=("$1" "$2") ;;
+        *)
+            if [[ " ${own_options[*]} " = *" ${name} "* ]]; then
+                printf -v "${name}" '%s' "$2"
+            elif [[ " $(asr_options) " = *" ${name} "* ]]; then
+                rest+=("$1" "$2")
+            else
+                die "$1: neither $0 nor asr.sh has this option$(did_you_mean "${name}")"
+            fi
+            ;;
         esac
         shift 2
     done
+}
+
+# asr_options: what asr.sh takes, which are the variables that it sets before it reads its options
+asr_options() {
+    echo "config $(sed -n '/parse_options.sh$/q; s/^\([a-z][a-z0-9_]*\)=.*/\1/p' asr.sh | paste -sd' ')"
+}
+
+# did_you_mean NAME: the end of a message that names the option most like it
+did_you_mean() {
+    local known
+    read -ra known <<<"set corpus_option retention_sets dry_run help ${own_options[*]} $(asr_options)"
+    python3 -c 'import sys; from espnet_blora.utils.mistakes import did_you_mean as end; print(end(sys.argv[1], sys.argv[2:]))' \
+        "--$1" "${known[@]/#/--}"
 }
 
 check_options() {

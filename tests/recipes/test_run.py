@@ -31,9 +31,9 @@ def recipe(tmp_path):
     shutil.copy2(RECIPE / "local" / "path.sh", tmp_path / "local")
     (tmp_path / "path.sh").write_text('PATH="${PWD}/theirs:${PATH}"\n. local/path.sh\n')
     (tmp_path / "db.sh").write_text("MINI_CS=\n")
-    asr = '#!/bin/bash\nprintf "%q " "${ESPNET_BLORA_THREADS:--}" "$@" >>calls; echo >>calls\n'
-    (tmp_path / "asr.sh").write_text(asr)
-    (tmp_path / "asr.sh").chmod(0o755)
+    names = "skip_stages skip_eval skip_packing eval_valid_set nlsyms_txt cleaner hf_repo".split()
+    asr = 'printf "%q " "${ESPNET_BLORA_THREADS:--}" "$@" >>calls; echo >>calls'
+    program(tmp_path / "asr.sh", "\n".join([f"{name}=  # its option" for name in names] + [asr]))
     (tmp_path / "tiny_mini_cs.safetensors").touch()
     # the program of stage 13 is only noted; its status is that of the file `status`
     program(
@@ -375,12 +375,14 @@ def test_other_options_go_to_asr(recipe):
         (["--tag", "$(touch hacked)"], "only letters"),
         (["--whisper", "base/nosuch.safetensors"], "no such file"),
         (["--asr_exp", "x"], "is set by this script"),
+        (["--adaptr", "lora"], "did you mean '--adapter'?"),
+        (["--skip-packng", "true"], "did you mean '--skip_packing'?"),
     ],
 )
 def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert says in run(recipe, *options, code=2)
-    assert not (recipe / "calls").exists()
-    assert not (recipe / "hacked").exists()
+    for name in ("calls", "hacked", "exp", "data"):
+        assert not (recipe / name).exists()
 
 
 @pytest.mark.parametrize("backend", ["slurm", "sge", "pbs"])
