@@ -183,6 +183,7 @@ check_options() {
         repair=$(LC_ALL=C printf '%g' "${repair}")
     fi
     [[ ${keep} =~ ^[A-Za-z0-9_.\ -]*$ ]] || die "--keep '${keep}': names of sets in data/, with blanks between, are needed"
+    check_keep_file
 
     [[ -z ${max_lost} || ${max_lost} =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] ||
         die "--max_lost '${max_lost}': a share from 0 to 1 such as 0.1 is needed"
@@ -228,6 +229,23 @@ check_options() {
             die "--${name}: stage 13 scores texts as they stand; --score_mode treats both sides alike"
     done
     [ ${#kept_sets[@]} -gt 0 ] || log "no --retention_sets: what is forgotten will not be measured"
+}
+
+# keeps_in_training: whether the adapter's training needs the moments of old audio
+keeps_in_training() {
+    [[ ${adapter} = lora_keep || " ${overrides[*]-} " = *" adapter_conf.prior=moments "* ]]
+}
+
+# check_keep_file: without --keep there must be a file of moments already where training needs one
+check_keep_file() {
+    local override file
+    [ -z "${keep}" ] && [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ] && keeps_in_training || return 0
+    file=$(sed -n 's/^ *keep_file: *\([^ #]*\).*/\1/p' "$(config "adapter_${adapter}.yaml")" | tr -d "'\"")
+    for override in ${overrides[@]+"${overrides[@]}"}; do
+        case ${override} in adapter_conf.keep_file=*) file=${override#*=} ;; esac
+    done
+    [ -f "${file}" ] || die "--adapter ${adapter}: training needs the moments of old audio, and there is no file" \
+        "${file:-of them}: --keep \"SET ...\" names sets in data/ of which they are made"
 }
 
 # plain NAME VALUE: refuse what asr.sh could not pass on

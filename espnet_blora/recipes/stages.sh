@@ -176,11 +176,6 @@ score_sets() {
     return "${status}"
 }
 
-# keeps_in_training: whether the adapter's training needs the moments of old audio
-keeps_in_training() {
-    [[ ${adapter} = lora_keep || " ${overrides[*]-} " = *" adapter_conf.prior=moments "* ]]
-}
-
 # collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters
 collect_kept() {
     local folder=${kept_moments%/*} dset device=cpu sources=()

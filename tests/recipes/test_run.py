@@ -364,6 +364,8 @@ def test_other_options_go_to_asr(recipe):
         (["--adapter_scale", "half"], "a number such as 0.7"),
         (["--search", "kaldi"], "--search 'kaldi'"),
         (["--repair", "0.2"], "--repair 0.2: --keep"),
+        (["--adapter", "lora_keep"], '--keep "SET ..."'),
+        (["--set", "adapter_conf.prior=moments"], '--keep "SET ..."'),
         (["--repair", "x", "--keep", "old"], "--repair 'x': a number"),
         (["--keep", "$(touch hacked)"], "--keep"),
         (["--test_sets", ""], "at least one set"),
@@ -383,6 +385,16 @@ def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert says in run(recipe, *options, code=2)
     for name in ("calls", "hacked", "exp", "data"):
         assert not (recipe / name).exists()
+
+
+def test_training_takes_moments_that_are_there_without_keep(recipe):
+    options = ["--adapter", "lora_keep", "--stage", "11", "--stop_stage", "11"]
+    (recipe / "mine.moments").touch()
+    run(recipe, *options, "--set", "adapter_conf.keep_file=mine.moments")
+    (recipe / "exp" / "keep.moments").touch()
+    run(recipe, *options)
+    (recipe / "exp" / "keep.moments").unlink()
+    assert "exp/keep.moments" in run(recipe, *options, code=2)
 
 
 @pytest.mark.parametrize("backend", ["slurm", "sge", "pbs"])
