@@ -33,7 +33,8 @@ class AdapterFile:
     Attributes:
         path: The file.
         description: Its metadata: format, method, config, step, layers (names), base ({name:
-            fingerprint}), sha256 (of the tensors), versions, description_sha256.
+            fingerprint}), sha256 (of the tensors), versions, description_sha256; of a file that was
+            made of an experiment also pad_to, how its training padded waves.
         tensors: The factors, {layer.factor: tensor}.
     """
 

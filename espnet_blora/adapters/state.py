@@ -43,6 +43,8 @@ class AdapterState(nn.Module):
         fingerprint: (n, 17) int64, the bits of the base's fingerprint.
         bases_agreed: Whether all ranks have the same bases by now.
         base_replaced: Whether a load has put another base under the adapter (ESPnet's init_param).
+        pad_to: How the training padded waves ("batch" or "30s"), where that is known; goes into the
+            adapter's file.
     """
 
     step: Tensor
@@ -65,6 +67,7 @@ class AdapterState(nn.Module):
         self.base_names: list[str] = []
         self.warned: set[str] = set()
         self.base_replaced = False
+        self.pad_to: str | None = None
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())
         self.counts = ["step", "updates"] if counts_updates else ["step"]

@@ -37,7 +37,7 @@ def get_parser() -> Parser:
     model("--device", help="torch device (default: cuda where there is one, else cpu)")
     model("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     model("--threads", type=int, help="CPU threads (default: torch's choice)")
-    model("--pad_to", choices=("30s", "batch"), help="of a model without experiment (default: 30s)")
+    model("--pad_to", choices=("30s", "batch"), help="(default: the adapter's training's, or 30s)")
     for title, names in GROUPS.items():
         add_options(parser.add_argument_group(title), [name for name in names if name != "nbest"])
     files = parser.add_argument_group("files").add_argument

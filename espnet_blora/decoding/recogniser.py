@@ -138,7 +138,7 @@ def open_experiment(
     model = check_loads(_Model(base.encoder, base.decoder))
     if config.adapter is not None:
         method, options = config.adapter
-        add_adapter(model, method, **options)
+        add_adapter(model, method, **options).state.pad_to = config.pad_to  # goes into its file
     _load(model, file)
     heads = _heads(base)
     recogniser = Recogniser(
@@ -179,7 +179,7 @@ def open_model(
                 "which model? --asr_exp EXPERIMENT, --adapter FILE.safetensors --whisper SIZE, or "
                 "--whisper SIZE"
             )
-        return open_whisper(whisper, adapter, pad_to=pad_to or "30s", **how)
+        return open_whisper(whisper, adapter, pad_to=pad_to, **how)
     for name, value in (("pad_to", pad_to), ("adapter", adapter)):
         if value is not None:
             raise ValueError(f"--{name}: {asr_exp} has its own, of its training; leave it out")
@@ -244,7 +244,7 @@ def open_whisper(
     dtype: str | torch.dtype = "float32",
     adapter_scale: float | None = None,
     merge: bool = True,
-    pad_to: str = "30s",
+    pad_to: str | None = None,
     packed: bool = True,
 ) -> Recogniser:
     """Open a Whisper, with an adapter or without.
@@ -257,18 +257,21 @@ def open_whisper(
         dtype: as of `open_experiment`.
         adapter_scale: as of `open_experiment`.
         merge: as of `open_experiment`.
-        pad_to: "30s" (Whisper's own window) or "batch".
+        pad_to: "30s" (Whisper's own window) or "batch"; by default as the adapter was trained,
+            where its file says it, else "30s".
         packed: as of `open_experiment`.
 
     Raises:
         FileNotFoundError: no such Whisper, no such adapter file.
         ValueError: an English-only or damaged Whisper, an adapter that is damaged or of another.
     """
-    place = _place(device, dtype, pad_to)
+    place = _place(device, dtype, pad_to or "30s")
     base = load_whisper(spec, start=False)
     vocabulary = Vocabulary.of(base.dims.n_vocab)
     if adapter_file is not None:
-        load_adapter(base, Path(adapter_file))
+        adapter = load_adapter(base, Path(adapter_file))
+        pad_to = pad_to or adapter.state.pad_to
+    pad_to = pad_to or "30s"
     name = os.fspath(adapter_file or spec)
     recogniser = Recogniser(base.encoder, base.decoder, vocabulary, pad_to, _heads(base), name)
     return _ready(recogniser, base, place, adapter_scale, merge, packed)

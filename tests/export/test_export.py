@@ -7,9 +7,10 @@ import pytest
 import torch
 import whisper
 
-from espnet_blora.adapters import load_adapter
+from espnet_blora.adapters import load_adapter, read_adapter_file
 from espnet_blora.bin import export
 from espnet_blora.decoding import open_experiment
+from espnet_blora.decoding.recogniser import open_model
 from espnet_blora.export import check, hf
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
@@ -116,8 +117,13 @@ def test_adapter(experiment, base, tmp_path, capsys):
     assert all(name.startswith(("encoder.blocks.", "decoder.blocks.")) for name in adapter.layers)
     factored = open_experiment(folder, merge=False, packed=False)
     assert torch.equal(logits(plain), logits(factored))
-    # From the file again, merged; and the file says which Whisper it needs.
+    # The file knows the padding of its training, and keeps it when it is exported again.
     source = tmp_path / "out" / "adapter.safetensors"
+    assert open_model(adapter=str(source), whisper=base).pad_to == factored.pad_to == "batch"
+    assert open_model(adapter=str(source), whisper=base, pad_to="30s").pad_to == "30s"
+    assert run(source, tmp_path / "again", "--to", "adapter", "--whisper", base) == 0
+    assert read_adapter_file(tmp_path / "again" / source.name).description["pad_to"] == "batch"
+    # From the file again, merged; and the file says which Whisper it needs.
     assert run(source, tmp_path / "merged", "--to", "openai", "--whisper", base) == 0
     opened = whisper.load_model(str(tmp_path / "merged" / "model.pt"), device="cpu")
     torch.testing.assert_close(logits(opened), logits(plain), atol=1e-3, rtol=1e-4)
