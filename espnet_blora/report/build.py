@@ -27,6 +27,7 @@ from espnet_blora.report.page import (
     page_markdown,
 )
 from espnet_blora.scoring.job import fewer_than_published
+from espnet_blora.scoring.set_score import OtherRelease
 from espnet_blora.utils import atomic
 
 TITLE = "What was gained, what was forgotten"
@@ -79,7 +80,8 @@ def build(request: Request) -> tuple[list[Path], int]:
 
     Raises:
         FileNotFoundError: `exp` is not a folder; nothing is written.
-        ValueError: Sets, groups, labels or pairs make no sense; nothing is written.
+        ValueError: Sets, groups, labels or pairs make no sense, or no score can be read although
+            there are some; nothing is written.
     """
     exp, sets = request.exp, request.sets
     if not exp.is_dir():
@@ -92,6 +94,9 @@ def build(request: Request) -> tuple[list[Path], int]:
     # From experiments to systems to estimates. The files by experiment come first: the analysis
     # sets scores aside that cannot be compared.
     experiments = gather(request)
+    unread = unread_scores(experiments)
+    if unread and not any(e.scores for e in experiments):
+        raise ValueError(unread)
     systems = make_systems(experiments, request.groups, request.labels)
     rows = list(by_experiment.csv_rows(experiments, request.test_sets, sets))
     results = by_experiment.results_md(experiments, sets, exp)
@@ -99,6 +104,8 @@ def build(request: Request) -> tuple[list[Path], int]:
         systems, request.test_sets, request.retention_sets, request.kappa, request.compare
     )
     analysis.warnings += [*elsewhere(request, experiments), *parts_of_sets(experiments)]
+    if unread:
+        analysis.warnings.insert(0, f"{unread}. They are left out here.")
     texts = Texts(request.dump)
     confident, doubts = calibration.collect_confidences(analysis, texts)
 
@@ -238,6 +245,17 @@ def elsewhere(request: Request, experiments: Sequence[Experiment]) -> list[str]:
         f"Not in {request.exp}: {missing or 'an adapted experiment'}. Scored there: "
         f"{_listed(others)}. Name them as arguments, or by --base, --lora, --blora, or give --tag."
     ]
+
+
+def unread_scores(experiments: Sequence[Experiment]) -> str:
+    """Say how many scores are there but cannot be read, and what to do; empty if all can."""
+    errors = [error for e in experiments for error in e.unread.values()]
+    if not errors:
+        return ""
+    number = f"{len(errors)} scores are" if len(errors) > 1 else "1 score is"
+    damaged = [error for error in errors if not isinstance(error, OtherRelease)]
+    why = f"not readable ({damaged[0]})" if damaged else "of an older release"
+    return f"{number} {why}: run stage 13 again (run.sh --stage 13)"
 
 
 def parts_of_sets(experiments: Sequence[Experiment]) -> list[str]:

@@ -75,6 +75,8 @@ def _score(experiment: Experiment, name: str, path: Path, resample: str) -> None
         score = replace(SetScore.load(path), resample=resample)
     except (FileNotFoundError, ValueError) as error:
         experiment.notes.append(f"no score of {name}: {error}")
+        if isinstance(error, ValueError):
+            experiment.unread[name] = error
         return
     try:
         units = score.units

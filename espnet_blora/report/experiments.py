@@ -66,6 +66,7 @@ class Experiment:
         label: What figures and tables call it.
         config: ESPnet's `config.yaml`.
         scores: Set -> our score.
+        unread: Set -> why its score, which is there, cannot be read.
         sclite: (set, `wer` | `cer`) -> the eight cells of sclite's Sum/Avg row.
         compared: Set -> sclite's totals on our tokens, as `score.json` has them.
         published: Set -> its published size, as `score.json` has it.
@@ -84,6 +85,7 @@ class Experiment:
     label: str
     config: dict = field(default_factory=dict)
     scores: dict[str, SetScore] = field(default_factory=dict)
+    unread: dict[str, ValueError] = field(default_factory=dict)
     sclite: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     compared: dict[str, dict] = field(default_factory=dict)
     published: dict[str, dict] = field(default_factory=dict)

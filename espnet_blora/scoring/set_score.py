@@ -38,6 +38,10 @@ COLUMNS = (
 _NAMES = ("hits", "substitutions", "deletions", "insertions")
 
 
+class OtherRelease(ValueError):
+    """A file is in the format of another release."""
+
+
 @dataclass(frozen=True)
 class SetScore:
     """Counts of a set of utterances.
@@ -199,9 +203,9 @@ class SetScore:
 
         Raises:
             FileNotFoundError: The file is not there.
-            ValueError: It is not such a file, or one of an older release, or its totals (of the
-                set, by script, PIER, by speaker, by language) are not the sum over the
-                utterances.
+            OtherRelease: It is a score of another release.
+            ValueError: It is not such a file, or its totals (of the set, by script, PIER, by
+                speaker, by language) are not the sum over the utterances.
         """
         with reading(path, FORMAT, "score") as document:
             loaded = cls(
@@ -229,19 +233,28 @@ def reading(path: str | Path, form: str, program: str) -> Iterator[dict]:
 
     Raises:
         FileNotFoundError: The file is not there.
+        OtherRelease: It is one of another release's.
         ValueError: It is of another form; names the file and the program.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; write it with espnet-blora {program}")
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        if document["format"] != form:
-            raise ValueError(f"format {document['format']!r}, this release reads {form!r}")
+        found, kind = str(document["format"]), form.rpartition("/")[0]
+        if found != form and found.rpartition("/")[0] == kind:
+            raise OtherRelease(
+                f"{path}: of another release (format {found}, this release reads {form}); make it "
+                f"anew with espnet-blora {program}"
+            )
+        if found != form:
+            raise ValueError(f"format {found}, this release reads {form}")
         yield document
+    except OtherRelease:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = error if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"{path}: not what espnet-blora {program} writes, or of another release ({error!r}); "
-            "make it anew with that"
+            f"{path}: not what espnet-blora {program} writes ({what}); make it anew with that"
         ) from error
 
 

@@ -228,7 +228,7 @@ def test_the_report_shows_what_experiments_left(tree):
         "**BLoRA, test_cs, mean**: mean confidence of its words 60.0 %, 100.0 % of them are right",
         f"]({RELIABILITY})",
         f"]({RISK})",
-        "not what espnet-blora calibrate writes, or of another release",
+        "not what espnet-blora calibrate writes",
         "LoRA, ret_zh: confidences, but no references",
     ):
         assert said in part.replace("test_cs|", "test\\_cs|").replace("ret_en|", "ret\\_en|"), said

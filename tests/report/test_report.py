@@ -166,6 +166,33 @@ def test_a_part_of_a_published_set_is_a_box_at_the_head(finished_tree, tmp_path)
         assert box < text.index("At a glance") and text.count("of 6,531") == 1
 
 
+def make_older(exp, *names):
+    """Turn the scores of experiments into ones of an older release."""
+    for path in (p for name in names for p in exp.glob(f"{name}/decode/*/score_blora/score.json")):
+        path.write_text(path.read_text("utf-8").replace("score/3", "score/2"), "utf-8")
+
+
+def test_scores_of_an_older_release_leave_the_page_as_it_is(finished_tree, tmp_path, capsys):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    make_older(exp, "asr_lora", "asr_none", "asr_blora")
+    before = {path: path.read_bytes() for path in exp.iterdir() if path.is_file()}
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 2
+    error = capsys.readouterr().err
+    assert "9 scores are of an older release: run stage 13 again (run.sh --stage 13)" in error
+    assert {path: path.read_bytes() for path in exp.iterdir() if path.is_file()} == before
+
+
+def test_some_scores_of_an_older_release_are_told_at_the_head(finished_tree, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    make_older(exp, "asr_lora")
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 0
+    text = (exp / "retention.md").read_text(encoding="utf-8")
+    assert text.index("3 scores are of an older release: run stage 13") < text.index("At a glance")
+    assert "Error(" not in text
+
+
 def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
     for name in ("retention.md", "retention.html"):

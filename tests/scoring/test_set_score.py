@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from espnet_blora.scoring import Counts, Remark, SetScore, score
 from espnet_blora.scoring.counts import Utterance
 from espnet_blora.scoring.job import by_group
-from espnet_blora.scoring.set_score import FORMAT
+from espnet_blora.scoring.set_score import FORMAT, OtherRelease
 
 NUMBERS = st.integers(0, 5)
 COUNTS = st.builds(Counts, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_score(tmp_path, damage):
 def test_a_file_of_an_older_release_is_to_be_made_anew(tmp_path):
     old = {"format": "espnet_blora.score/2", "unit": "mer", "utterances": [["a", 0, 1]]}
     (tmp_path / "score.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"score/2', this release reads"):
+    with pytest.raises(OtherRelease, match=r"score/2, this release reads espnet_blora.score/3"):
         SetScore.load(tmp_path / "score.json")
 
 
