@@ -29,6 +29,7 @@ from espnet_blora.report.page import (
 from espnet_blora.scoring.job import fewer_than_published
 from espnet_blora.scoring.set_score import OtherRelease
 from espnet_blora.utils import atomic
+from espnet_blora.utils.mistakes import did_you_mean
 
 TITLE = "What was gained, what was forgotten"
 SCATTER, BARS, SPARSITY = (f"retention_{name}.png" for name in ("scatter", "bars", "sparsity"))
@@ -103,6 +104,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     analysis = analyse(
         systems, request.test_sets, request.retention_sets, request.kappa, request.compare
     )
+    refuse_unknown_sets(request, experiments)
     analysis.warnings += [*elsewhere(request, experiments), *parts_of_sets(experiments)]
     if unread:
         analysis.warnings.insert(0, f"{unread}. They are left out here.")
@@ -245,6 +247,27 @@ def elsewhere(request: Request, experiments: Sequence[Experiment]) -> list[str]:
         f"Not in {request.exp}: {missing or 'an adapted experiment'}. Scored there: "
         f"{_listed(others)}. Name them as arguments, or by --base, --lora, --blora, or give --tag."
     ]
+
+
+def refuse_unknown_sets(request: Request, experiments: Sequence[Experiment]) -> None:
+    """Refuse a set that no experiment has scored and that is not in the dump folder.
+
+    Raises:
+        ValueError: There is such a set; names near misses, and the sets that are known.
+    """
+    scored = scored_sets(request.exp, request.inference_tag).values()
+    known = {name for names in scored for name in names}
+    for e in experiments:
+        known |= {*e.scores, *e.unread, *(row.set for row in e.sweep)}
+    for place in (request.dump, request.dump / "org"):
+        known |= {path.parent.name for path in place.glob("*/text")}
+    for name in request.sets:
+        if name not in known:
+            raise ValueError(
+                f"{name}: no experiment in {request.exp} has a score of such a set, and it is not "
+                f"in {request.dump}, where there are: {', '.join(sorted(known)) or 'none'}"
+                f"{did_you_mean(name, known, 3)}"
+            )
 
 
 def unread_scores(experiments: Sequence[Experiment]) -> str:

@@ -224,7 +224,8 @@ def rivals(analysis: Analysis) -> list[Block]:
     if not analysis.retention_sets:
         return [Prose(text), Prose("There is no retention set, so the rivals are **not shown**.")]
     if not rows:
-        return [Prose(text), Prose("No scale sweep was found, so the rivals are **not shown**.")]
+        told = "There is no scale sweep of all these sets, so the rivals are **not shown**."
+        return [Prose(text), Prose(told)]
     head = ("system", "what is scaled", "scale", "new domain, mean %", "retention, mean %")
     return [Prose(text), table((*head, "on its frontier", "on that of all"), rows)]
 

@@ -131,6 +131,16 @@ def test_any_experiments_with_labels_seeds_and_pairs(finished_tree, tmp_path):
     assert main([*words, "--compare", "asr_a:asr_q"]) == 2
 
 
+def test_a_sweep_of_some_sets_is_not_said_to_be_missing(finished_tree, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    for path in exp.glob("*/scale_sweep.json"):
+        rows = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps([row for row in rows if row["set"] != "ret_zh"]), "utf-8")
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *SETS]) == 0
+    assert "no scale sweep of all these sets" in (exp / "retention.md").read_text("utf-8")
+
+
 def test_another_treatment_is_a_warning_at_the_head(finished_tree, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(finished_tree, exp)
@@ -193,7 +203,30 @@ def test_some_scores_of_an_older_release_are_told_at_the_head(finished_tree, tmp
     assert "Error(" not in text
 
 
+def know(dump, *names):
+    """Make sets that are there and that nobody has scored."""
+    for name in names:
+        (dump / name).mkdir()
+        (dump / name / "text").write_text("u a\n")
+
+
+@pytest.mark.parametrize("place", ["test", "retention"])
+def test_a_misspelt_set_is_refused_before_anything_is_written(
+    finished_tree, tmp_path, capsys, place
+):
+    exp = tmp_path / "exp"
+    shutil.copytree(finished_tree, exp)
+    before = {path: path.read_bytes() for path in exp.iterdir() if path.is_file()}
+    sets = [f"--{place}_sets", "test_cs ret_eng" if place == "test" else "ret_eng"]
+    sets += [] if place == "test" else SETS[:2]
+    assert main(["--exp", str(exp), "--dump", str(tmp_path), *sets]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("report: error: ret_eng: no") and "did you mean 'ret_en' or" in error
+    assert {path: path.read_bytes() for path in exp.iterdir() if path.is_file()} == before
+
+
 def test_an_empty_tree_gives_a_report_that_says_so(tmp_path):
+    know(tmp_path, "test_cs", "ret_en", "ret_zh")
     assert main(["--exp", str(tmp_path), "--dump", str(tmp_path), *SETS]) == 0
     for name in ("retention.md", "retention.html"):
         assert "Nothing can be said yet" in (tmp_path / name).read_text(encoding="utf-8")
@@ -242,6 +275,7 @@ def test_a_set_that_nobody_scored_is_named_and_left_out(finished_tree, tmp_path)
     exp.mkdir()
     for name in ("none", "lora", "blora"):
         (exp / f"asr_{name}").symlink_to(finished_tree / f"asr_{name}")
+    know(tmp_path, "ret_xx")
     sets = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh ret_xx"]
     assert main(["--exp", str(exp), "--dump", str(tmp_path), *sets]) == 0
     text = (exp / "retention.md").read_text(encoding="utf-8")
