@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from whisper.audio import CHUNK_LENGTH
 from whisper.model import AudioEncoder, TextDecoder, Whisper
 
 from espnet_blora.adapters import (
@@ -60,7 +61,7 @@ class Recogniser:
         languages: Codes of the languages that were trained on, as far as known.
         adapter: Its handle, of a model opened with `merge=False` (or of a method that cannot be
             merged); None when the update is in the weights, and without an adapter.
-        lengths: How long the training's utterances were, if its configuration says it.
+        lengths: How long the training's utterances were; None where no configuration says it.
     """
 
     encoder: AudioEncoder
@@ -273,7 +274,11 @@ def open_whisper(
         pad_to = pad_to or adapter.state.pad_to
     pad_to = pad_to or "30s"
     name = os.fspath(adapter_file or spec)
-    recogniser = Recogniser(base.encoder, base.decoder, vocabulary, pad_to, _heads(base), name)
+    whole = TrainedLengths(*[float(CHUNK_LENGTH)] * 3)  # what Whisper itself was trained on
+    recogniser = Recogniser(
+        base.encoder, base.decoder, vocabulary, pad_to, _heads(base), name,
+        lengths=whole if adapter_file is None else None,
+    )  # fmt: skip
     return _ready(recogniser, base, place, adapter_scale, merge, packed)
 
 

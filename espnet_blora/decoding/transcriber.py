@@ -47,6 +47,8 @@ from espnet_blora.text.tokens import mixed_tokens
 AUTO = "auto"
 WINDOW, SHORTEST = N_SAMPLES / SAMPLE_RATE, 1.0
 """Seconds of a piece that may be asked for."""
+SAFE = 10.0
+"""Seconds of a piece above which a note says so where the training's lengths are not known."""
 SURE = 0.5
 """Probability of a detected language below which a note says so."""
 _POOL = 2
@@ -199,7 +201,13 @@ class Transcriber:
         trained, quiet = self.recogniser.lengths, file.source.samples / SAMPLE_RATE - sum(seconds)
         if quiet >= 1:
             file.notes.append(f"{quiet:.1f} s of silence or steady noise left out")
-        if trained is not None and (longest := max(seconds, default=0.0)) > trained.longest:
+        longest = max(seconds, default=0.0)
+        if trained is None and longest > SAFE and self.options.chunk_length is None:
+            file.notes.append(
+                f"pieces of up to {longest:.1f} s, but it is not known how long the utterances of "
+                "the training were: give --chunk_length"
+            )
+        if trained is not None and longest > trained.longest:
             file.notes.append(
                 f"pieces of up to {longest:.1f} s, but nothing longer than {trained.longest:.1f} s "
                 "was trained on: leave --chunk_length out"

@@ -287,6 +287,12 @@ def test_pieces_are_as_long_as_the_trainings_utterances(small):
     assert segment.end == 14
     (note,) = run(trained, {"a": wave}, chunk_length=30)["a"].notes
     assert "14.0 s" in note and "6.0 s" in note
+    # Where nothing is known of the training, a long piece is noted; none where a length is given.
+    assert small.lengths is None
+    (note,) = run(small, {"a": wave, "b": wave[: 9 * SECOND]})["a"].notes
+    assert "14.0 s" in note and "--chunk_length" in note
+    assert run(small, {"b": wave[: 9 * SECOND]})["b"].notes == ()
+    assert run(small, {"a": wave}, chunk_length=14)["a"].notes == ()
 
 
 @pytest.mark.parametrize(
