@@ -30,6 +30,7 @@ use_machine
 # shellcheck source=espnet_blora/recipes/stages.sh
 . "${recipes}/stages.sh"
 name_experiment
+check_trained
 
 # ---- the base model: a published size is fetched once, before jobs race for it ----
 if [ ! -f "${whisper}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 5 ]; then

@@ -188,6 +188,12 @@ collect_kept() {
         --device "${device}" --output "${kept_moments}"
 }
 
+# check_trained: what is repaired without training here must have been trained
+check_trained() {
+    [ -n "${repair}" ] && [ "${stage}" -ge 12 ] && [ -z "${dry_run}" ] || return 0
+    [ -f "${asr_exp}/config.yaml" ] || die "--repair ${repair}: there is no ${asr_exp}/config.yaml: train it first (--stage 11)"
+}
+
 # repair_adapter: the checkpoint of --repair, in the place of the trained one
 repair_adapter() {
     local device=cpu

@@ -260,6 +260,8 @@ def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(reci
         real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
     )
     options = ["--adapter", "lora", "--repair", ".20", "--keep", "old_en old_zh"]
+    (recipe / "exp" / "asr_lora").mkdir(parents=True)
+    (recipe / "exp" / "asr_lora" / "config.yaml").touch()
     found = run(recipe, *options, "--stage", "12")
     assert [call["--inference_asr_model"] for call in found] == ["repaired_mu0.2.pth"]
     assert found[0]["--inference_tag"] == scored(recipe)["--inference_tag"] == "decode_repair0.2"
@@ -367,6 +369,9 @@ def test_other_options_go_to_asr(recipe):
         (["--adapter", "lora_keep"], '--keep "SET ..."'),
         (["--set", "adapter_conf.prior=moments"], '--keep "SET ..."'),
         (["--repair", "x", "--keep", "old"], "--repair 'x': a number"),
+        ("--repair .2 --keep old --adapter none".split(), "--adapter none has no adapter"),
+        ("--repair .2 --keep old --adapter dora".split(), "--adapter dora cannot be repaired"),
+        ("--repair .2 --keep old --stage 12".split(), "no exp/asr_blora/config.yaml"),
         (["--keep", "$(touch hacked)"], "--keep"),
         (["--test_sets", ""], "at least one set"),
         (["--test_sets", "a;b"], "set 'a;b'"),
