@@ -34,15 +34,22 @@ from espnet_blora.scoring.retention import frontier
 def cards(analysis: Analysis) -> list[Block]:
     """Return a card per system: what it gained, what it forgot, its gate."""
     look = styles(analysis.systems)
+    gain, loss = (
+        f"mean of the sets' {what}, %" if len(sets) > 1 else f"{one}, %"
+        for sets, what, one in (
+            (analysis.test_sets, "gains", "new-domain gain"),
+            (analysis.retention_sets, "degradations", "degradation"),
+        )
+    )
     cards = []
     for s in analysis.systems:
         if not any(s.rates(n) for n in analysis.sets):
             continue
         facts = {
             "error, new domain, %": level(analysis.new.get(s.name)),
-            "new-domain gain, %": signed(analysis.new_gain.get(s.name), 1),
+            gain: signed(analysis.new_gain.get(s.name), 1),
             "error, retention, %": level(analysis.kept.get(s.name)),
-            "mean degradation, %": signed(analysis.mean_degradation.get(s.name), -1),
+            loss: signed(analysis.mean_degradation.get(s.name), -1),
         }
         cards.append(Card(s.label, of_page(look[s.name][0]), facts, _gate(analysis, s)))
     return [Cards(cards)] if cards else []

@@ -128,16 +128,17 @@ def _of_system(analysis: Analysis, base: System, system: System) -> str:
     seeds = f" (mean of {len(system.runs)} seeds)" if len(system.runs) > 1 else ""
     text = (
         f"**{system.label}**{seeds}: errors on the new domain {changes[0]} "
-        f"({_change(gain, -1, ' learnt')})"
+        f"({_change(gain, -1, ' learnt', len(analysis.test_sets))})"
     )
     if not analysis.retention_sets:
         return f"{text}; what it forgot was not measured."
     before, after = levels[1]
     rise = (after or 0.0) - (before or 0.0)
+    moved = f"{'worse' if rise > 0 else 'better'} by {percent(abs(rise))} points"
+    moved = "unchanged" if abs(rise) < 1e-9 else moved
     return (
-        f"{text}; errors on the retention sets {changes[1]}: "
-        f"{'worse' if rise >= 0 else 'better'} by {percent(abs(rise))} points "
-        f"({_change(mean, 1, '')}){_of_gate(analysis, system)}."
+        f"{text}; errors on the retention sets {changes[1]}: {moved} "
+        f"({_change(mean, 1, '', len(analysis.retention_sets))}){_of_gate(analysis, system)}."
     )
 
 
@@ -156,21 +157,28 @@ def _of_gate(analysis: Analysis, system: System) -> str:
     return f"{text}: gate failed" if gate <= 0 else f"{text}, within it on the other sets"
 
 
-def _change(estimate: Estimate | None, more: int, word: str) -> str:
-    """Write `71 % fewer, clearly learnt`.
+def _change(estimate: Estimate | None, more: int, word: str, sets: int) -> str:
+    """Write `71 % fewer, clearly learnt`; of several sets, that it is a mean over them.
 
     Args:
         estimate: The relative change.
         more: The sign of an estimate that means more errors.
         word: What follows "clearly" where the change is clear and as the sign says.
+        sets: The number of sets; the mean of their relative changes may have another sign than the
+            change of the mean rate.
     """
     if estimate is None or estimate.value is None:
         return "relative change undefined"
-    size = f"{abs(100 * estimate.value):.0f} % {'more' if estimate.value * more > 0 else 'fewer'}"
+    way = "more" if estimate.value * more > 0 else "fewer"
+    size = f"{abs(100 * estimate.value):.0f} % {way}"
+    if abs(estimate.value) < 0.005:
+        size = "unchanged" if abs(estimate.value) < 1e-9 else f"under 1 % {way}"
+    if sets - len(estimate.left_out) > 1:
+        size = f"mean of the sets' relative changes: {size}"
     if estimate.interval is None:
         return f"{size}, no interval"
     if estimate.sign == 0:
-        return f"{size}, but not clearly"
+        return size if abs(estimate.value) < 1e-9 else f"{size}, but not clearly"
     if estimate.sign < 0:
         word = " worse" if more < 0 else ""
     return f"{size}, clearly{word}"

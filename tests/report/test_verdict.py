@@ -8,6 +8,7 @@ import pytest
 from espnet_blora.report.edge import corrected
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
+from espnet_blora.report.sections import cards
 from espnet_blora.report.verdict import compared, headline, published, verdict
 from espnet_blora.scoring import score
 from espnet_blora.scoring.sweep import UtteranceErrors
@@ -232,3 +233,14 @@ def test_ours_beside_the_papers():
 def test_without_blora_only_the_papers_column_is_filled():
     table = published(analyse(trio((2, 2), (3, 1))[:1], ["new"], ["old"]))
     assert {row[1].text for row in table.rows} == {"–"} and len(table.rows) == 12
+
+
+def test_a_mean_of_relative_changes_is_not_taken_for_the_change_of_the_mean():
+    """Of 45 -> 15 % and 15 -> 25 % the relative changes are -2/3 and +2/3; the mean falls by 10."""
+    runs = [experiment("base", {"new": 6, "old": 4, "far": 1})]
+    runs += [experiment("lora", {"new": 6, "old": 1, "far": 2})]
+    found = analyse(make_systems(runs), ["new"], ["old", "far"])
+    line = next(line for line in headline(found) if line.startswith("**LoRA**"))
+    assert "65.0 → 65.0 % (unchanged" in line
+    assert "30.0 → 20.0 %: better by 10.0 points (mean of the sets' relative changes: un" in line
+    assert "mean of the sets' degradations, %" in cards(found)[0].cards[-1].facts
