@@ -31,6 +31,8 @@ RANK = 256
 IN_TRAINING = 64
 """Eigenpairs of C that training uses; the rest of the diagonal is exact."""
 DENSE = 512
+LITTLE = 60.0
+"""Seconds of audio below which there is a warning."""
 _NEEDED = {"layers", "positions", "base", "made"}
 _LARGEST = 6e4  # what float16 holds
 _SPARE = 16  # directions beside those wanted, and rounds, of the iteration for leading eigenpairs
@@ -120,8 +122,9 @@ class Sums:
         if not self.heard or not any(self.positions.values()):
             raise ValueError(
                 f"{path}: no speech was heard ({self.left_out} pieces gave no text that ends), so "
-                "there are no moments to write; is this audio of what the model knows?"
+                "there are no moments to write; is this speech, of what the model knows?"
             )
+        warn_of_little(path, sum(self.heard.values()))
         tensors: dict[str, Tensor] = {}
         for name, total in self.sums.items():
             whole = len(total) <= DENSE
@@ -140,6 +143,15 @@ class Sums:
             "base": self.base,
             "made": self.made,
         }
+
+
+def warn_of_little(path: str | Path, seconds: float) -> None:
+    """Warn where the moments in a file are of less than a minute of audio."""
+    if seconds < LITTLE:
+        log.warning(
+            "%s: %.1f min were heard; give some minutes of it, of every language and kind",
+            path, seconds / 60,
+        )  # fmt: skip
 
 
 def _rows(sums: Sums) -> Tensor:

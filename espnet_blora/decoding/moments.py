@@ -4,7 +4,7 @@ A model transcribes the audio, then reads its own transcripts, and x x^T of each
 summed over positions of the audio: in the encoder and for the memory those that hold audio, not the
 padding behind it (most of a 30 s window, which C would otherwise be made of), in the decoder those
 of prompt and text. Pieces in which the model hears nothing, or whose text does not end (loops), are
-left out and counted.
+left out and counted; silence, of which a model may write anything, is left out, and named.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.moments import Sums
+from espnet_blora.data.audio import loudness
 from espnet_blora.data.unlabelled import Clips
 from espnet_blora.decoding.batch import encode_batch
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser
+from espnet_blora.decoding.silence import is_silent
 from espnet_blora.decoding.transcriber import Transcriber, _Piece
 from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.decoder import states
@@ -61,6 +63,7 @@ class Listener(Transcriber):
 
     Attributes:
         sums: What has been heard.
+        spoken: Names of what holds more than silence.
     """
 
     def __init__(self, recogniser: Recogniser, sums: Sums, options: DecodingOptions) -> None:
@@ -71,6 +74,7 @@ class Listener(Transcriber):
         once = replace(options, drop_quiet=False, temperature_increment_on_fallback=0.0)
         super().__init__(recogniser, once)
         self.sums = sums
+        self.spoken: set[str] = set()
         self.first: dict[str, nn.Module] = {}  # of the Linears that read an input
         model = recogniser.as_trained()
         for name, key in sums.layers.items():
@@ -78,17 +82,19 @@ class Listener(Transcriber):
 
     def _recognise(self, batch: list[_Piece]) -> None:
         super()._recognise(batch)
+        sound = [piece for piece in batch if not is_silent(loudness(piece.wave.numpy()))]
+        self.spoken.update(piece.file.name for piece in sound)
         texts = {
             row: segment.tokens
-            for row, piece in enumerate(batch)
+            for row, piece in enumerate(sound)
             for segment in piece.file.segments[piece.begin]  # one; none of silence
             if segment.tokens and segment.complete
         }
         if texts:
-            pieces = [batch[row] for row in texts]
+            pieces = [sound[row] for row in texts]
             for name, (product, count) in self._products(pieces, list(texts.values())).items():
                 self.sums.add(name, product, count)
-        self.sums.left_out += len(batch) - len(texts)
+        self.sums.left_out += len(sound) - len(texts)
 
     @torch.inference_mode()
     def _products(
@@ -158,7 +164,10 @@ def listen(
                     name = transcript.name
                     known = name in transcript.error
                     raise ValueError(transcript.error if known else f"{name}: {transcript.error}")
-                sums.heard[transcript.name] = transcript.duration
+                if transcript.name in listener.spoken:
+                    sums.heard[transcript.name] = transcript.duration
+                else:
+                    log.warning("%s: silence; not counted", transcript.name)
             if fresh:
                 done(sums)
                 log.info("%s: %d utterances heard", source, len(sums.heard))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from espnet_blora.adapters.moments import read_moments
+from espnet_blora.adapters.moments import read_moments, warn_of_little
 from espnet_blora.adapters.repair import Repair
 from espnet_blora.decoding.recogniser import Recogniser, read_checkpoint
 from espnet_blora.utils import atomic
@@ -88,6 +88,8 @@ def open_repair(recogniser: Recogniser, keep: str | Path, new: str | Path) -> Re
         )
     weights = dict(recogniser.as_trained().named_parameters())
     files = [read_moments(path, weights, adapter.layers, recogniser.pad_to) for path in (keep, new)]
+    for file in files:
+        warn_of_little(file.path, file.seconds)
     return Repair(adapter.method, adapter.layers, *files)
 
 

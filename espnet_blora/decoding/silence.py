@@ -56,11 +56,16 @@ def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 
+def is_silent(loudness: np.ndarray) -> bool:
+    """Tell whether a stretch of sound is as good as silent."""
+    return bool(np.quantile(loudness, 0.99) < QUIETEST)
+
+
 def may_be_speech(loudness: np.ndarray) -> bool:
     """Tell whether a stretch of sound is neither as good as silent nor a steady noise or hum."""
-    low, high = np.quantile(loudness, [0.1, 0.99])
-    if high < QUIETEST:
+    if is_silent(loudness):
         return False
+    low, high = np.quantile(loudness, [0.1, 0.99])
     return len(loudness) < STEADY_FRAMES or bool(high - low >= STEADY)
 
 

@@ -85,6 +85,20 @@ def test_more_audio_later_and_sums_of_parts(world, run, tmp_path, capsys, mistak
     assert "chunk_length None and 5.0" in said
 
 
+def test_silence_is_named_and_does_not_count(world, run, tmp_path, caplog, mistake):
+    silent = str(tmp_path / "silent.wav")
+    soundfile.write(silent, np.zeros(5 * 16000), 16000)
+    options = {"language": "en"}
+    assert run("old_a", output="spoken") == 0
+    assert f"{tmp_path / 'spoken'}: 0.0 min were heard" in caplog.text
+    assert run(silent, "old_a", **options) == 0
+    assert f"{silent}: silence" in caplog.text
+    with_silence, without = read_sums(tmp_path / "m.sums"), read_sums(tmp_path / "spoken.sums")
+    assert silent not in with_silence.heard and with_silence.positions == without.positions
+    said = mistake("moments", partial(run, output="none", **options), silent)
+    assert "no speech was heard" in said and not (tmp_path / "none").exists()
+
+
 def test_mistakes_are_one_line(world, run, mistake, tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     wave = np.full(4000, np.nan)

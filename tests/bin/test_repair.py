@@ -35,8 +35,10 @@ def arguments(world, *more):
     return ["--asr_exp", str(world / "asr_blora"), "--threads", "1", *files, *more]
 
 
-def test_checkpoints_stand_for_the_trained_one(world, capsys):
+def test_checkpoints_stand_for_the_trained_one(world, capsys, caplog):
     assert repair.main(arguments(world)) == 0
+    for name in ("old", "new"):
+        assert f"{world / name}.moments: 0.0 min were heard" in caplog.text
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0", "100.0%", "0.0%", "100.0%"] and len(lines) == 9
     assert not list(world.glob("asr_blora/repaired*"))
