@@ -107,6 +107,11 @@ class Adapter:
         Raises:
             ValueError: The method has neither.
         """
+        if not self.has_loss_term:
+            raise ValueError(
+                f"adapter '{self.method}' adds nothing to the loss: call loss_terms() only where "
+                "adapter.has_loss_term says so"
+            )
         own_term = self._registered.loss_term
         if own_term is not None:
             return own_term(self.model, self.layers, self.config, self.step)

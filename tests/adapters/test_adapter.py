@@ -43,7 +43,10 @@ def test_beta_follows_the_step(build):
 def test_lora_has_no_kl(build):
     adapter = espnet_blora.add_adapter(build(), "lora", rank=4)
     assert not adapter.bayesian
-    for call in (adapter.kl, adapter.kl_terms, adapter.beta, adapter.loss_terms):
+    assert not adapter.has_loss_term
+    with pytest.raises(ValueError, match="'lora' adds nothing to the loss.*has_loss_term"):
+        adapter.loss_terms()
+    for call in (adapter.kl, adapter.kl_terms, adapter.beta):
         with pytest.raises(ValueError, match="'lora' has no posterior.*use blora"):
             call()
     with pytest.raises(ValueError, match="'lora' has no posterior"), adapter.sampling():
