@@ -153,7 +153,10 @@ def _check_signature(state: AdapterState, state_dict: dict, prefix: str) -> dict
                 f"this state dict was trained with {option} {there}, the model's adapter has "
                 f"{option} {here}; set {option}: {there} in adapter_conf"
             )
-    changed = sorted(k for k in loaded.keys() | present.keys() if loaded.get(k) != present.get(k))
+    # An option that is newer than the state dict had its default there.
+    newer = {key: getattr(type(state.config), key, None) for key in present.keys() - loaded.keys()}
+    loaded = {**loaded, **newer}
+    changed = sorted(key for key, value in loaded.items() if value != present.get(key))
     if changed:
         log.info(
             "adapter options differ from those of the state dict: %s",

@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 
@@ -6,6 +7,7 @@ import torch
 
 import espnet_blora
 from espnet_blora.adapters import get_adapter
+from espnet_blora.adapters.state import decode_signature
 
 
 def fresh(build, method, seed=0, **conf):
@@ -113,6 +115,21 @@ def test_another_rank_names_both(adapted, build, method, trained_state):
     del state["adapter_state.signature"]
     with pytest.raises(ValueError, match="rank 4.*rank 6"):
         other.load_state_dict(state, strict=False)
+
+
+def test_options_newer_than_the_state_dict_had_their_defaults(build, caplog):
+    """What an older release did not know differs only where it is set."""
+    caplog.set_level("INFO")
+    key = "adapter_state.signature"
+    model, _ = fresh(build, "blora")
+    state = model.state_dict()
+    description = decode_signature(state[key])
+    del description["config"]["prior"], description["config"]["prior_tau"]
+    state[key] = torch.frombuffer(bytearray(json.dumps(description).encode()), dtype=torch.uint8)
+    fresh(build, "blora")[0].load_state_dict(state)
+    assert "options differ" not in caplog.text
+    fresh(build, "blora", prior_tau=2.0)[0].load_state_dict(state)
+    assert "options differ from those of the state dict: prior_tau 2.0 (there 3.0)" in caplog.text
 
 
 def test_another_alpha_is_another_function(adapted, build, method, trained_state):
