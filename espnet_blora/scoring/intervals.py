@@ -94,6 +94,19 @@ class Units:
         return self.number >= _LEAST[self.kind]
 
     @property
+    def lacking(self) -> str:
+        """Say how many there are of how many needed: `4 speakers, 5 are needed`; empty if enough.
+
+        Utterances are offered where there are enough of them.
+        """
+        if self.enough:
+            return ""
+        kind = self.kind.removesuffix("s") if self.number == 1 else self.kind
+        other = self.kind == "speakers" and len(self.member) >= _LEAST["utterances"]
+        remedy = " (--resample utterances)" if other else ""
+        return f"{self.number} {kind}, {_LEAST[self.kind]} are needed{remedy}"
+
+    @property
     def few(self) -> bool:
         """Whether an interval over them is a rough one."""
         return self.number < _FEW[self.kind]

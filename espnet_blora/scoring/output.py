@@ -12,7 +12,7 @@ from espnet_blora.scoring.alignment import Row, align, confusions, view
 from espnet_blora.scoring.counts import HAN_KANA_SCRIPTS, Counts, Remark, Utterance, add_up
 from espnet_blora.scoring.diagnostics import REMARKS, place_of
 from espnet_blora.scoring.errors import describe_normalisation
-from espnet_blora.scoring.intervals import Interval, RateInterval
+from espnet_blora.scoring.intervals import LEAST_ERRORS, Interval, RateInterval, Units
 from espnet_blora.scoring.job import Comparison, Job, Result, fewer_than_published, run
 from espnet_blora.scoring.modes import Mode, tokeniser
 from espnet_blora.scoring.set_score import SetScore
@@ -156,6 +156,9 @@ def lines_of(result: Result) -> list[str]:
         lines.append(f"  NOT THE WHOLE SET: {part}")
     if score.interval:
         lines.append(f"  95 % interval {_between(score.interval)} ({score.interval.basis})")
+    elif score.rate is not None:
+        few = f"{score.total.errors} errors, {LEAST_ERRORS} are needed"
+        lines.append(f"  no interval: {score.units.lacking or few}")
     if score.worst_share is not None:
         lines.append(
             f"  the worst 1 % of utterances make {100 * score.worst_share:.0f} % of errors"
@@ -167,7 +170,7 @@ def lines_of(result: Result) -> list[str]:
     for name, rows in result.groups.items():
         lines += _group_lines(name.removeprefix("by_"), rows)
     if result.comparison:
-        lines += _comparison_lines(result.comparison)
+        lines += _comparison_lines(result.comparison, score.units)
     lines += _remark_lines(score.remarks)
     lines += [f"  {line}" for line in _scorer_lines(result)]
     lines += [f"  {line}" for line in confusion_lines(result.confusions, _MOST_CONFUSIONS)]
@@ -226,12 +229,12 @@ def _group_lines(kind: str, rows: Mapping[str, dict]) -> Iterator[str]:
         yield f"  ... the worst {len(shown)} of {len(rows)} {kind}s; all are in score.json"
 
 
-def _comparison_lines(rivals: Comparison) -> Iterator[str]:
+def _comparison_lines(rivals: Comparison, units: Units) -> Iterator[str]:
     yield f"  errors {rivals.errors}, of the baseline {rivals.baseline_errors}"
     if rivals.difference is not None:
         ends = rivals.interval_95
         between = ends and f"{_between(ends, '+').removesuffix(' %')}, {ends.basis}"
-        interval = f" (95 % interval {between})" if ends else ""
+        interval = f" (95 % interval {between})" if ends else f" (no interval: {units.lacking})"
         yield f"  difference to the baseline {100 * rivals.difference:+.2f} points{interval}"
     if rivals.probability_better is not None:
         yield f"  probability that it is better than the baseline {rivals.probability_better:.3f}"

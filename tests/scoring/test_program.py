@@ -283,3 +283,27 @@ def test_a_failing_sclite_is_said(files, capsys):
 def test_it_starts_without_torch():
     code = "import sys, espnet_blora.bin.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("speakers", "said"),
+    [
+        (4, "no interval: 4 speakers, 5 are needed (--resample utterances)"),
+        (1, "no interval: 1 speaker, 5 are needed (--resample utterances)"),
+        (6, ""),
+    ],
+)
+def test_why_there_is_no_interval(tmp_path, capsys, speakers, said):
+    ids = [f"u{n:02d}" for n in range(24)]
+    for name, wrong in (("ref", 0), ("hyp", 1), ("base", 2)):
+        lines = [f"{k} {'x ' * wrong}{'a ' * (4 - wrong)}b" for k in ids]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    owners = [f"{k} s{n % speakers}" for n, k in enumerate(ids)]
+    (tmp_path / "utt2spk").write_text("\n".join(owners) + "\n")
+    words = ["ref", "hyp", "--baseline", "base", "--utt2spk", "utt2spk", "--resample", "speakers"]
+    words = [str(tmp_path / w) if (tmp_path / w).exists() else w for w in words]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (f"  {said}" in lines) == bool(said)
+    (difference,) = [line for line in lines if "difference to the baseline" in line]
+    assert difference.endswith(f"points ({said})") if said else "95 % interval" in difference
