@@ -109,6 +109,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     if unread:
         analysis.warnings.insert(0, f"{unread}. They are left out here.")
     texts = Texts(request.dump)
+    analysis.warnings += most_changed.identical(analysis, texts)
     confident, doubts = calibration.collect_confidences(analysis, texts)
 
     pictures = {}

@@ -49,6 +49,30 @@ class Change:
     most: tuple[Changed, ...]
 
 
+def identical(analysis: Analysis, texts: Texts) -> list[str]:
+    """Return a line per group of experiments whose texts of sets agree in every utterance."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in analysis.sets:
+        runs = [run for s in analysis.systems for run in s.with_score(name)]
+        while runs:
+            first, *runs = runs
+            # texts are read only where all counts agree
+            same = [
+                run
+                for run in runs
+                if run.scores[name].utterances == first.scores[name].utterances
+                and (heard := texts.heard(first, name))
+                and heard == texts.heard(run, name)
+            ]
+            runs = [run for run in runs if run not in same]
+            if same:
+                alike.setdefault(tuple(run.label for run in (first, *same)), []).append(name)
+    return [
+        f"{' and '.join(labels)}: identical texts in every utterance of {', '.join(sets)}."
+        for labels, sets in alike.items()
+    ]
+
+
 def changed(base: System, adapted: System, name: str, most: int = MOST, *, worse: bool) -> Change:
     """Compare a system with the base, which has the same references, utterance by utterance."""
     before, after = (s.errors(name).mean(axis=0) for s in (base, adapted))  # (U,) over seeds

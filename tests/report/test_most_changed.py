@@ -3,7 +3,7 @@
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
-from espnet_blora.report.most_changed import change_table, changed, wrong_tokens
+from espnet_blora.report.most_changed import change_table, changed, identical, wrong_tokens
 from espnet_blora.scoring import score
 
 from .conftest import experiment, trio
@@ -67,3 +67,17 @@ def test_wrong_tokens():
     assert wrong_tokens(["a", "b", "c"], ["x", "b", "c", "d"]) == [
         *(("x", True), ("b", False), ("c", False), ("d", True)),
     ]
+
+
+def test_systems_with_identical_texts_are_named(tmp_path):
+    systems = trio((2, 2), (2, 2))  # LoRA and BLoRA have the same counts
+    heard = {"base": "a b", "LoRA": "x b", "BLoRA": "x b"}
+    for system in systems:
+        for name in ("new", "old"):
+            place = tmp_path / system.name / name
+            place.mkdir(parents=True)
+            words = "y b" if (system.label, name) == ("BLoRA", "old") else heard[system.label]
+            (place / "text").write_text(f"u1 {words}\n")
+            system.runs[0].decoded[name] = place
+    found = identical(analyse(systems, ["new"], ["old"]), Texts(tmp_path))
+    assert found == ["LoRA and BLoRA: identical texts in every utterance of new."]
