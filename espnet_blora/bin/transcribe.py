@@ -40,13 +40,15 @@ def get_parser() -> Parser:
     model("--pad_to", choices=("30s", "batch"), help="(default: the adapter's training's, or 30s)")
     for title, names in GROUPS.items():
         add_options(parser.add_argument_group(title), [name for name in names if name != "nbest"])
-    files = parser.add_argument_group("files").add_argument
+    group = parser.add_argument_group("files")
+    files = group.add_argument
     files("--output_dir", type=Path, default=Path(), help="folder of the results")
     files("--output_format", default="all", help="json,srt,vtt,tsv,txt or all")
     files("--keep_folders", action="store_true", help="OUTPUT_DIR/folder/<name>, as the inputs lie")
-    files("--overwrite", action="store_true", help="replace files that are there")
-    files("--skip_existing", action="store_true", help="leave out what all results are there of")
     files("--verbose", action="store_true", help="print the texts, too")
+    there = group.add_mutually_exclusive_group().add_argument
+    there("--overwrite", action="store_true", help="replace files that are there")
+    there("--skip_existing", action="store_true", help="leave out what all results are there of")
     return parser
 
 

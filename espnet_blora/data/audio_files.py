@@ -33,7 +33,7 @@ STDIN = "-"
 LOUDEST = 4.0
 """Samples above this are no audio in full scale of 1."""
 
-_ALONE = "the channels' mean is 12 dB softer than the loudest channel, which is taken alone"
+_ALONE = "where that is 12 dB softer than the loudest channel, the loudest is taken alone"
 
 _MISSING_SECONDS = 0.05  # sloppy headers are wrong by a few bytes; a broken download lacks more
 _MP3_SHARE = 0.95  # an MP3's length may be an estimate

@@ -220,6 +220,7 @@ class Progress:
             return
         share = transcript.language_probability
         heard = transcript.language if share is None else f"{transcript.language} ({share:.2f})"
+        heard = heard and f" {heard},"  # silence has no language
         notes = list(transcript.notes)
         if cut_off := sum(not segment.complete for segment in transcript.segments):
             notes.append(
@@ -229,7 +230,7 @@ class Progress:
             notes.append("nothing was said")
         more = "".join(f"; {note}" for note in notes)
         rate = f"{self.rate:.1f} s of audio per second"
-        self._line(f"{place} {transcript.name}: {transcript.duration:.2f} s, {heard}, {rate}{more}")
+        self._line(f"{place} {transcript.name}: {transcript.duration:.2f} s,{heard} {rate}{more}")
 
     def end(self) -> int:
         """Sum up; 1 where files failed, else 0."""

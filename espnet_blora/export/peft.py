@@ -28,8 +28,8 @@ README = """\
     base = WhisperForConditionalGeneration.from_pretrained("{base}")
     model = PeftModel.from_pretrained(base, "FOLDER")
 
-The base must be the Whisper that it was trained on. `espnet-blora export --to hf --scale 0` makes
-its folder of an experiment. {posterior}
+The base must be the Whisper that it was trained on. `espnet-blora export EXPERIMENT BASE_FOLDER
+--to hf --scale 0` makes its folder of an experiment. {posterior}
 """
 
 
@@ -77,7 +77,7 @@ def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> Non
     text = json.dumps(config, indent=1) + "\n"
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
     posterior = f"Its posterior is in `{POSTERIOR}`." if adapter.bayesian else ""
-    text = README.format(base=named or Path(base).name, posterior=posterior)
+    text = README.format(base=named or "BASE_FOLDER", posterior=posterior)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -190,6 +190,8 @@ def test_what_is_done_is_left_out_and_what_is_not_is_done_anew(audio, blora, run
     assert results()["b"]["segments"] and Path("b.srt").exists()
     assert run(*one, "a.wav", "b.flac", "--skip_existing")[0] == 0
     assert run(*one, "a.wav")[0] == 2
+    with pytest.raises(SystemExit, match="2"):
+        run(*one, "a.wav", "--skip_existing", "--overwrite")
 
 
 def test_results_that_cannot_be_written_cost_their_file_alone(audio, blora, run, monkeypatch):

@@ -33,6 +33,9 @@ def test_a_line_a_file_and_a_summary():
         "2 of 3 files transcribed, 1 FAILED (named above): 40.0 s of audio in 2.0 s",
     ]
     assert Progress(0, stream).end() == 0
+    silent = io.StringIO()
+    Progress(1, silent, clock=lambda: 0.0).file(Transcript("d.wav", 5.0))
+    assert silent.getvalue().startswith("[1/1] d.wav: 5.00 s, 0.0 s of audio per second; ")
 
 
 def test_a_live_line_on_a_terminal_only():

@@ -149,6 +149,8 @@ def test_peft(experiment, base, tmp_path, capsys):
     with torch.no_grad():
         found = model(input_features=mel, decoder_input_ids=ids).logits
     torch.testing.assert_close(found, logits(ours), atol=1e-3, rtol=1e-4)
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert 'from_pretrained("BASE_FOLDER")' in readme  # the base is a file of openai-whisper's
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert ("posterior.safetensors" in files) == (method == "blora")
     if method == "blora":  # an adapter file of its own
