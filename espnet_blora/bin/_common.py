@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,37 @@ def add_experiment(parser: Parser) -> None:
     add_model(parser)
     add = parser.add_argument
     add("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets")
-    add("--sets", required=True, help="names of sets in --dump, blanks between")
+    add_sets(parser)
+
+
+def add_sets(parser: Parser) -> None:
+    """Add `--sets`; `set_names` reads it."""
+    parser.add_argument("--sets", nargs="+", required=True, help="names of sets in --dump")
+
+
+def set_names(words: Sequence[str]) -> list[str]:
+    """Return the names that `--sets` has: words, or several in one, blanks between.
+
+    >>> set_names(["test valid", "org/valid"])
+    ['test', 'valid', 'org/valid']
+    """
+    return " ".join(words).split()
+
+
+def find_sets(args: argparse.Namespace) -> list[str]:
+    """Return the names that `--sets` has, of which each is a folder in `--dump`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    names = set_names(args.sets)
+    for name in names:
+        if not (args.dump / name).is_dir():
+            here = sorted(path.parent.name for path in args.dump.glob("*/wav.scp"))
+            raise FileNotFoundError(
+                f"{args.dump / name}: no such set; there are {', '.join(here) or 'none'}"
+            )
+    return names
 
 
 def add_model(parser: Parser, required: bool = True) -> None:

@@ -14,7 +14,13 @@ import logging
 import sys
 from pathlib import Path
 
-from espnet_blora.bin._common import add_experiment, numbers, open_recogniser, read_options
+from espnet_blora.bin._common import (
+    add_experiment,
+    find_sets,
+    numbers,
+    open_recogniser,
+    read_options,
+)
 from espnet_blora.decoding.options import DecodingOptions, add_options
 from espnet_blora.utils.program import Parser, program
 
@@ -68,8 +74,9 @@ def confidence(args: argparse.Namespace) -> None:
     options, temperatures = read_options(args), numbers(args.temperatures, "--temperature")
     if 0.0 in temperatures:
         raise ValueError("--temperature 0: logits are divided by it, so it is above 0")
+    names = find_sets(args)
     recogniser = open_recogniser(args, merge=options.samples == 0)
-    for name in args.sets.split():
+    for name in names:
         waves, prompts, _ = read_set(args.dump / name, recogniser.vocabulary)
         results = decode_posterior(recogniser, waves, prompts, options, temperatures)
         for temperature, texts in results.items():

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_blora.bin._common import add_experiment, open_recogniser
+from espnet_blora.bin._common import add_experiment, find_sets, open_recogniser
 from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:  # torch is imported when the program runs
@@ -59,6 +59,7 @@ def estimate(args: argparse.Namespace) -> None:
     from espnet_blora.decoding.dumped_set import read_set
 
     # The base's weights that an adapter will go on.
+    chosen = find_sets(args)
     recogniser = open_recogniser(args, merge=False, packed=False)
     if recogniser.adapter is not None:
         raise ValueError(
@@ -73,7 +74,7 @@ def estimate(args: argparse.Namespace) -> None:
 
     # The data, and how likely the model makes it.
     vocabulary = recogniser.vocabulary
-    sets = [read_set(args.dump / name, vocabulary, args.utterances) for name in args.sets.split()]
+    sets = [read_set(args.dump / name, vocabulary, args.utterances) for name in chosen]
     utterances = [
         (waves[uid], prompts[uid], vocabulary.encode(texts[uid]))
         for waves, prompts, texts in sets
@@ -92,7 +93,7 @@ def estimate(args: argparse.Namespace) -> None:
     seconds = time.monotonic() - start
     output = args.output or args.asr_exp / "fisher.safetensors"
     names = base_names(model, [name.removesuffix(".weight") for name in weights])
-    about = {"sets": args.sets.split(), "labels": args.labels, "seed": args.seed}
+    about = {"sets": chosen, "labels": args.labels, "seed": args.seed}
     base = {name: model.get_parameter(name) for name in names}
     size = save_fisher(output, fisher, base, about, getattr(torch, args.dtype))
     sys.stdout.write(report(fisher, size, seconds, output))

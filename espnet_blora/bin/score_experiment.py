@@ -13,6 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
+from espnet_blora.bin._common import add_sets, set_names
 from espnet_blora.scoring.experiment import Stage, read_symbols, score_set
 from espnet_blora.scoring.modes import MODES, combinations
 from espnet_blora.scoring.output import espnet_table
@@ -29,7 +30,7 @@ def get_parser() -> Parser:
     add("--asr_exp", type=Path, required=True, help="folder of the experiment")
     add("--inference_tag", default="decode", help="name of the decoding: a folder of the former")
     add("--dump", type=Path, default=Path("dump/raw"), help="folder of the sets' data directories")
-    add("--sets", nargs="+", required=True, metavar="SET", help="as they are called there")
+    add_sets(parser)
     add("--mode", default="default", choices=list(MODES), help="of our figures, as in score")
     add(
         "--score_opts",
@@ -57,7 +58,7 @@ def work(args: argparse.Namespace) -> int:
     if sclite[0] is None:
         log.warning("sclite's tables will say 'not scored': %s", sclite[1])
     outcomes = []
-    for name in args.sets:
+    for name in set_names(args.sets):
         outcomes.append(score_set(stage, name))
         sys.stdout.writelines(f"{line}\n" for line in outcomes[-1].lines)
     sys.stdout.write(f"\n{espnet_table(row for o in outcomes for row in o.scores.items())}\n")

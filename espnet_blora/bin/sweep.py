@@ -18,7 +18,13 @@ from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
-from espnet_blora.bin._common import add_experiment, numbers, open_recogniser, read_options
+from espnet_blora.bin._common import (
+    add_experiment,
+    find_sets,
+    numbers,
+    open_recogniser,
+    read_options,
+)
 from espnet_blora.decoding.options import add_options
 from espnet_blora.utils.program import Parser, program
 
@@ -65,12 +71,13 @@ def sweep(args: argparse.Namespace) -> None:
     if bool(args.repair) != bool(args.keep and args.new):
         raise ValueError("--repair needs both --keep and --new, and they need --repair")
     kind, options = "repair" if args.repair else "scale", read_options(args)
+    names = find_sets(args)
     recogniser = open_recogniser(args, merge=False, packed=False)
     repair = open_repair(recogniser, args.keep, args.new) if args.repair else None
     needs_base = recogniser.adapter is None and scales != [1.0]
     base = base_state(args.asr_exp, args.whisper) if needs_base else None
     vocabulary = recogniser.vocabulary
-    sets = {name: read_set(args.dump / name, vocabulary) for name in args.sets.split()}
+    sets = {name: read_set(args.dump / name, vocabulary) for name in names}
 
     # Every set at every point.
     rows = []
@@ -85,8 +92,8 @@ def sweep(args: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_keyed(folder / "text", texts)
         result = score(references, texts, args.unit, normalisation=args.normalisation)
-        where = {"repair": strength} if repair else {}
-        rows.append(({**where, "scale": scale, "set": name}, result))
+        where: dict[str, float | str] = {"repair": strength} if repair else {}
+        rows.append((where | {"scale": scale, "set": name}, result))
         log.info("%s %s, %s: %.2f %%", kind, point, name, 100 * (result.rate or 0.0))
     output = args.output or args.asr_exp / f"{kind}_sweep.json"
     save_sweep(output, rows)

@@ -95,5 +95,7 @@ def test_a_yaml_with_words_for_numbers_and_with_a_language_model(
 
 def test_an_experiment_that_is_not_there(tmp_path, mistake):
     exp = str(tmp_path / "exp")
-    said = mistake("confidence", confidence.main, ["--asr_exp", exp, "--sets", "x"])
+    (tmp_path / "x").mkdir()
+    words = ["--asr_exp", exp, "--dump", str(tmp_path), "--sets", "x"]
+    said = mistake("confidence", confidence.main, words)
     assert exp in said

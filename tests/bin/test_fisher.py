@@ -30,7 +30,7 @@ def test_a_file_for_lora_ewc(base, capsys, tmp_path):
     from espnet_blora import add_adapter
     from espnet_blora.decoding import open_experiment
 
-    assert run(base, "--sets", "train valid", "--target_modules", "query mlp.0") == 0
+    assert run(base, "--sets", "train", "valid", "--target_modules", "query mlp.0") == 0
     path = base[1] / "fisher.safetensors"
     report = capsys.readouterr().out
     # encoder: 1 query, 1 mlp.0; decoder: 2 queries (cross-attention) and 1 mlp.0
@@ -56,7 +56,7 @@ def test_a_file_for_lora_ewc(base, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--sets", "none"], r"none/utt2lang: no such file"),
+        (["--sets", "none"], r"none: no such set; there are train, valid"),
         (["--sets", "train", "--utterances", "0"], "0 utterances of each set are asked for"),
         (["--sets", "train", "--target_modules", "querry"], "'querry' names no module; did you"),
         (["--sets", "train", "--asr_exp", "nowhere"], "nowhere/config.yaml: no such file"),

@@ -15,13 +15,16 @@ from espnet_blora.decoding.options import DecodingOptions
         (["--scales", "0 a"], "sweep: error: --scales '0 a': numbers from 0 on"),
         (["--scales", "0 -1"], "--scales '0 -1': numbers from 0 on"),
         ([], "sweep: error: {exp}/config.yaml: no such file; train first"),
+        (["--sets", "x", "nope"], "/nope: no such set; there are x"),
+        (["--sets", "x nope"], "/nope: no such set; there are x"),
     ],
 )
 def test_mistakes(tmp_path, mistake, extra, message):
     exp = tmp_path / "asr_x"
-    said = mistake(
-        "sweep", sweep.main, ["--asr_exp", str(exp), "--sets", "x", "--threads", "1", *extra]
-    )
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "wav.scp").touch()
+    words = ["--asr_exp", str(exp), "--dump", str(tmp_path), "--sets", "x", "--threads", "1"]
+    said = mistake("sweep", sweep.main, [*words, *extra])
     assert message.format(exp=exp) in said
 
 

@@ -272,6 +272,8 @@ def test_a_mistake_in_one_set_does_not_stop_the_others(tmp_path, capsys):
     assert (tmp_path / "exp/decode/good/score_blora/score.json").is_file()
     assert not (tmp_path / "exp/decode/absent").exists()
     assert run(tmp_path, *options, "good") == 0
+    assert run(tmp_path, *options, "good bad") == 2
+    assert "bad: 1 of 1" in capsys.readouterr().err
 
 
 def test_modes_have_a_file_each(tmp_path):
