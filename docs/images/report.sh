@@ -9,7 +9,7 @@ profile=$(mktemp -d)
 trap 'rm -rf "${profile}"' EXIT
 # --no-sandbox: Chromium's own sandbox does not start in containers; the page is ours
 "${CHROMIUM:-chromium}" --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
-    --user-data-dir="${profile}" --window-size=1280,1385 --screenshot="${profile}/page.png" \
+    --user-data-dir="${profile}" --window-size=1280,1590 --screenshot="${profile}/page.png" \
     "file://${page}" 2>"${profile}/log" || { cat "${profile}/log"; exit 1; }
 # 128 colours are enough for text and lines, and a third of the size
 "${top}/tools/venv/bin/python" - "${profile}/page.png" "${top}/docs/images/report.png" <<'END'
