@@ -119,9 +119,7 @@ def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> 
     model.register_forward_pre_hook(advance_step)
     model.register_forward_hook(end_step)
     _ignore_in_ddp(model, layers)
-    adapter = Adapter(model)
-    log.info("%s", adapter.report())
-    return adapter
+    return Adapter(model)
 
 
 def _extend_all(method: str, plan: Plan, context: Context) -> dict[str, AdapterLayer]:

@@ -12,7 +12,7 @@ import espnet_blora
 from espnet_blora.adapters import get_adapter
 
 
-def test_freezes_everything_else_and_logs_the_share(build, method, caplog):
+def test_freezes_everything_else_and_logs_nothing(build, method, caplog):
     model = build()
     base = dict(model.named_parameters())
     with caplog.at_level(logging.INFO):
@@ -21,7 +21,7 @@ def test_freezes_everything_else_and_logs_the_share(build, method, caplog):
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     factors = {"lora": 2, "blora": 3}[method]
     assert len(trained) == 4 * factors == len(adapter.trainable_parameters())
-    assert "trainable parameters" in caplog.text and "%" in caplog.text
+    assert caplog.text == ""  # only a training has use for the counts
 
 
 def test_a_second_adapter_is_refused(adapted):

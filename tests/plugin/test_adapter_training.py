@@ -215,6 +215,9 @@ def test_what_stock_espnet_would_match_is_said_with_both_counts(caplog):
     caplog.clear()
     adapter_training.create("lora", model=Model(), rank=2, target_modules=["query"])
     assert "stock" not in caplog.text
+    assert (
+        "adapter 'lora' on 1 Linears: trainable parameters 16 of 36" in caplog.text
+    )  # the report reads it
 
 
 def test_a_replaced_base_must_be_saved():
