@@ -254,7 +254,7 @@ def outcome(kind: Kind, path: Path, sound: Any) -> str:
         found = kind.read(path)
     except ValueError:
         return "refused"
-    except Exception:
+    except Exception:  # any other error is an outcome, too: the user is not told what to do
         return "unclear"
     return "harmless" if same(sound, found) else "silent"
 

@@ -148,6 +148,7 @@ def compare(kind: str, ours: Mapping[str, Sequence[int]], theirs: Mapping[str, I
     if not odd:
         return
     first = odd[0]
+    # not strict: where one text goes on, its token stands beside the other's None
     pairs = zip((*ours[first], None), (*theirs[first], None), strict=False)
     place = next(index for index, (one, other) in enumerate(pairs) if one != other)
     raise Differs(
