@@ -107,24 +107,10 @@ def open_recogniser(args: argparse.Namespace, **how: Any) -> Recogniser:
         args: Those options.
         how: More arguments of `espnet_blora.decoding.recogniser.open_experiment`.
     """
-    from espnet_blora.decoding.recogniser import open_experiment
+    from espnet_blora.decoding.recogniser import open_experiment, set_threads
 
     set_threads(args.threads)
     return open_experiment(args.asr_exp, args.model_file, args.whisper, args.device, **how)
-
-
-def set_threads(threads: int | None) -> None:
-    """Set torch's number of CPU threads, if one is given.
-
-    Raises:
-        ValueError: The number is below 1.
-    """
-    import torch
-
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads {threads}: 1 or more is needed")
-        torch.set_num_threads(threads)
 
 
 def read_options(args: argparse.Namespace) -> DecodingOptions:

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_blora.bin._common import set_threads
 from espnet_blora.utils.mistakes import parse_scale
 from espnet_blora.utils.program import Parser, run_program
 
@@ -47,7 +46,12 @@ def run(args: argparse.Namespace) -> int:
         ValueError: Options that contradict each other or the model.
     """
     from espnet_blora.decoding.probing import greedy_ids, probe_waves
-    from espnet_blora.decoding.recogniser import base_spec, open_experiment, open_whisper
+    from espnet_blora.decoding.recogniser import (
+        base_spec,
+        open_experiment,
+        open_whisper,
+        set_threads,
+    )
     from espnet_blora.export.check import Differs, Probe
     from espnet_blora.export.whole import assemble
     from espnet_blora.export.write import check_free, export

@@ -13,7 +13,6 @@ import logging
 import sys
 from pathlib import Path
 
-from espnet_blora.bin._common import set_threads
 from espnet_blora.decoding.options import GROUPS, DecodingOptions, add_options
 from espnet_blora.utils.program import Parser, program, scale
 
@@ -89,7 +88,7 @@ def transcribe(args: argparse.Namespace) -> int:
     if adapter is not None and not adapter.endswith(".safetensors"):
         log.warning("--adapter of an experiment is called --asr_exp now")
         folder, adapter = folder or adapter, None
-    from espnet_blora.decoding.recogniser import open_model
+    from espnet_blora.decoding.recogniser import open_model, set_threads
     from espnet_blora.decoding.transcriber import Transcriber
 
     # the model, and its transcripts as they come

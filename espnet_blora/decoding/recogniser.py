@@ -282,6 +282,18 @@ def open_whisper(
     return _ready(recogniser, base, place, adapter_scale, merge, packed)
 
 
+def set_threads(threads: int | None) -> None:
+    """Set torch's number of CPU threads, if one is given.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"--threads {threads}: 1 or more is needed")
+        torch.set_num_threads(threads)
+
+
 def _place(
     device: str | torch.device, dtype: str | torch.dtype, pad_to: str
 ) -> tuple[torch.device, torch.dtype]:
