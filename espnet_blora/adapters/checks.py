@@ -96,6 +96,20 @@ def flag(where: str, key: str, value: Any) -> bool:
     raise ValueError(f"{where}: {key} is {value!r}; allowed: true or false")
 
 
+def written_file(where: str, key: str, value: Any, program: str) -> str:
+    """Return the path `value` of a file that `espnet-blora program` writes from old data.
+
+    Raises:
+        ValueError: It is not a path.
+    """
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(
+        f"{where}: {key} is {value!r}; allowed: the path of a file that espnet-blora {program} "
+        "has written from the base and old data"
+    )
+
+
 def names(where: str, key: str, value: Any) -> tuple[str, ...]:
     """Return the list of module names `value` as a tuple.
 

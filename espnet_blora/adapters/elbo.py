@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import AdapterConfig, option
 from espnet_blora.adapters.layer import AdapterLayer
-from espnet_blora.adapters.moments import Kept, check_file, kept_moments
+from espnet_blora.adapters.moments import Kept, kept_moments
 from espnet_blora.adapters.sampling import softplus_sigma
 
 PRIORS = ("isotropic", "moments")
@@ -84,7 +84,7 @@ class ElboConfig(AdapterConfig):
             if getattr(self, key) is None:
                 self._set(key, self.prior_std)
         if self.prior == "moments":
-            check_file(self.where, self.keep_file)
+            self._check(checks.written_file, "keep_file", program="moments")
         elif self.keep_file is not None:
             raise ValueError(
                 f"{self.where}: keep_file is {self.keep_file!r}, but prior is {self.prior!r}; it "

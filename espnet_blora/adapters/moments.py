@@ -277,19 +277,6 @@ class Kept(NamedTuple):
         return low @ low.T + (down * self.rest.to(down)) @ down.T
 
 
-def check_file(where: str, value: Any) -> None:
-    """Check the option `keep_file`; `where` begins the message.
-
-    Raises:
-        ValueError: It is not a path.
-    """
-    if not isinstance(value, str) or not value:
-        raise ValueError(
-            f"{where}: keep_file is {value!r}; allowed: the path of a file that espnet-blora "
-            "moments has written from the base and old audio"
-        )
-
-
 def kept_moments(
     path: str | Path, model: torch.nn.Module, linears: Mapping[str, torch.nn.Linear]
 ) -> dict[str, Kept]:

@@ -93,12 +93,12 @@ def find_texts(
     """Search a batch inside `drawing`, and what is doubtful again at higher temperatures.
 
     Args:
-        recogniser: The opened model.
-        memory: Encoder output, (S * B, T', n_state), sample-major.
-        lengths: Real positions of each row, (S * B,).
-        prompts: B prompts of one length.
-        options: How to search.
-        filters: What may not be said.
+        recogniser: As of `best_texts`, like all others.
+        memory: (S * B, T', n_state).
+        lengths: (S * B,).
+        prompts: B of them.
+        options: How to search, and what is doubtful.
+        filters: Of the search.
 
     Returns:
         What is taken of each utterance.

@@ -40,11 +40,7 @@ class LoraEwcConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.fisher_file, str) or not self.fisher_file:
-            raise ValueError(
-                f"{self.where}: fisher_file is {self.fisher_file!r}; allowed: the path of a file "
-                "that espnet-blora fisher has written from the base and old data"
-            )
+        self._check(checks.written_file, "fisher_file", program="fisher")
 
 
 class LoraEwcLayer(LoraLayer):

@@ -20,7 +20,7 @@ from espnet_blora.adapters.config import option
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import full_precision, wide
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
-from espnet_blora.adapters.moments import Kept, check_file, kept_moments
+from espnet_blora.adapters.moments import Kept, kept_moments
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LoraKeepConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_file(self.where, self.keep_file)
+        self._check(checks.written_file, "keep_file", program="moments")
 
 
 class LoraKeepLayer(LoraLayer):

@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Stage 1: make the corpus (16 kHz mono WAV, no pipes) and its data directories, and check them.
-#   local/data.sh [--corpus_dir DIR] [--corpus_scale SHARE] [--nj N]
+# Stage 1: make a corpus (16 kHz mono WAV, no pipes) and its data directories, and check them.
+#   local/data.sh [--corpus_dir DIR] [--corpus_scale SHARE] [--nj N] [--corpus NAME --sets "SET SET"]
 set -euo pipefail
 
-corpus_dir=downloads/mini_cs # the audio goes here: about 150 MB in full
-corpus_scale=1.0             # share of every set to make, in (0, 1]
-nj=2                         # processes
+corpus=mini_cs # which, of those that make_corpus.py knows
+sets="train_cs valid_cs valid_en valid_zh test_cs ret_en ret_zh"
+corpus_dir=      # the audio goes here: about 150 MB of mini_cs in full, 300 MB of mini_noisy; default: downloads/CORPUS
+corpus_scale=1.0 # share of every set to make, in (0, 1]
+nj=2             # processes
 log() {
     echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) $*"
 }
 . utils/parse_options.sh
 . ./path.sh
+corpus_dir=${corpus_dir:-downloads/${corpus}}
+read -ra names <<<"${sets}"
 
 log "making the corpus: audio in ${corpus_dir}"
-python3 local/make_corpus.py data --clips_dir "${corpus_dir}" --nj "${nj}" --scale "${corpus_scale}" \
-    --sets train_cs valid_cs valid_en valid_zh test_cs ret_en ret_zh
+python3 "$(dirname "${BASH_SOURCE[0]}")/make_corpus.py" data --corpus "${corpus}" --sets "${names[@]}" \
+    --clips_dir "${corpus_dir}" --nj "${nj}" --scale "${corpus_scale}"
 # No utterance here may be longer than Whisper's 30 s: stage 4 does not look at test sets.
-python3 -m espnet_blora.bin.validate_data --max_seconds 30 \
-    data/train_cs data/valid_cs data/valid_en data/valid_zh data/test_cs data/ret_en data/ret_zh
+python3 -m espnet_blora.bin.validate_data --max_seconds 30 "${names[@]/#/data/}"
 log "done"
