@@ -64,6 +64,18 @@ class Adapter:
         """Return the parameters to train, in model order."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the trainable parameters as an optimiser's groups: decayed, and never decayed.
+
+        The second group, the scales of a posterior, is left out where there are none.
+        """
+        kept: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        for parameter in self.trainable_parameters():
+            (kept if getattr(parameter, "_no_weight_decay", False) else decayed).append(parameter)
+        groups = [{"params": decayed, "weight_decay": weight_decay}]
+        return groups + ([{"params": kept, "weight_decay": 0.0}] if kept else [])
+
     def factors(self) -> dict[str, Tensor]:
         """Return {layer.factor: tensor} of all factors, trained or frozen, as they are."""
         return {
@@ -96,13 +108,17 @@ class Adapter:
         """Whether `loss_terms` has something to add to the loss."""
         return self.bayesian or self._registered.loss_term is not None
 
-    def loss_terms(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_terms(self, at: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what to add to a per-token loss in training (0-dim) and detached values to log.
 
         The method's own term; else beta_t * KL, which makes the loss the negative ELBO per token.
         With the KL, kl_A, kl_B, beta and kl_term are always logged; at steps 1, 1 + log_every, ...
         also what `statistics` gives. Warns, once, of a collapsed adapter and of a step that stands
         still.
+
+        Args:
+            at: Place on beta's schedule, where the loop counts steps of the optimiser; by default
+                the micro-batch.
 
         Raises:
             ValueError: The method has neither.
@@ -116,7 +132,7 @@ class Adapter:
         if own_term is not None:
             return own_term(self.model, self.layers, self.config, self.step)
         terms = self.kl_terms()
-        beta = self.beta()
+        beta = self.beta(at)
         term = beta * (terms["kl_A"] + terms["kl_B"])
         logs = {name: value.detach() for name, value in terms.items()}
         logs["beta"] = torch.tensor(beta, dtype=term.dtype, device=term.device)
@@ -170,13 +186,13 @@ class Adapter:
         terms = self.kl_terms()
         return terms["kl_A"] + terms["kl_B"]
 
-    def beta(self) -> float:
-        """Return the scheduled weight of the KL at the current step.
+    def beta(self, at: int | None = None) -> float:
+        """Return the scheduled weight of the KL at the current step, or at step `at`.
 
         Raises:
             ValueError: The method has no posterior.
         """
-        return beta_at(self._elbo_config("beta"), self.step)
+        return beta_at(self._elbo_config("beta"), self.step if at is None else at)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return `report.statistics` of all layers, and with a posterior `update_ratio`.
