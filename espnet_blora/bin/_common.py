@@ -16,6 +16,8 @@ from espnet_blora.utils.program import Parser
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
 
+ALL_LINEARS = "query key value out mlp.0 mlp.2"
+"""`target_modules` of every Linear of a Whisper that an adapter may go on."""
 log = logging.getLogger(__name__)
 
 

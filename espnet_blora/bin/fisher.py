@@ -16,13 +16,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_blora.bin._common import add_experiment, find_sets, open_recogniser
+from espnet_blora.bin._common import ALL_LINEARS, add_experiment, find_sets, open_recogniser
 from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:  # torch is imported when the program runs
     from espnet_blora.adapters.fisher import Fisher
-
-TARGETS = "query key value out mlp.0 mlp.2"
 
 
 def get_parser() -> Parser:
@@ -32,7 +30,7 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--utterances", type=int, help="at most so many of each set, spread evenly (default: all)"
     )
-    parser.add_argument("--target_modules", default=TARGETS, help="as in adapter_conf")
+    parser.add_argument("--target_modules", default=ALL_LINEARS, help="as in adapter_conf")
     parser.add_argument("--labels", default="text", choices=("text", "sampled"), help="see above")
     parser.add_argument("--seed", type=int, default=0, help="of --labels sampled")
     parser.add_argument(

@@ -20,13 +20,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_blora.bin._common import add_model, open_recogniser
+from espnet_blora.bin._common import ALL_LINEARS, add_model, open_recogniser
 from espnet_blora.utils.program import Parser, program
 
 if TYPE_CHECKING:  # torch is imported when the program runs
     from espnet_blora.adapters.moments import Sums
 
-TARGETS = "query key value out mlp.0 mlp.2"
 SAVE_SECONDS = 300.0  # between two saves of the sums, which are gigabytes for a large model
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def get_parser() -> Parser:
     add = parser.add_argument
     add("--output", type=Path, required=True, help="file that is written")
     add("--adapted", action="store_true", help="hear with the trained model, not with its base")
-    add("--target_modules", default=TARGETS, help="as in adapter_conf")
+    add("--target_modules", default=ALL_LINEARS, help="as in adapter_conf")
     add("--language", help="of audio without utt2lang (default: the training's, else detected)")
     add("--utterances", type=int, help="at most so many of each source, spread evenly")
     add("--rank", type=int, default=256, help="eigenpairs kept of inputs wider than 512")

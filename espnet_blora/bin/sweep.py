@@ -68,7 +68,7 @@ def sweep(args: argparse.Namespace) -> None:
     # What is swept.
     scales = sorted(set(numbers(args.scales or ("1" if args.repair else SCALES), "--scales")))
     strengths = sorted(set(numbers(args.repair, "--repair"))) if args.repair else [0.0]
-    if bool(args.repair) != bool(args.keep and args.new):
+    if len({bool(args.repair), args.keep is not None, args.new is not None}) > 1:
         raise ValueError("--repair needs both --keep and --new, and they need --repair")
     kind, options = "repair" if args.repair else "scale", read_options(args)
     names = find_sets(args)

@@ -159,8 +159,12 @@ def parse_segment(
     return segment
 
 
-def _segments_of(directory: Path, recordings: Mapping[str, str]) -> dict[str, Segment] | None:
-    """Read `segments`, if it is there."""
+def read_segments(directory: Path, recordings: Mapping[str, str]) -> dict[str, Segment] | None:
+    """Read `segments`; None if it is not there.
+
+    Raises:
+        ValueError: As of `parse_segment`.
+    """
     path = directory / "segments"
     if not path.exists():
         return None
@@ -198,7 +202,7 @@ def validate(
     recordings = read_keyed(directory / "wav.scp")
     if not recordings:
         raise ValueError(f"{directory}/wav.scp: no utterances")
-    segments = _segments_of(directory, recordings)
+    segments = read_segments(directory, recordings)
     ids = set(recordings if segments is None else segments)
     audio_file = "wav.scp" if segments is None else "segments"
     text = read_keyed(directory / "text")
@@ -339,7 +343,7 @@ def durations(directory: str | Path) -> dict[str, float]:
 def _durations_of_audio(directory: Path) -> dict[str, float]:
     """Return the seconds of every utterance, from its audio's header."""
     recordings = read_keyed(directory / "wav.scp")
-    segments = _segments_of(directory, recordings)
+    segments = read_segments(directory, recordings)
     problems: list[str] = []
     spans = _durations(directory, recordings, segments, problems)
     ids = set(recordings if segments is None else segments)

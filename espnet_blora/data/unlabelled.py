@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_blora.data import audio
-from espnet_blora.data.kaldi import parse_segment, read_utt2lang
+from espnet_blora.data.kaldi import read_segments, read_utt2lang
 from espnet_blora.utils.keyed import read_keyed
 
 
@@ -78,13 +78,9 @@ def find(
                 "name the set in dump/raw instead"
             )
     places = {key: Place(path) for key, path in recordings.items()}
-    if (cuts := folder / "segments").exists():
-        parsed = {
-            key: parse_segment(str(cuts), key, value, recordings)
-            for key, value in read_keyed(cuts).items()
-        }
+    if (cuts := read_segments(folder, recordings)) is not None:
         places = {
-            key: Place(recordings[one.recording], one.start, one.end) for key, one in parsed.items()
+            key: Place(recordings[cut.recording], cut.start, cut.end) for key, cut in cuts.items()
         }
     if not places:
         raise ValueError(f"{folder}/wav.scp: no utterances")

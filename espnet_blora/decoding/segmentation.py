@@ -55,15 +55,15 @@ def _units(text: str) -> Iterator[str]:
         yield unit
 
 
-def lines(text: str, most: int = WIDTH) -> list[str]:
-    """A text in as few lines as `most` places allow; two lines are about as long as each other.
+def lines(text: str) -> list[str]:
+    """A text in as few lines as `WIDTH` places allow; two lines are about as long as each other.
 
     What has no place to break, such as a long address, stays whole.
     """
     units = list(_units(" ".join(text.split())))
     broken: list[str] = []
     for unit in units:
-        if broken and width(broken[-1] + unit) <= most:
+        if broken and width(broken[-1] + unit) <= WIDTH:
             broken[-1] += unit
         else:
             broken.append(unit.strip())
@@ -80,7 +80,7 @@ def fits(text: str) -> bool:
     return len(lines(text)) <= LINES
 
 
-def into_segments(words: Sequence[Word], pause: float = PAUSE) -> list[list[Word]]:
+def into_segments(words: Sequence[Word]) -> list[list[Word]]:
     """Words into segments: at pauses, ends of sentences, and where two lines are full.
 
     A full segment is cut in its second half, behind a comma if there is one, else at the longest
@@ -91,7 +91,7 @@ def into_segments(words: Sequence[Word], pause: float = PAUSE) -> list[list[Word
         before = words[number - 1] if number else None
         if (
             before is None
-            or _silence(before, word) > pause
+            or _silence(before, word) > PAUSE
             or _SENTENCE_END.search(before.word) is not None
         ):
             segments.append([])

@@ -43,29 +43,20 @@ def write(path: str | Path, content: str | bytes | memoryview, *, sync: bool = T
 
 
 @contextmanager
-def writing(
-    path: str | Path,
-    mode: str = "wb",
-    *,
-    errors: str | None = None,
-    sync: bool = True,
-) -> Iterator[IO[Any]]:
+def writing(path: str | Path, mode: str = "wb", *, sync: bool = True) -> Iterator[IO[Any]]:
     """Open a file for writing that takes its name only when the block ends without an error.
 
     Args:
         path: The file; its folder is made if it is not there.
         mode: `"wb"`, or `"w"` for UTF-8 text with LF as line break.
-        errors: How text that UTF-8 cannot hold is written, as in `open`.
         sync: As in `write`.
 
     Raises:
         OSError: The disk is full or cannot be written; says what is left and what to do.
     """
     with replacing(path, sync=sync) as part:
-        options: dict[str, Any] = {}
-        if "b" not in mode:
-            options = {"encoding": "utf-8", "newline": "\n", "errors": errors}
-        with part.open(mode, **options) as file:
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        with part.open(mode, **text) as file:
             watched = _Watched(file)
             try:
                 yield watched  # type: ignore[misc]

@@ -14,6 +14,8 @@ from espnet_blora.decoding.options import DecodingOptions
     [
         (["--scales", "0 a"], "sweep: error: --scales '0 a': numbers from 0 on"),
         (["--scales", "0 -1"], "--scales '0 -1': numbers from 0 on"),
+        (["--keep", "old"], "--repair needs both --keep and --new"),
+        (["--repair", "0.2", "--new", "n"], "--repair needs both --keep and --new"),
         ([], "sweep: error: {exp}/config.yaml: no such file; train first"),
         (["--sets", "x", "nope"], "/nope: no such set; there are x"),
         (["--sets", "x nope"], "/nope: no such set; there are x"),

@@ -35,6 +35,7 @@ from espnet_blora.scoring.intervals import Interval
 BINS = 15
 NEAREST = 1e-7  # to 0 and 1, for logarithms
 _CELLS = 4_000_000  # numbers held at a time
+_DRAWS = 200  # of what chance gives
 _WILSON_Z = 1.959963984540054
 
 
@@ -143,9 +144,7 @@ def nll_of(labelled: LabelledTokens) -> np.ndarray:
     return -np.where(labelled.right, np.log(p), np.log1p(-p))
 
 
-def by_chance(
-    labelled: LabelledTokens, bins: int = BINS, samples: int = 200, seed: int = 0
-) -> tuple[float, float] | None:
+def by_chance(labelled: LabelledTokens, bins: int = BINS) -> tuple[float, float] | None:
     """Return mean and 97.5 % point of the ECE (equal width) that chance alone gives.
 
     By chance, every token is right with just the probability it states, all independent. An ECE
@@ -161,11 +160,11 @@ def by_chance(
     count = np.add.reduceat(np.ones_like(p), starts)
     confidence = np.add.reduceat(p, starts)
     # draws, some at a time
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     parts = []
     block = max(1, _CELLS // len(p))
-    for start in range(0, samples, block):
-        right = generator.random((min(block, samples - start), len(p))) < p  # (b, W)
+    for start in range(0, _DRAWS, block):
+        right = generator.random((min(block, _DRAWS - start), len(p))) < p  # (b, W)
         sums = np.add.reduceat(right.astype(np.float64), starts, axis=1)
         parts.append(np.abs(sums - confidence).sum(axis=1) / count.sum())
     values = np.concatenate(parts)

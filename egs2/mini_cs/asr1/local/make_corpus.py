@@ -6,11 +6,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 
 from espnet_blora.data.mini_cs import MINI_CS, build
 from espnet_blora.data.mini_noisy import MINI_NOISY
-from espnet_blora.utils.program import Parser, run_program
+from espnet_blora.utils.program import Parser, program
 
 CORPORA = {"mini_cs": MINI_CS, "mini_noisy": MINI_NOISY}
 
@@ -33,15 +32,12 @@ def get_parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    return run_program(get_parser(), work, argv)
-
-
 def work(args: argparse.Namespace) -> None:
     """Make the corpus."""
     build(args.out_dir, args.sets, args.nj, args.scale, args.clips_dir, CORPORA[args.corpus])
 
+
+main = program(get_parser, work)
 
 if __name__ == "__main__":
     sys.exit(main())
