@@ -92,6 +92,9 @@ class Change(NamedTuple):
 class Repair:
     """The repair of one adapter, at any strength.
 
+    Attributes:
+        old_audio: Seconds of audio that `keep` was made of.
+
     Args:
         method: Name of the method, for messages.
         layers: The adapter's layers by name.
@@ -116,6 +119,7 @@ class Repair:
         if any(layer.merged for layer in layers.values()):
             raise ValueError("the adapter is merged; call adapter.unmerge() before a repair")
         keep.check_base()
+        self.old_audio = keep.seconds
         self.layers = layers
         self._keys = {name: (keep.layers[name], new.layers[name]) for name in layers}
         self._directions: dict[tuple[str, str], Directions] = {}

@@ -92,7 +92,9 @@ def sweep(args: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_keyed(folder / "text", texts)
         result = score(references, texts, args.unit, normalisation=args.normalisation)
-        where: dict[str, float | str] = {"repair": strength} if repair else {}
+        where: dict[str, float | str] = {}
+        if repair:
+            where = {"repair": strength, "old_audio": repair.old_audio}
         rows.append((where | {"scale": scale, "set": name}, result))
         log.info("%s %s, %s: %.2f %%", kind, point, name, 100 * (result.rate or 0.0))
     output = args.output or args.asr_exp / f"{kind}_sweep.json"

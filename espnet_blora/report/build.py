@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_blora.report import by_experiment, calibration, most_changed, plots, sections, verdict
+from espnet_blora.report import (
+    by_experiment,
+    calibration,
+    matched,
+    most_changed,
+    plots,
+    sections,
+    verdict,
+)
 from espnet_blora.report.calibration import Confident
 from espnet_blora.report.collect import Texts, collect, folders_of, scored_sets
 from espnet_blora.report.estimates import Analysis, analyse
@@ -174,6 +182,7 @@ def page_sections(
             f"{pair.a.label} against {pair.b.label}": verdict.compared(analysis, pair)
             for pair in analysis.comparisons
         },
+        "Forgetting at matched new-domain error": matched.section(analysis.match),
         "Beside what was published": [verdict.published(analysis)],
         "The trivial rivals": sections.rivals(analysis),
         "Utterances that changed most": most_changed.utterances(analysis, texts),

@@ -26,6 +26,10 @@ from espnet_blora.utils.keyed import read_keyed
 CHECKPOINTS = ("valid.acc.best.pth", "valid.loss.best.pth")  # what decoding uses, in this order
 _TRAINABLE = re.compile(r"trainable parameters ([\d,]+) of ([\d,]+)")
 _ESPNET_TRAINABLE = re.compile(r"Number of trainable parameters: ([\d.]+ ?[KMBT]?) \(([\d.]+)%\)")
+_TOOK = re.compile(r"\b(\d+)epoch results: \[train\].*?\btime=([^\[]*?), total_count")
+_SPAN = re.compile(r"([\d.]+) (second|minute|hour|day)")
+_IN_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_OLD_AUDIO = re.compile(r"\b(\d+) s of (?:old )?audio\b")
 _EPOCH = re.compile(r"\b(\d+)epoch results: \[train\].*?\btrain_time=([\d.e+-]+)")
 GROUPS = ("by_language", "by_speaker")
 
@@ -66,6 +70,8 @@ def collect(
     if experiment.adapted:
         _adapter(experiment)
         experiment.sweep = _sweep(folder / "scale_sweep.json", experiment.notes)
+        if (repairs := folder / "repair_sweep.json").is_file():
+            experiment.repairs = _sweep(repairs, experiment.notes)
     return experiment
 
 
@@ -129,11 +135,17 @@ def read_training_log(text: str) -> Training:
             trainable = _human(summary.group(1))
             total = round(trainable / float(summary.group(2)) * 100)
     first = text.split("\n", 1)[0]
+    took = {  # an epoch that was begun again counts once
+        epoch: sum(float(number) * _IN_SECONDS[unit] for number, unit in _SPAN.findall(span))
+        for epoch, span in _TOOK.findall(text)
+    }
     return Training(
         statistics.median(times.values()) if times else None,
         trainable,
         total,
         first[2:].strip() if first.startswith("# ") else "",
+        sum(took.values()) if took else None,
+        max(map(float, _OLD_AUDIO.findall(text)), default=0.0),
     )
 
 

@@ -20,14 +20,15 @@ verdict comes from it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from espnet_blora.report.comparability import comparable
-from espnet_blora.report.experiments import Experiment, System, shape
+from espnet_blora.report.experiments import Experiment, Shape, System, shape
 from espnet_blora.report.gap import (
+    LEAST_SCALES,
     Gap,
     Hull,
     SetCounts,
@@ -40,7 +41,7 @@ from espnet_blora.report.gap import (
 from espnet_blora.scoring import Interval
 
 ENOUGH_SEEDS = 3
-_LEAST_SCALES, _MOST_APART = 4, 0.5  # of the rival, for a curve
+_MOST_APART = 0.5  # between scales of the rival, for a curve
 _CLOSE = 0.3  # between its scales where the curve is read off, for "shows"
 LEVEL = 0.025  # one-sided
 
@@ -134,13 +135,14 @@ def measure(
             "or more"
         )
     # errors by scale, of the runs that have all sets
+    shapes = {name: a.shape(name) or () for name in sets}
     mine, theirs = (
-        [scaled for run in s.whole(sets) if (scaled := _by_scale(run, base, sets))] for s in (a, b)
+        [scaled for run in s.whole(sets) if (scaled := by_scale(run, base, shapes))] for s in (a, b)
     )
-    scales = sorted(set.intersection(*map(set, theirs))) if theirs else []
-    if problem := _of_curve(b, scales):
+    scales = shared(theirs)
+    if problem := of_curve(b, scales):
         return problem
-    points = sorted(set.intersection(*map(set, mine)) - {0.0}) if mine else []
+    points = [scale for scale in shared(mine) if scale]
     if not points:
         return f"{a.label} has no run with all sets"
     counts = []
@@ -156,7 +158,12 @@ def measure(
     return replace(edge, left_out=tuple(n for n in (*new, *old) if n not in sets))
 
 
-def _of_curve(b: System, scales: Sequence[float]) -> str:
+def shared(runs: Sequence[Mapping[float, object]]) -> list[float]:
+    """Return the scales that all runs have, rising."""
+    return sorted(set.intersection(*map(set, runs))) if runs else []
+
+
+def of_curve(b: System, scales: Sequence[float]) -> str:
     """Say why a rival's scales are no curve; nothing where they are one."""
     if not any(run.sweep for run in b.runs):
         return (
@@ -176,38 +183,42 @@ def _of_curve(b: System, scales: Sequence[float]) -> str:
     ):
         return f"the sweep and the scores of {b.label} are of different references; decode it anew"
     apart = max(np.diff(scales), default=1.0)
-    if len(scales) < _LEAST_SCALES or apart > _MOST_APART or scales[0] > 0:
+    if len(scales) < LEAST_SCALES or apart > _MOST_APART or scales[0] > 0:
         return (
             f"{b.label} was decoded, with all its seeds, at the scales "
-            f"{' '.join(f'{s:g}' for s in scales)}; a curve needs {_LEAST_SCALES} or more, from 0 "
+            f"{' '.join(f'{s:g}' for s in scales)}; a curve needs {LEAST_SCALES} or more, from 0 "
             f"on, at most {_MOST_APART} apart; run espnet-blora sweep with more --scales"
         )
     return ""
 
 
-def _by_scale(
-    run: Experiment, base: System | None, sets: Sequence[str]
+def by_scale(
+    run: Experiment, base: System | None, shapes: Mapping[str, Shape]
 ) -> dict[float, dict[str, np.ndarray]]:
     """Return scale -> set -> errors (U,) of a run, at the scales that have all sets.
 
     One curve, one way of decoding: the recipe's own decoding fills in only what the sweep lacks.
+
+    Args:
+        run: With a sweep.
+        base: The system that was not adapted, which is scale 0.
+        shapes: Set -> the references that count.
     """
     swept: dict[float, dict[str, np.ndarray]] = {}
     for row in run.sweep:
-        detail, score = row.detail, run.scores.get(row.set)
-        if detail is not None and score is not None and detail.shape == shape(score):
-            swept.setdefault(row.scale, {})[row.set] = detail.errors
+        if row.detail is not None and row.detail.shape == shapes.get(row.set):
+            swept.setdefault(row.scale, {})[row.set] = row.detail.errors
     ends = {1.0: run}
     if swept and run.adapted and base is not None:
         ends[0.0] = base.runs[0]  # by construction
     for scale, end in ends.items():
-        if not set(sets) <= swept.get(scale, {}).keys():
+        if not shapes.keys() <= swept.get(scale, {}).keys():
             swept[scale] = {
                 name: np.array([u.errors for u in end.scores[name].utterances])
-                for name in sets
-                if name in end.scores
+                for name in shapes
+                if name in end.scores and shape(end.scores[name]) == shapes[name]
             }
-    return {scale: found for scale, found in swept.items() if set(sets) <= found.keys()}
+    return {scale: found for scale, found in swept.items() if shapes.keys() <= found.keys()}
 
 
 def _tested(
@@ -224,10 +235,6 @@ def _tested(
     chosen = inside(counts, scales) or [full]
     gap = gap_test(counts, scales, chosen)
     each = [gap_test(counts, scales, [m]) for m in range(len(points))]
-    # between which decoded scales the curve is read off
-    places = np.clip([each[m].scale for m in chosen], scales[0] + 1e-9, scales[-1])
-    after = np.searchsorted(scales, places)
-    steps = np.take(scales, after) - np.take(scales, after - 1)
     units = {name: a.units(name) for name in sets}
     small = [n for n, u in units.items() if n in old and u.kind == "utterances" and u.few]
     numbers: Counter[str] = Counter()
@@ -245,8 +252,14 @@ def _tested(
         " + ".join(f"{number:,} {kind}" for kind, number in numbers.items()),
         tuple(small),
         gap.p,
-        step=round(float(steps.max()), 9),
+        step=max(step_at(scales, each[m].scale) for m in chosen),
     )
+
+
+def step_at(scales: Sequence[float], place: float) -> float:
+    """Return how far the decoded scales round a place of a curve are apart."""
+    after = int(np.searchsorted(scales, np.clip(place, scales[0] + 1e-9, scales[-1])))
+    return round(float(scales[after] - scales[after - 1]), 9)
 
 
 def corrected(edges: Sequence[Edge | str]) -> list[Edge | str]:

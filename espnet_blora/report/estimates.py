@@ -18,7 +18,8 @@ from itertools import product
 from espnet_blora.report import comparability
 from espnet_blora.report.comparability import comparable
 from espnet_blora.report.edge import Edge, corrected, measure
-from espnet_blora.report.experiments import Experiment, System, find_system
+from espnet_blora.report.experiments import Experiment, System, find_system, repaired
+from espnet_blora.report.matched import Match, match
 from espnet_blora.report.page import ABSENT, Cell, percent, with_interval
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
@@ -198,6 +199,8 @@ class Analysis:
         degradation: (system, set) -> backward degradation.
         mean_degradation, new_gain, gate: System -> figure over its role's sets.
         comparisons: The pairs compared.
+        repaired: What repairs made of the systems; they are curves only.
+        match: All curves against LoRA's at matched new-domain error, if there are such.
         points: System -> points (scale by name) in the plane of new-domain and retention error.
         seed_points: System -> its runs' own points, where there are several.
         warnings: What must be read before any figure; notes: what is missing.
@@ -217,6 +220,8 @@ class Analysis:
     new_gain: dict[str, Estimate] = field(default_factory=dict)
     gate: dict[str, float] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
+    repaired: list[System] = field(default_factory=list)
+    match: Match | None = None
     points: dict[str, list[r.Point]] = field(default_factory=dict)
     seed_points: dict[str, list[r.Point]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -246,6 +251,11 @@ class Analysis:
     def adapted(self) -> list[System]:
         """The systems that were."""
         return [s for s in self.systems if s.adapted]
+
+    @property
+    def placed(self) -> list[System]:
+        """The systems, and what repairs made of them, that have a place in the plane."""
+        return [s for s in (*self.systems, *self.repaired) if self.points.get(s.name)]
 
     def kind(self, name: str) -> str:
         """Return what a set is for: `new` or `retention`."""
@@ -287,14 +297,19 @@ def analyse(
     """
     allowed = kappa if isinstance(kappa, dict) else dict.fromkeys(retention_sets, kappa)
     analysis = Analysis(list(systems), list(test_sets), list(retention_sets), allowed)
+    analysis.repaired = repaired(analysis.systems)
+    every = [*analysis.systems, *analysis.repaired]
     analysis.treated = comparability.of_sets(analysis.systems, analysis.sets)
-    analysis.warnings += comparability.set_aside(analysis.systems, analysis.treated)
+    analysis.warnings += comparability.set_aside(every, analysis.treated)
     analysis.warnings += comparability.unlike(analysis.treated)
     _leave_out(analysis)
     _measure(analysis)
     for system in analysis.systems:
         analysis.notes += _notes(analysis, system)
+    for system in every:
         _place(analysis, system)
+    kinds = (analysis.test_sets, analysis.retention_sets)
+    analysis.match = match([*analysis.adapted, *analysis.repaired], analysis.base, *kinds)
     analysis.comparisons = [_compared(analysis, *pair) for pair in pairs(analysis, compare)]
     for pair, edge in zip(
         analysis.comparisons, corrected([c.edge for c in analysis.comparisons]), strict=True
@@ -452,9 +467,9 @@ def _place(analysis: Analysis, system: System) -> None:
     shared = set.intersection(*(set(points) for points in runs))
     if shared:
         means = {s: [sum(p[s][k] for p in runs) / len(runs) for k in (0, 1)] for s in shared}
-        full = "1" if system.adapted else "base"
-        analysis.points[system.name] = [
-            r.Point(full if scale == 1 else f"{scale:g}", *means[scale]) for scale in sorted(means)
+        base = [] if system.adapted else [r.Point("base", *means[1.0])]
+        analysis.points[system.name] = base or [
+            r.Point(system.at(scale), *means[scale]) for scale in sorted(means)
         ]
     if len(runs) > 1:
         analysis.seed_points[system.name] = [r.Point("1", *p[1.0]) for p in runs if 1.0 in p]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +37,16 @@ class Training:
         seconds_per_step: Median over epochs of ESPnet's `train_time` (one optimiser step).
         trainable, total: Numbers of parameters.
         command: The first command in the log.
+        seconds: Of all epochs together, without validation.
+        old_audio: Seconds of old audio that training used; 0 where the log tells of none.
     """
 
     seconds_per_step: float | None
     trainable: int | None
     total: int | None
     command: str
+    seconds: float | None = None
+    old_audio: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Experiment:
         groups: Set -> `by_speaker` | `by_language` -> name -> counts and rate, as
             `score.json` has them.
         decoded: Set -> the folder of its hypotheses and scores.
+        repairs: Rows of the sweep over repairs.
         checkpoint_bytes: Size of ESPnet's checkpoint, buffers included.
         adapter_bytes: All factors, means and scales: what `Adapter.save` writes, but for its
             metadata (tens of kB).
@@ -95,6 +100,7 @@ class Experiment:
     means_bytes: int | None = None
     sparsity: dict[str, Sparsity] = field(default_factory=dict)
     sweep: list[SweepRow] = field(default_factory=list)
+    repairs: list[SweepRow] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)
     decoded: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -122,14 +128,23 @@ class System:
     Attributes:
         name: The experiment's name, without `_seedN` if there are several.
         label: What figures and tables call it.
-        role: `base`, `lora`, `blora` or `other`.
+        role: `base`, `lora`, `blora`, `other`, or `repaired` (see `repaired`).
         runs: Its experiments, one per seed.
+        knob: What its sweep turns: `scale`, or `mu`, the strength of a repair, which stands in the
+            sweep as 1 / (1 + mu), the scale that it is where old and new inputs are alike.
     """
 
     name: str
     label: str
     role: str
     runs: list[Experiment]
+    knob: str = "scale"
+
+    def at(self, place: float) -> str:
+        """Return what a place of the knob is called: `0.7`, or `mu 0.5`."""
+        if self.knob == "scale":
+            return f"{place:g}"
+        return f"mu {1 / place - 1:.3g}" if place > 0 else "mu inf"
 
     @property
     def adapted(self) -> bool:
@@ -147,6 +162,31 @@ class System:
         trainings = [run.training for run in self.runs if run.training]
         times = [t.seconds_per_step for t in trainings if t.seconds_per_step]
         return statistics.fmean(times) if times else None
+
+    @property
+    def plain_lora(self) -> bool:
+        """Whether this is LoRA as anybody trains it, at whatever rate and decay."""
+        return self.role != "repaired" and all(
+            run.adapted
+            and not run.full
+            and run.config.get("adapter", run.role) == "lora"
+            and not run.config.get("retain")
+            for run in self.runs
+        )
+
+    @property
+    def old_audio(self) -> float | None:
+        """Seconds of old audio that it was told to keep; None where that is not known."""
+        used = [row.old_audio or 0.0 for run in self.runs for row in run.sweep]
+        logs = [run.training.old_audio for run in self.runs if run.training]
+        return max(used + logs) if logs or any(used) else None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds that a training took, the mean over seeds; None if no log says."""
+        times = [run.training.seconds for run in self.runs if run.training]
+        known = [seconds for seconds in times if seconds is not None]
+        return statistics.fmean(known) if known else None
 
     def with_score(self, name: str) -> list[Experiment]:
         """Return the runs that have a rate on a set."""
@@ -191,7 +231,11 @@ class System:
         return np.array([[u.errors for u in run.scores[name].utterances] for run in runs])
 
 
-def shape(score: SetScore) -> tuple[tuple[str, int], ...]:
+Shape = tuple[tuple[str, int], ...]
+"""(id, reference tokens) of a set's utterances."""
+
+
+def shape(score: SetScore) -> Shape:
     """Return what two scores must share to be compared utterance by utterance."""
     return tuple((u.id, u.tokens) for u in score.utterances)
 
@@ -232,6 +276,39 @@ def make_systems(
             if len(system.runs) > 1:
                 run.label += f" ({run.name.removeprefix(system.name).strip('_') or run.name})"
     return result
+
+
+def repaired(systems: Iterable[System]) -> list[System]:
+    """Return what systems become by repair, as systems of their own.
+
+    One along the strength, at scale 1, from the base (all is taken away) to the adapter as trained;
+    and one along the scale for every strength that was decoded at several.
+    """
+    made = []
+    for system in systems:
+        rows = [row for run in system.runs for row in run.repairs]
+        if any(row.scale == 1 and row.repair for row in rows):
+            made.append(_derived(system, "repaired", "mu", None))
+        for strength in sorted({row.repair for row in rows} - {0.0}):
+            if len({row.scale for row in rows if row.repair == strength}) > 1:
+                made.append(_derived(system, f"repaired, mu {strength:g}", "scale", strength))
+    return made
+
+
+def _derived(system: System, tag: str, knob: str, strength: float | None) -> System:
+    """Return a system of the repairs of another: of one strength, or of all at scale 1."""
+    runs = []
+    for run in system.runs:
+        if strength is None:
+            rows = [row for row in run.sweep if row.scale in (0, 1)]
+            at_one = [row for row in run.repairs if row.scale == 1]
+            rows += [replace(row, scale=1 / (1 + row.repair)) for row in at_one]
+        else:
+            rows = [row for row in run.sweep if row.scale == 0]
+            rows += [row for row in run.repairs if row.repair == strength]
+        label = f"{run.label}, {tag}"
+        runs.append(replace(run, label=label, scores={}, sweep=rows, repairs=[]))
+    return System(f"{system.name}, {tag}", f"{system.label}, {tag}", "repaired", runs, knob)
 
 
 def _stem(name: str, names: Container[str]) -> str:

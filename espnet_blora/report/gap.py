@@ -32,6 +32,7 @@ import numpy as np
 
 from espnet_blora.scoring.intervals import Interval, Part, Variance, around, by_seed, variance
 
+LEAST_SCALES = 4  # of a curve that is splined
 _FINE = 41  # scales that a curve is read off at, beside those that were decoded
 _ASSUMED, _ASSUMED_DF = 0.05, 4  # relative seed sd where it cannot be seen, and what it is worth
 _WEIGHTS = np.r_[0, np.geomspace(0.01, 10, 40)]  # of the new domain's errors, for the hull
@@ -168,10 +169,15 @@ def read_off(new: np.ndarray, kept: np.ndarray, at: float) -> Reading:
 
 
 def splined(scales: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return scales (F,), the decoded ones among them, and the basis (K, F) of the spline."""
+    """Return scales (F,), the decoded ones among them, and the basis (K, F) of the spline.
+
+    Two or three scales are joined by lines.
+    """
     from scipy.interpolate import CubicSpline  # here: only reports with a sweep need it
 
     fine = np.union1d(scales, np.linspace(min(scales), max(scales), _FINE))
+    if len(scales) < LEAST_SCALES:
+        return fine, np.array([np.interp(fine, scales, row) for row in np.eye(len(scales))])
     spline = CubicSpline(scales, np.eye(len(scales)), bc_type="natural")
     return fine, spline(fine).T
 
@@ -231,7 +237,7 @@ def gap_test(
     if assumed:
         slopes = [reading.slope for reading in read.readings]
         tilted = float(np.mean(slopes * read.at))
-        seeds = _assumed(parts, (read.rival**2 + read.candidate**2) / 2 + tilted**2)
+        seeds = assumed_spread(parts, (read.rival**2 + read.candidate**2) / 2 + tilted**2)
     places = [r.share * read.fine[r.a] + (1 - r.share) * read.fine[r.b] for r in read.readings]
     return Gap(
         read.rival - read.candidate,
@@ -258,14 +264,26 @@ def reduction(
         None where the rival forgets nothing there, and with one seed on a side.
     """
     read = _read(sets, scales, points)
-    if read.rival <= read.base or min(len(sets[0].rival), len(sets[0].candidate)) < 2:
+    if min(len(sets[0].rival), len(sets[0].candidate)) < 2:
+        return None
+    return fieller(
+        (read.rival, read.base, read.candidate),
+        lambda rho: _parts(read.sets, read.readings, read.points, rho),
+    )
+
+
+def fieller(
+    levels: tuple[float, float, float], parts: Callable[[float], Sequence[Part]]
+) -> tuple[float, Interval] | None:
+    """Return rho and its interval for errors (rival, base, candidate); None as of `reduction`."""
+    rival, base, candidate = levels
+    if rival <= base:
         return None
 
     def excess(rho: float) -> float:
-        reach = variance(_parts(read.sets, read.readings, read.points, rho)).reach
-        return abs((1 - rho) * read.rival + rho * read.base - read.candidate) - reach
+        return abs((1 - rho) * rival + rho * base - candidate) - variance(parts(rho)).reach
 
-    share = (read.rival - read.candidate) / (read.rival - read.base)
+    share = (rival - candidate) / (rival - base)
     return share, Interval(_end(excess, share, -1), _end(excess, share, 1))
 
 
@@ -294,7 +312,7 @@ def _parts(
     return parts
 
 
-def _assumed(parts: Sequence[Part], level: float) -> tuple[float, float]:
+def assumed_spread(parts: Sequence[Part], level: float) -> tuple[float, float]:
     """Return the variance of seeds, and its square over its degrees of freedom, where assumed.
 
     Args:

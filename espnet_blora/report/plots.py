@@ -29,16 +29,16 @@ _MOST_LABELLED = 3  # curves whose scales are written beside their points
 def scatter(path: Path, analysis: Analysis) -> Picture | None:
     """Draw new-domain error against retention error.
 
-    Drawn are every seed and mean, each adapter's scale turned down (or weights interpolated), and
-    the frontier of all points.
+    Drawn are every seed and mean, each adapter's scale turned down (or weights interpolated, or
+    the strength of a repair) with its band, and the frontier of all points.
 
     Returns:
         None, and no file, if fewer than two systems have a place.
     """
-    placed = [s for s in analysis.systems if analysis.points.get(s.name)]
+    placed = analysis.placed
     if len(placed) < 2:
         return None
-    look = styles(analysis.systems)
+    look = styles([*analysis.systems, *analysis.repaired])
 
     def build(width: float) -> Figure:
         narrow = width <= NARROW
@@ -107,6 +107,10 @@ def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: 
     points = analysis.points[system.name]
     full = next((p for p in points if p.name in ("1", "base")), points[-1])
     rest = [p for p in points if p is not full and p.name != "0"]
+    if analysis.match is not None and system.name in analysis.match.curves:
+        along, middle, reach = analysis.match.curves[system.name].band(analysis.match.axes)
+        low, high = 100 * np.maximum(0, middle - reach), 100 * (middle + reach)
+        axes.fill_between(100 * along, low, high, color=colour, alpha=0.1, lw=0, zorder=0.5)
     if len(points) > 1:
         dashes = "--" if system.full else "-"
         axes.plot(*_places(points), dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
@@ -144,6 +148,8 @@ def _legend(analysis: Analysis, placed: Sequence[System], look: dict, width: int
         handles.append(Line2D([], [], color=colour, marker=marker, ls="", ms=size, label=label))
     grey: dict[str, Any] = {"color": MUTED, "marker": "o", "ms": 5}
     swept = [s for s in placed if len(analysis.points[s.name]) > 1]
+    if analysis.match is not None:
+        handles.append(Line2D([], [], color=MUTED, lw=8, alpha=0.25, label="95 % of a curve"))
     if any(not s.full for s in swept):
         handles.append(Line2D([], [], mfc=PAPER, **grey, label="scale turned down (×)"))
     if any(s.full for s in swept):

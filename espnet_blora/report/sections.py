@@ -218,16 +218,18 @@ def rivals(analysis: Analysis) -> list[Block]:
     best = frontier([p for points in analysis.points.values() for p in points])
     on_best = {(p.new, p.kept) for p in best}
     rows = []
-    for s in analysis.adapted:
-        points = analysis.points.get(s.name, [])
+    for s in analysis.placed:
+        points = analysis.points[s.name]
         if len(points) < 2:
             continue
         own = frontier(points)
         scaled = "weights interpolated" if s.full else "adapter's scale"
+        if s.knob == "mu":
+            scaled = "strength of a repair"
         for p in points:
             rates = [Cell(percent(rate), rate) for rate in (p.new, p.kept)]
             fronts = ["yes" if on else "no" for on in (p in own, (p.new, p.kept) in on_best)]
-            rows.append([s.label, scaled, Cell(p.name, float(p.name)), *rates, *fronts])
+            rows.append([s.label, scaled, Cell(p.name), *rates, *fronts])
     if not analysis.retention_sets:
         return [Prose(text), Prose("There is no retention set, so the rivals are **not shown**.")]
     if not rows:

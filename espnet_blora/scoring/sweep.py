@@ -4,6 +4,8 @@
 `scale_sweep.npz` beside it has, per set NAME, `NAME/ids` (U,), `NAME/tokens` (U,) and
 `NAME/errors` (scales, U), all in int16, in the order of the set's rows. The report needs these
 counts to tell a difference between curves from chance. The rows hold their checksum.
+`repair_sweep.json` is the same for a repair; its rows also have its strength (`repair`) and the
+seconds of old audio that it knows (`old_audio`).
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ class SweepRow:
 
     Attributes:
         detail: Errors by utterance; None in a sweep of an older release.
+        repair: Strength of the repair; 0 is none.
+        old_audio: Seconds of audio that the repair was told to keep.
     """
 
     scale: float
@@ -54,6 +58,8 @@ class SweepRow:
     counts: Counts
     rate: float
     detail: UtteranceErrors | None = field(default=None, compare=False, repr=False)
+    repair: float = 0.0
+    old_audio: float | None = None
 
 
 def save_sweep(path: Path, rows: Sequence[tuple[Mapping[str, float | str], SetScore]]) -> None:
@@ -105,7 +111,8 @@ def load_sweep(path: Path) -> list[SweepRow]:
                 raise ValueError(f"{name} at scale {scale:g}: its counts by utterance are others")
             if counts.rate is not None:
                 how = (unit, normalisation, number, counts, counts.rate)
-                rows.append(SweepRow(scale, name, *how, detail))
+                more = (float(entry.get("repair", 0.0)), entry.get("old_audio"))
+                rows.append(SweepRow(scale, name, *how, detail, *more))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
