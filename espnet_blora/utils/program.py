@@ -2,14 +2,15 @@
 
 Exit status 0: done. 1: the program ran and found something wrong, which it has said. 2: a user's
 mistake, in the options or in what they name, as one line `NAME: error: ...` on standard error;
-ESPNET_BLORA_DEBUG=1 shows its traceback. 130: stopped by Ctrl-C, as in a shell. Anything else is a
-fault of the program: a traceback.
+ESPNET_BLORA_DEBUG=1 shows its traceback. 130: stopped by Ctrl-C; 141: who reads its output (`head`)
+has gone; both as in a shell. Anything else is a fault of the program: a traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -140,7 +141,12 @@ def run_program(
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        return work(_parse(parser, argv)) or 0
+        status = work(_parse(parser, argv)) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads the output has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         if wants_traceback():
             raise

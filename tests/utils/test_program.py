@@ -1,5 +1,8 @@
 """One frame for all programs: status 0, 1, 2; one line for a mistake; - and _ alike."""
 
+import os
+import sys
+
 import pytest
 
 from espnet_blora.utils.mistakes import DEBUG
@@ -73,6 +76,15 @@ def test_a_mistake_is_one_line_and_status_2(capsys, monkeypatch):
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path, capsys):
     assert run_program(parser(), lambda args: (tmp_path / "none").read_text(), []) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_mistake(monkeypatch, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run_program(parser(), lambda args: print("many lines"), []) == 141
+    assert capfd.readouterr().err == ""
 
 
 def test_an_accident_keeps_its_traceback():
