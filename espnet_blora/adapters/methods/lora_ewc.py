@@ -8,7 +8,7 @@ nats: at strength 1 a nat lost there weighs as much as a nat of the loss.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import option
-from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.fisher import read_fisher
 from espnet_blora.adapters.layer import full_precision
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
@@ -51,12 +50,7 @@ class LoraEwcLayer(LoraLayer):
             and the update does not depend on it.
     """
 
-    fisher: Tensor | None
-
-    def start(self, config: Any, context: Context, index: int) -> None:
-        """Add the factors, and room for the Fisher information."""
-        super().start(config, context, index)
-        self.fisher = None
+    fisher: Tensor | None = None
 
 
 def weighted_square(layer: LoraEwcLayer) -> Tensor:

@@ -10,14 +10,13 @@ diagonal.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.config import option
-from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.layer import full_precision, wide
 from espnet_blora.adapters.methods.lora import LoraConfig, LoraLayer
 from espnet_blora.adapters.moments import Kept, kept_moments
@@ -51,12 +50,7 @@ class LoraKeepLayer(LoraLayer):
             does not depend on it.
     """
 
-    kept: Kept | None
-
-    def start(self, config: Any, context: Context, index: int) -> None:
-        """Add the factors, and room for the moments."""
-        super().start(config, context, index)
-        self.kept = None
+    kept: Kept | None = None
 
 
 def changes(layer: LoraKeepLayer) -> tuple[Tensor, Tensor]:
