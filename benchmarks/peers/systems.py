@@ -325,5 +325,3 @@ READS = {
     "faster-whisper int8": "ct2",
 }
 """What each system needs of `convert.prepare`; the others read the checkpoint itself."""
-
-INSTALL = "pip install --target DIR ctranslate2 faster-whisper, and --peers DIR"

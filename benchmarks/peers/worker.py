@@ -35,7 +35,7 @@ class Failed(RuntimeError):
 class Child:
     """The parent's end of a process."""
 
-    def __init__(self, opening: Opening | None, peers: Path | None, threads: int):
+    def __init__(self, opening: Opening | None, threads: int):
         """Start it; `wait` tells when it is ready."""
         number = str(threads)
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
@@ -55,7 +55,7 @@ class Child:
             stderr=self.log,
             env=environment,
         )
-        self.send(peers=str(peers) if peers else None, opening=opening and asdict(opening))
+        self.send(opening=opening and asdict(opening))
 
     def send(self, **message: object) -> None:
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -103,8 +103,6 @@ def serve() -> None:
     system, opened, waves = None, 0.0, {}
     for line in sys.stdin:
         message = json.loads(line)
-        if message.get("peers"):
-            sys.path.append(message["peers"])  # behind all others: only what is missing comes of it
         if message.get("opening"):
             opening = Opening(**message["opening"])
             system, opened = systems.SYSTEMS[opening.system](opening), pages("VmRSS")

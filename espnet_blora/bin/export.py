@@ -1,14 +1,17 @@
-"""Write an adapted Whisper for openai-whisper or Hugging Face, or its adapter alone; and check it.
+"""Write an adapted Whisper for the programs of others, or its adapter alone; and check it.
 
 The update is merged into the weights (not for --to adapter and peft). What is written is opened by
-the reader that its users use, and its greedy ids must be ours on every utterance of --check_set (a
-folder with wav.scp, text and utt2lang such as dump/raw/test_cs; without one on noises, which proves
-less), in Whisper's 30 s window. Otherwise nothing is left and the status is 1.
+the reader that its users use (openai-whisper, transformers, PEFT, faster-whisper, whisper.cpp), and
+its greedy ids must be ours on every utterance of --check_set (a folder with wav.scp, text and
+utt2lang such as dump/raw/test_cs; without one on noises, which proves less), in Whisper's 30 s
+window. Where weights are rounded (ggml, --precision float16 and int8) nine of ten must be, of a
+set, and those that differ are listed. Otherwise nothing is left and the status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,13 @@ from espnet_blora.utils.program import Parser, run_program
 if TYPE_CHECKING:
     from espnet_blora.decoding.recogniser import Recogniser
 
-KINDS = ("adapter", "peft", "openai", "hf")
+KINDS = ("adapter", "peft", "openai", "hf", "ct2", "ggml")
+READERS = {
+    "peft": ["peft"],
+    "hf": ["transformers"],
+    "ct2": ["faster_whisper", "transformers"],
+    "ggml": ["pywhispercpp"],
+}
 
 
 def get_parser() -> Parser:
@@ -32,6 +41,7 @@ def get_parser() -> Parser:
     add("--whisper", help="published size or checkpoint file of the base")
     add("--model_file", help="checkpoint of the experiment (default: the best epoch's)")
     add("--scale", help="multiply the adapter's update: 0 (the base) or more (default: 1)")
+    add("--precision", help="of ct2's weights: float32, float16 or int8 (default: float32)")
     add("--check_set", type=Path, help="folder of utterances for the check (default: noises)")
     add("--check", type=int, default=10, help="how many utterances, 1 or more")
     add("--threads", type=int, help="CPU threads (default: torch's choice)")
@@ -53,12 +63,28 @@ def run(args: argparse.Namespace) -> int:
         set_threads,
     )
     from espnet_blora.export.check import Differs, Probe
+    from espnet_blora.export.ct2 import PRECISIONS
     from espnet_blora.export.whole import assemble
     from espnet_blora.export.write import check_free, export
 
     # What is asked for.
     set_threads(args.threads)
     check_free(args.output_dir)
+    gone = [name for name in READERS.get(args.to, []) if importlib.util.find_spec(name) is None]
+    if gone:
+        raise ValueError(
+            f"--to {args.to} needs {' and '.join(gone)}: pip install espnet_blora[export]"
+        )
+    precision = args.precision or "float32"
+    if args.precision and args.to != "ct2":
+        raise ValueError(f"--precision {precision}: only --to ct2 has a choice")
+    if precision not in PRECISIONS:
+        raise ValueError(f"--precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    if (args.to == "ggml" or precision != "float32") and args.check_set is None:
+        raise ValueError(
+            f"--to {args.to} rounds weights to {'float16' if args.to == 'ggml' else precision}: "
+            "what that does to texts shows on speech alone, give a --check_set"
+        )
     scale = None if args.scale is None else parse_scale(args.scale, "--scale")
     alone = args.to in ("adapter", "peft")
     if args.to == "adapter" and scale is not None:
@@ -77,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
     whole = assemble(merged.encoder, merged.decoder, merged.alignment_heads)
     adapter = opened(False).adapter if alone else None
     if alone and adapter is None:
-        raise ValueError(f"{args.model} has no adapter: --to openai or hf takes the whole model")
+        raise ValueError(
+            f"{args.model} has no adapter: --to openai, hf, ct2 and ggml take the whole model"
+        )
     file = args.model.endswith(".safetensors")
     base = args.whisper if file else base_spec(args.model, args.whisper)
 
@@ -85,14 +113,15 @@ def run(args: argparse.Namespace) -> int:
     waves, languages = probe_waves(args.check_set, merged, args.check)
     limit = min(100, whole.dims.n_text_ctx // 2)
     ours = greedy_ids(merged, waves, languages, limit)
-    probe = Probe(waves, languages, limit, ours)
+    probe = Probe(waves, languages, limit, ours, merged.vocabulary)
     try:
-        export(args.to, adapter or whole, base, args.output_dir, probe)
+        odd = export(args.to, adapter or whole, base, args.output_dir, probe, precision)
     except Differs as error:
         sys.stderr.write(f"export: {error}\n")
         return 1
     what = "noises" if args.check_set is None else f"utterances of {args.check_set}"
-    sys.stdout.write(f"{args.output_dir}: its reader's ids are ours on {len(ours)} {what}\n")
+    same = f"{len(ours) - len(odd)} of {len(ours)}" if odd else f"{len(ours)}"
+    sys.stdout.write(f"{args.output_dir}: its reader's ids are ours on {same} {what}\n")
     return 0
 
 

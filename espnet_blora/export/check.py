@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from whisper.model import Whisper
 
 from espnet_blora.adapters import load_adapter
+from espnet_blora.export import ggml
 from espnet_blora.export.adapter import ADAPTER
 from espnet_blora.export.hf import to_hf
 from espnet_blora.export.openai import MODEL
@@ -19,6 +26,10 @@ from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.vocabulary import N_PROMPT, Vocabulary
 
 Ids = tuple[int, ...]
+ROUNDED = 0.1
+"""Share of utterances that may read otherwise where weights are stored in less than fp32."""
+
+log = logging.getLogger(__name__)
 
 
 class Differs(Exception):
@@ -34,12 +45,26 @@ class Probe:
         languages: Utterance -> Whisper language code.
         limit: Tokens of a text at most.
         ours: Utterance -> ids that our search has found, without end of text.
+        vocabulary: What the ids mean.
     """
 
     waves: Mapping[str, Tensor]
     languages: Mapping[str, str]
     limit: int
     ours: Mapping[str, Ids]
+    vocabulary: Vocabulary
+
+    def check_tokenizer(self, decode: Callable[[list[int]], str]) -> None:
+        """Check that another tokenizer makes our texts of our ids.
+
+        Raises:
+            Differs: It makes another; names the utterance.
+        """
+        for uid, ours in self.ours.items():
+            spoken = [one for one in ours if one < self.vocabulary.eot]
+            text, wanted = decode(spoken), self.vocabulary.decode(spoken)
+            if text != wanted:
+                raise Differs(f"{uid}: its tokenizer reads our ids as {text!r}, ours as {wanted!r}")
 
 
 def by_openai(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
@@ -83,13 +108,8 @@ def by_hf(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
 
     processor: Any = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder)
-    vocabulary = Vocabulary.of(model.config.vocab_size)
-    for uid, ours in probe.ours.items():
-        spoken = [one for one in ours if one < vocabulary.eot]
-        text, wanted = processor.decode(spoken), vocabulary.decode(spoken)
-        if text != wanted:
-            raise Differs(f"{uid}: its tokenizer reads our ids as {text!r}, ours as {wanted!r}")
-    return _generated(model, processor, vocabulary, probe)
+    probe.check_tokenizer(processor.decode)
+    return _generated(model, processor, probe)
 
 
 def by_peft(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
@@ -100,13 +120,13 @@ def by_peft(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
     whisper = load_whisper(base, start=False)
     model = PeftModel.from_pretrained(to_hf(whisper), folder)
     features = WhisperFeatureExtractor(feature_size=whisper.dims.n_mels)
-    return _generated(model, features, Vocabulary.of(whisper.dims.n_vocab), probe)
+    return _generated(model, features, probe)
 
 
 @torch.inference_mode()
-def _generated(model: Any, processor: Any, vocabulary: Vocabulary, probe: Probe) -> dict[str, Ids]:
+def _generated(model: Any, processor: Any, probe: Probe) -> dict[str, Ids]:
     """Let a model of transformers generate, greedily."""
-    found = {}
+    found, vocabulary = {}, probe.vocabulary
     for uid, wave in probe.waves.items():
         features = processor(wave.numpy(), sampling_rate=16000, return_tensors="pt").input_features
         row = model.generate(
@@ -129,30 +149,104 @@ def _generated(model: Any, processor: Any, vocabulary: Vocabulary, probe: Probe)
     return found
 
 
+def by_ct2(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
+    """Open the folder as users of faster-whisper do, and decode its features in a 30 s window.
+
+    (Its `transcribe` pads the features with zeros where all others pad the wave with silence.)
+
+    Raises:
+        Differs: Its tokenizer makes another text of our ids.
+    """
+    import ctranslate2
+    from faster_whisper import WhisperModel
+    from faster_whisper.tokenizer import Tokenizer
+
+    model = WhisperModel(str(folder), device="cpu", cpu_threads=torch.get_num_threads())
+    tokenizer = Tokenizer(model.hf_tokenizer, multilingual=True, task="transcribe", language="en")
+    probe.check_tokenizer(tokenizer.decode)
+    found = {}
+    for uid, wave in probe.waves.items():
+        samples = np.pad(wave.numpy(), (0, model.feature_extractor.n_samples - len(wave)))
+        mel = model.feature_extractor(samples, padding=0)[None, :, :3000]  # (1, n_mels, 3000)
+        result = model.model.generate(
+            ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32)),
+            [list(probe.vocabulary.prompt(probe.languages[uid]))],
+            beam_size=1,
+            max_length=2 * probe.limit,  # it stops at half of it
+        )
+        found[uid] = tuple(result[0].sequences_ids[0])
+    return found
+
+
+def by_ggml(folder: Path, probe: Probe, base: str) -> dict[str, Ids]:
+    """Let whisper.cpp read in a process of its own, and take the ids of its texts.
+
+    Raises:
+        ValueError: It cannot open the file.
+    """
+    job = {
+        "languages": [probe.languages[uid] for uid in probe.waves],
+        "limit": probe.limit,
+        "threads": torch.get_num_threads(),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        waves, asked, said = (Path(name) / end for end in ("waves.npz", "job.json", "texts.json"))
+        np.savez(waves, *(wave.numpy() for wave in probe.waves.values()))
+        asked.write_text(json.dumps(job), encoding="utf-8")
+        program = [sys.executable, "-m", "espnet_blora.export.ggml_reader"]
+        paths = map(str, (folder / ggml.MODEL, waves, asked, said))
+        done = subprocess.run([*program, *paths], capture_output=True, check=False)
+        if done.returncode:
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise ValueError(
+                f"whisper.cpp cannot read its file: status {done.returncode} "
+                f"{''.join(last)}".rstrip()
+            )
+        texts = json.loads(said.read_text(encoding="utf-8"))
+    found = {}
+    for uid, text in zip(probe.waves, texts, strict=True):
+        ours = probe.vocabulary.decode(probe.ours[uid])
+        blank = " " * ours.startswith(" ")  # it strips its texts
+        same = text == ours.strip()
+        found[uid] = probe.ours[uid] if same else tuple(probe.vocabulary.encode(blank + text))
+    return found
+
+
 Reader = Callable[[Path, Probe, str], dict[str, Ids]]
 READERS: dict[str, Reader] = {
     "adapter": by_adapter,
     "openai": by_openai,
     "hf": by_hf,
     "peft": by_peft,
+    "ct2": by_ct2,
+    "ggml": by_ggml,
 }
 
 
-def compare(kind: str, ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Ids]) -> None:
-    """Compare ids utterance by utterance.
+def compare(kind: str, probe: Probe, theirs: Mapping[str, Ids], allowed: float = 0.0) -> list[str]:
+    """Compare ids utterance by utterance; return the utterances that differ, and log their texts.
+
+    Args:
+        kind: A key of `READERS`.
+        probe: Ours.
+        theirs: Utterance -> ids.
+        allowed: Share of utterances that may differ.
 
     Raises:
-        Differs: An utterance differs; names the first, and where.
+        Differs: More of them differ; names the first, and where.
     """
-    odd = [uid for uid in ours if tuple(ours[uid]) != theirs[uid]]
-    if not odd:
-        return
-    first = odd[0]
+    odd = [uid for uid in probe.ours if probe.ours[uid] != theirs[uid]]
+    for uid in odd:
+        texts = (probe.vocabulary.decode(ids) for ids in (probe.ours[uid], theirs[uid]))
+        log.warning("%s: ours %r, its reader's %r", uid, *texts)
+    if len(odd) <= allowed * len(probe.ours):
+        return odd
+    ours, its = probe.ours[odd[0]], theirs[odd[0]]
     # not strict: where one text goes on, its token stands beside the other's None
-    pairs = zip((*ours[first], None), (*theirs[first], None), strict=False)
+    pairs = zip((*ours, None), (*its, None), strict=False)
     place = next(index for index, (one, other) in enumerate(pairs) if one != other)
     raise Differs(
         f"the export to {kind} was not kept: its reader says something else in {len(odd)} of "
-        f"{len(ours)} utterances, first {first} at token {place + 1} (ours "
-        f"{list(ours[first][place : place + 3])}, its {list(theirs[first][place : place + 3])})"
+        f"{len(probe.ours)} utterances, first {odd[0]} at token {place + 1} (ours "
+        f"{list(ours[place : place + 3])}, its {list(its[place : place + 3])})"
     )

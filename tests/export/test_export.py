@@ -9,9 +9,9 @@ import whisper
 
 from espnet_blora.adapters import load_adapter, read_adapter_file
 from espnet_blora.bin import export
-from espnet_blora.decoding import open_experiment
-from espnet_blora.decoding.recogniser import open_model
-from espnet_blora.export import check, hf
+from espnet_blora.decoding import open_experiment, probing
+from espnet_blora.decoding.recogniser import open_model, open_whisper
+from espnet_blora.export import check, ct2, ggml, hf
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests import experiments
@@ -102,6 +102,78 @@ def test_hf(experiment, tmp_path, capsys):
     assert {"preprocessor_config.json", "vocab.json", "merges.txt"} <= files  # of transformers 4
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert "extra_special_tokens" not in settings
+
+
+def test_ct2(experiment, tmp_path, capsys):
+    folder, _ = experiment
+    assert run(folder, tmp_path / "out", "--to", "ct2") == 0, capsys.readouterr()
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(tmp_path / "out"), device="cpu")
+    ours = open_experiment(folder, packed=False)
+    wave = 0.1 * torch.randn(32000, generator=torch.Generator().manual_seed(4))
+    found, _ = model.transcribe(wave.numpy(), language="zh", beam_size=1, temperature=0.0)
+    assert len("".join(segment.text for segment in found)) > 8
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["alignment_heads"] == [list(pair) for pair in ours.alignment_heads]
+    assert len(config["lang_ids"]) == 99  # without them no language is detected
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md", "config.json", "model.bin", "preprocessor_config.json", "tokenizer.json",
+        "vocabulary.json",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heard(base):
+    """A few tokens of two noises: on a Whisper of random weights rounding grows with each."""
+    ours = open_whisper(base)
+    waves, languages = probing.probe_waves(None, ours, 2)
+    ids = probing.greedy_ids(ours, waves, languages, 4)
+    return check.Probe(waves, languages, 4, ids, ours.vocabulary)
+
+
+@pytest.mark.parametrize("precision", ct2.PRECISIONS)
+def test_ct2_is_read_in_every_precision(base, heard, tmp_path, precision):
+    model = load_whisper(base)
+    ct2.write_ct2(model, tmp_path, precision)
+    assert check.by_ct2(tmp_path, heard, base) == heard.ours
+    stored = (tmp_path / "model.bin").stat().st_size
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    size = {"float32": 4, "float16": 2, "int8": 1}[precision]
+    assert size < stored / parameters < 1.3 * size
+
+
+def test_ggml_is_read_by_whisper_cpp(base, heard, tmp_path):
+    ggml.write_ggml(load_whisper(base), tmp_path)
+    assert check.by_ggml(tmp_path, heard, base) == heard.ours
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "ggml-model.bin"]
+
+
+def test_rounded_weights_may_read_otherwise_in_one_of_ten(caplog):
+    vocabulary = Vocabulary.of(51865)
+    said = {str(i): tuple(vocabulary.encode("good morning")) for i in range(10)}
+    probe = check.Probe({}, {}, 10, said, vocabulary)
+    other = {"3": (*said["3"][:1], 400), "7": ()}
+    assert check.compare("ggml", probe, said | {"7": ()}, check.ROUNDED) == ["7"]
+    assert "7: ours 'good morning', its reader's ''" in caplog.text
+    with pytest.raises(check.Differs, match="in 2 of 10 utterances, first 3 at token 2"):
+        check.compare("ggml", probe, said | other, check.ROUNDED)
+    with pytest.raises(check.Differs, match="in 1 of 10"):
+        check.compare("ct2", probe, said | {"7": ()})
+
+
+@pytest.mark.parametrize("damage", ["short", "text", "gone"])
+def test_a_file_that_kills_whisper_cpp_is_an_error(base, tmp_path, damage):
+    model = load_whisper(base)
+    ggml.write_ggml(model, tmp_path)
+    file = tmp_path / ggml.MODEL
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:5000] if damage == "short" else b"no model\n" * 99)
+    probe = check.Probe({"a": torch.zeros(16000)}, {"a": "en"}, 9, {"a": ()}, Vocabulary.of(51865))
+    with pytest.raises(ValueError, match="whisper.cpp cannot read its file: status"):
+        check.by_ggml(tmp_path, probe, base)
 
 
 def test_adapter(experiment, base, tmp_path, capsys):
@@ -215,6 +287,14 @@ REFUSED = {
     "count": (["exp", "out", "--check", "0"], "--check 0: 1 or more"),
     "no set": (["exp", "out", "--check_set", "sets"], "sets/utt2lang"),
     "new languages": (["rw", "out"], "51,866 tokens mean large-v3"),
+    "precision": (["exp", "out", "--to", "ct2", "--precision", "int4"], "'int4'; allowed: float32"),
+    "precision of another": (["exp", "out", "--precision", "int8"], "only --to ct2 has a choice"),
+    "new languages to ggml": (
+        ["rw", "out", "--to", "ggml", "--check_set", "sets"],
+        "51,866 tokens mean large-v3",
+    ),
+    "rounded on noises": (["exp", "out", "--to", "ggml"], "shows on speech alone"),
+    "new languages to openai": (["rw", "out", "--to", "openai"], "51,866 tokens mean large-v3"),
     "threads": (["exp", "out", "--threads", "0"], "--threads 0"),
 }
 
