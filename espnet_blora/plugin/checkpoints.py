@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from espnet_blora.adapters import average_states
+from espnet_blora.adapters import average_states, get_adapter
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
@@ -83,6 +83,33 @@ def repair(output_dir: Path, criteria: Sequence[Sequence[str]]) -> list[str]:
     for line in done:
         log.info("%s: %s", output_dir, line)
     return done
+
+
+def save_adapter_files(model: torch.nn.Module, output_dir: Path, criteria: Sequence) -> None:
+    """Write the adapter of each best epoch as a file of its own, beside that epoch's link.
+
+    `valid.acc.best.safetensors` stands beside `valid.acc.best.pth`; `transcribe --adapter`,
+    `load_adapter` and `export` take it. A model without an adapter has none.
+
+    Args:
+        model: The trained model; has the weights of the last of those epochs afterwards.
+        output_dir: Folder with the links.
+        criteria: As of `repair`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from espnet2.torch_utils.safe_torch_load import safe_torch_load
+
+    adapter = get_adapter(model)
+    if adapter is None:
+        return
+    for phase, key, _ in criteria:
+        best = output_dir / f"{phase}.{key}.best.pth"
+        if best.is_file():
+            state = checked_loader(safe_torch_load)(best, map_location="cpu")
+            model.load_state_dict(state, strict=False)  # the hooks of the adapter check it
+            adapter.save(best.with_suffix(".safetensors"))
 
 
 def average(states: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,10 +181,11 @@ def build_optimizers(original: Callable, cls: type, args: Namespace, model: torc
 
 @wrapping
 def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> None:
-    """Check the base, repair the folder before a resume, warn of a long warm-up, plot last."""
+    """Check the base, repair the folder before a resume, save adapter files, plot last."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
+    first = not ranks.distributed or ranks.dist_rank == 0
     adapter_training.check_base_is_saved(kwargs["model"], options.save_strategy)
-    if not ranks.distributed or ranks.dist_rank == 0:
+    if first:
         if options.resume:
             checkpoints.repair(Path(options.output_dir), options.best_model_criterion)
         batches, schedulers = kwargs["train_iter_factory"], kwargs["schedulers"]
@@ -192,7 +193,10 @@ def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Non
     due: list[Callable[[], None]] = []
     before = _due_plots.set(due)
     try:
-        return original(cls, *args, **kwargs)
+        original(cls, *args, **kwargs)
+        if first:
+            folder, criteria = Path(options.output_dir), options.best_model_criterion
+            checkpoints.save_adapter_files(kwargs["model"], folder, criteria)
     finally:
         _due_plots.reset(before)
         for plot in due:

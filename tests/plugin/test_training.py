@@ -1,6 +1,7 @@
 """ESPnet's real trainer with our adapters: what it trains, saves, resumes and refuses."""
 
 import math
+import re
 import resource
 import shutil
 
@@ -10,6 +11,7 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from espnet_blora.decoding.recogniser import open_whisper
 from espnet_blora.plugin import resume
 from tests.plugin.tiny import BLORA, TRAIN, shared
 
@@ -260,3 +262,22 @@ def test_statistics_are_collected_without_an_adapters_kl(experiment):
     folder = experiment.train_here("stats", extra, **BLORA)
     assert len((folder / "train" / "text_shape").read_text().splitlines()) == TRAIN
     assert not (folder / ".lock").exists()
+
+
+def test_each_best_epoch_has_its_adapter_file(experiment):
+    criteria = [["valid", "acc", "max"], ["valid", "loss", "max"]]  # the best epoch, and the worst
+    folder = experiment.train_here("files", **BLORA, best_model_criterion=criteria)
+    links = {key: folder / f"valid.{key}.best.pth" for key in ("acc", "loss")}
+    assert links["acc"].resolve() != links["loss"].resolve()
+    for link in links.values():
+        state = torch.load(link)
+        file = link.with_suffix(".safetensors")
+        opened = open_whisper(str(experiment.whisper), file, merge=False)
+        assert opened.pad_to == "batch"
+        factors = opened.adapter.factors()
+        assert len(factors) > 8
+        for name, factor in factors.items():
+            nested = re.sub("^(en|de)coder", r"\1coder.\1coders", name)  # ESPnet's
+            assert torch.equal(factor, state[nested]), name
+    plain = experiment.train_here("no_file", max_epoch=1)
+    assert not list(plain.glob("*.safetensors"))
