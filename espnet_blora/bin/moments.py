@@ -3,9 +3,9 @@
 C = E[x x^T] of the input of every Linear that an adapter may go on, over positions of speech, while
 the base hears audio without text and reads its own transcripts. Give it a few minutes of what the
 model is to keep, of every language and kind, but not the sets that are reported. SOURCES are Kaldi
-data directories (wav.scp, and segments and utt2lang if they are there) and audio files of any
-length. With --adapted the trained model is heard instead: `repair` takes such a file of the new
-domain's training audio.
+data directories (wav.scp, and segments and utt2lang if they are there), audio files of any length,
+and folders of them. With --adapted the trained model is heard instead: `repair` takes such a file
+of the new domain's training audio.
 
 Beside OUTPUT stands OUTPUT.sums, from which an interrupted run goes on, and to which more SOURCES
 can be added later. --merge adds up the sums of runs over different audio.
@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 def get_parser() -> Parser:
     """Return the options, each with its default."""
     parser = Parser("moments", __doc__)
-    parser.add_argument("sources", nargs="*", help="Kaldi data directories, audio files")
+    parser.add_argument(
+        "sources", nargs="*", help="Kaldi data directories, audio files, folders of them"
+    )
     add_model(parser, required=False)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="file that is written")

@@ -19,12 +19,15 @@ import soxr
 from espnet_blora.utils import atomic
 
 SAMPLE_RATE = 16000
+SUFFIXES = tuple(".wav .flac .mp3 .ogg .opus .sph .aif .aiff .au".split())
+"""Of files that soundfile reads."""
+FOREIGN = tuple(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".split())
+"""Of files that must be converted before."""
 FRAME = 320
 """Samples of a frame of 20 ms, which is a memory position of Whisper's encoder."""
 _BLOCK_SECONDS = 30  # of a long recording held in memory at a time
 _UNKNOWN = 2**62  # libsndfile's answer is above this where a header does not say the length
 _RATES = (4000, 768000)  # Hz; outside, the header is wrong
-_FOREIGN = frozenset(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr .mka .ac3".split())
 
 
 _DROWNED = 10**-1.2
@@ -85,7 +88,7 @@ def _reason(error: Exception) -> str:
 
 def _remedy(path: Path) -> str:
     """Return the end of an error message: how to make the file readable, where that is known."""
-    if path.suffix.lower() in _FOREIGN:
+    if path.suffix.lower() in FOREIGN:
         return (
             "; transcribe reads it where ffmpeg is installed, for all else convert it first: "
             f"ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav"

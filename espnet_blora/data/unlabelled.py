@@ -1,4 +1,4 @@
-"""Audio that needs no text: Kaldi data directories and files, one utterance at a time."""
+"""Audio that needs no text: Kaldi data directories, folders of audio files, and files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find(
 
     Args:
         source: A Kaldi data directory (`wav.scp`, and `segments` and `utt2lang` where they are
-            there; no text, no speakers), or an audio file.
+            there; no text, no speakers), a folder of audio files, at any depth, or an audio file.
         languages: Codes that utt2lang may hold.
         most: So many utterances at most, spread over the sorted ids; by default all.
 
@@ -59,7 +59,8 @@ def find(
         directory is named DIRECTORY/ID, a file by its path.
 
     Raises:
-        FileNotFoundError: There is no such file, or the directory has no wav.scp.
+        FileNotFoundError: There is no such file, or the directory has neither wav.scp nor an audio
+            file.
         ValueError: A file of the directory is malformed, an entry of wav.scp is a pipe or a place
             in an archive, an utterance has no language although utt2lang is there, or there is no
             utterance; `most` is below 1.
@@ -69,6 +70,8 @@ def find(
         if not folder.is_file():
             raise FileNotFoundError(f"{source}: neither a Kaldi data directory nor an audio file")
         return {str(source): Place(str(source))}, {}
+    if not (folder / "wav.scp").exists():
+        return _files(folder, most), {}
     # Recordings, or what is cut from them.
     recordings = read_keyed(folder / "wav.scp")
     for key, path in recordings.items():
@@ -93,6 +96,22 @@ def find(
             raise ValueError(f"{folder}/utt2lang: no language for {missing[0]}; add it")
     named = {f"{folder}/{key}": places[key] for key in kept}
     return named, {f"{folder}/{key}": codes[key] for key in kept if key in codes}
+
+
+def _files(folder: Path, most: int | None) -> dict[str, Place]:
+    """Return the audio files below a folder, each as an utterance.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: `most` is below 1.
+    """
+    known = audio.SUFFIXES + audio.FOREIGN  # reading refuses the latter, with the remedy
+    found = sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in known)
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: neither wav.scp nor audio files ({' '.join(audio.SUFFIXES)}) in this folder"
+        )
+    return {path: Place(path) for path in spread(found, most)}
 
 
 def spread(ids: Sequence[str], most: int | None = None) -> list[str]:

@@ -25,7 +25,7 @@ tag=          # appended to the experiment's name; by default made of --set
 corpus_dir=
 max_lost= # share of a set whose audio may be missing; by default that of stage 1's programs
 adapter_scale= # of the adapter's update at decoding
-keep=${keep:-} # sets of unlabelled old audio in data/
+keep=${keep:-} # unlabelled old audio: sets in data/, or paths
 repair=        # strength of a repair of the adapter at decoding
 search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
@@ -84,8 +84,9 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: made of --whisper, if it is not the default, and --set)
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
-  --keep "SET ..."                sets in data/ of old audio, no text needed: minutes of what is to be kept, for --repair,
-                                  --adapter lora_keep and --set adapter_conf.prior=moments
+  --keep "SET ..."                old audio, no text needed: minutes of what is to be kept, for --repair, --adapter
+                                  lora_keep and --set adapter_conf.prior=moments; sets in data/, or paths (with a /) of
+                                  audio files, folders of them and Kaldi directories
   --repair MU                     stages 12-13: repair the adapter with this strength, without training (0.1 to 1)
   --search batched|espnet         stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the
@@ -186,7 +187,11 @@ check_options() {
         [ -n "${keep}" ] || die "--repair ${repair}: --keep \"SET ...\" names what is to be kept"
         repair=$(LC_ALL=C printf '%g' "${repair}")
     fi
-    [[ ${keep} =~ ^[A-Za-z0-9_.\ -]*$ ]] || die "--keep '${keep}': names of sets in data/, with blanks between, are needed"
+    [[ ${keep} =~ ^[A-Za-z0-9_.\ /-]*$ ]] ||
+        die "--keep '${keep}': names of sets in data/ and paths are needed, with blanks between, of letters, digits and _ . -"
+    for name in ${keep}; do
+        [[ ${name} != */* || -e ${name} ]] || die "--keep ${name}: no such file or folder"
+    done
     check_keep_file
 
     [[ -z ${max_lost} || ${max_lost} =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] ||

@@ -20,7 +20,7 @@ name_experiment() {
         settings+=(--set encoder_conf.pad_to=30s)
     fi
     if [ "${ngpu}" -eq 0 ]; then settings+=(--set use_amp=false); fi # half precision is for GPUs
-    kept_moments=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}/${keep// /+}.moments
+    kept_moments=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}/$(tr ' /' '+_' <<<"${keep}").moments
     if keeps_in_training && [ -n "${keep}" ]; then settings+=(--set "adapter_conf.keep_file=${kept_moments}"); fi
     if [ -z "${tag}" ]; then
         [ "$(base_tag "${whisper}")" = "$(base_tag "${recipe_whisper}")" ] ||
@@ -179,7 +179,12 @@ score_sets() {
 # collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters
 collect_kept() {
     local folder=${kept_moments%/*} dset device=cpu sources=()
-    for dset in ${keep}; do sources+=("data/${dset}"); done
+    for dset in ${keep}; do
+        case ${dset} in
+        */*) sources+=("${dset}") ;;
+        *) sources+=("data/${dset}") ;;
+        esac
+    done
     [ "${ngpu}" -eq 0 ] || device=cuda
     call mkdir -p "${folder}"
     [ -f "${folder}/config.yaml" ] || call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" \

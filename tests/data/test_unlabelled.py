@@ -1,5 +1,7 @@
 """Audio without text: Kaldi directories with and without segments, plain files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -35,6 +37,23 @@ def test_a_file(folder):
     path = str(folder / "one.wav")
     places, languages = find(path)
     assert list(places) == [path] and not languages and len(Clips(places)[path]) == 16000
+
+
+def test_a_folder_of_audio_files(folder):
+    (folder / "wav.scp").unlink()
+    (folder / "deep").mkdir()
+    (folder / "one.wav").rename(folder / "deep" / "ONE.WAV")
+    (folder / "notes.txt").write_text("no audio")
+    places, languages = find(folder)
+    assert list(places) == [f"{folder}/deep/ONE.WAV", f"{folder}/two.wav"] and languages == {}
+    assert list(find(folder, most=1)[0]) == [f"{folder}/deep/ONE.WAV"]
+    (folder / "call.m4a").write_bytes(b"something")
+    with pytest.raises(ValueError, match="call.m4a: .*ffmpeg"):
+        Clips(find(folder)[0])[f"{folder}/call.m4a"]
+    for path in (*places, folder / "call.m4a"):
+        Path(path).unlink()
+    with pytest.raises(FileNotFoundError, match=r"neither wav.scp nor audio files \(.wav .flac"):
+        find(folder)
 
 
 def test_what_cannot_be_used(folder):

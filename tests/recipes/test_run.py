@@ -283,6 +283,13 @@ def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(reci
     assert again[0][-1] == folder and again[1] == old
     conf = yaml.safe_load((recipe / "exp/asr_lora_keep/train.yaml").read_text())
     assert conf["adapter_conf"]["keep_file"] == old[-1]
+    for name in ("calls", "made"):
+        (recipe / name).unlink()
+    (recipe / "my_old").mkdir()
+    run(recipe, "--adapter", "lora_keep", "--keep", "old_en ./my_old", "--stage", "11")
+    _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
+    assert paths[1:3] == ["data/old_en", "./my_old"]
+    assert paths[-1] == f"{folder}/old_en+._my_old.moments"
     (recipe / "calls").unlink()
     trained = run(recipe, "--adapter", "lora", "--stage", "12")
     assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"
@@ -373,6 +380,7 @@ def test_other_options_go_to_asr(recipe):
         ("--repair .2 --keep old --adapter dora".split(), "--adapter dora cannot be repaired"),
         ("--repair .2 --keep old --stage 12".split(), "no exp/asr_blora/config.yaml"),
         (["--keep", "$(touch hacked)"], "--keep"),
+        (["--keep", "old ./no_such_folder"], "--keep ./no_such_folder: no such file or folder"),
         (["--test_sets", ""], "at least one set"),
         (["--test_sets", "a;b"], "set 'a;b'"),
         (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),

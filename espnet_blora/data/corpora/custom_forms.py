@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from espnet_blora.data.audio import is_archive_offset
+from espnet_blora.data.audio import FOREIGN, SUFFIXES, is_archive_offset
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.kaldi import Segment, parse_segment
 from espnet_blora.data.records import Ledger
 
-AUDIO = tuple(".wav .flac .mp3 .ogg .opus .sph .aif .aiff .au".split())
-FOREIGN = tuple(".m4a .mp4 .aac .wma .webm .mkv .mov .3gp .amr".split())  # not read by libsndfile
 TABLES = ("transcripts.tsv", "transcripts.csv", "transcripts.jsonl")
 _TABLE = (".tsv", ".csv", ".jsonl")
 _COLUMNS = {
@@ -55,7 +53,7 @@ def form_of(root: Path) -> str:
         return "splits"
     if table_in(root):
         return "table"
-    has_audio = any(p.suffix.lower() in AUDIO + FOREIGN for p in root.rglob("*"))
+    has_audio = any(p.suffix.lower() in SUFFIXES + FOREIGN for p in root.rglob("*"))
     return "files" if has_audio else ""
 
 
@@ -120,7 +118,7 @@ def _files(root: Path, ledger: Ledger) -> Iterator[Raw]:
         stem, suffix = path.with_suffix(""), path.suffix.lower()
         if suffix == ".txt":
             texts[stem] = path
-        elif suffix in AUDIO + FOREIGN:
+        elif suffix in SUFFIXES + FOREIGN:
             if stem in audio:
                 raise ValueError(
                     f"{path}: {audio[stem].name} is there too, and which of them "
