@@ -30,6 +30,14 @@ def is_published(spec: str) -> bool:
     return spec in whisper.available_models()
 
 
+def hub_name(spec: str | None) -> str:
+    """Return a published size's name on the Hugging Face hub; "" for a file or nothing."""
+    if spec is None or not is_published(spec):
+        return ""
+    size = {"large": "large-v3", "turbo": "large-v3-turbo"}.get(spec, spec)
+    return f"openai/whisper-{size}"
+
+
 def _check_file(spec: str) -> Path:
     path = Path(spec)
     if not path.is_file():
