@@ -174,7 +174,7 @@ def slices(
         while read < end:
             block = next(source, None)
             if block is None:
-                raise ValueError(f"{samples} samples were expected, the blocks hold {read}")
+                raise _changed(samples, read)
             read += len(block)
             waiting.append(block)
             if read <= begin:  # nothing of it is in a piece
@@ -184,7 +184,14 @@ def slices(
         held, first = held[end - begin :], end
     read += sum(map(len, source))
     if read != samples:
-        raise ValueError(f"{samples} samples were expected, the blocks hold {read}")
+        raise _changed(samples, read)
+
+
+def _changed(samples: int, read: int) -> ValueError:
+    return ValueError(
+        f"{samples} samples were expected, {read} are there: the audio has changed while it was "
+        "read; transcribe it again"
+    )
 
 
 def joined(texts: Sequence[str]) -> str:

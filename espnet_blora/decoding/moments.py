@@ -161,9 +161,7 @@ def listen(
             fresh = {uid: clips.places[uid] for uid in block if uid not in sums.heard}
             for transcript in listener.transcribe(Clips(fresh)):
                 if transcript.error:
-                    name = transcript.name
-                    known = name in transcript.error
-                    raise ValueError(transcript.error if known else f"{name}: {transcript.error}")
+                    raise ValueError(transcript.error)
                 if transcript.name in listener.spoken:
                     sums.heard[transcript.name] = transcript.duration
                 else:

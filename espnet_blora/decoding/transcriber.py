@@ -95,6 +95,11 @@ class _File:
         new = (token for segment in self.segments[begin] for token in segment.tokens)
         self.said = () if temperature > FORGETS else (*self.said, *new)
 
+    def fail(self, message: str) -> None:
+        """Keep why it cannot be transcribed; the message begins with its name."""
+        known = (f"{self.name}:", f"{Path(self.name)}:", f"utterance {self.name}:")
+        self.error = message if message.startswith(known) else f"{self.name}: {message}"
+
     def transcript(self) -> Transcript:
         """Hand the transcript out."""
         self.delivered = True
@@ -219,7 +224,7 @@ class Transcriber:
         try:
             return None if file.error else next(pieces, None)
         except (ValueError, OSError) as error:
-            file.error = str(error)
+            file.fail(str(error))
             return None
 
     def _language(self, name: str) -> str | None:
@@ -275,14 +280,13 @@ class Transcriber:
 
     def _give_up(self, piece: _Piece, error: Exception) -> None:
         """Keep why a piece cannot be decoded even alone."""
-        name, message = piece.file.name, str(error)
+        message = str(error)
         if isinstance(error, torch.OutOfMemoryError):
             message = (
                 f"{len(piece.wave) / SAMPLE_RATE:.1f} s do not fit the memory of "
                 f"{self.recogniser.device} even alone: use a smaller beam, or the CPU"
             )
-        known = message.startswith((f"{name}:", f"utterance {name}:"))
-        piece.file.error = message if known else f"{name}: {message}"
+        piece.file.fail(message)
 
     @torch.inference_mode()
     def _recognise(self, batch: list[_Piece]) -> None:
