@@ -27,7 +27,7 @@ from espnet_blora.decoding.silence import is_silent
 from espnet_blora.decoding.transcriber import Transcriber, _Piece
 from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.decoder import states
-from espnet_blora.whisper.encoder import frames_of
+from espnet_blora.whisper.encoder import memory_lengths
 
 MEMORY = "memory"
 BLOCK = 64
@@ -106,7 +106,7 @@ class Listener(Transcriber):
         read = [torch.tensor([*p, *text]) for p, text in zip(prompts, texts, strict=True)]
         tokens = nn.utils.rnn.pad_sequence(read, batch_first=True)  # (B, L)
         samples = torch.tensor([len(piece.wave) for piece in pieces])
-        heard = (frames_of(samples) + 1) // 2  # (B,)
+        heard = memory_lengths(samples, "batch")  # (B,)
         written = torch.tensor([len(ids) for ids in read])
         products: dict[str, tuple[Tensor, int]] = {}
 

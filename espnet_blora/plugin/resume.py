@@ -29,6 +29,9 @@ HARMLESS = frozenset(
 )
 """Keys that may change between two runs of one experiment without changing what it computes."""
 _HARMLESS_PREFIXES = ("dist_", "wandb_")
+_HARMLESS_NESTED = frozenset(
+    "activation_checkpointing memory_cache memory_cache_ram memory_cache_disk".split()
+)
 
 PREVIOUS = ".config.yaml.previous"
 """Name of the copy of config.yaml that is kept while ESPnet rewrites it."""
@@ -74,7 +77,7 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
         if before == after and (key in old) == (key in new):
             continue
         name = f"{prefix}{key}"
-        if key == "activation_checkpointing" or (key == "whisper_model" and _moved(before)):
+        if key in _HARMLESS_NESTED or (key == "whisper_model" and _moved(before)):
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{name}.")

@@ -19,6 +19,25 @@ PER_UTTERANCES = ("unsorted", "sorted", "folded")
 """Values of `batch_type` for which `batch_size` counts (`folded`: at most so many utterances)."""
 
 
+def sample_counts(shape_files: Iterable[str]) -> dict[str, int] | None:
+    """Return the samples of each utterance, as stage 10 has counted them.
+
+    Args:
+        shape_files: ESPnet's, of which the first is of the speech.
+
+    Returns:
+        None where there are none, or they are of something else than waves.
+    """
+    shapes = next(map(Path, shape_files), None)
+    if shapes is None or not shapes.is_file():
+        return None
+    # lines of 'id samples', or 'id frames,width' of something else than waves
+    lengths = read_keyed(shapes)
+    if not lengths or any("," in length for length in lengths.values()):
+        return None
+    return {utterance: int(length) for utterance, length in lengths.items()}
+
+
 def describe_data(options: Namespace) -> dict[str, Any] | None:
     """Return what transcribe has to know of the training's utterances, for config.yaml.
 
@@ -32,14 +51,10 @@ def describe_data(options: Namespace) -> dict[str, Any] | None:
         `seconds`, with the fields of `espnet_blora.decoding.training_config.TrainedLengths`, and
         `languages`, utterances by language code; None where the lengths are not known.
     """
-    shapes = next(map(Path, options.train_shape_file), None)
-    if shapes is None or not shapes.is_file():
+    lengths = sample_counts(options.train_shape_file)
+    if lengths is None:
         return None
-    # lines of 'id samples', or 'id frames,width' of something else than waves
-    lengths = read_keyed(shapes)
-    if not lengths or any("," in length for length in lengths.values()):
-        return None
-    seconds = np.array([int(length) for length in lengths.values()]) / SAMPLE_RATE
+    seconds = np.array(list(lengths.values())) / SAMPLE_RATE
     median, most, longest = np.quantile(seconds, [0.5, 0.95, 1.0]).round(3).tolist()
     # languages
     lists = (path for path, name, _ in options.train_data_path_and_name_and_type if name == SPEECH)

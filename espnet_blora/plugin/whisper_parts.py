@@ -15,6 +15,7 @@ from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
+from espnet_blora.plugin.memory_cache import MemoryCache
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.plugin.vocabulary import check_vocabulary
 from espnet_blora.whisper import decoder as whisper_decoder
@@ -159,6 +160,9 @@ class WhisperEncoder(AbsEncoder):
         use_specaug: bool = False,
         specaug_conf: dict | None = None,
         activation_checkpointing: bool = False,
+        memory_cache: bool | str = False,
+        memory_cache_ram: float = 4.0,
+        memory_cache_disk: float = 50.0,
     ):
         """Load the encoder.
 
@@ -172,6 +176,10 @@ class WhisperEncoder(AbsEncoder):
             specaug_conf: Arguments of ESPnet's `SpecAug`.
             activation_checkpointing: Compute each block again in the backward pass instead of
                 keeping its activations: the same gradients, much less memory, more time.
+            memory_cache: Keep what a frozen encoder makes of each utterance: true, false, or "auto"
+                (where it can be).
+            memory_cache_ram: GB of RAM for it per process.
+            memory_cache_disk: GB of files for what is over, beside the experiment.
 
         Raises:
             ValueError: An option out of range, or no such Whisper.
@@ -186,6 +194,13 @@ class WhisperEncoder(AbsEncoder):
         self.pad_to = pad_to
         self.activation_checkpointing = activation_checkpointing
         self.specaug = SpecAug(**(specaug_conf or {})) if use_specaug else None
+        if memory_cache not in (True, False, "auto"):
+            raise ValueError(
+                f"encoder_conf.memory_cache is {memory_cache!r}; allowed: true, false, auto"
+            )
+        self.memory_cache = memory_cache
+        self.memory_cache_ram, self.memory_cache_disk = memory_cache_ram, memory_cache_disk
+        self.cache: MemoryCache | None = None
 
     def output_size(self) -> int:
         """Return the width of the memory."""
@@ -207,6 +222,11 @@ class WhisperEncoder(AbsEncoder):
                 f"speech of shape {tuple(xs_pad.shape)}: Whisper takes one channel, (batch, "
                 "samples); make the audio mono in stage 1"
             )
+        encode = self.encode if self.cache is None else self.cache.memory_of
+        return *encode(xs_pad, ilens), None
+
+    def encode(self, xs_pad: Tensor, ilens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the memory (B, T', n_state) of waves (B, S), and its lengths (B,)."""
         # Mel power overflows half precision.
         with torch.autocast(xs_pad.device.type, enabled=False):
             features, frames = log_mel(xs_pad, ilens, self.n_mels, self.pad_to)
@@ -217,8 +237,7 @@ class WhisperEncoder(AbsEncoder):
             if mask is not None:
                 features = features.masked_fill(~mask.unsqueeze(1), 0.0)
         recomputed = self.activation_checkpointing and self.training
-        memory, lengths = encode_features(self.encoders, features, frames, recomputed)
-        return memory, lengths, None
+        return encode_features(self.encoders, features, frames, recomputed)
 
 
 class WhisperDecoder(AbsDecoder, BatchScorerInterface):

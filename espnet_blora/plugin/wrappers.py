@@ -24,7 +24,13 @@ import torch
 
 from espnet_blora.adapters import METHODS
 from espnet_blora.decoding.training_config import load_yaml
-from espnet_blora.plugin import adapter_training, checkpoints, resume, training_notes
+from espnet_blora.plugin import (
+    adapter_training,
+    checkpoints,
+    memory_cache,
+    resume,
+    training_notes,
+)
 from espnet_blora.plugin.data_checks import SPEECH, Languages, check_utterances
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.whisper.safe_torch_load import checked_loader
@@ -171,9 +177,10 @@ def main_worker(original: Callable, cls: type, args: Namespace) -> None:
 
 @wrapping
 def build_optimizers(original: Callable, cls: type, args: Namespace, model: torch.nn.Module) -> Any:
-    """Refuse a changed configuration, set the weight decay, and let the adapter follow steps."""
+    """Refuse a changed configuration, keep memories, and let the adapter follow steps."""
     adapter_training.exclude_from_weight_decay(args, model)
     resume.refuse_changed_config(vars(args), Path(args.output_dir))
+    memory_cache.attach(args, getattr(model, "encoder", None))
     optimizers = original(cls, args, model)
     adapter_training.follow(model, optimizers)
     return optimizers

@@ -37,6 +37,13 @@ def frames_of(lengths: Tensor) -> Tensor:
     return torch.clamp((lengths + HOP_LENGTH - 1) // HOP_LENGTH, min=1)
 
 
+def memory_lengths(lengths: Tensor, pad_to: str) -> Tensor:
+    """Positions of the memory of waves with `lengths` (B,) samples: half their frames, up."""
+    if pad_to == "30s":
+        return torch.full_like(lengths, N_SAMPLES // HOP_LENGTH // 2)
+    return (frames_of(lengths) + 1) // 2
+
+
 def log_mel(
     wave: Tensor, lengths: Tensor, n_mels: int, pad_to: str = "batch"
 ) -> tuple[Tensor, Tensor]:

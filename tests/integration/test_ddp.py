@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from tests.plugin.tiny import BLORA, REPO, Experiment, launcher
+from tests.plugin.tiny import BLORA, REPO, TRAIN, VALID, Experiment, launcher
 
 SETTINGS = {**BLORA, "batch_size": 4, "accum_grad": 2, "max_epoch": 2}
 GLOO = ("--dist_backend", "gloo", "--ngpu", "0", "--multiprocessing_distributed", "false")
@@ -93,3 +93,17 @@ def test_both_ways_train_the_same_and_ranks_agree_though_their_noise_differs(exp
     assert all(code not in (0, -9) for code in codes), codes
     assert all("seed: 0 -> 1" in output for output in outputs)
     assert (experiment.folder / "external" / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.timeout(900)
+def test_ranks_that_keep_memories_train_the_same(experiment):
+    dama = {"adapter": "dama", "adapter_conf": {"r_high": 4, "r_low": 2}, "accum_grad": 1}
+    files = {"memory_cache": True, "memory_cache_ram": 0.0}
+    saved = []
+    for name, conf in (("plain", {}), ("kept", files)):
+        changes = {**dama, "encoder_conf": {"pad_to": "batch", **conf}}
+        codes, outputs = external_ranks(experiment, name, **changes)
+        assert set(codes) == {0}, outputs[0][-3000:] + outputs[-1][-3000:]
+        saved.append(torch.load(experiment.folder / name / "2epoch.pth"))
+    assert all(torch.equal(value, saved[1][key]) for key, value in saved[0].items())
+    assert len(list((experiment.folder / "memories").rglob("*.float32"))) == TRAIN + VALID
