@@ -34,6 +34,7 @@ class Try:
         hypothesis: What was found.
         tokens: Its tokens to be scored, end of text among them where it came by itself.
         text: Its text.
+        logprob: Of all its tokens, in nats, end of text included where it came by itself.
         no_speech_prob: Probability that nobody speaks.
     """
 
@@ -41,12 +42,13 @@ class Try:
     hypothesis: Hypothesis
     tokens: tuple[int, ...]
     text: str
+    logprob: float
     no_speech_prob: float
 
     @property
     def avg_logprob(self) -> float:
         """Nats per token, end of text included."""
-        return self.hypothesis.score / (len(self.hypothesis.ids) + 1)
+        return self.logprob / (len(self.hypothesis.ids) + 1)
 
     @property
     def compression_ratio(self) -> float:
@@ -125,7 +127,9 @@ def find_texts(
         )
         for row, found, ids in zip(waiting, best, tokens, strict=True):
             text = vocabulary.decode(found.ids)
-            tries[row].append(Try(temperature, found, ids, text, silence[row]))
+            added = how.penalty * (len(found.ids) + found.ended) if how.rule == "espnet" else 0.0
+            one = Try(temperature, found, ids, text, found.score - added, silence[row])
+            tries[row].append(one)
         waiting = [row for row in waiting if tries[row][-1].doubtful(options)]
         if not waiting:
             break

@@ -24,7 +24,8 @@ PLAIN = DecodingOptions(language="en", beam_size=1, max_tokens=6, drop_quiet=Fal
 
 def made(avg_logprob=-0.5, text="a few words", no_speech=0.0, temperature=0.0):
     hypothesis = Hypothesis((1, 2, 3), 4 * avg_logprob, True)
-    return Try(temperature, hypothesis, (1, 2, 3, LAYOUT.eot), text, no_speech)
+    ids = (1, 2, 3, LAYOUT.eot)
+    return Try(temperature, hypothesis, ids, text, hypothesis.score, no_speech)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,18 @@ def test_only_what_is_doubtful_is_tried_again_and_the_batch_changes_nothing(smal
         assert (alone.temperature, alone.hypothesis.ids) == (
             other.temperature, other.hypothesis.ids
         )  # fmt: skip
+
+
+def test_a_penalty_of_the_search_makes_no_text_more_probable(small):
+    """Greedy, a penalty per token changes no choice, and so no probability."""
+    options = dataclasses.replace(PLAIN, rule="espnet", suppress_tokens="")
+    plain, raised = (
+        found(small, "abcd", dataclasses.replace(options, penalty=penalty))
+        for penalty in (0.0, 2.0)
+    )
+    for one, other in zip(plain, raised, strict=True):
+        assert one.hypothesis.ids == other.hypothesis.ids
+        assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
 
 
 def test_draws_follow_the_distribution_of_their_temperature(small):
