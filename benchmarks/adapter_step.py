@@ -1,8 +1,13 @@
-"""Seconds of a training step: LoRA, BLoRA by its samplings, HF PEFT's LoRA if installed.
+"""Seconds and memory of a training step: LoRA, BLoRA by its samplings, HF PEFT's LoRA.
 
 All in one run, interleaved, on one Whisper of random weights, in processor seconds on the CPU;
 every figure is a ratio against our LoRA with the interquartile range of the per-round ratios. The
 loss is a cross entropy over the vocabulary plus, for BLoRA, beta * KL; the optimiser is AdamW.
+Memory is that of all tensors alive at the peak of a step, weights included.
+
+The weights are as small as trained ones: torch's own N(0, 1) for embeddings gives a loss of 106,
+whose gradient is full of numbers below 1e-38, and a processor that is slow at those then needs
+five times as long for a step.
 
     python3 benchmarks/adapter_step.py --width 128 --layers 3 --batch 16 --threads 1
 """
@@ -14,13 +19,17 @@ import copy
 import platform
 import statistics
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from peers.convert import random_whisper
 from whisper.model import ModelDimensions, Whisper
 
 import espnet_blora
+from espnet_blora.adapters.memory import step_memory
 from espnet_blora.adapters.sampling import SAMPLERS
+from espnet_blora.utils.allocator import keep_freed_memory
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
 
@@ -55,14 +64,14 @@ def peft_lora(model: Whisper, rank: int):
 
 def main() -> None:
     args = get_parser().parse_args()
+    keep_freed_memory()  # as in a training
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     dims = ModelDimensions(
         80, 1500, args.width, args.width // 64, args.layers,
         51865, 448, args.width, args.width // 64, args.layers,
     )  # fmt: skip
-    base = Whisper(dims)
-    torch.nn.init.normal_(base.decoder.positional_embedding, std=0.02)
+    base = random_whisper(dims)
     wave = torch.randn(args.batch, int(16000 * args.seconds), device=args.device)
     lengths = torch.full((args.batch,), wave.shape[1], device=args.device)
     tokens = torch.randint(0, 50000, (args.batch, args.tokens + 1), device=args.device)
@@ -109,8 +118,10 @@ def main() -> None:
             torch.cuda.synchronize()
         return clock() - began
 
-    for name in steps:
-        step(name)
+    peaks = {
+        name: step_memory(model.parameters(), partial(step, name)).peak
+        for name, (model, _) in steps.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds):
         for name in steps:
@@ -120,14 +131,16 @@ def main() -> None:
         f"width {args.width}, {args.layers}+{args.layers} layers, all linears, rank {args.rank}, "
         f"{args.batch} x {args.seconds} s, {args.tokens} tokens, {args.rounds} rounds interleaved\n"
     )
-    print("| method | trainable | ms a step (median) | ratio to lora (median, quartiles) |")
-    print("|---|---|---|---|")
+    print(
+        "| method | trainable | ms a step (median) | ratio to lora (median, quartiles) | peak, MB |"
+    )
+    print("|---|---|---|---|---|")
     for name, values in times.items():
         ratios = [a / b for a, b in zip(values, times["lora"], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
         print(
             f"| {name} | {rows[name]:,} | {1e3 * statistics.median(values):.0f} | "
-            f"{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f}) |"
+            f"{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f}) | {peaks[name] / 1e6:.1f} |"
         )
 
 

@@ -250,8 +250,9 @@ def word_times(
         # probabilities among the text tokens, (L,)
         n_prompt, ids = len(starts[row]), plain[row]
         logits = logits_of(decoder, hidden[place, n_prompt - 1 : n_prompt - 1 + len(ids)])
-        chances = logits[:, : vocabulary.eot].softmax(-1).cpu()
-        probabilities = chances[torch.arange(len(ids)), torch.tensor(ids)].numpy()
+        chances = logits[:, : vocabulary.eot].softmax(-1)
+        chosen = torch.tensor(ids, device=chances.device)[:, None]
+        probabilities = chances.gather(1, chosen).squeeze(1).cpu().numpy()
         # the path, through speech only where pauses are known
         audio = SpeechMask.of(None if quiet is None else quiet[row], positions[row])
         n_head = decoder.blocks[0].cross_attn.n_head

@@ -260,13 +260,18 @@ class BloraLayer(LoraLayer):
     @torch.inference_mode(False)  # so that what is kept serves any forward
     @torch.no_grad()
     def _draw(self, draws: Draws, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return A (S, r, d_in) and B (S, d_out, r) as x is; a factor not drawn is (1, ...)."""
-        generators = [seeded(x.device, seed, self.index) for seed in draws.seeds]
+        """Return A (S, r, d_in) and B (S, d_out, r) as x is; a factor not drawn is (1, ...).
+
+        The CPU draws, so that a seed means the same numbers on every device.
+        """
+        generators = [seeded(torch.device("cpu"), seed, self.index) for seed in draws.seeds]
         drawn = []
         for mean, sigma in self._posterior():
             if sigma is None:
                 drawn.append(mean.unsqueeze(0).to(x.dtype))
             else:
-                noise = torch.stack([normal_like(sigma, generator) for generator in generators])
+                like = sigma.cpu()
+                noise = torch.stack([normal_like(like, generator) for generator in generators])
+                noise = noise.to(sigma.device)
                 drawn.append((mean + draws.spread * sigma * noise).to(x.dtype))
         return drawn[0], drawn[1]
