@@ -132,7 +132,10 @@ def hear(args: argparse.Namespace, kept: Path) -> Sums:
                 f"{kept} holds {len(others)} utterances that are not in these sources, first "
                 f"{others[0]}: name their source, too, or give another --output"
             )
-        sums.merge(before)
+        try:
+            sums.merge(before)
+        except ValueError as error:
+            raise ValueError(f"{kept}: {error}; remove it, or give another --output") from error
         log.info("going on from %s: %d utterances", kept, len(sums.heard))
 
     # What is heard is saved now and then.

@@ -83,6 +83,7 @@ def test_more_audio_later_and_sums_of_parts(world, run, tmp_path, capsys, mistak
     assert "utt0: name their source" in mistake("moments", partial(run, output="part"), "old_b")
     said = mistake("moments", partial(run, chunk_length=5), "old_a", "old_b")
     assert "chunk_length None and 5.0" in said
+    assert str(tmp_path / "m.sums") in said and "--output" in said
 
 
 def test_silence_is_named_and_does_not_count(world, run, tmp_path, caplog, mistake):
