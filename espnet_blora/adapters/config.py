@@ -13,12 +13,13 @@ PER_LAYER = {"per_layer": True}
 """Metadata of a field that is not an option of the user: `plan` sets it, for one layer."""
 
 
-def option(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
+def option(default: Any, check: Callable[..., Any], *, needed: bool = False, **limits: Any) -> Any:
     """Return a dataclass field that `check` (one of `checks`) takes, within these limits.
 
-    Where the default is None, None is taken, too.
+    Where the default is None, None is taken, too, unless a value is `needed`.
     """
-    return field(default=default, metadata={"check": functools.partial(check, **limits)})
+    checked = {"check": functools.partial(check, **limits), "needed": needed}
+    return field(default=default, metadata=checked)
 
 
 @dataclass(frozen=True)
@@ -108,5 +109,5 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         for each in fields(self):
             given = getattr(self, each.name) is not None or each.default is not None
-            if "check" in each.metadata and given:
+            if "check" in each.metadata and (given or each.metadata["needed"]):
                 self._check(each.metadata["check"], each.name)

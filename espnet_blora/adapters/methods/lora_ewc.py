@@ -34,12 +34,8 @@ class LoraEwcConfig(LoraConfig):
 
     method: ClassVar[str] = "lora_ewc"
 
-    fisher_file: str | None = None
+    fisher_file: str | None = option(None, checks.written_file, needed=True, program="fisher")
     strength: float = option(1.0, checks.number, low=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.written_file, "fisher_file", program="fisher")
 
 
 class LoraEwcLayer(LoraLayer):

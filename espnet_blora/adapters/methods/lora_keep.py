@@ -34,12 +34,8 @@ class LoraKeepConfig(LoraConfig):
 
     method: ClassVar[str] = "lora_keep"
 
-    keep_file: str | None = None
+    keep_file: str | None = option(None, checks.written_file, needed=True, program="moments")
     strength: float = option(1.0, checks.number, low=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check(checks.written_file, "keep_file", program="moments")
 
 
 class LoraKeepLayer(LoraLayer):
