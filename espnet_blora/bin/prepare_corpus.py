@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from espnet_blora.bin._common import add_corpus
 from espnet_blora.data.prepare import MAX_LOST, prepare
@@ -17,7 +18,12 @@ def get_parser() -> Parser:
     parser = Parser("prepare_corpus", __doc__)
     add_corpus(parser)
     parser.add_argument("--corpus_dir", required=True, help="where your copy of the corpus is")
-    parser.add_argument("--sets", required=True, help="names of sets, with blanks between them")
+    parser.add_argument(
+        "--sets",
+        required=True,
+        help="names of sets, with blanks between them; "
+        "<set>_join<SECONDS> joins a training set's segments",
+    )
     parser.add_argument(
         "--data_dir", required=True, help="directories go to DATA_DIR/<prefix><set>"
     )
@@ -37,6 +43,11 @@ def get_parser() -> Parser:
 
 def work(args: argparse.Namespace) -> None:
     """Prepare the sets, and print their sizes beside the published ones."""
+    counter: Callable[[str], int] | None = None
+    if "_join" in args.sets:
+        from espnet_blora.whisper.vocabulary import count_tokens  # imports torch
+
+        counter = count_tokens
     summary = prepare(
         get_corpus(args.corpus),
         args.corpus_dir,
@@ -47,6 +58,7 @@ def work(args: argparse.Namespace) -> None:
         args.nj,
         args.prefix,
         args.max_lost,
+        counter,
     )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
 

@@ -15,11 +15,11 @@ import re
 import shutil
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from espnet_blora.data import audio, clips, kaldi
+from espnet_blora.data import audio, clips, joining, kaldi
 from espnet_blora.data.check import check_options
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance, write_entries
 from espnet_blora.utils import atomic
@@ -126,6 +126,7 @@ def prepare(
     nj: int = 1,
     prefix: str = "",
     max_lost: float | None = None,
+    count_tokens: Callable[[str], int] | None = None,
 ) -> Summary:
     """Write `data_dir/<prefix><set>` and `clips_dir/<prefix><set>/<id>.flac` for each set.
 
@@ -134,10 +135,14 @@ def prepare(
     found odd (`notes.tsv`) in this set; what no set can be told of is in the lists of all. Blanks
     in texts become single; control characters are removed, with a note.
 
+    A set `<set>_join<SECONDS>` is made of a training set's segments (`espnet_blora.data.joining`);
+    its `joined.tsv` says of which. No utterance of the other sets that are asked for lies in one of
+    its own.
+
     Args:
         corpus: The corpus.
         root: The folder of its copy, as the user gave it.
-        sets: Names of sets.
+        sets: Names of sets, `<set>_join<SECONDS>` among them.
         data_dir: Folder of the directories.
         clips_dir: Folder of the audio.
         options: KEY -> VALUE for the corpus.
@@ -145,6 +150,7 @@ def prepare(
         prefix: Put before the names of sets.
         max_lost: Share of a set whose audio may be missing or broken. None: 0.05; in test sets,
             which are published by their size, no audio may be missing or unreadable.
+        count_tokens: Number of Whisper's tokens of a text, for joined sets.
 
     Raises:
         FileNotFoundError: The corpus is not at `root`.
@@ -154,18 +160,27 @@ def prepare(
     """
     options = dict(options or {})
     names = list(dict.fromkeys(sets))
-    _check_request(corpus, names, options, str(clips_dir))
+    sources = {name: joining.parse_name(name) for name in names}  # the corpus's set, and the gap
+    read = list(dict.fromkeys(source for source, _ in sources.values()))
+    _check_request(corpus, read, options, str(clips_dir))
     folder = corpus.find(Path(root))
     ledger = Ledger()
-    records = corpus.read(folder, names, ledger, options)
+    records = corpus.read(folder, read, ledger, options)
     homes = _homes(records)
     summaries = []
-    for name in names:
-        utterances = sorted(records[name], key=lambda u: u.id)
+    for name, (source, gap) in sources.items():
+        utterances, expected, joined = list(records[source]), corpus.sets[source], ""
+        if gap is not None:
+            assert count_tokens is not None
+            others = [u for other in read if other != source for u in records[other]]
+            made = joining.join(name, utterances, others, gap, count_tokens)
+            utterances, expected, joined = made.utterances, Expected(), made.lines()
+        utterances.sort(key=lambda u: u.id)
         _check_records(corpus, name, utterances)
         places = Path(data_dir, prefix + name), Path(clips_dir, prefix + name)
-        preparation = _Set(name, utterances, *places, _part(ledger, homes, name))
-        summaries.append(preparation.run(corpus.sets[name], nj, max_lost))
+        part = _part(ledger, homes, source)
+        preparation = _Set(name, utterances, *places, part, part.missing[source], joined)
+        summaries.append(preparation.run(expected, nj, max_lost))
     return Summary(corpus.name, folder, tuple(summaries), ledger.counts(), ledger.note_counts())
 
 
@@ -246,6 +261,8 @@ class _Set:
     directory: Path
     folder: Path
     ledger: Ledger  # the reader's, of this set
+    missing: int  # utterances without audio that were not read
+    joined: str  # lines of the map of joined utterances
 
     def run(self, expected: Expected, nj: int, max_lost: float | None) -> SetSummary:
         """Cut the audio and write the directory, unless all is there already."""
@@ -309,7 +326,7 @@ class _Set:
 
     def _fingerprint(self, keys: Mapping[str, str], own: Ledger, expected: Expected) -> str:
         """Return a hash of everything on which the files depend."""
-        digest = hashlib.sha256(f"{_VERSION} {self.folder} {expected!r}\n".encode())
+        digest = hashlib.sha256(f"{_VERSION} {self.folder} {expected!r}\n{self.joined}".encode())
         for u in self.utterances:
             fields = (u.id, u.speaker, u.language, u.text, str(u.audio), u.where, keys.get(u.id))
             digest.update(repr(fields).encode())
@@ -382,7 +399,7 @@ class _Set:
     def _check_losses(self, own: Ledger, kept: int, max_lost: float | None) -> None:
         """Refuse a set that lost too much of its audio, or all of it."""
         lost = [entry for entry in own.skips if entry.reason in _BAD_COPY]
-        missing = self.ledger.missing[self.name]
+        missing = self.missing
         total = len(self.utterances) + missing
         # By default a test set is whole, or it is another test set.
         share = MAX_LOST if max_lost is None else max_lost
@@ -413,6 +430,8 @@ class _Set:
         entries = self.ledger.skips + own.skips, self.ledger.notes + own.notes
         for name, listed in zip(_LISTS, entries, strict=True):
             write_entries(self.directory / name, listed)
+        if self.joined:
+            atomic.write(self.directory / joining.MAP, self.joined)
         kaldi.write_data_dir(
             self.directory,
             {key: str(self.folder / f"{key}.flac") for key in kept},

@@ -4,7 +4,7 @@
 # Sourced by local/data.sh after path.sh, with its arguments. local/data.sh sets before: corpus, sets (those of the
 # corpus); and, where a run has one language, lang= and hours=, whose values are then part of the sets' names.
 #   [--corpus_dir DIR] [--clips_dir DIR] [--nj N] [--retention_sets SET,SET] [--corpus_option KEY=VALUE,KEY=VALUE]
-#   [--lang FOLDER --hours H] [--new_languages CODE,CODE] [--max_lost SHARE]
+#   [--lang FOLDER --hours H] [--new_languages CODE,CODE] [--max_lost SHARE] [--join SECONDS]
 corpus_dir=
 clips_dir=downloads
 nj=1
@@ -13,12 +13,21 @@ corpus_option=
 corpus_options= # the old name, for one more release
 new_languages=
 max_lost= # share of a set; by default that of the programs
+join=     # seconds: training sets become <set>_join<seconds>, of their segments joined
 # shellcheck disable=SC1091
 . utils/parse_options.sh
 log() {
     echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) $*"
 }
 
+if [ -n "${join}" ]; then
+    read -ra names <<<"${sets}"
+    sets=
+    for name in "${names[@]}"; do
+        if [[ ${name} = *train* ]]; then name+=_join${join}; fi
+        sets+=" ${name}"
+    done
+fi
 foreign=() # retention sets that are not the corpus's own
 for name in ${retention_sets//,/ }; do
     [[ " ${sets} " == *" ${name} "* ]] || foreign+=("${name}")

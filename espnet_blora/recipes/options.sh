@@ -29,7 +29,8 @@ keep=${keep:-} # unlabelled old audio: sets in data/, or paths
 repair=        # strength of a repair of the adapter at decoding
 search=batched # who decodes in stage 12: our batched search, or ESPnet's (espnet)
 new_languages= # codes of languages that are added to Whisper's own
-part=          # where a recipe has one language a run (language.sh): in the names of experiments and statistics
+join=          # longest gap in seconds over which training segments are joined
+part=          # where the training set is one of several (language.sh, --join): in the names of experiments and statistics
 stage=1
 stop_stage=13
 expdir=exp
@@ -46,7 +47,7 @@ corpus_options=()
 own_retention= # 1: --retention_sets was given, so a missing one is a mistake
 rest=()
 # options whose value is taken as it stands; set, corpus_option and retention_sets are read otherwise
-own_options=(adapter tag whisper corpus_dir max_lost clips_dir adapter_scale keep repair search stage stop_stage expdir dumpdir
+own_options=(adapter tag whisper corpus_dir max_lost join clips_dir adapter_scale keep repair search stage stop_stage expdir dumpdir
     nj inference_nj ngpu inference_tag inference_config train_set valid_set test_sets
     new_languages audio_format max_wav_duration score_opts score_mode ${data_options[@]+"${data_options[@]}"})
 
@@ -97,6 +98,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
                                   (default: \$${corpus_variable}, local/db.local.sh, db.sh${corpus_default:+, ${corpus_default}})
   --corpus_option KEY=VALUE       an option of the corpus's reader, any number of times
   --max_lost SHARE                of a set's audio that may be missing or broken in stage 1 (default: 0.05; test sets: 0)
+  --join SECONDS                  train on joined utterances of up to 28 s: consecutive segments of one speaker in one
+                                  recording with at most SECONDS between them, as set ${train_set}_joinSECONDS
   --clips_dir DIR                 where stage 1 writes 16 kHz audio (default: ${clips_dir})
   --train_set --valid_set         data directories in data/ (default: ${train_set}, ${valid_set}); ready-made ones: --stage 2
   --test_sets "SET ..."           sets of the new domain (default: ${test_sets})
@@ -212,6 +215,11 @@ check_options() {
     for name in train_set valid_set; do
         [[ ${!name} =~ ^[A-Za-z0-9_.-]+$ ]] || die "--${name} '${!name}': one name of letters, digits and _ . - is needed"
     done
+    if [ -n "${join}" ]; then
+        [[ ${join} =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "--join '${join}': seconds such as 0.5 are needed"
+        [[ -n ${corpus} && -z ${language_option:-} ]] || die "--join ${join}: the corpus of this recipe has no segments to join"
+        train_set=${train_set}_join${join}
+    fi
     [ "${train_set}" != "${valid_set}" ] || die "--train_set and --valid_set are both ${train_set}"
     [ ${#new_sets[@]} -gt 0 ] || die "--test_sets needs at least one set"
     local seen=

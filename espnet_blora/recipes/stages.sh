@@ -30,6 +30,7 @@ name_experiment() {
         done
     fi
     for override in ${overrides[@]+"${overrides[@]}"}; do settings+=(--set "${override}"); done
+    part+=${join:+${part:+_}join${join}}
     tag=${part}${part:+${tag:+_}}${tag}
     asr_exp=${expdir}/asr_${adapter}${tag:+_${tag}}
     token_list=data/${new_languages:+${new_languages// /-}_}token_list/whisper_multilingual/tokens.txt # as in asr.sh
@@ -89,6 +90,7 @@ run_stages() {
     if [ -n "${corpus}" ]; then
         data_opts+=" --clips_dir ${clips_dir}${max_lost:+ --max_lost ${max_lost}}"
         [ ${#kept_sets[@]} -eq 0 ] || data_opts+=" --retention_sets $(IFS=, && echo "${kept_sets[*]}")"
+        [ -z "${join}" ] || data_opts+=" --join ${join}"
         [ -z "${new_languages}" ] || data_opts+=" --new_languages ${new_languages// /,}"
         [ ${#corpus_options[@]} -eq 0 ] || data_opts+=" --corpus_option $(IFS=, && echo "${corpus_options[*]}")"
     fi

@@ -46,6 +46,11 @@ def _alphabet() -> dict[int, str]:
     return table
 
 
+def count_tokens(text: str) -> int:
+    """Return how many ids a text has; they are the same in every multilingual size."""
+    return len(Vocabulary.of(min(_sizes())).encode(text))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The token ids of one vocabulary; made by `Vocabulary.of`, equal ones share one object.

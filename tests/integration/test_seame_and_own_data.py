@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import custom, seame
-from tests.integration.conftest import ROOT, TINY, copy_recipe
-from tests.integration.corpora import check_stages, options_of
+from tests.integration.conftest import ROOT, TINY, Checkout, copy_recipe
+from tests.integration.corpora import SHORT, check_stages, options_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -20,6 +21,29 @@ def test_seame_with_blora(tmp_path):
 def test_own_data_with_all_weights(tmp_path):
     layout = custom.make(tmp_path / "corpus")
     check_stages("custom", layout, "CUSTOM", ("test",), "zh", tmp_path, "full")
+
+
+def test_own_recordings_with_joined_segments(tmp_path):
+    """Stages 1-13: three of four segments are one training utterance, other sets as ever."""
+    corpus = custom.recordings(tmp_path / "corpus")
+    checkout = Checkout(tmp_path / "checkout", "custom")
+    own = ["--whisper", str(TINY), "--adapter", "dama", "--tag", "short", "--join", "0.5", *SHORT]
+    done = checkout.run("./run.sh", *own, CUSTOM=str(corpus))
+    assert done.returncode == 0, done.stdout[-6000:]
+    data, dump, exp = (checkout.recipe / name for name in ("data", "dump/raw", "exp"))
+    assert read_keyed(data / "train_join0.5" / "text")["anna-0-x3"] == "word 0 word 1 word 2"
+    assert (data / "train_join0.5" / "joined.tsv").read_text().startswith("anna-0-x3\tanna-0 ")
+    assert not (data / "train").exists()
+    for folder in (data, dump):
+        assert (
+            len(read_keyed(folder / "valid" / "text"))
+            == 4
+            == len(read_keyed(folder / "test" / "text"))
+        )
+    lengths = read_keyed(exp / "asr_stats_join0.5" / "train" / "speech_shape")
+    assert lengths == {"anna-0-x3": "72000", "anna-3": "24000"}
+    assert (exp / "asr_dama_join0.5_short" / "decode/test/score_blora/score.json").is_file()
+    assert not (exp / "asr_stats").exists()
 
 
 def test_a_recipe_copied_into_espnets_tree_runs_there_unchanged(tmp_path):

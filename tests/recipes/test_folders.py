@@ -91,7 +91,8 @@ def test_its_sets_are_those_of_its_corpus(recipe):
     made = setting(recipe, "sets", "local/data.sh").split()
     assert made
     assert set(made) <= set(corpus.sets)
-    combined = {"train"} if "combine_data.sh data/train" in read(recipe, "local/data.sh") else set()
+    combines = 'combine_data.sh "data/train' in read(recipe, "local/data.sh")
+    combined = {"train"} if combines else set()
     named = {setting(recipe, name) for name in ("train_set", "valid_set")}
     named |= set(setting(recipe, "test_sets").split())
     assert named <= set(made) | combined

@@ -242,6 +242,29 @@ def test_settings_name_the_experiment_and_change_its_configuration(recipe):
     assert found[-1]["--asr_exp"] == "exp/asr_blora_again"
 
 
+def test_a_joined_training_set_shares_no_data_statistics_and_experiment(recipe):
+    shutil.copy2(ROOT / "egs2" / "custom" / "asr1" / "run.sh", recipe)
+    (recipe / "db.sh").write_text("CUSTOM=own\n")
+    plain = run(recipe, "--adapter", "lora")
+    (recipe / "calls").unlink()
+    joined = run(recipe, "--adapter", "lora", "--join", "0.5", "--set", "seed=1")
+    differing = {
+        "local_data_opts",
+        "train_set",
+        "asr_stats_dir",
+        "asr_exp",
+        "asr_config",
+        "inference_config",
+    }
+    for before, after in zip(plain, joined, strict=True):
+        changed = {key.removeprefix("--") for key in before if before[key] != after[key]}
+        assert changed == differing
+        assert after["--local_data_opts"] == before["--local_data_opts"] + " --join 0.5"
+        assert (before["--train_set"], after["--train_set"]) == ("train", "train_join0.5")
+        assert after["--asr_stats_dir"] == "exp/asr_stats_join0.5"
+        assert after["--asr_exp"] == "exp/asr_lora_join0.5_tiny_mini_cs_seed_1"
+
+
 def test_the_scale_at_decoding_reaches_decoding_only_and_has_its_own_results(recipe):
     found = run(recipe, "--adapter", "lora", "--stage", "11", "--adapter_scale", "0.7")
     assert "--adapter-scale" not in found[0]["--python"]
@@ -386,6 +409,8 @@ def test_other_options_go_to_asr(recipe):
         (["--test_sets", "test_cs ret_en"], "ret_en is named twice"),
         (["--retention_sets", "train_cs"], "train_cs is the training set"),
         (["--train_set", "valid_cs"], "both valid_cs"),
+        (["--join", "0.5"], "--join 0.5: the corpus of this recipe has no segments"),
+        (["--join", "short"], "--join 'short': seconds"),
         (["--tag", "a b"], "--tag 'a b'"),
         (["--tag", "$(touch hacked)"], "only letters"),
         (["--whisper", "base/nosuch.safetensors"], "no such file"),

@@ -38,12 +38,12 @@ from espnet_blora.data.corpora.custom_forms import (
     split_folders,
 )
 from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
+from espnet_blora.data.joining import UNKNOWN
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced
 from espnet_blora.utils.keyed import c_sorted
 from espnet_blora.utils.mistakes import near_misses
 
-UNKNOWN = "unknown"  # the speaker where none is named
 _PARTS = ("test", "valid")  # drawn in this order; the rest is train
 _DEFAULT = "10%"
 _NAMES = {"chinese": "zh", "mandarin": "zh", "spanish": "es", "german": "de", "deutsch": "de"}

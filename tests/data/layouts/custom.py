@@ -46,6 +46,24 @@ def table(root: Path, rows: Sequence[str], name: str = "transcripts.csv", **kwar
     return path
 
 
+def recordings(root: Path) -> Path:
+    """Kaldi directories train, valid and test: a recording each, with four segments to join."""
+    for part, speaker in (("train", "anna"), ("valid", "ben"), ("test", "carla")):
+        folder = root / part
+        audio = speech.write(folder / "rec.wav", speech.tone(12.0, 300))
+        _keyed(folder / "wav.scp", {f"{part}rec": str(audio.absolute())})
+        spans = ("0.5 2.0", "2.2 4.0", "4.1 5.0", "8.0 9.5")
+        ids = [f"{speaker}-{n}" for n in range(len(spans))]
+        _keyed(
+            folder / "segments",
+            {id: f"{part}rec {span}" for id, span in zip(ids, spans, strict=True)},
+        )
+        _keyed(folder / "text", {id: f"word {n}" for n, id in enumerate(ids)})
+        _keyed(folder / "utt2spk", dict.fromkeys(ids, speaker))
+        _keyed(folder / "utt2lang", dict.fromkeys(ids, "en"))
+    return root
+
+
 def make(root: Path, utterances: int = 10, seed: int = 0, form: str = "tsv") -> Layout:
     """Lay out one of `FORMS` below `root`; `texts` and `languages` have one set, `all`.
 

@@ -9,5 +9,6 @@ sets="cs_train mono_train_lid cs_valid cs_eval mono_eval"
 . "$(python3 -m espnet_blora.bin.recipe data.sh)" "$@"
 
 # As the authors of BLoRA train: code-switched utterances and about as many monolingual ones.
-utils/combine_data.sh data/train data/cs_train data/mono_train_lid
-python3 -m espnet_blora.bin.validate_data --mono_16k data/train
+joined=${join:+_join${join}}
+utils/combine_data.sh "data/train${joined}" "data/cs_train${joined}" "data/mono_train_lid${joined}"
+python3 -m espnet_blora.bin.validate_data --mono_16k "data/train${joined}"
