@@ -9,6 +9,12 @@ The first part depends on the mean only, the second on the scale only. A frozen 
 second part a constant (+45 nats per element at rho = -50, p = 0.01), which trains nothing and would
 hide the rest in every plot: it is left out unless asked for.
 
+With `prior_std: auto` p^2 = floor^2 + mean(mean^2 + sigma^2) over a factor matrix, anew at every
+step: where the ELBO, with a hyperprior exp(-n floor^2 / (2 p^2)) on the p of its n elements, has
+its maximum over p (type II maximum likelihood; MacKay, Neural Computation 4, 1992). By the envelope
+theorem the slope of that ELBO is the KL's at this p, so p passes no gradient. Without the floor the
+KL of a point is (n / 2) log mean(mean^2) + const: minus infinity at lora_B = 0, where it starts.
+
 Matrices of one size are computed together: a few kernels for the whole model, not per layer.
 """
 
@@ -28,9 +34,21 @@ from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.adapters.moments import Kept, kept_moments
 from espnet_blora.adapters.sampling import softplus_sigma
 
+AUTO = "auto"
 PRIORS = ("isotropic", "moments")
 REDUCTIONS = ("per_matrix_mean", "global_mean", "sum_over_tokens")
 SCHEDULES = ("constant", "linear", "cyclic")
+
+
+def std_or_auto(where: str, key: str, value: Any) -> float | str:
+    """Return the standard deviation of a prior, or `auto`, checked as the functions of `checks` do.
+
+    Raises:
+        ValueError: It is neither a number > 0 nor `auto`.
+    """
+    if isinstance(value, str):
+        return checks.one_of(where, key, value, (AUTO, "a number > 0"))
+    return checks.number(where, key, value, low=0.0, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -38,9 +56,11 @@ class ElboConfig(AdapterConfig):
     """Options of the ELBO, which every method with a posterior has.
 
     Attributes:
-        prior_std: Standard deviation p of the prior N(0, p^2) of every element.
+        prior_std: Standard deviation p of the prior N(0, p^2) of every element; `auto`: each factor
+            matrix has its own, p^2 = `prior_floor`^2 + the mean of mean^2 + sigma^2 in it.
         prior_std_A: The same for lora_A alone; by default `prior_std`.
         prior_std_B: The same for lora_B alone; by default `prior_std`.
+        prior_floor: For `prior_std: auto`: p of a matrix of zeros.
         beta: Weight of the KL in the loss. What is right depends on `kl_reduction`, and so on rank
             and widths.
         prior: `isotropic`, or `moments`: lora_A's prior N(0, p^2 P^-1) with P = I + prior_tau * C /
@@ -62,9 +82,10 @@ class ElboConfig(AdapterConfig):
         log_every: Steps between two records of the statistics of the posterior.
     """
 
-    prior_std: float = option(0.01, checks.number, low=0.0, open_low=True)
-    prior_std_A: float | None = option(None, checks.number, low=0.0, open_low=True)
-    prior_std_B: float | None = option(None, checks.number, low=0.0, open_low=True)
+    prior_std: float | str = option(0.01, std_or_auto)
+    prior_std_A: float | str | None = option(None, std_or_auto)
+    prior_std_B: float | str | None = option(None, std_or_auto)
+    prior_floor: float = option(0.05, checks.number, low=0.0, open_low=True)
     beta: float = option(0.5, checks.number, low=0.0)
     prior: str = option("isotropic", checks.one_of, allowed=PRIORS)
     keep_file: str | None = None
@@ -176,8 +197,14 @@ def load_prior(model: nn.Module, layers: Mapping[str, AdapterLayer], config: Elb
 # ---- the KL ----
 
 
-def mean_part(mean: Tensor, prior_std: float) -> Tensor:
+Std = float | Tensor
+"""Standard deviation of the prior: of all elements, or (n,) of each."""
+
+
+def mean_part(mean: Tensor, prior_std: Std) -> Tensor:
     """Return the sum of mean^2 / (2 p^2) over all elements (n,)."""
+    if isinstance(prior_std, Tensor):
+        mean, prior_std = mean / prior_std, 1.0
     return mean.dot(mean) / (2.0 * prior_std**2)
 
 
@@ -190,11 +217,14 @@ class ScalePart(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rho: Tensor, prior_std: float) -> Tensor:
+    def forward(ctx: Any, rho: Tensor, prior_std: Std) -> Tensor:
         """Return the sum, 0-dim."""
         sigma = F.softplus(rho).clamp_min_(torch.finfo(rho.dtype).tiny)
         ctx.save_for_backward(sigma)
         ctx.prior_std = prior_std
+        if isinstance(prior_std, Tensor):
+            scaled = sigma / prior_std
+            return 0.5 * scaled.dot(scaled) - scaled.log().sum() - 0.5 * len(rho)
         constant = len(rho) * (math.log(prior_std) - 0.5)
         return constant - sigma.log().sum() + sigma.dot(sigma) / (2.0 * prior_std**2)
 
@@ -203,7 +233,10 @@ class ScalePart(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of rho, (n,)."""
         (sigma,) = ctx.saved_tensors
-        slope = sigma.reciprocal().sub_(sigma, alpha=ctx.prior_std**-2)
+        if isinstance(ctx.prior_std, Tensor):
+            slope = sigma.reciprocal().sub_(sigma * ctx.prior_std**-2)
+        else:
+            slope = sigma.reciprocal().sub_(sigma, alpha=ctx.prior_std**-2)
         return slope.mul_((-sigma).expm1_()).mul_(gradient), None
 
 
@@ -223,22 +256,36 @@ def kl_terms(
     dtype = torch.float64 if config.kl_dtype == "float64" else torch.float32
     means, scales = {}, {}
     for letter in ("A", "B"):
-        rho = f"rho_{letter}"
-        bayesian = [layer for layer in layers if getattr(layer, rho) is not None]
-        counted = [layer for layer in bayesian if constants or rho in layer._parameters]
-        means[letter] = [_seen(layer, f"lora_{letter}") for layer in bayesian]
-        scales[letter] = [_seen(layer, rho) for layer in counted]
-    total = sum(mean.numel() for group in means.values() for mean in group)
+        rho, std = f"rho_{letter}", getattr(config, f"prior_std_{letter}")
+        seen: Any = [
+            (
+                _seen(layer, f"lora_{letter}"),
+                _seen(layer, rho),
+                constants or rho in layer._parameters,
+            )
+            for layer in layers
+            if getattr(layer, rho) is not None
+        ]
+        stds = [_own_std(m, r, config.prior_floor) if std == AUTO else std for m, r, _ in seen]
+        means[letter] = [(mean, p) for (mean, _, _), p in zip(seen, stds, strict=True)]
+        scales[letter] = [(r, p) for (_, r, counts), p in zip(seen, stds, strict=True) if counts]
+    total = sum(mean.numel() for group in means.values() for mean, _ in group)
 
     # Each part of each factor, reduced and added up.
     terms = {}
     for letter in ("A", "B"):
-        prior_std = getattr(config, f"prior_std_{letter}")
         term = torch.zeros((), dtype=dtype, device=layers[0].weight.device)
         for matrices, part in ((means[letter], mean_part), (scales[letter], ScalePart.apply)):
-            term = term + _reduced(matrices, part, prior_std, config, total, dtype)
+            term = term + _reduced(matrices, part, config, total, dtype)
         terms[f"kl_{letter}"] = term
     return terms
+
+
+@torch.no_grad()
+def _own_std(mean: Tensor, rho: Tensor, floor: float) -> Tensor:
+    """Return p of one matrix, 0-dim: the root of floor^2 + mean(mean^2 + sigma^2)."""
+    square = mean.double().square().mean() + softplus_sigma(rho).double().square().mean()
+    return (floor**2 + square).sqrt()
 
 
 def _seen(layer: AdapterLayer, name: str) -> Tensor:
@@ -251,21 +298,22 @@ def _seen(layer: AdapterLayer, name: str) -> Tensor:
 
 
 def _reduced(
-    matrices: Sequence[Tensor],
-    part: Callable[[Tensor, float], Tensor],
-    prior_std: float,
+    matrices: Sequence[tuple[Tensor, Std]],
+    part: Callable[[Tensor, Std], Tensor],
     config: ElboConfig,
     total: int,
     dtype: torch.dtype,
 ) -> Tensor | float:
-    """Return the sum over matrices of weight(matrix) * `part`."""
-    by_size: dict[int, list[Tensor]] = {}
-    for matrix in matrices:
-        by_size.setdefault(matrix.numel(), []).append(matrix.flatten())
+    """Return the sum over matrices, with their p, of weight(matrix) * `part`."""
+    by_size: dict[int, list[tuple[Tensor, Std]]] = {}
+    for matrix, std in matrices:
+        by_size.setdefault(matrix.numel(), []).append((matrix.flatten(), std))
     result: Tensor | float = 0.0
     for size, group in by_size.items():
-        elements = torch.cat(group).to(dtype)  # (matrices of this size * size,)
-        result = result + part(elements, prior_std) * _weight(config, size, total)
+        elements = torch.cat([matrix for matrix, _ in group]).to(dtype)  # (of this size * size,)
+        own = [std for _, std in group if isinstance(std, Tensor)]  # all of them, or none
+        std = torch.stack(own).to(dtype).repeat_interleave(size) if own else group[0][1]
+        result = result + part(elements, std) * _weight(config, size, total)
     return result
 
 

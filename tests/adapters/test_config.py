@@ -89,6 +89,8 @@ def test_options_survive_json(conf):
         ("blora", {"sampling": "lrt"}, ["sampling is 'lrt'", "flipout, flipout_by_utterance"]),
         ("blora", {"prior_std": 0}, ["prior_std is 0", "> 0"]),
         ("blora", {"prior_std_B": -1}, ["prior_std_B is -1"]),
+        ("blora", {"prior_std": "automatic"}, ["prior_std is 'automatic'", "a number > 0, auto"]),
+        ("blora", {"prior_floor": 0}, ["prior_floor is 0", "> 0"]),
         ("blora", {"beta": "1e-2"}, ["beta is '1e-2'", "1.0e-2"]),
         ("blora", {"beta": -1}, ["beta is -1", ">= 0"]),
         ("blora", {"kl_reduction": "sum"}, ["kl_reduction", "sum_over_tokens"]),

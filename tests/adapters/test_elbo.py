@@ -1,7 +1,9 @@
+import itertools
 import math
 
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from torch.distributions import Normal, kl_divergence
 
 import espnet_blora
@@ -48,6 +50,67 @@ def test_against_torch_distributions(build, shake, reduction):
     assert float(terms["kl_B"]) == pytest.approx(float(REDUCE[reduction](kl_b, total)), rel=1e-12)
     assert torch.equal(handle.kl().detach(), terms["kl_A"] + terms["kl_B"])
     assert handle.kl().dim() == 0 and handle.kl().dtype == torch.float64
+
+
+def negative_elbo(mean, sigma, p, floor):
+    """What p matters to: KL plus hyperprior, of one matrix."""
+    kl = (mean.square() + sigma.square()) / (2 * p**2) + math.log(p) - sigma.log() - 0.5
+    return kl.sum() + mean.numel() * floor**2 / (2 * p**2)
+
+
+def at_the_best_width(adapter, floor):
+    """Mean over the elements of each matrix, at the p that a search finds."""
+    total = 0.0
+    for layer, letter in itertools.product(adapter.layers.values(), "AB"):
+        mean = getattr(layer, f"lora_{letter}").double()
+        sigma = torch.nn.functional.softplus(getattr(layer, f"rho_{letter}").double())
+        fixed = mean.detach(), sigma.detach()
+        found = minimize_scalar(
+            lambda log_p, fixed=fixed: float(negative_elbo(*fixed, math.exp(log_p), floor)),
+            bounds=(-8, 3),
+            options={"xatol": 1e-9},
+        )
+        total = total + negative_elbo(mean, sigma, math.exp(found.x), floor) / mean.numel()
+    return total
+
+
+def test_auto_has_the_slope_of_the_elbo_at_its_best_width(build, shake):
+    conf = {"prior_std": "auto", "prior_floor": 0.02, "train_sigma_B": True, "kl_dtype": "float64"}
+    handle = adapter(build, shake, target_modules=["query", "mlp.0"], **conf)
+    parameters = list(handle.trainable_parameters())
+    ours = torch.autograd.grad(handle.kl(), parameters)
+    searched = at_the_best_width(handle, 0.02)
+    for one, two in zip(ours, torch.autograd.grad(searched, parameters), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
+
+
+def test_auto_is_bounded_at_zero_and_pulls_less_on_what_has_grown(build, shake):
+    """At lora_B = 0, where a fresh adapter starts, as an isotropic prior of the floor's width."""
+    handle = espnet_blora.add_adapter(build(), "blora", rank=4, prior_std="auto", prior_floor=0.1)
+    plain = espnet_blora.add_adapter(build(), "blora", rank=4, prior_std=0.1)
+
+    def pull(adapter, entry):
+        for layer in adapter.layers.values():
+            with torch.no_grad():
+                layer.lora_B.fill_(entry)
+        (slope, *_) = torch.autograd.grad(
+            adapter.kl_terms()["kl_B"], [la.lora_B for la in adapter.layers.values()]
+        )
+        return slope.mean().item()
+
+    assert pull(handle, 0.0) == 0.0 and math.isfinite(handle.kl().item())
+    for entry in (1e-6, 1e-3):
+        assert pull(handle, entry) == pytest.approx(pull(plain, entry), rel=1e-3)
+    for entry in (0.1, 1.0):  # p^2 = floor^2 + entry^2
+        expected = pull(plain, entry) * 0.1**2 / (0.1**2 + entry**2)
+        assert pull(handle, entry) == pytest.approx(expected, rel=1e-6)
+
+
+def test_auto_of_one_factor_alone(build, shake):
+    kept = adapter(build, shake, prior_std_A="auto", prior_floor=0.2)
+    plain = adapter(build, shake)
+    assert torch.equal(kept.kl_terms()["kl_B"], plain.kl_terms()["kl_B"])
+    assert kept.kl_terms()["kl_A"] < plain.kl_terms()["kl_A"]
 
 
 def test_against_monte_carlo():
