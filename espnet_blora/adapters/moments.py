@@ -125,6 +125,12 @@ class Sums:
                 "there are no moments to write; is this speech, of what the model knows?"
             )
         warn_of_little(path, sum(self.heard.values()))
+        if self.left_out > len(self.heard):
+            log.warning(
+                "%s: %d pieces gave no text that ends, and are left out: is this speech, in a "
+                "language that the model knows?",
+                path, self.left_out,
+            )  # fmt: skip
         tensors: dict[str, Tensor] = {}
         for name, total in self.sums.items():
             whole = len(total) <= DENSE

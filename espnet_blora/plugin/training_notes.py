@@ -1,9 +1,10 @@
-"""What is written down when a training starts: its data; a warm-up that never ends; shares."""
+"""What is written down when a training starts: its data, new and old; a warm-up; shares."""
 
+import hashlib
 import logging
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def describe_data(options: Namespace) -> dict[str, Any] | None:
         "seconds": {"median": median, "most": most, "longest": longest},
         "languages": dict(languages.most_common()),
     }
+
+
+def describe_old_data(conf: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return option -> checksum of the files of old data that an `adapter_conf` names.
+
+    In config.yaml, where a resume finds that another file stands under the same name.
+    """
+    found = {}
+    for option in ("fisher_file", "keep_file"):
+        path = (conf or {}).get(option)
+        if isinstance(path, str) and Path(path).is_file():
+            with open(path, "rb") as file:
+                found[option] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def warn_of_long_warmup(train_iter_factory: Any, options: Any, schedulers: Iterable[Any]) -> None:

@@ -167,6 +167,8 @@ def main_worker(original: Callable, cls: type, args: Namespace) -> None:
     distributed = getattr(args, "distributed", False)
     first = not (distributed and get_rank(args.dist_rank, args.dist_launcher))
     args.training_data = training_notes.describe_data(args)
+    if old := training_notes.describe_old_data(getattr(args, "adapter_conf", None)):
+        args.old_data = old
     with (
         resume.stored_config(folder, args.resume),
         resume.only_run(folder) if first else nullcontext(),

@@ -69,6 +69,27 @@ def test_sums_that_do_not_belong_together(heard, weights, tmp_path):
         heard().export(tmp_path / "empty", {})
 
 
+def test_mostly_foreign_audio_is_told(heard, tmp_path, caplog):
+    sums = heard(0, 1)
+    sums.left_out = 2
+    sums.export(tmp_path / "moments", {})
+    assert "left out" not in caplog.text
+    sums.left_out = 3
+    sums.export(tmp_path / "moments", {})
+    assert "moments: 3 pieces gave no text that ends, and are left out: is this" in caplog.text
+
+
+def test_a_file_with_nan_is_refused(heard, weights, tmp_path):
+    sums = heard(0)
+    sums.sums["a"][0, 0] = torch.inf  # by no run of ours: add() refuses it
+    sums.export(tmp_path / "moments", {}, rank=3)
+    read = read_moments(tmp_path / "moments", weights, LAYERS)
+    assert torch.isfinite(read.matrix("b")).all()
+    for use in (read.matrix, lambda layer: read.low_rank(layer, 2)):
+        with pytest.raises(ValueError, match="moments: a holds NaN or inf; make it with"):
+            use("a.query")
+
+
 def decaying(width, seed=0):
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(width, width, generator=generator).double()).Q

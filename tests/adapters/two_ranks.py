@@ -7,7 +7,7 @@ import sys
 
 import torch
 from conftest import build_stack
-from test_battery import bases, options, same, tensors, train, write_fisher, write_moments
+from test_battery import OWN, bases, options, same, tensors, train, write_fisher, write_moments
 from torch import distributed, nn
 
 import espnet_blora
@@ -32,10 +32,11 @@ def main(store: str, rank: int) -> None:
         differ_from_rank_0()
     write_fisher(build_stack(), f"{store}.fisher{rank}")
     write_moments(build_stack(), f"{store}.moments{rank}")
-    for method in METHODS:
+    aware = {"prior": "moments", **OWN["lora_keep"]}
+    for method, more in [*((method, {}) for method in METHODS), ("blora", aware)]:
         model = build_stack()
         torch.manual_seed(rank)
-        adapter = espnet_blora.add_adapter(model, method, **options(method))
+        adapter = espnet_blora.add_adapter(model, method, **options(method, **more))
         wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
         optimiser = torch.optim.SGD(adapter.trainable_parameters(), lr=0.1)
         adapter.follow(optimiser)

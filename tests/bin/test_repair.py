@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from espnet_blora.adapters.moments import read_sums
 from espnet_blora.bin import moments, repair, sweep
 from espnet_blora.decoding import open_experiment
 from espnet_blora.decoding.scaling import open_repair
@@ -70,6 +71,47 @@ def test_strengths_are_swept_in_one_process(world):
         for point in ("0_0", "0_1", "0.3_0", "0.3_1")
     }
     assert texts["0_0"] == texts["0.3_0"] != texts["0_1"]
+
+
+def moments_of(world, output, *more, asr_exp=None):
+    words = ["--asr_exp", str(asr_exp or world / "asr_blora"), "--threads", "1"]
+    assert moments.main([str(world / "old"), *words, "--output", str(output), *more]) == 0
+    return f"--keep={output}"
+
+
+def test_moments_that_do_not_fit_are_refused(world, mistake, tmp_path):
+    """Of another base, of fewer Linears, with NaN, damaged."""
+    other = str(tmp_path / "other.safetensors")
+    save_whisper(ending(lively(n_text_ctx=64, seed=1), LAYOUT.eot), other, dtype=torch.float32)
+    experiments.experiment(tmp_path / "asr_blora", other, "blora")
+    foreign = moments_of(world, tmp_path / "foreign", asr_exp=tmp_path / "asr_blora")
+    fewer = moments_of(world, tmp_path / "fewer", "--target_modules", "out")
+    sums = read_sums(world / "old.moments.sums")
+    next(iter(sums.sums.values()))[0, 0] = torch.inf
+    sums.export(tmp_path / "nan", {})
+    (tmp_path / "cut").write_bytes((world / "old.moments").read_bytes()[:-50])
+    for keep, message in (
+        (foreign, "foreign: wrong base"),
+        (fewer, "fewer lacks"),
+        (f"--keep={tmp_path / 'nan'}", "holds NaN or inf; make it with"),
+        (f"--keep={tmp_path / 'cut'}", "cut is truncated"),
+    ):
+        for program, more in ((repair, ["--strength", "1"]), (sweep, [])):
+            words = [*arguments(world, *more), keep]
+            if program is sweep:
+                words += ["--dump", str(world), "--sets", "old", "--repair", "1"]
+            assert message in mistake(program.__name__.split(".")[-1], program.main, words)
+    assert not (world / "asr_blora" / "repaired_mu1.pth").exists()
+
+
+def test_a_repair_gives_the_same_bits_again(world):
+    path = world / "asr_blora" / "repaired_mu0.7.pth"
+    written = []
+    for _ in range(2):
+        assert repair.main(arguments(world, "--strength", "0.7")) == 0
+        written.append(torch.load(path))
+    one, two = written
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_mistakes_are_one_line(world, mistake):

@@ -4,6 +4,7 @@ import math
 import re
 import resource
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from espnet_blora.adapters.moments import new_sums
 from espnet_blora.decoding.recogniser import open_whisper
 from espnet_blora.plugin import resume
+from espnet_blora.utils.mistakes import users_mistake
 from tests.plugin.tiny import BLORA, TRAIN, shared
 
 LORA = {
@@ -134,6 +137,72 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(experiment, whole
         mine.pop("reporter", None)  # holds times
         theirs.pop("reporter", None)
         assert same(mine, theirs) > 10
+
+
+@pytest.fixture(scope="module")
+def moments_of(experiment, whole):
+    """Make a file of moments for the Linears that `whole` adapts, and return its path."""
+    model, _ = ASRTask.build_model_from_file(whole / "config.yaml", whole / "2epoch.pth")
+    weights = dict(model.named_parameters())
+    names = [k.removesuffix(".lora_A") for k in torch.load(whole / "2epoch.pth") if "lora_A" in k]
+
+    def make(name, weights=weights, layers=names, factor=1.0, **made):
+        made = {"pad_to": "batch", "through": "base", **made}
+        sums = new_sums(weights, {layer: layer for layer in layers}, made)
+        for layer in layers:
+            weight = weights[f"{layer}.weight"].detach()
+            sums.add(layer, factor * weight.T @ weight, 1)
+            if made.get("nan"):
+                sums.sums[layer][0, 0] = torch.inf
+        sums.heard["old"] = 90.0
+        sums.export(experiment.folder / name, {})
+        return str(experiment.folder / name)
+
+    return SimpleNamespace(make=make, weights=weights, names=names)
+
+
+def with_old_audio(method, file):
+    """The yaml of a training that knows old audio."""
+    prior = {"prior": "moments"} if method == "blora" else {}
+    common = LORA["adapter_conf"] | {"keep_file": file}
+    return {**LORA, "adapter": method, "adapter_conf": common | prior}
+
+
+@pytest.mark.parametrize("method", ["lora_keep", "blora"])
+def test_training_that_knows_old_audio_resumes_bit_for_bit(experiment, moments_of, method):
+    file = moments_of.make(f"old_{method}")
+    settings = with_old_audio(method, file)
+    whole = experiment.train_here(f"whole_old_{method}", **settings)
+    parts = experiment.train_here(f"parts_old_{method}", **settings, max_epoch=1)
+    experiment.train_here(f"parts_old_{method}", **settings)
+    for mine, theirs in zip(states(parts), states(whole), strict=True):
+        mine.pop("reporter", None)  # holds times
+        theirs.pop("reporter", None)
+        assert same(mine, theirs) > 10
+    # not with other old audio under the same name
+    moments_of.make(f"old_{method}", factor=2.0)
+    with pytest.raises(ValueError, match=r"old_data\.keep_file: '.*' -> '") as caught:
+        experiment.train_here(f"parts_old_{method}", **settings, max_epoch=3)
+    assert users_mistake(caught.value)
+
+
+@pytest.mark.parametrize("method", ["lora_keep", "blora"])
+def test_old_audio_that_does_not_fit_is_one_line(experiment, moments_of, method):
+    others = {name: weight + 0.1 for name, weight in moments_of.weights.items()}
+    for number, (made, message) in enumerate((
+        ({"weights": others}, "wrong base: "),
+        ({"layers": moments_of.names[1:]}, "lacks 1 of "),
+        ({"nan": True}, "holds NaN or inf; make it with"),
+        ({"through": "adapted"}, "was heard by the adapted model"),
+        ({"pad_to": "30s"}, "padded to '30s', this model pads to 'batch'"),
+        (None, "does not exist; make it with"),
+    )):  # fmt: skip
+        name = f"unfit_{method}{number}"
+        file = moments_of.make(name, **made) if made else "gone.moments"
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+            experiment.train_here(f"refused_{name}", **with_old_audio(method, file))
+        assert "\n" not in users_mistake(caught.value)
+        assert not list((experiment.folder / f"refused_{name}").glob("*.pth"))
 
 
 def test_a_full_disk_stops_the_training_and_loses_nothing(experiment):
