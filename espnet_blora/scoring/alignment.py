@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import overload
 
 from espnet_blora.scoring.shortest import Side, choose
 from espnet_blora.text import script_of_token
@@ -38,6 +39,27 @@ class Codes(dict):
             self.clear()
 
 
+class Scripts(Sequence[str]):
+    """The scripts of tokens, looked up where one is asked for: few of a recognised text are."""
+
+    def __init__(self, tokens: Sequence[str]):
+        self._tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return list(map(script_of_token, self._tokens[at]))
+        return script_of_token(self._tokens[at])
+
+
 def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Row]:
     """Return the chosen alignment as rows (operation, reference token, hypothesis token).
 
@@ -48,7 +70,7 @@ def align(ref: Sequence[str], hyp: Sequence[str]) -> list[Row]:
     [('hit', 'go', 'go'), ('del', 'to', None), ('hit', 'bed', 'bed')]
     """
     codes = Codes()
-    sides = (Side(codes.spell(side), list(map(script_of_token, side))) for side in (ref, hyp))
+    sides = (Side(codes.spell(side), Scripts(side)) for side in (ref, hyp))
     rows: list[Row] = []
     at = to = 0
     for tag, i, j in [*choose(*sides), ("", len(ref), len(hyp))]:

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from espnet_blora.scoring.alignment import Codes
+from espnet_blora.scoring.alignment import Codes, Scripts
 from espnet_blora.scoring.counts import REST, Remark, Utterance, shared_counts
 from espnet_blora.scoring.diagnostics import check_ids, ids_by_case, look_at, place_of
 from espnet_blora.scoring.modes import points_of, unit_of
@@ -130,6 +130,7 @@ def describe_normalisation(name: str) -> str:
 
 
 _HIT, _SUB, _DEL, _INS = range(4)
+_NONE = (0, 0, 0, 0)
 
 
 def _count(
@@ -154,7 +155,7 @@ def _count(
     # every edit of the chosen alignment turns a hit into an error, or inserts one
     inserted = low = high = 0  # at the points
     if ref != hyp:
-        heard = list(map(script_of_token, hyp))
+        heard = Scripts(hyp)
         weights = [0] * (len(ref) + 1)
         if points:
             weights = [int(script in points) for script in (*scripts, scripts[-1])]
@@ -173,7 +174,7 @@ def _count(
     # sums over scripts
     parts = tuple((name, shared_counts(*rows[name])) for name in sorted(rows))
     whole = map(sum, zip(*rows.values(), strict=True))
-    pier = (sum(rows[name][kind] for name in points) for kind in (_HIT, _SUB, _DEL))
+    hits, missed, lost, _ = map(sum, zip(_NONE, *[rows[name] for name in points], strict=True))
+    pier = shared_counts(hits, missed, lost, inserted)
     pier_range = (low, high) if low < high else None
-    pier_counts = shared_counts(*pier, inserted)
-    return Utterance(key, shared_counts(*whole), pier_counts, parts, pier_range=pier_range)
+    return Utterance(key, shared_counts(*whole), pier, parts, pier_range=pier_range)

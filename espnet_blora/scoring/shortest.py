@@ -24,10 +24,10 @@ memory grow with e^2 and the number of cells on shortest alignments, not with n 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import eq
+from functools import lru_cache
 from typing import NamedTuple, cast
 
-from rapidfuzz.distance import Levenshtein
+from rapidfuzz.distance import Editops, Hamming, Levenshtein, MatchingBlock
 
 MOST_EDITS = 2000
 """In one utterance: with more the alignment is rapidfuzz's, the range from none to all of them."""
@@ -35,6 +35,7 @@ MOST_EDITS = 2000
 Edit = tuple[str, int, int]
 """`replace`, `delete` or `insert`; the places in the reference and in the hypothesis."""
 
+_FEW_OTHERS = 20  # pairs of equal tokens: with more, all shortest alignments are followed at once
 _DIAGONAL, _DELETION, _INSERTION = range(3)  # steps, in the order of the rule
 _Gap = tuple[int, int, int, int]  # from, to in the reference; from, to in the hypothesis
 _Cell = tuple[int, int, int, int, int]
@@ -71,9 +72,9 @@ class Choice(NamedTuple):
 
 def choose(ref: Side, hyp: Side) -> list[Edit]:
     """Return the edits of the alignment that the rule of this module chooses."""
-    edits = _shortest(ref, hyp)
+    edits = Levenshtein.editops(ref.codes, hyp.codes)
     if _of_one_script(ref, hyp) or len(edits) > MOST_EDITS:
-        return edits
+        return cast("list[Edit]", edits.as_list())
     return _walk(ref, hyp, [0] * (len(ref.codes) + 1), len(edits)).edits
 
 
@@ -88,13 +89,14 @@ def count(ref: Side, hyp: Side, weights: Sequence[int]) -> Choice:
         weights: (n + 1,) 1 where an error is one at a point, else 0: a substitution or deletion at
             its token, an insertion at the token it stands before, or at the end.
     """
-    edits = _shortest(ref, hyp)
+    shortest = Levenshtein.editops(ref.codes, hyp.codes)
+    edits = cast("list[Edit]", shortest.as_list())
     if _of_one_script(ref, hyp):
         gaps: list[_Gap] | None = []
     elif len(edits) > MOST_EDITS:
         return Choice(edits, 0, len(edits) * max(weights))
     else:
-        gaps = _gaps_with_a_choice(ref, hyp, weights, edits)
+        gaps = _gaps_with_a_choice(ref, hyp, weights, shortest)
     if gaps is None:
         return _walk(ref, hyp, weights, len(edits))
     # what is not in these gaps counts alike in all shortest alignments
@@ -102,64 +104,88 @@ def count(ref: Side, hyp: Side, weights: Sequence[int]) -> Choice:
     low = high = 0
     for i, i_end, j, j_end in gaps:
         edits = [edit for edit in edits if not (i <= edit[1] <= i_end and j <= edit[2] <= j_end)]
-        left = Side(ref.codes[i:i_end], ref.scripts[i:i_end])
-        right = Side(hyp.codes[j:j_end], hyp.scripts[j:j_end])
-        part = _walk(left, right, weights[i : i_end + 1], max(i_end - i, j_end - j))
+        scripts = tuple(ref.scripts[i:i_end]), tuple(hyp.scripts[j:j_end])
+        part = _walk_gap(*scripts, tuple(weights[i : i_end + 1]))
         chosen += [(tag, i + a, j + b) for tag, a, b in part.edits]
         low, high = low + part.low, high + part.high
     errors = sum([weights[i] for _, i, _ in edits])
     return Choice(edits + chosen, errors + low, errors + high)
 
 
-def _shortest(ref: Side, hyp: Side) -> list[Edit]:
-    return cast("list[Edit]", Levenshtein.editops(ref.codes, hyp.codes).as_list())
-
-
 def _of_one_script(ref: Side, hyp: Side) -> bool:
-    return len({*ref.scripts, *hyp.scripts}) < 2
+    scripts = {*ref.scripts[:]}
+    return len(scripts) < 2 and len({*scripts, *hyp.scripts[:]}) < 2
 
 
 def _gaps_with_a_choice(
-    ref: Side, hyp: Side, weights: Sequence[int], edits: list[Edit]
+    ref: Side, hyp: Side, weights: Sequence[int], shortest: Editops
 ) -> list[_Gap] | None:
     """Return the gaps of an alignment in which others may count otherwise; None: anywhere.
 
     A gap is a stretch without a hit. Alignments with the same hits differ inside gaps that have
     both substitutions and others, and count alike if all is of one kind there. All have the same
-    hits, if there are no other equal tokens in the band, and none can be done without: that would
-    join gaps, and save an edit for each deletion and insertion that become a substitution
-    (`joined` at most), but cost one for each hit that is lost.
+    hits, if there are no other equal tokens in the band that a shortest alignment can pair, and
+    none can be done without: that would join gaps, and save an edit for each deletion and insertion
+    that become a substitution (`joined` at most), but cost one for each hit that is lost.
     """
     a, b = ref.codes, hyp.codes
-    more, hits, fewest_hits = 0, len(a), len(a)
+    blocks = shortest.as_matching_blocks()
     found: list[_Gap] = []
-    start = end = (-1, -1)  # of a gap, on both sides
-    for tag, i, j in [*edits, ("", len(a) + 1, -1)]:
-        if (i, j) != end:
-            (left, right), (left_end, right_end) = start, end
-            longer = (left_end - left) - (right_end - right)
-            if longer and left < left_end and right < right_end:
-                scripts = {*ref.scripts[left:left_end], *hyp.scripts[right:right_end]}
-                if len(scripts) > 1 or len({*weights[left : left_end + 1]}) > 1:
-                    found.append((left, left_end, right, right_end))
-            more += max(longer, 0)
-            if left >= 0 and tag:
-                fewest_hits = min(fewest_hits, i - left_end)
-            start = i, j
-        hits -= tag in ("replace", "delete")
-        end = i + (tag != "insert"), j + (tag != "delete")
-    joined = min(more, more - len(a) + len(b))
-    if joined and fewest_hits <= joined:
+    fewest_hits = before = len(a)  # of the stretches between gaps
+    more = hits = i = j = 0
+    for i_end, j_end, size in blocks:
+        rows, columns = i_end - i, j_end - j
+        if rows or columns:
+            if rows != columns:
+                more += rows - columns if rows > columns else 0
+                if rows and columns:
+                    scripts = {*ref.scripts[i:i_end], *hyp.scripts[j:j_end]}
+                    if len(scripts) > 1 or len({*weights[i : i_end + 1]}) > 1:
+                        found.append((i, i_end, j, j_end))
+            if before < fewest_hits:
+                fewest_hits = before
+            before = size
+        hits += size
+        i, j = i_end + size, j_end + size
+    if more and fewest_hits <= min(more, more - len(a) + len(b)):
         return None
-    for d in range(*_band(a, b, len(edits))):
-        hits -= sum(map(eq, a[-d:], b)) if d < 0 else sum(map(eq, a, b[d:]))
-    return found if hits == 0 else None
+    # equal tokens that this alignment does not pair
+    band, similarity = range(*_band(a, b, len(shortest))), Hamming.similarity
+    others = sum([similarity(a, b[d:]) if d >= 0 else similarity(a[-d:], b) for d in band]) - hits
+    if others and (others > _FEW_OTHERS or _another_hit(a, b, blocks, band, len(shortest))):
+        return None
+    return found
+
+
+def _another_hit(a: str, b: str, blocks: Sequence[MatchingBlock], band: range, errors: int) -> bool:
+    """Tell whether a shortest alignment has a hit that is not among these blocks of hits."""
+    for d in band:
+        hits = {
+            i
+            for block in blocks
+            if block.b - block.a == d
+            for i in range(block.a, block.a + block.size)
+        }
+        for i in range(max(0, -d), min(len(a), len(b) - d)):
+            if a[i] == b[i + d] and i not in hits:
+                before = Levenshtein.distance(a[:i], b[: i + d])
+                if before + Levenshtein.distance(a[i + 1 :], b[i + d + 1 :]) == errors:
+                    return True
+    return False
 
 
 def _band(ref: str, hyp: str, errors: int) -> tuple[int, int]:
     """Return the lowest diagonal j - i of shortest alignments, and the one after the highest."""
     longer = len(ref) - len(hyp)
     return -((errors + longer) // 2), (errors - longer) // 2 + 1
+
+
+@lru_cache(maxsize=4096)
+def _walk_gap(scripts: tuple[str, ...], heard: tuple[str, ...], weights: tuple[int, ...]) -> Choice:
+    """Follow the alignments of a gap, in which no two tokens are equal: few gaps differ."""
+    n, m = len(scripts), len(heard)
+    codes = "".join(map(chr, range(n + m)))
+    return _walk(Side(codes[:n], scripts), Side(codes[n:], heard), weights, max(n, m))
 
 
 def _furthest(ref: str, hyp: str, errors: int) -> list[dict[int, int]]:

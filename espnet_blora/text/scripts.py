@@ -8,9 +8,7 @@ exceptions below.
 from __future__ import annotations
 
 import unicodedata
-from functools import cache, lru_cache
-from itertools import groupby
-from operator import itemgetter
+from functools import lru_cache
 
 COMMON = "Common"  # digits, punctuation, blanks, symbols
 INHERITED = "Inherited"  # combining marks and joiners that take the script of what they stand on
@@ -71,31 +69,3 @@ def script_of(char: str) -> str:
 def is_han_kana(char: str) -> bool:
     """Tell whether a character counts as a token of its own in mixed scoring."""
     return script_of(char) in (HAN, HIRAGANA, KATAKANA)
-
-
-def character_class(*names: str) -> str:
-    """Return the inside of a regular expression's `[...]` for the characters of these scripts."""
-    runs: list[list[int]] = []
-    for script, first, last in _script_runs():
-        if script in names:
-            if runs and runs[-1][1] == first - 1:
-                runs[-1][1] = last
-            else:
-                runs.append([first, last])
-    return "".join(rf"\U{first:08x}-\U{last:08x}" for first, last in runs)
-
-
-@cache
-def _script_runs() -> list[tuple[str, int, int]]:
-    """Return runs of equal script over all code points that have one: 50 ms, once.
-
-    Planes 4 to 13 are unassigned, 15 and 16 private.
-    """
-    runs: list[tuple[str, int, int]] = []
-    for codes in (range(0x20000), range(0xE0000, 0xE0200)):
-        scripts = map(script_of.__wrapped__, map(chr, codes))
-        for script, run in groupby(zip(scripts, codes, strict=True), key=itemgetter(0)):
-            members = [code for _, code in run]
-            runs.append((script, members[0], members[-1]))
-    runs.append((HAN, 0x20000, 0x3FFFF))
-    return sorted(runs, key=itemgetter(1))

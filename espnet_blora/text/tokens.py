@@ -19,18 +19,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 
-from espnet_blora.text.scripts import (
-    COMMON,
-    HAN,
-    HIRAGANA,
-    INHERITED,
-    KATAKANA,
-    character_class,
-    is_han_kana,
-    script_of,
-)
+from espnet_blora.text.scripts import COMMON, INHERITED, is_han_kana, script_of
 
 _ASCII_LETTER = re.compile("[A-Za-z]")
 # Punctuation that Chinese and Japanese set without blanks.
@@ -47,15 +38,48 @@ def mixed_tokens(text: str) -> list[str]:
     """
     if text.isascii():
         return text.split()
-    return _token_pattern().findall(unicodedata.normalize("NFC", text))
+    text = unicodedata.normalize("NFC", text)
+    spaced = text.translate(_SPACED)
+    if _SPACED.marks and not _SPACED.marks.isdisjoint(text):
+        return _tokens_with_marks(text)
+    return spaced.split()
 
 
-@cache
-def _token_pattern() -> re.Pattern[str]:
-    """Rules 2 and 3 as one pattern, from the scripts of all characters."""
-    alone = character_class(HAN, HIRAGANA, KATAKANA)
-    marks = character_class(INHERITED)
-    return re.compile(f"[{alone}][{marks}]*|[^{alone}\\s]+")
+class _Spaced(dict[int, str]):
+    """What rules 2 and 3 write for each code point, found out when it is first met.
+
+    Attributes:
+        marks: The marks met so far that stand on what is before them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: set[str] = set()
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        if script_of(char) == INHERITED:
+            self.marks.add(char)
+        self[code] = written = f" {char} " if is_han_kana(char) else char
+        return written
+
+
+_SPACED = _Spaced()
+
+
+def _tokens_with_marks(text: str) -> list[str]:
+    """Apply rules 2 and 3 character by character: a mark may stand on Han or Kana."""
+    tokens: list[str] = []
+    for chunk in text.split():
+        goes_on = after_han = False
+        for char in chunk:
+            han = is_han_kana(char)
+            if goes_on and not han and not (after_han and script_of(char) != INHERITED):
+                tokens[-1] += char
+            else:
+                tokens.append(char)
+                goes_on, after_han = True, han
+    return tokens
 
 
 def words(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The chosen alignment and PIER's range, against all alignments there are."""
 
+import hashlib
 import random
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from espnet_blora.scoring import shortest
+from espnet_blora.scoring import score, shortest
 from espnet_blora.scoring.shortest import Side, choose, count
 
 TEXT = st.text("abcxyz", max_size=5)
@@ -138,3 +139,32 @@ def test_too_many_errors_for_the_rule(monkeypatch):
 def test_empty_sides(ref, hyp):
     found = count(side(ref), side(hyp), weights(ref))
     assert len(found.edits) == (0 if ref == hyp else 2)
+
+
+def random_texts(utterances):
+    """Seeded pairs of mixed texts with few different tokens: most have several alignments."""
+    generator = random.Random(7)
+    vocabulary = [*"我你他们是的", "a", "b", "go", "home", "да", "7"]
+    for n in range(utterances):
+        said = generator.choices(vocabulary, k=generator.randrange(16))
+        heard = []
+        for token in said:
+            kind = generator.random()
+            heard += (
+                [] if kind < 0.1 else [generator.choice(vocabulary)] if kind < 0.25 else [token]
+            )
+            heard += generator.choices(vocabulary, k=kind > 0.85)
+        yield f"u{n:05d}", " ".join(said), " ".join(heard)
+
+
+@pytest.mark.parametrize(
+    ("poi", "digest"),
+    [("rest", "d200bf9558965e58"), ("Cyrillic", "f05204578306f25c")],
+)
+def test_scores_are_those_of_the_first_release_of_the_rule(poi, digest):
+    """Counts by script, at points, and ranges: the digest was taken when every way was walked."""
+    texts = list(random_texts(4000))
+    ref, hyp = ({key: text[side] for key, *text in texts} for side in (0, 1))
+    utterances = score(ref, hyp, "mer", "none", poi=poi).utterances
+    assert sum(u.pier_range is not None for u in utterances) > 150
+    assert hashlib.sha256(repr(utterances).encode()).hexdigest()[:16] == digest
