@@ -200,8 +200,12 @@ def _under_names_of(model: nn.Module, file: AdapterFile) -> AdapterFile:
         plain = re.sub(r"^(en|de)coder\.\1coders\.", r"\1coder.", name)
         return next((other for other in (name, nested, plain) if other in known), name)
 
+    config = file.description["config"]
+    if "target_modules" in config:
+        config = {**config, "target_modules": [here(end) for end in config["target_modules"]]}
     description = {
         **file.description,
+        "config": config,
         "layers": [here(layer) for layer in file.description["layers"]],
         "base": {here(name): row for name, row in file.description["base"].items()},
     }

@@ -1,1 +1,1 @@
-"""An adapted Whisper for the programs of others: files of openai-whisper, transformers and PEFT."""
+"""An adapted Whisper for the programs of others, each checked by its reader; and theirs, for us."""

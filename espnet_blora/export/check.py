@@ -29,6 +29,9 @@ Ids = tuple[int, ...]
 ROUNDED = 0.1
 """Share of utterances that may read otherwise where weights are stored in less than fp32."""
 
+APART = 1e-3
+"""How far logits of the same weights may be apart in two programs, relative to the largest."""
+
 log = logging.getLogger(__name__)
 
 
@@ -221,6 +224,39 @@ READERS: dict[str, Reader] = {
     "ct2": by_ct2,
     "ggml": by_ggml,
 }
+
+
+@torch.inference_mode()
+def compare_logits(source: Path, plain: Whisper, ours: Any) -> None:
+    """Compare what a folder's own reader computes with what was made of it.
+
+    Args:
+        source: A folder of PEFT's or of transformers'.
+        plain: The base of the former.
+        ours: With `encoder`, `decoder` and `vocabulary`, plain modules.
+
+    Raises:
+        Differs: Logits are further apart than `APART`.
+    """
+    from transformers import WhisperForConditionalGeneration
+
+    if (source / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        model: Any = PeftModel.from_pretrained(to_hf(plain), source).eval()
+    else:
+        model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(0)
+    mel = torch.randn(1, plain.dims.n_mels, 2 * plain.dims.n_audio_ctx, generator=generator)
+    ids = torch.tensor([[*ours.vocabulary.prompt("en"), *range(400, 408)]])
+    theirs = model(input_features=mel, decoder_input_ids=ids).logits
+    own = ours.decoder(ids, ours.encoder(mel))
+    apart = ((theirs - own).abs().max() / own.abs().max()).item()
+    if not apart < APART:
+        raise Differs(
+            f"{source}: its own reader computes something else: logits differ by {apart:.2g} of "
+            f"the largest ({APART:g} is allowed); nothing was kept"
+        )
 
 
 def compare(kind: str, probe: Probe, theirs: Mapping[str, Ids], allowed: float = 0.0) -> list[str]:

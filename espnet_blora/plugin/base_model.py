@@ -1,16 +1,22 @@
 """Experiment of the unadapted base: config.yaml and a marker, from a recipe's training yaml."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from espnet_blora.decoding.training_config import read_mapping
 from espnet_blora.plugin.settings import Settings
 from espnet_blora.utils import atomic
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +53,47 @@ def write_base_model(
         ValueError: The Whisper is not named or does not fit the token list, or the folder holds
             the training of another model.
     """
-    import torch
-
-    from espnet_blora import plugin
     from espnet_blora.decoding.checked_load import base_marker
     from espnet_blora.plugin.checkpoints import atomic_save
-    from espnet_blora.plugin.vocabulary import vocabulary_of
 
     folder = Path(output_dir)
     _check(asr_config, token_list, folder, whisper, model_file)
+    args, model = build(asr_config, token_list, folder, whisper, options)
+    write_config(args, folder)
+    atomic_save(base_marker(model), folder / model_file)
+    log.info(
+        "%s: config.yaml and the marker %s of the base %s", folder, model_file, whisper or "model"
+    )
+    return folder / model_file
+
+
+def build(
+    asr_config: str,
+    token_list: str,
+    folder: Path,
+    whisper: str | None,
+    options: Sequence[str] = (),
+) -> tuple[argparse.Namespace, torch.nn.Module]:
+    """Build the model that a training without its adapter would start from.
+
+    Args:
+        asr_config: As of `write_base_model`.
+        token_list: As of `write_base_model`.
+        folder: The experiment's.
+        whisper: As of `write_base_model`.
+        options: As of `write_base_model`.
+
+    Returns:
+        The training's arguments, which building the model has completed; and the model.
+    """
+    from espnet_blora import plugin
+    from espnet_blora.plugin.vocabulary import vocabulary_of
+
     plugin.register(whisper=whisper, new_languages=vocabulary_of(token_list).new_languages)
 
     from espnet2 import __version__
     from espnet2.tasks.asr import ASRTask
-    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
 
-    # The arguments of a training without its adapter.
     with _without_adapter(Path(asr_config), folder) as config:
         args: argparse.Namespace = ASRTask.get_parser().parse_args(
             [
@@ -76,16 +107,15 @@ def write_base_model(
     if args.use_adapter:
         raise ValueError("--use_adapter true has no place here: this makes the unadapted base")
 
-    # Building the model completes the arguments; the marker identifies its weights.
-    with torch.no_grad():
-        marker = base_marker(ASRTask.build_model(args))
+    return args, ASRTask.build_model(args)
+
+
+def write_config(args: argparse.Namespace, folder: Path) -> None:
+    """Write config.yaml as ESPnet's training dumps its arguments."""
+    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
+
     text = yaml_no_alias_safe_dump(vars(args), indent=4, sort_keys=False)
     atomic.write(folder / "config.yaml", text)
-    atomic_save(marker, folder / model_file)
-    log.info(
-        "%s: config.yaml and the marker %s of the base %s", folder, model_file, whisper or "model"
-    )
-    return folder / model_file
 
 
 def _check(

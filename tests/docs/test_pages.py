@@ -1,6 +1,7 @@
 """What the pages of docs/ say is true: files exist, messages are those of the code, pages build."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -96,3 +97,17 @@ def test_the_pages_build_without_a_warning_or_a_network(tmp_path):
     for text in html.values():
         assert not re.search(r"<(?:script|link|img)[^>]+https?://", text)
     assert "floor_plan.svg" in html["architecture"]
+
+
+def test_the_commands_of_the_export_page_are_understood():
+    page = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [line for line in "".join(blocks).splitlines() if line.startswith("espnet-blora ")]
+    seen = set()
+    for line in lines:
+        name, *words = line.split()[1:]
+        importlib.import_module(f"espnet_blora.bin.{name}").get_parser().parse_intermixed_args(
+            words
+        )
+        seen.add(name)
+    assert {"export", "import", "sweep", "report"} <= seen
