@@ -16,7 +16,18 @@ from dataclasses import dataclass, field
 from espnet_blora.report.curves import Axes, Curve, Matched, matched_test
 from espnet_blora.report.edge import Edge, by_scale, corrected, of_curve, shared, step_at
 from espnet_blora.report.experiments import Shape, System, shape
-from espnet_blora.report.page import ABSENT, Block, Bullets, Cell, Folded, Prose, percent, table
+from espnet_blora.report.page import (
+    ABSENT,
+    Block,
+    Bullets,
+    Cell,
+    Folded,
+    Prose,
+    in_points,
+    p_value,
+    percent,
+    table,
+)
 from espnet_blora.scoring.intervals import Units, units_of
 
 MARGINS = (0.05, 0.10, 0.15, 0.20)
@@ -195,10 +206,10 @@ def _share(match: Match, system: System, margin: float) -> Cell:
     tone = _TONES.get(edge.outcome, "unclear")
     lora, own = found.gap.rival - found.base, found.gap.candidate - found.base
     if lora <= 0:
-        return Cell(f"LoRA forgets nothing; {_points(own)} points", tone=tone)
+        return Cell(f"LoRA forgets nothing; {in_points(own)} points", tone=tone)
     text = f"{100 * own / lora:.0f} %"
     if own <= 0:
-        text = f"forgets nothing ({_points(own)} points)"
+        text = f"forgets nothing ({in_points(own)} points)"
     if found.share is not None:
         low, high = (
             "no bound" if abs(end) == float("inf") else f"{100 * (1 - end):.0f}"
@@ -221,10 +232,6 @@ def _margin(margin: float) -> str:
     return f"+{100 * margin:.0f} %"
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
-
-
 def _detail(match: Match, system: System, margin: float) -> list[object] | None:
     """Return all figures of a system at a margin; None where it does not reach it."""
     found, edge = match.found[system.name, margin], match.edges.get((system.name, margin))
@@ -242,10 +249,10 @@ def _detail(match: Match, system: System, margin: float) -> list[object] | None:
         percent(gap.candidate, 2),
         percent(found.base, 2),
         Cell(
-            f"{_points(gap.value)} ({_points(ends.low)} to {_points(ends.high)})",
+            f"{in_points(gap.value)} ({in_points(ends.low)} to {in_points(ends.high)})",
             gap.value,
             _TONES.get(edge.outcome, "unclear"),
         ),
-        "below 0.0001" if edge.p < 1e-4 else f"{edge.p:.2g}",
+        p_value(edge.p),
         f"{_OUTCOMES[edge.outcome]}{why}",
     ]

@@ -159,6 +159,16 @@ def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
+def in_points(difference: float) -> str:
+    """Write a difference of rates in points, with its sign."""
+    return percent(difference, 2, sign=True)
+
+
+def p_value(p: float) -> str:
+    """Write the p of a test."""
+    return "below 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def with_interval(
     value: float | None, interval: Interval | None, write: Callable[[float], str] = percent
 ) -> str:

@@ -21,7 +21,17 @@ from espnet_blora.report.estimates import (
 )
 from espnet_blora.report.experiments import System
 from espnet_blora.report.gap import holm
-from espnet_blora.report.page import ABSENT, Block, Bullets, Cell, Table, percent, table
+from espnet_blora.report.page import (
+    ABSENT,
+    Block,
+    Bullets,
+    Cell,
+    Table,
+    in_points,
+    p_value,
+    percent,
+    table,
+)
 from espnet_blora.report.sparsity import mean_over
 from espnet_blora.scoring import retention as r
 
@@ -224,8 +234,8 @@ def _beside(edge: Edge) -> list[str]:
         place = "off" if edge.hull.value > 0 else "not off"
         said.append(
             f"Second opinion, from which no verdict comes: {a} as trained is {place} the hull of "
-            f"{b}'s scales ({_points(edge.hull.value)} points of retention + "
-            f"{edge.hull.weight:.2g} × new domain, one-sided p {_p(edge.hull.p)})."
+            f"{b}'s scales ({in_points(edge.hull.value)} points of retention + "
+            f"{edge.hull.weight:.2g} × new domain, one-sided p {p_value(edge.hull.p)})."
         )
     return said
 
@@ -276,12 +286,12 @@ def _facts(edge: Edge) -> str:
     if gap.assumed:
         sure = "if training again moves error rates by about 5 %"
     else:
-        sure = f"{seeds}, one-sided p {_p(gap.p)}"
+        sure = f"{seeds}, one-sided p {p_value(gap.p)}"
     left_out = f" Left out: {_names(edge.left_out)}." if edge.left_out else ""
     return (
         f"{where} {b} {turned} makes {percent(gap.rival, 2)} % errors on the retention sets{best}, "
-        f"{a} {percent(gap.candidate, 2)} %: a gap of {_points(gap.value)} points (95 % interval "
-        f"{_points(ends.low)} to {_points(ends.high)}, {edge.basis}, {sure}).{left_out}"
+        f"{a} {percent(gap.candidate, 2)} %: a gap of {in_points(gap.value)} points (95 % interval "
+        f"{in_points(ends.low)} to {in_points(ends.high)}, {edge.basis}, {sure}).{left_out}"
     )
 
 
@@ -289,20 +299,12 @@ def _turned(b: System) -> str:
     return "moved towards the base" if b.full else "turned down"
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
-
-
-def _p(p: float) -> str:
-    return "below 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
 def _points_table(edge: Edge) -> Table:
     """Return the gap at each of A's scales."""
     adjusted = holm([gap.p for gap in edge.points.values()])
     rows = []
     for (scale, gap), p in zip(edge.points.items(), adjusted, strict=True):
-        ends = f"{_points(gap.interval.low)} to {_points(gap.interval.high)}"
+        ends = f"{in_points(gap.interval.low)} to {in_points(gap.interval.high)}"
         tone = "good" if p <= LEVEL and not gap.assumed else "unclear"
         rows.append(
             [
@@ -311,8 +313,8 @@ def _points_table(edge: Edge) -> Table:
                 f"{gap.scale:.2f}{' (its best)' if gap.beyond else ''}",
                 percent(gap.rival, 2),
                 percent(gap.candidate, 2),
-                Cell(f"{_points(gap.value)} ({ends})", gap.value, tone),
-                _p(p),
+                Cell(f"{in_points(gap.value)} ({ends})", gap.value, tone),
+                p_value(p),
             ]
         )
     a, b = edge.a.label, edge.b.label
