@@ -15,9 +15,13 @@ every mu: T = V^-T diag(1 / (1 + mu c)) V^T, and with g_j = |column j of dW V^-T
 
     tr(D C_o D^T) = sum_j g_j c_j / (1 + mu c_j)^2
     tr((D - dW) C_n (D - dW)^T) = sum_j g_j (mu c_j / (1 + mu c_j))^2
+
+Of a fully fine-tuned model each Linear's dW = W - W0 becomes dW T. What else was trained is turned
+down to 1 / (1 + mu): the same formula for a bias, whose input is always 1, and for convolutions,
+normalisations and embeddings what it is where old and new inputs are alike.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -118,10 +122,14 @@ class Repair:
             )
         if any(layer.merged for layer in layers.values()):
             raise ValueError("the adapter is merged; call adapter.unmerge() before a repair")
+        self.layers = layers
+        self._find_directions(layers, keep, new)
+
+    def _find_directions(self, names: Collection[str], keep: Moments, new: Moments) -> None:
+        """Factorise the moments of these Linears' inputs, each once."""
         keep.check_base()
         self.old_audio = keep.seconds
-        self.layers = layers
-        self._keys = {name: (keep.layers[name], new.layers[name]) for name in layers}
+        self._keys = {name: (keep.layers[name], new.layers[name]) for name in names}
         self._directions: dict[tuple[str, str], Directions] = {}
         for name, key in self._keys.items():
             if key not in self._directions:
@@ -148,11 +156,19 @@ class Repair:
                 result[f"{name}.rho_A"] = variance.sqrt().expm1().log().to(rho)
         return result
 
+    def _owned(self) -> dict[str, Tensor]:
+        """Return what `tensors` has values of, as the model holds it."""
+        return {f"{n}.{f}": t for n, la in self.layers.items() for f, t in la.factors().items()}
+
+    def _updates(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        """Yield each Linear's name, its dW and its W0."""
+        for name, layer in self.layers.items():
+            yield name, (layer.delta_weight(), layer.weight)
+
     @contextmanager
     def applied(self, strength: float) -> Iterator[None]:
         """Let the layers compute with repaired factors inside this context."""
-        owned = {f"{n}.{f}": t for n, la in self.layers.items() for f, t in la.factors().items()}
-        values = self.tensors(strength)
+        owned, values = self._owned(), self.tensors(strength)
         before = {name: owned[name].detach().clone() for name in values}
         try:
             with torch.no_grad():
@@ -168,11 +184,10 @@ class Repair:
     def curve(self, strengths: Iterable[float]) -> list[Change]:
         """Return what each strength is predicted to do, without any decoding."""
         rows = []
-        for name, layer in self.layers.items():
+        for name, matrices in self._updates():
             found = self._directions[self._keys[name]]
             update, base = (
-                (matrix.detach().cpu().double() @ found.into).square().sum(0)
-                for matrix in (layer.delta_weight(), layer.weight)
+                (matrix.detach().cpu().double() @ found.into).square().sum(0) for matrix in matrices
             )  # (d,) each
             rows.append((found, update / (base @ found.old), update / base.sum()))
         changes = []
@@ -190,6 +205,63 @@ class Repair:
             Change(strength, old, share, trained * (1.0 - share**0.5) ** 2)
             for strength, old, share in changes
         ]
+
+
+class FullRepair(Repair):
+    """The repair of a fully fine-tuned model.
+
+    Args:
+        weights: {name: parameter} of the model.
+        base: What they were before training.
+        linears: The names of the Linears.
+        keep: As of `Repair`.
+        new: As of `Repair`.
+
+    Raises:
+        ValueError: `base` lacks a parameter, or did not hear `keep`.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        base: Mapping[str, Tensor],
+        linears: Collection[str],
+        keep: Moments,
+        new: Moments,
+    ) -> None:
+        missing = [name for name in weights if name not in base]
+        if missing:
+            raise ValueError(
+                f"the base lacks {len(missing)} of this model's parameters, first {missing[0]}: "
+                "give the base that it was trained from"
+            )
+        self.weights, self.base = weights, base
+        self._find_directions(linears, keep, new)
+
+    @torch.no_grad()
+    def tensors(self, strength: float) -> dict[str, Tensor]:
+        """Return {name: repaired value} of every parameter."""
+        if strength == 0.0:
+            return {}
+        result = {}
+        for name, weight in self.weights.items():
+            before = self.base[name].to(weight)
+            linear = name.removesuffix(".weight")
+            if linear in self._keys:
+                found = self._directions[self._keys[linear]]
+                result[name] = before + found.applied(weight - before, strength)
+            else:
+                result[name] = before + (weight - before) / (1.0 + strength)
+        return result
+
+    def _owned(self) -> dict[str, Tensor]:
+        return dict(self.weights)
+
+    def _updates(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        for linear in self._keys:
+            weight = self.weights[f"{linear}.weight"]
+            before = self.base[f"{linear}.weight"].to(weight)
+            yield linear, (weight - before, before)
 
 
 def alike(curve: Iterable[Change]) -> bool:

@@ -1,10 +1,11 @@
-"""Repair a trained adapter, without training: less change on old audio, most of it on new audio.
+"""Repair what was trained, without training: less change on old audio, most of it on new audio.
 
 Each Linear's update is moved, in closed form, to the best trade between what it does on new-domain
 inputs (--new) and what it does on old ones (--keep); both are files of `espnet-blora moments`. What
 every strength is predicted to do is printed; for those of --strength the checkpoint
 ASR_EXP/repaired_mu<STRENGTH>.pth is written, which stands for the trained one: `transcribe
---model_file`, stage 12 (`run.sh --repair`). `sweep --repair` measures strengths.
+--model_file`, stage 12 (`run.sh --repair`). `sweep --repair` measures strengths. Where all weights
+were trained, every Linear is repaired, and the rest is turned down to 1 / (1 + mu).
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ def repair(args: argparse.Namespace) -> None:
         ValueError: The adapter cannot be repaired, or a file does not fit.
     """
     from espnet_blora.adapters.repair import alike
+    from espnet_blora.decoding.recogniser import base_state
     from espnet_blora.decoding.scaling import open_repair, write_repaired
     from espnet_blora.decoding.training_config import find_checkpoint
     from espnet_blora.utils import atomic
 
     wanted = numbers(args.strength, "--strength") if args.strength else []
     recogniser = open_recogniser(args, merge=False, packed=False)
-    work = open_repair(recogniser, args.keep, args.new)
+    base = None if recogniser.adapter else base_state(args.asr_exp, args.whisper)
+    work = open_repair(recogniser, args.keep, args.new, base)
     curve = work.curve(sorted({*STRENGTHS, *wanted}))
     sys.stdout.write(table(curve))
     if alike(curve):

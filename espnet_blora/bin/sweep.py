@@ -73,9 +73,9 @@ def sweep(args: argparse.Namespace) -> None:
     kind, options = "repair" if args.repair else "scale", read_options(args)
     names = find_sets(args)
     recogniser = open_recogniser(args, merge=False, packed=False)
-    repair = open_repair(recogniser, args.keep, args.new) if args.repair else None
-    needs_base = recogniser.adapter is None and scales != [1.0]
+    needs_base = recogniser.adapter is None and (args.repair or scales != [1.0])
     base = base_state(args.asr_exp, args.whisper) if needs_base else None
+    repair = open_repair(recogniser, args.keep, args.new, base) if args.repair else None
     vocabulary = recogniser.vocabulary
     sets = {name: read_set(args.dump / name, vocabulary) for name in names}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_blora.adapters.moments import read_moments, warn_of_little
-from espnet_blora.adapters.repair import Repair
+from espnet_blora.adapters.repair import FullRepair, Repair
 from espnet_blora.decoding.recogniser import Recogniser, read_checkpoint
 from espnet_blora.utils import atomic
 
@@ -68,38 +68,47 @@ def moved(
     return interpolated(recogniser.as_trained(), base, factor)
 
 
-def open_repair(recogniser: Recogniser, keep: str | Path, new: str | Path) -> Repair:
-    """Return the repair of an opened experiment's adapter.
+def open_repair(
+    recogniser: Recogniser,
+    keep: str | Path,
+    new: str | Path,
+    base: Mapping[str, Tensor] | None = None,
+) -> Repair:
+    """Return the repair of an opened experiment's adapter, or of all its weights.
 
     Args:
-        recogniser: Opened with `merge=False`.
+        recogniser: Opened with `merge=False, packed=False`.
         keep: File of moments of old audio, heard by the base.
         new: File of moments of new-domain audio.
+        base: The weights before training, where all were trained.
 
     Raises:
         FileNotFoundError: A file is not there.
-        ValueError: There is no adapter, or it cannot be repaired; a file does not fit the model.
+        ValueError: The adapter cannot be repaired, or there is neither adapter nor base; a file
+            does not fit the model.
     """
-    adapter = recogniser.adapter
-    if adapter is None:
-        raise ValueError(
-            f"{recogniser.name} has no adapter, so there is no update to repair; a fully fine-"
-            "tuned model can be moved towards its base (sweep --scales)"
-        )
-    weights = dict(recogniser.as_trained().named_parameters())
-    files = [read_moments(path, weights, adapter.layers, recogniser.pad_to) for path in (keep, new)]
+    adapter, model = recogniser.adapter, recogniser.as_trained()
+    weights = dict(model.named_parameters())
+    if adapter is None and base is None:
+        raise ValueError(f"{recogniser.name} has no adapter: a repair needs the base's weights")
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    chosen = linears if adapter is None else list(adapter.layers)
+    known = weights if base is None else base
+    files = [read_moments(path, known, chosen, recogniser.pad_to) for path in (keep, new)]
     for file in files:
         warn_of_little(file.path, file.seconds)
+    if adapter is None:
+        return FullRepair(weights, known, linears, *files)
     return Repair(adapter.method, adapter.layers, *files)
 
 
 def write_repaired(checkpoint: Path, output: Path, repair: Repair, strength: float) -> None:
-    """Write a checkpoint in which the adapter is repaired, whole or not at all.
+    """Write a checkpoint in which the update is repaired, whole or not at all.
 
     Args:
-        checkpoint: The file that the adapter was opened from.
+        checkpoint: The file that the model was opened from.
         output: The new file.
-        repair: Of that adapter.
+        repair: Of that model.
         strength: mu.
     """
     state = read_checkpoint(checkpoint)

@@ -184,7 +184,7 @@ check_options() {
     if [ -n "${repair}" ]; then
         [[ ${repair} =~ ^[0-9]*\.?[0-9]+$ ]] || die "--repair '${repair}': a number such as 0.2 is needed"
         case ${adapter} in
-        none | full) die "--repair ${repair}: --adapter ${adapter} has no adapter, so there is no update to repair" ;;
+        none) die "--repair ${repair}: --adapter none has no adapter, so there is no update to repair" ;;
         dora | vera | vblora) die "--repair ${repair}: --adapter ${adapter} cannot be repaired; --adapter_scale turns it down" ;;
         esac
         [ -n "${keep}" ] || die "--repair ${repair}: --keep \"SET ...\" names what is to be kept"

@@ -5,7 +5,7 @@ import torch
 
 import espnet_blora
 from espnet_blora.adapters.moments import Moments
-from espnet_blora.adapters.repair import RIDGE, Repair, alike, directions
+from espnet_blora.adapters.repair import RIDGE, FullRepair, Repair, alike, directions
 from espnet_blora.adapters.sampling import softplus_sigma
 
 TARGETS = ["query", "key", "mlp.2"]
@@ -119,6 +119,41 @@ def test_posterior_scales_get_their_exact_marginals(build, shake):
     with work.applied(0.4):
         sigma = softplus_sigma(layer.rho_A).double()
     torch.testing.assert_close(sigma.square(), variance, rtol=1e-5, atol=0)
+
+
+def test_all_weights_are_repaired_linear_by_linear_and_the_rest_is_scaled(build, shake):
+    """A model whose Linears were moved by a LoRA's update, and all else at random."""
+    lora = shake(espnet_blora.add_adapter(build(), "lora", rank=4, target_modules=TARGETS))
+    with repair(lora).applied(0.3):
+        expected = deltas(lora)
+    updates, base = deltas(lora), build()
+    model, before = build(), dict(base.named_parameters())
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            update = updates.get(name.removesuffix(".weight"))
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise if update is None else update.to(parameter))
+    weights, linears = dict(model.named_parameters()), list(lora.layers)
+    files = moments(linears), moments(linears, False, "adapted")
+    work = FullRepair(weights, before, linears, *files)
+    trained = {name: parameter.detach().clone() for name, parameter in weights.items()}
+    with work.applied(0.0):
+        assert all(torch.equal(weights[name], value) for name, value in trained.items())
+    with work.applied(0.3):
+        for name, parameter in weights.items():
+            update = parameter.double() - before[name].double()
+            if (linear := name.removesuffix(".weight")) in linears:
+                torch.testing.assert_close(update, expected[linear], rtol=1e-3, atol=1e-5)
+            else:
+                whole = trained[name].double() - before[name].double()
+                torch.testing.assert_close(update, whole / 1.3, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(weights[name], value) for name, value in trained.items())
+    theirs, ours = (each.curve([0.0, 0.3]) for each in (repair(lora), work))
+    for one, two in zip(theirs, ours, strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
+    with pytest.raises(ValueError, match="the base lacks 1 of this model's parameters, first new"):
+        FullRepair({**weights, "new": torch.zeros(1)}, before, linears, *files)
 
 
 def test_what_cannot_be_repaired(build):

@@ -8,6 +8,7 @@ import torch
 from espnet_blora.adapters.moments import read_sums
 from espnet_blora.bin import moments, repair, sweep
 from espnet_blora.decoding import open_experiment
+from espnet_blora.decoding.recogniser import base_state
 from espnet_blora.decoding.scaling import open_repair
 from espnet_blora.whisper.checkpoint import save_whisper
 from tests import experiments
@@ -71,6 +72,38 @@ def test_strengths_are_swept_in_one_process(world):
         for point in ("0_0", "0_1", "0.3_0", "0.3_1")
     }
     assert texts["0_0"] == texts["0.3_0"] != texts["0_1"]
+
+
+def test_all_weights_are_repaired_and_swept(world, tmp_path):
+    """Of full fine-tuning: the base is heard by taking all of the change away."""
+    experiments.experiment(tmp_path / "asr_full", str(world / "lively.safetensors"))
+    full = ["--asr_exp", str(tmp_path / "asr_full"), "--threads", "1"]
+    for name, flags in (("old", []), ("new", ["--adapted"])):
+        file = ["--output", str(tmp_path / name), *flags]
+        assert moments.main([str(world / name), *full, *file]) == 0
+    of_base = read_sums(world / "old.moments.sums")
+    of_full = read_sums(tmp_path / "old.sums")
+    assert of_full.positions == of_base.positions
+    files = [f"--keep={tmp_path / 'old'}", f"--new={tmp_path / 'new'}"]
+    assert repair.main([*full, *files, "--strength", "0.4"]) == 0
+    open_it = {"asr_exp": tmp_path / "asr_full", "merge": False, "packed": False}
+    opened, written = (
+        open_experiment(**open_it),
+        open_experiment(model_file="repaired_mu0.4.pth", **open_it),
+    )
+    base = base_state(tmp_path / "asr_full")
+    work = open_repair(opened, tmp_path / "old", tmp_path / "new", base)
+    theirs = dict(written.as_trained().named_parameters())
+    with work.applied(0.4):
+        for name, value in opened.as_trained().named_parameters():
+            assert torch.equal(value, theirs[name]), name
+    words = ["--dump", str(world), "--sets", "old", "--repair", "0 0.4", "--scales", "0 1"]
+    assert sweep.main([*full, *files, *words]) == 0
+    rows = json.loads((tmp_path / "asr_full" / "repair_sweep.json").read_text())
+    assert [(r["repair"], r["scale"]) for r in rows] == [(0, 0), (0, 1), (0.4, 0), (0.4, 1)]
+    assert all(r["old_audio"] == pytest.approx(sum(of_base.heard.values())) for r in rows)
+    with pytest.raises(ValueError, match="has no adapter: a repair needs the base's weights"):
+        open_repair(opened, tmp_path / "old", tmp_path / "new")
 
 
 def moments_of(world, output, *more, asr_exp=None):
