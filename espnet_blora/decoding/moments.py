@@ -24,7 +24,7 @@ from espnet_blora.decoding.batch import encode_batch
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.silence import is_silent
-from espnet_blora.decoding.transcriber import Transcriber, _Piece
+from espnet_blora.decoding.transcriber import Piece, Transcriber
 from espnet_blora.whisper.attention import padding_mask
 from espnet_blora.whisper.decoder import states
 from espnet_blora.whisper.encoder import memory_lengths
@@ -80,7 +80,7 @@ class Listener(Transcriber):
         for name, key in sums.layers.items():
             self.first.setdefault(key, model.get_submodule(name))
 
-    def _recognise(self, batch: list[_Piece]) -> None:
+    def _recognise(self, batch: list[Piece]) -> None:
         super()._recognise(batch)
         sound = [piece for piece in batch if not is_silent(loudness(piece.wave.numpy()))]
         self.spoken.update(piece.file.name for piece in sound)
@@ -98,7 +98,7 @@ class Listener(Transcriber):
 
     @torch.inference_mode()
     def _products(
-        self, pieces: list[_Piece], texts: list[tuple[int, ...]]
+        self, pieces: list[Piece], texts: list[tuple[int, ...]]
     ) -> dict[str, tuple[Tensor, int]]:
         """Return {input: (sum of x x^T, positions)} while the model reads its own texts."""
         # Which positions count: of the audio, and of prompt and text.

@@ -116,7 +116,7 @@ class _File:
 
 
 @dataclass(eq=False)
-class _Piece:
+class Piece:
     """At most 30 s of a file, from the sample `begin` on."""
 
     file: _File
@@ -173,7 +173,7 @@ class Transcriber:
         most = _POOL * self.options.batch_size * self.limits[0]
         if self.options.condition_on_previous_text:
             most = 1  # piece by piece
-        pool: list[_Piece] = []
+        pool: list[Piece] = []
         named = audio.items() if isinstance(audio, Mapping) else ((str(p), p) for p in audio)
         for name, given in named:
             file = _File(name)
@@ -187,7 +187,7 @@ class Transcriber:
                 yield file.transcript()
         yield from self._decode(pool)
 
-    def _pieces(self, file: _File, given: Tensor | np.ndarray | str | Path) -> Iterator[_Piece]:
+    def _pieces(self, file: _File, given: Tensor | np.ndarray | str | Path) -> Iterator[Piece]:
         if isinstance(given, str | Path):
             file.source = AudioFile.open(given)
         else:
@@ -199,7 +199,7 @@ class Transcriber:
         for begin, wave in slices(map(torch.from_numpy, file.source), samples, file.pieces):
             if file.language is None and file.first is None:
                 file.first = wave
-            yield _Piece(file, begin, wave)
+            yield Piece(file, begin, wave)
 
     def _note(self, file: _File, seconds: list[float]) -> None:
         """Say what is left out of a file, and whether a piece is longer than any trained on."""
@@ -219,7 +219,7 @@ class Transcriber:
             )
 
     @staticmethod
-    def _next(file: _File, pieces: Iterator[_Piece]) -> _Piece | None:
+    def _next(file: _File, pieces: Iterator[Piece]) -> Piece | None:
         """Return the next piece; None behind the last, and where the file has a fault."""
         try:
             return None if file.error else next(pieces, None)
@@ -253,7 +253,7 @@ class Transcriber:
             self.prompts[language] = prompt
         return prompt
 
-    def _decode(self, pool: list[_Piece]) -> Iterator[Transcript]:
+    def _decode(self, pool: list[Piece]) -> Iterator[Transcript]:
         """Decode what is held, the longest first; yield the files that it completes."""
         pool.sort(key=lambda piece: -len(piece.wave))
         for pieces in batched(pool, self.options.batch_size):
@@ -264,7 +264,7 @@ class Transcriber:
                 if file.ready:
                     yield file.transcript()
 
-    def _attempt(self, batch: list[_Piece]) -> None:
+    def _attempt(self, batch: list[Piece]) -> None:
         """Recognise a batch; one that fails in halves, until what is wrong is known by name."""
         if not batch:
             return
@@ -278,7 +278,7 @@ class Transcriber:
         self._attempt(batch[:half])
         self._attempt([piece for piece in batch[half:] if not piece.file.error])
 
-    def _give_up(self, piece: _Piece, error: Exception) -> None:
+    def _give_up(self, piece: Piece, error: Exception) -> None:
         """Keep why a piece cannot be decoded even alone."""
         message = str(error)
         if isinstance(error, torch.OutOfMemoryError):
@@ -289,7 +289,7 @@ class Transcriber:
         piece.file.fail(message)
 
     @torch.inference_mode()
-    def _recognise(self, batch: list[_Piece]) -> None:
+    def _recognise(self, batch: list[Piece]) -> None:
         """Encode, detect languages that are not given, search, and find what was asked for."""
         options, decoder, vocabulary = (
             self.options,
@@ -330,7 +330,7 @@ class Transcriber:
             if options.condition_on_previous_text:
                 piece.file.hear(piece.begin, one.temperature)
 
-    def _hear(self, batch: list[_Piece], memory: Tensor, lengths: Tensor) -> None:
+    def _hear(self, batch: list[Piece], memory: Tensor, lengths: Tensor) -> None:
         """Detect the languages that are not given, by a file's first piece."""
         unknown = dict.fromkeys(p.file for p in batch if p.file.language is None)
         rows = [
@@ -359,7 +359,7 @@ class Transcriber:
 
     def _segments(
         self,
-        piece: _Piece,
+        piece: Piece,
         found: Try,
         times: list[WordTime] | None,
         scores: TokenScores | None,
