@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code: option tables and the floor plan.
+"""The parts of the documentation that are made from the code: option tables and pictures.
 
 `docs/conf.py` calls `write_all` before each build, so no table can fall behind the code. To see
 the parts alone: `python3 docs/generate.py FOLDER`.
@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+import runpy
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -400,12 +401,18 @@ def floor_plan() -> str:
     )
 
 
+def why_picture() -> str:
+    """Return the picture of `why.md`."""
+    return runpy.run_path(str(Path(__file__).with_name("why_plot.py")))["picture"]()
+
+
 # ---- all of them ----
 
 PARTS = {
     "adapter_options.md": adapter_page,
     "decoding_options.md": decoding_page,
     "floor_plan.svg": floor_plan,
+    "why.svg": why_picture,
 }
 
 
