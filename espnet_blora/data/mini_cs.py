@@ -75,6 +75,10 @@ class Set:
         longest: Words of a switched sentence at most.
         rate: Words per minute, from the first to below the second.
         noise: Decibels of the noise below the speech, from and to.
+        accents: Of English.
+        pitch: espeak-ng's, from the first to below the second.
+        echo: Seconds in which the room's echo falls by 60 dB, from and to; 0: no room.
+        clipped: Share of the samples that the microphone cuts off, from and to.
     """
 
     size: int
@@ -84,6 +88,10 @@ class Set:
     longest: int = 7
     rate: tuple[int, int] = (130, 201)
     noise: tuple[float, float] = (20.0, 40.0)
+    accents: tuple[str, ...] = ACCENTS
+    pitch: tuple[int, int] = (35, 66)
+    echo: tuple[float, float] = (0.0, 0.0)
+    clipped: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,8 @@ class Utterance:
     pitch: int  # 0-99
     seed: int
     noise: tuple[float, float] = (20.0, 40.0)  # dB below the speech
+    echo: tuple[float, float] = (0.0, 0.0)  # seconds of 60 dB
+    clipped: tuple[float, float] = (0.0, 0.0)  # share of the samples
 
     @property
     def language(self) -> str:
@@ -205,16 +215,17 @@ def plan(
             words = _draw(rng, spec)
             voice = spec.voices[int(rng.integers(len(spec.voices)))]
             sound = (
-                ACCENTS[int(rng.integers(len(ACCENTS)))],
+                spec.accents[int(rng.integers(len(spec.accents)))],
                 int(rng.integers(*spec.rate)),
-                int(rng.integers(35, 66)),
+                int(rng.integers(*spec.pitch)),
                 int(rng.integers(2**31)),
             )
             if words in seen:
                 continue
             seen.add(words)
             key = f"{voice}-{name}-{len(utterances):05d}"
-            utterances.append(Utterance(key, voice, words, *sound, spec.noise))
+            channel = spec.noise, spec.echo, spec.clipped
+            utterances.append(Utterance(key, voice, words, *sound, *channel))
         if name in chosen:
             result[name] = utterances[: max(1, round(scale * spec.size))]
     return {name: result[name] for name in chosen}
@@ -236,12 +247,26 @@ def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return noise / np.sqrt(np.mean(noise**2))
 
 
+def _in_a_room(wave: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Return speech with the echo of a room: noise that falls by 60 dB in so many seconds.
+
+    The echo begins 5 ms behind the sound and is as strong as it.
+    """
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    echo = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    echo[: int(0.005 * SAMPLE_RATE)] = 0.0
+    echo /= np.sqrt(np.sum(echo**2))
+    echo[0] = 1.0
+    size = len(wave) + len(echo) - 1
+    return np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(echo, size), size)
+
+
 def speak(utterance: Utterance) -> np.ndarray:
     """Speak one utterance: int16 samples at 16 kHz.
 
     The runs of each language are spoken by the same speaker variant at the same speed and pitch
-    and joined with gaps of at most 60 ms; the speech is brought to one level within 3 dB, and
-    noise is added at `noise` dB below it.
+    and joined with gaps of at most 60 ms; a room gives it its echo; the speech is brought to one
+    level within 3 dB, noise is added at `noise` dB below it, and the loudest samples are clipped.
     """
     # Speak each run of one language.
     rng = np.random.default_rng(utterance.seed)
@@ -263,10 +288,15 @@ def speak(utterance: Utterance) -> np.ndarray:
         pieces.append(_trim(wave / 32768.0))
     pieces.append(np.zeros(int(rng.uniform(0.05, 0.25) * espeak.SAMPLE_RATE)))
     wave = soxr.resample(np.concatenate(pieces), espeak.SAMPLE_RATE, SAMPLE_RATE, quality="HQ")
-    # Set the level, add noise, and keep the peaks within the range of 16 bits.
+    if utterance.echo[1] > 0:
+        wave = _in_a_room(wave, rng.uniform(*utterance.echo), rng)
+    # Set the level, add noise, clip, and keep the peaks within the range of 16 bits.
     level = 10 ** ((LEVEL_DB + rng.uniform(-3.0, 3.0)) / 20)
     wave *= level / np.sqrt(np.mean(wave**2))
     wave += _noise(rng, len(wave)) * level * 10 ** (-rng.uniform(*utterance.noise) / 20)
+    if utterance.clipped[1] > 0:
+        most = np.quantile(np.abs(wave), 1.0 - rng.uniform(*utterance.clipped))
+        wave = np.clip(wave, -most, most)
     peak = np.abs(wave).max()
     if peak > 0.95:
         wave *= 0.95 / peak

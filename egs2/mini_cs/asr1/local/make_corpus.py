@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make mini_cs, or mini_noisy, with espeak-ng: data directories, and audio of 16 kHz."""
+"""Make mini_cs, or a bed beside it, with espeak-ng: data directories, and audio of 16 kHz."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import argparse
 import os
 import sys
 
+from espnet_blora.data.mini_beds import BEDS
 from espnet_blora.data.mini_cs import MINI_CS, build
-from espnet_blora.data.mini_noisy import MINI_NOISY
 from espnet_blora.utils.program import Parser, program
 
-CORPORA = {"mini_cs": MINI_CS, "mini_noisy": MINI_NOISY}
+CORPORA = {"mini_cs": MINI_CS, **BEDS}
 
 
 def get_parser() -> Parser:
@@ -22,7 +22,7 @@ def get_parser() -> Parser:
         "--clips_dir", help="the audio goes to CLIPS_DIR/<set>; without it to OUT_DIR/audio/<set>"
     )
     parser.add_argument(
-        "--corpus", default="mini_cs", choices=CORPORA, help="mini_noisy: ../../mini_noisy"
+        "--corpus", default="mini_cs", choices=CORPORA, help="another one's recipe is ../../NAME"
     )
     sets = "; ".join(f"of {name}: {' '.join(one.sets)}" for name, one in CORPORA.items())
     parser.add_argument("--sets", nargs="+", metavar="SET", help=f"{sets}; without it all")

@@ -1,0 +1,222 @@
+"""The comparison: forgetting at a matched error on the new domain, against LoRA's lower envelope.
+
+Every setting is a curve over its knob, seed means. LoRA's settings (rates, decays) are the rivals;
+of each other method one setting is compared, the one that keeps most *on the validation sets*. The
+test on the final sets is that of `espnet_blora.report.curves`. Which of LoRA's curves keeps most at
+a margin is seen on the final sets themselves, which can only be to its favour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_blora.report.curves import Axes, Curve, Matched, matched_test
+from espnet_blora.report.gap import holm, read_off
+
+from .runs import BASE, unpacked
+
+MARGINS = (0.05, 0.10, 0.15, 0.20)
+VALID, FINAL = "valid", "final"
+LEVEL, ENOUGH = 0.025, 3
+
+
+@dataclass
+class System:
+    """All seeds of one setting.
+
+    Attributes:
+        name: Of the setting.
+        method: Of the plan.
+        runs: Their JSON.
+        axes: `VALID` or `FINAL` -> its sets.
+        curves: The same -> the curve over the runs that have these sets.
+    """
+
+    name: str
+    method: str
+    runs: list[dict]
+    axes: dict[str, Axes]
+    curves: dict[str, Curve]
+
+    @property
+    def seeds(self) -> int:
+        """The number of runs with final sets."""
+        return len(self.curves[FINAL].errors[0])
+
+    def at(self, kind: str, error: float) -> float:
+        """Return the error on old sets where the new domain's is that; nan if never."""
+        curve = self.curves[kind]
+        found = read_off(curve.new, curve.kept, error)
+        return float("nan") if found.beyond else found.kept
+
+
+def systems(results: Path) -> list[System]:
+    """Read all runs of a folder.
+
+    Raises:
+        SystemExit: There is no base, or a run is of another base, token table or training.
+    """
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    if BASE not in files:
+        raise SystemExit(f"{results}: {BASE}.json is not there; run retention.py run first")
+    base = files.pop(BASE)
+    grouped: dict[str, list[dict]] = {}
+    for stem, run in files.items():
+        if any(run[key] != base[key] for key in ("base", "tokens", "epochs")):
+            raise SystemExit(f"{results}/{stem}.json is of another base, table or training")
+        grouped.setdefault(stem.rpartition("-seed")[0], []).append(run)
+    found = []
+    for name, runs in grouped.items():
+        axes, curves = {}, {}
+        for kind, names in kinds(base["sets"]).items():
+            having = [run for run in runs if names and set(names) <= run["sets"].keys()]
+            if not having:
+                continue
+            entries = [base["sets"][n] for n in names]
+            tokens = [unpacked(entry["tokens"]).astype(float) for entry in entries]
+            axes[kind] = Axes([is_new(n) for n in names], tokens)
+            errors = [
+                np.array(
+                    [[*unpacked(e["errors"]), *unpacked(r["sets"][n]["errors"])] for r in having]
+                )
+                for n, e in zip(names, entries, strict=True)
+            ]
+            curves[kind] = Curve(axes[kind], [0.0, *runs[0]["knobs"]], errors)
+        found.append(System(name, runs[0]["setting"]["method"], runs, axes, curves))
+    return found
+
+
+def kinds(sets: Sequence[str]) -> dict[str, list[str]]:
+    """Return the validation sets and the final sets."""
+    valid = [name for name in sets if name.startswith("valid_")]
+    return {VALID: valid, FINAL: [name for name in sets if name not in valid]}
+
+
+def is_new(name: str) -> bool:
+    """Whether a set is of the new domain: its name ends in no language."""
+    return not name.endswith(("_en", "_zh"))
+
+
+def marks(rivals: Sequence[System], kind: str) -> list[float]:
+    """Return the errors on the new domain at which curves are read off."""
+    least = min(float(rival.curves[kind].new.min()) for rival in rivals)
+    return [least * (1 + margin) for margin in MARGINS]
+
+
+def chosen(candidates: Sequence[System], rivals: Sequence[System]) -> System:
+    """Return the setting that keeps most on the validation sets, of those with the most seeds."""
+    most = max(len(c.runs) for c in candidates)
+
+    def rank(candidate: System) -> tuple[int, float]:
+        values = np.array([candidate.at(VALID, mark) for mark in marks(rivals, VALID)])
+        reached = np.isfinite(values)
+        return int(reached.sum()), -float(values[reached].mean()) if reached.any() else 0.0
+
+    return max((c for c in candidates if len(c.runs) == most), key=rank)
+
+
+def by_method(found: Sequence[System], rival: str) -> tuple[list[System], list[list[System]]]:
+    """Return the rival's systems, and those of each other method."""
+    others: dict[str, list[System]] = {}
+    for system in found:
+        others.setdefault(system.method, []).append(system)
+    return others.pop(rival, []), list(others.values())
+
+
+def chosen_names(results: Path, rival: str = "lora") -> set[str]:
+    """Return the settings that validation chooses: of LoRA all, of each other method one."""
+    rivals, others = by_method(systems(results), rival)
+    return {s.name for s in (*rivals, *(chosen(group, rivals) for group in others))}
+
+
+def by_validation(system: System, rivals: Sequence[System]) -> str:
+    """Return the knob that validation asks for at +10 %, and the final errors there."""
+    curve, mark = system.curves[VALID], marks(rivals, VALID)[1]
+    reached = np.flatnonzero(curve.new <= mark)
+    if not len(reached):
+        return "–"
+    best = reached[curve.kept[reached].argmin()]
+    final = system.curves[FINAL]
+    return f"{curve.fine[best]:.2f}: {100 * final.new[best]:.1f} / {100 * final.kept[best]:.2f}"
+
+
+def table(results: Path, rival: str = "lora") -> str:
+    """Return the comparison as Markdown.
+
+    Raises:
+        SystemExit: As of `systems`, or no run of the rival has final sets.
+    """
+    rivals, others = by_method([s for s in systems(results) if FINAL in s.curves], rival)
+    if not rivals:
+        raise SystemExit(f"{results}: no run of {rival} has final sets, and it is the measure")
+    places = marks(rivals, FINAL)
+    first = rivals[0].curves[FINAL]
+    heads = [f"old at new {100 * t:.1f} (+{m:.0%})" for t, m in zip(places, MARGINS, strict=True)]
+    lines = [
+        f"Base: new {100 * first.new[0]:.1f}, old {100 * first.kept[0]:.2f}. In brackets 95 %; x: "
+        "share of what LoRA forgets there.",
+        "",
+        "| setting | seeds | old audio, min | training, s | as trained: new / old | "
+        + " | ".join([*heads, "knob by validation at +10 %: new / old"])
+        + " |",
+        "|---" * (6 + len(MARGINS)) + "|",
+    ]
+    # every setting of the rival, the least of them, and the others' chosen settings
+    for system in rivals:
+        lines.append(_row(system, rivals, [_percent(system.at(FINAL, t)) for t in places]))
+    least = [_percent(np.nanmin([s.at(FINAL, t) for s in rivals])) for t in places]
+    lines.append(f"| **lower envelope** | | | | | {' | '.join(least)} | |")
+    picked = [chosen(group, rivals) for group in others]
+    curves = [s.curves[FINAL] for s in rivals]
+    axes = rivals[0].axes[FINAL]
+    columns = []
+    for margin in MARGINS:
+        tests = [matched_test(axes, curves, s.curves[FINAL], margin) for s in picked]
+        p = iter(holm([test.gap.p for test in tests if test]))
+        columns.append(
+            [
+                _cell(test, next(p), min(system.seeds, rivals[test.rival].seeds))
+                if test
+                else "not reached"
+                for test, system in zip(tests, picked, strict=True)
+            ]
+        )
+    for number, system in enumerate(picked):
+        lines.append(_row(system, rivals, [column[number] for column in columns]))
+    return "\n".join(lines) + "\n"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f}" if np.isfinite(rate) else "not reached"
+
+
+def _row(system: System, rivals: Sequence[System], cells: Sequence[str]) -> str:
+    curve = system.curves[FINAL]
+    seconds = np.mean([run["train_s"] for run in system.runs])
+    words = [
+        system.name,
+        str(system.seeds),
+        f"{system.runs[0]['old_s'] / 60:.1f}",
+        f"{seconds:.0f}",
+    ]
+    words += [f"{100 * curve.new[-1]:.1f} / {100 * curve.kept[-1]:.2f}", *cells]
+    return "| " + " | ".join([*words, by_validation(system, rivals)]) + " |"
+
+
+def _cell(test: Matched, p: float, seeds: int) -> str:
+    """Return the old error, its gap to the rival's, the share of forgetting, and the verdict."""
+    low, high = (100 * end for end in (test.gap.interval.low, test.gap.interval.high))
+    text = (
+        f"{100 * test.gap.candidate:.2f}: {-100 * test.gap.value:+.2f} [{-high:+.2f}, {-low:+.2f}]"
+    )
+    if test.share is not None:
+        less, ends = test.share
+        text += f"; x {1 - less:.2f} [{1 - ends.high:.2f}, {1 - ends.low:.2f}]"
+    if low > 0:
+        text += ", **shows**" if p <= LEVEL and seeds >= ENOUGH else ", suggested"
+    return text
