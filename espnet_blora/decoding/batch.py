@@ -218,9 +218,10 @@ def best_texts(
         options: How to search.
         filters: What may not be said.
     """
-    eot = recogniser.vocabulary.eot
+    eot, no_speech = recogniser.vocabulary.eot, recogniser.vocabulary.tokenizer.no_speech
+    n = options.samples or 1
     nbest = search(
-        recogniser.decoder, memory, lengths, prompts, eot, options, filters, options.samples or 1
+        recogniser.decoder, memory, lengths, prompts, eot, options, filters, n, no_speech
     )
     best = [hypotheses[0] if hypotheses else Hypothesis((), 0.0, True) for hypotheses in nbest]
     # a text that was cut off has no end to be sure of

@@ -27,11 +27,13 @@ class Hypothesis:
         score: Sum of the log probabilities, end of text included, in nats (and of the penalties of
             rule `espnet`).
         ended: Whether end of text came by itself, not from the limit.
+        no_speech_prob: Probability that nobody speaks, where the search was asked for it.
     """
 
     ids: tuple[int, ...]
     score: float
     ended: bool
+    no_speech_prob: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from whisper.utils import compression_ratio
 from espnet_blora.decoding.batch import best_texts
 from espnet_blora.decoding.beam import Hypothesis
 from espnet_blora.decoding.options import DecodingOptions
-from espnet_blora.decoding.prompts import no_speech_probabilities
 from espnet_blora.decoding.recogniser import Recogniser
 from espnet_blora.decoding.search import Filter
 
@@ -35,7 +34,6 @@ class Try:
         tokens: Its tokens to be scored, end of text among them where it came by itself.
         text: Its text.
         logprob: Of all its tokens, in nats, end of text included where it came by itself.
-        no_speech_prob: Probability that nobody speaks.
     """
 
     temperature: float
@@ -43,12 +41,16 @@ class Try:
     tokens: tuple[int, ...]
     text: str
     logprob: float
-    no_speech_prob: float
 
     @property
     def avg_logprob(self) -> float:
         """Nats per token, end of text included."""
         return self.logprob / (len(self.hypothesis.ids) + 1)
+
+    @property
+    def no_speech_prob(self) -> float:
+        """Probability that nobody speaks."""
+        return self.hypothesis.no_speech_prob
 
     @property
     def compression_ratio(self) -> float:
@@ -106,9 +108,6 @@ def find_texts(
         What is taken of each utterance.
     """
     vocabulary, n_samples, n = recogniser.vocabulary, options.samples or 1, len(prompts)
-    silence = no_speech_probabilities(
-        recogniser.decoder, memory, lengths, vocabulary, prompts, n_samples
-    )
     tries: list[list[Try]] = [[] for _ in prompts]
     waiting = list(range(n))
     for temperature in temperatures(options):
@@ -128,8 +127,7 @@ def find_texts(
         for row, found, ids in zip(waiting, best, tokens, strict=True):
             text = vocabulary.decode(found.ids)
             added = how.penalty * (len(found.ids) + found.ended) if how.rule == "espnet" else 0.0
-            one = Try(temperature, found, ids, text, found.score - added, silence[row])
-            tries[row].append(one)
+            tries[row].append(Try(temperature, found, ids, text, found.score - added))
         waiting = [row for row in waiting if tries[row][-1].doubtful(options)]
         if not waiting:
             break

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from whisper.model import TextDecoder
 
-from espnet_blora.whisper.decoder import forward, logits_of, states
+from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -49,32 +49,6 @@ def build_prompt(
         previous = previous[-room:]
     previous += said[max(0, len(said) - room + len(previous)) :]
     return [vocabulary.tokenizer.sot_prev, *previous, *prompt] if previous else prompt
-
-
-@torch.no_grad()
-def no_speech_probabilities(
-    decoder: TextDecoder,
-    memory: Tensor,
-    memory_lengths: Tensor,
-    vocabulary: Vocabulary,
-    prompts: Sequence[Sequence[int]],
-    n_samples: int = 1,
-) -> list[float]:
-    """Return the probability of `<|nospeech|>` behind each prompt's start token, as openai-whisper.
-
-    Args:
-        decoder: a `whisper.model.TextDecoder`.
-        memory: encoder output, (S * B, T, n_state), sample-major.
-        memory_lengths: real positions of each row, (S * B,).
-        vocabulary: the vocabulary.
-        prompts: B prompts of one length.
-        n_samples: S.
-    """
-    heads = [prompt[: prompt.index(vocabulary.sot) + 1] for prompt in prompts]
-    read = torch.tensor(heads, device=memory.device).repeat(n_samples, 1)  # (S * B, L)
-    hidden = states(decoder, read, memory, memory_lengths)[:, -1]  # (S * B, n_state)
-    chances = logits_of(decoder, hidden).softmax(-1)[:, vocabulary.tokenizer.no_speech]
-    return chances.unflatten(0, (n_samples, -1)).mean(0).tolist()
 
 
 @torch.no_grad()

@@ -19,7 +19,8 @@ from whisper.model import TextDecoder
 
 from espnet_blora.decoding.beam import STATES, BeamState, Candidate, Hypothesis
 from espnet_blora.decoding.options import DecodingOptions
-from espnet_blora.whisper.decoder import KVCache
+from espnet_blora.whisper.decoder import KVCache, logits_of
+from espnet_blora.whisper.vocabulary import N_PROMPT
 
 CHUNK = 128
 """Tokens whose maximum is taken at once by `top`."""
@@ -66,7 +67,10 @@ class _Search:
         options: DecodingOptions,
         filters: Sequence[Filter],
         n_samples: int,
+        no_speech: int | None,
     ):
+        self.decoder, self.no_speech = decoder, no_speech
+        self.silence = [0.0] * len(prompts)
         self.filters, self.n_samples, self.eot = filters, n_samples, eot
         self.beam, self.temperature = options.beam_size, options.temperature
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -93,11 +97,19 @@ class _Search:
             values, columns, parents = self._best(step)
             self._update(step, values, columns, parents)
             step += 1
-        return [state.best() for state in self.utterances]
+        return [
+            [dataclasses.replace(found, no_speech_prob=silence) for found in state.best()]
+            for state, silence in zip(self.utterances, self.silence, strict=True)
+        ]
 
     def _log_probabilities(self, step: int) -> Tensor:
         """Return those of the next token, (rows, n_vocab): the mean over samples, if several."""
-        logits = self.cache.step(self.tokens.repeat(self.n_samples, 1))  # (S * rows, n_vocab)
+        hidden = self.cache.read(self.tokens.repeat(self.n_samples, 1))  # (S * rows, L, n_state)
+        logits = logits_of(self.decoder, hidden[:, -1])  # (S * rows, n_vocab)
+        if step == 0 and self.no_speech is not None:
+            # behind the start token, the first of the prompt proper, as openai-whisper
+            chances = logits_of(self.decoder, hidden[:, -N_PROMPT]).softmax(-1)[:, self.no_speech]
+            self.silence = chances.unflatten(0, (self.n_samples, -1)).mean(0).tolist()
         if self.filters:
             texts = torch.from_numpy(self.texts[:, :step]).repeat(self.n_samples, 1)
             for change in self.filters:
@@ -229,6 +241,7 @@ def search(
     options: DecodingOptions | None = None,
     filters: Sequence[Filter] = (),
     n_samples: int = 1,
+    no_speech: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Find the most probable texts of a batch.
 
@@ -245,6 +258,7 @@ def search(
         filters: applied in this order to the logits of every step.
         n_samples: S, the posterior samples that the rows of `memory` (and the adapter's context)
             hold.
+        no_speech: id of the token whose probability behind the start token is asked for.
 
     Returns:
         B lists of hypotheses, best first, at least one each, except where rule `espnet` found none
@@ -257,7 +271,7 @@ def search(
     if not prompts:
         return []
     nbest = _Search(
-        decoder, memory, memory_lengths, prompts, eot, options, filters, n_samples
+        decoder, memory, memory_lengths, prompts, eot, options, filters, n_samples, no_speech
     ).run()
     # as ESPnet does: a shorter least length for utterances without a hypothesis
     empty = [row for row, hypotheses in enumerate(nbest) if not hypotheses]
@@ -272,6 +286,7 @@ def search(
             dataclasses.replace(options, minlenratio=max(0.0, options.minlenratio - 0.1)),
             filters,
             n_samples,
+            no_speech,
         )
         for row, hypotheses in zip(empty, again, strict=True):
             nbest[row] = hypotheses

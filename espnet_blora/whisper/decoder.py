@@ -161,7 +161,11 @@ class KVCache:
             self.select([u * rows_each + row for u in utterances for row in range(rows_each)])
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append `tokens` (N, L), L >= 1, and return the logits (N, n_vocab) of what follows.
+        """Append `tokens` as `read` does, and return the logits (N, n_vocab) of what follows."""
+        return logits_of(self.decoder, self.read(tokens)[:, -1])
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Append `tokens` (N, L), L >= 1, and return their states (N, L, n_state), as `states`.
 
         Raises:
             ValueError: no room left, or N rows that do not fit the rows held.
@@ -191,7 +195,7 @@ class KVCache:
             x = x + seen.reshape(x.shape)  # (N, L, n_state)
             x = x + block.mlp(block.mlp_ln(x))
         self.length = end
-        return logits_of(self.decoder, self.decoder.ln(x[:, -1]))
+        return self.decoder.ln(x)
 
     def _index(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(list(numbers), device=self.cross[0][0].device)

@@ -23,9 +23,8 @@ PLAIN = DecodingOptions(language="en", beam_size=1, max_tokens=6, drop_quiet=Fal
 
 
 def made(avg_logprob=-0.5, text="a few words", no_speech=0.0, temperature=0.0):
-    hypothesis = Hypothesis((1, 2, 3), 4 * avg_logprob, True)
-    ids = (1, 2, 3, LAYOUT.eot)
-    return Try(temperature, hypothesis, ids, text, hypothesis.score, no_speech)
+    hypothesis = Hypothesis((1, 2, 3), 4 * avg_logprob, True, no_speech)
+    return Try(temperature, hypothesis, (1, 2, 3, LAYOUT.eot), text, hypothesis.score)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,13 @@ def test_figures_are_openai_whispers(beam_size):
 
 
 def test_silence_by_the_models_own_word_has_no_segment(small, monkeypatch):
-    monkeypatch.setattr(fallback, "no_speech_probabilities", lambda *given: [0.9] * len(given[4]))
+    searched = fallback.best_texts
+
+    def silent(*given):
+        best, tokens = searched(*given)
+        return [dataclasses.replace(one, no_speech_prob=0.9) for one in best], tokens
+
+    monkeypatch.setattr(fallback, "best_texts", silent)
     sure = dataclasses.replace(PLAIN, logprob_threshold=-math.inf)
     assert all(t.segments for t in Transcriber(small, sure).transcribe(WAVES))
     doubtful = dataclasses.replace(PLAIN, logprob_threshold=0.0)
