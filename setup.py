@@ -77,6 +77,7 @@ setup(
         "numpy>=2",
         "omegaconf>=2.3",
         "openai-whisper>=20250625",
+        "pyarrow",
         "PyYAML",
         "rapidfuzz",
         "safetensors",

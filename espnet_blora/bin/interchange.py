@@ -1,4 +1,4 @@
-"""Exchange data with the BLoRA authors' programs: their six-field TAB format."""
+"""Bring data in and out: datasets of Hugging Face, and the BLoRA authors' six-field TAB format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
-from espnet_blora.data import interchange
+from espnet_blora.data import hf_datasets, interchange
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils.program import Parser, program
 
@@ -26,6 +26,12 @@ def get_parser() -> Parser:
     import_.add_argument(
         "--language", required=True, choices=sorted(LANGUAGES), metavar="CODE", help="such as zh"
     )
+    unpack = commands.add_parser("unpack", help="from parquet or save_to_disk to audio and a table")
+    unpack.add_argument("file", type=Path, help="a .parquet file, or a dataset's folder")
+    unpack.add_argument(
+        "directory", type=Path, help="folder to be made, for corpus custom; one in it per split"
+    )
+    unpack.add_argument("--text", default="", help="column of the texts (default: a usual name)")
     for command in (export, import_):
         command.add_argument(
             "--training",
@@ -38,7 +44,11 @@ def get_parser() -> Parser:
 def work(args: argparse.Namespace) -> None:
     """Convert, and list what was left out beside the result."""
     ledger = Ledger()
-    if args.command == "export":
+    if args.command == "unpack":
+        counts = hf_datasets.unpack(args.file, args.directory, ledger, args.text)
+        result, listing = args.directory, args.directory / "left_out.tsv"
+        count = sum(counts.values())
+    elif args.command == "export":
         result, listing = args.file, Path(f"{args.file}.left_out.tsv")
         count = interchange.export_directory(args.directory, args.file, ledger, args.training)
     else:

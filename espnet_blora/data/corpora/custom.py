@@ -1,10 +1,11 @@
 """Your own speech: a Kaldi directory, a table of files and texts, or text files beside audio files.
 
 * A Kaldi directory: `wav.scp` and `text`; optionally `segments`, `utt2spk`, `utt2lang`.
-* A folder with such directories `train`, `valid` (or `dev`) and `test` (or `eval`), which are the
-  sets.
 * A table `transcripts.tsv` or `.csv`: `file, text[, language[, speaker]]`, in that order or
   with a header, files relative to the table; or `.jsonl`, an object with such keys per line.
+  `metadata.csv` and `.jsonl` of Hugging Face's audiofolder are such tables.
+* A folder with such directories or tables in `train`, `valid` (`dev`, `validation`) and `test`
+  (`eval`), which are the sets.
 * A folder of audio files, each with `<stem>.txt` beside it, folders in it included.
 
 Data without sets is split into train, valid and test. If the speaker of every utterance is known,
@@ -105,7 +106,7 @@ def find(path: Path) -> Path:
         meant = f"; if {named[0]} is the table, give its path or rename it" if named else ""
         raise FileNotFoundError(
             f"{path}: holds no speech in a form that is known: a Kaldi directory (wav.scp and "
-            "text), three of them called train, valid and test, "
+            "text), three of them or of tables called train, valid and test, "
             f"{' or '.join(TABLES)} (file, text), or audio files with <stem>.txt beside each{meant}"
         )
     return path
@@ -313,7 +314,7 @@ def read(
 def inspect(root: Path, options: Mapping[str, str]) -> list[Item]:
     """Name the form, and count utterances, speakers, languages, hours and skips."""
     forms = {"kaldi": "Kaldi directory", "table": "table", "files": "text beside audio files"}
-    forms["splits"] = "Kaldi directories train, valid, test"
+    forms["splits"] = "folders train, valid, test"
     items = [Item("form", forms[form_of(root)], "", None)]
     ledger = Ledger()
     try:

@@ -16,15 +16,22 @@ from espnet_blora.data.corpora import tables
 from espnet_blora.data.kaldi import Segment, parse_segment
 from espnet_blora.data.records import Ledger
 
-TABLES = ("transcripts.tsv", "transcripts.csv", "transcripts.jsonl")
+TABLES = (
+    *("transcripts.tsv", "transcripts.csv", "transcripts.jsonl"),
+    *("metadata.csv", "metadata.jsonl"),  # of Hugging Face's audiofolder
+)
 _TABLE = (".tsv", ".csv", ".jsonl")
-_COLUMNS = {
+COLUMNS = {
     "file": "file path audio wav file_name filename audio_path wav_path audio_filepath".split(),
     "text": "text transcript transcription sentence".split(),
     "language": "language lang locale".split(),
     "speaker": "speaker speaker_id spk client_id".split(),
 }
-_SPLITS = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test", "eval")}
+SPLITS = {
+    "train": ("train",),
+    "valid": ("valid", "dev", "val", "validation"),
+    "test": ("test", "eval"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +65,23 @@ def form_of(root: Path) -> str:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Return set -> Kaldi directory, if a folder has all of train, valid (dev) and test (eval)."""
+    """Return set -> folder, if all of train, valid (dev) and test (eval) are there.
+
+    Each is a Kaldi directory or has a table.
+    """
     folders = {}
-    for part, names in _SPLITS.items():
-        there = [root / name for name in names if (root / name / "wav.scp").is_file()]
+    for part, names in SPLITS.items():
+        there = [root / name for name in names if _is_set(root / name)]
         if len(there) > 1:
             both = " and ".join(path.name for path in there)
             raise ValueError(f"{root}: holds {both}; which is the {part} set? rename the other")
         if there:
             folders[part] = there[0]
-    return folders if len(folders) == len(_SPLITS) else {}
+    return folders if len(folders) == len(SPLITS) else {}
+
+
+def _is_set(folder: Path) -> bool:
+    return (folder / "wav.scp").is_file() or any((folder / name).is_file() for name in TABLES)
 
 
 def other_tables(root: Path) -> list[str]:
@@ -172,16 +186,16 @@ def _rows(path: Path, ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield a header and the rows of a manifest: one JSON object per line (NeMo and others)."""
-    yield f"{path}:1", list(_COLUMNS)
+    yield f"{path}:1", list(COLUMNS)
     for where, entry in tables.json_lines(path, ()):
         if isinstance(entry.get("audio"), dict):  # {"audio": {"path": ...}}
             entry |= {"audio": entry["audio"].get("path")}
         row = {
             column: next((entry[key] for key in known if isinstance(entry.get(key), str)), None)
-            for column, known in _COLUMNS.items()
+            for column, known in COLUMNS.items()
         }
         if absent := [column for column in ("file", "text") if row[column] is None]:
-            names = "; ".join(f"{column}: {', '.join(_COLUMNS[column])}" for column in absent)
+            names = "; ".join(f"{column}: {', '.join(COLUMNS[column])}" for column in absent)
             raise ValueError(f"{where}: none of {names}; the keys here: {', '.join(entry)}")
         if entry.get("offset"):
             raise ValueError(
@@ -196,7 +210,7 @@ def _header(fields: Sequence[str]) -> dict[str, int] | None:
     names = [field.strip().lower() for field in fields]
     places = {
         column: names.index(name)
-        for column, known in _COLUMNS.items()
+        for column, known in COLUMNS.items()
         for name in reversed(known)  # of two, the one named first counts
         if name in names
     }
@@ -217,8 +231,8 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
         if not places:
             header = _header(fields)
             width = len(fields)
-            places = header or {c: i for i, c in enumerate(_COLUMNS) if i < width}
-            if not header and not 2 <= width <= len(_COLUMNS):
+            places = header or {c: i for i, c in enumerate(COLUMNS) if i < width}
+            if not header and not 2 <= width <= len(COLUMNS):
                 raise ValueError(f"{where}: {_misfit(path, width)}")
             if header:
                 continue
