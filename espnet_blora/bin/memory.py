@@ -48,7 +48,11 @@ def get_parser() -> Parser:
 
 
 def training_step(
-    config: Mapping[str, Any], dims: ModelDimensions, batch: int, tokens: int
+    config: Mapping[str, Any],
+    dims: ModelDimensions,
+    batch: int,
+    tokens: int,
+    device: str = "cpu",
 ) -> tuple[list[Tensor], Callable[[], None]]:
     """Return what is there before a step of this training, and the step.
 
@@ -57,8 +61,9 @@ def training_step(
         dims: Of the Whisper, which is made here without its weights.
         batch: Utterances.
         tokens: Of text, an utterance.
+        device: Where it runs.
     """
-    encoder, decoder = empty_modules(dims, "cpu")
+    encoder, decoder = empty_modules(dims, device)
     parts = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     adapter = None
     if config.get("use_adapter"):
@@ -67,8 +72,8 @@ def training_step(
     trained = [parameter for parameter in parts.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-4)
     window = 2 * dims.n_audio_ctx  # frames
-    mel = torch.zeros(batch, dims.n_mels, window)
-    ids = torch.zeros(batch, PROMPT + tokens, dtype=torch.int64)
+    mel = torch.zeros(batch, dims.n_mels, window, device=device)
+    ids = torch.zeros(batch, PROMPT + tokens, dtype=torch.int64, device=device)
     recomputed = [
         bool((config.get(f"{part}_conf") or {}).get("activation_checkpointing"))
         for part in ("encoder", "decoder")
@@ -77,7 +82,7 @@ def training_step(
     def step() -> None:
         if adapter is not None:
             adapter.advance()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bool(config.get("use_amp"))):
+        with torch.autocast(device, torch.bfloat16, enabled=bool(config.get("use_amp"))):
             memory, _ = encode_features(encoder, mel, torch.tensor([window]), recomputed[0])
             hidden = states(decoder, ids, memory, recomputed=recomputed[1])[:, PROMPT:]
             logits = logits_of(decoder, hidden.flatten(0, 1))  # (B tokens, n_vocab)
