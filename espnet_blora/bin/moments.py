@@ -7,6 +7,9 @@ data directories (wav.scp, and segments and utt2lang if they are there), audio f
 and folders of them. With --adapted the trained model is heard instead: `repair` takes such a file
 of the new domain's training audio.
 
+With no old audio at hand, --speak "en zh" has espeak-ng speak plain sentences in these languages (3
+minutes each, in OUTPUT.spoken), and the base hears those. Recordings are better, if there are any.
+
 Beside OUTPUT stands OUTPUT.sums, from which an interrupted run goes on, and to which more SOURCES
 can be added later. --merge adds up the sums of runs over different audio.
 """
@@ -17,6 +20,7 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +45,7 @@ def get_parser() -> Parser:
     add("--output", type=Path, required=True, help="file that is written")
     add("--adapted", action="store_true", help="hear with the trained model, not with its base")
     add("--target_modules", default=ALL_LINEARS, help="as in adapter_conf")
+    add("--speak", metavar="CODES", help='languages to speak and hear, as "en zh"')
     add("--language", help="of audio without utt2lang (default: the training's, else detected)")
     add("--utterances", type=int, help="at most so many of each source, spread evenly")
     add("--rank", type=int, default=256, help="eigenpairs kept of inputs wider than 512")
@@ -57,6 +62,8 @@ def moments(args: argparse.Namespace) -> None:
         FileNotFoundError: The experiment, a source or a file of sums is not there.
         ValueError: Audio, a checkpoint, sums or an option cannot be used, or do not fit together.
     """
+    if args.speak is not None:
+        args.sources.append(spoken(args.output, args.speak.split()))
     from espnet_blora.adapters.moments import read_sums
 
     if args.rank < 1:
@@ -84,6 +91,25 @@ def moments(args: argparse.Namespace) -> None:
         f"{sums.left_out} pieces whose text is empty or does not end left out; "
         f"{time.monotonic() - start:.0f} s\n"
     )
+
+
+def spoken(output: Path, languages: Sequence[str]) -> str:
+    """Speak sentences in these languages, before torch starts any threads; return their folder.
+
+    Raises:
+        ValueError: espeak-ng has no such voice, or is not installed.
+    """
+    try:
+        from espnet_blora.data.spoken import speak
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--speak needs espeak-ng ({error}); install it: pip install 'espnet_blora[demo]'"
+        ) from error
+    if not languages:
+        raise ValueError("--speak names no language; give codes, such as 'en zh'")
+    folder = output.with_name(output.name + ".spoken")
+    speak(folder, languages)
+    return str(folder)
 
 
 def hear(args: argparse.Namespace, kept: Path) -> Sums:

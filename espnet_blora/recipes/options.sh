@@ -87,7 +87,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
   --keep "SET ..."                old audio, no text needed: minutes of what is to be kept, for --repair, --adapter
                                   lora_keep and --set adapter_conf.prior=moments; sets in data/, or paths (with a /) of
-                                  audio files, folders of them and Kaldi directories
+                                  audio files, folders of them and Kaldi directories; "synthetic": none is at hand,
+                                  espeak-ng speaks some in the languages of the training and retention sets
   --repair MU                     stages 12-13: repair the adapter with this strength, without training (0.1 to 1)
   --search batched|espnet         stage 12: our batched search (default), or ESPnet's: the same texts, slower
   --new_languages "CODE ..."      languages that Whisper lacks: each gets a token whose embedding is trained beside the

@@ -178,11 +178,20 @@ score_sets() {
     return "${status}"
 }
 
+# languages_known: codes of the training and retention sets that the base knows, with blanks between
+languages_known() {
+    local dset
+    for dset in "${train_set}" ${kept_sets[@]+"${kept_sets[@]}"}; do
+        if [ -f "data/${dset}/utt2lang" ]; then cut -d' ' -f2 "data/${dset}/utt2lang"; fi
+    done | LC_ALL=C sort -u | grep -vxF "$(tr ' ' '\n' <<<"${new_languages:-none}")" | paste -sd' '
+}
+
 # collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters
 collect_kept() {
     local folder=${kept_moments%/*} dset device=cpu sources=()
     for dset in ${keep}; do
         case ${dset} in
+        synthetic) sources+=(--speak "$(languages_known)") ;;
         */*) sources+=("${dset}") ;;
         *) sources+=("data/${dset}") ;;
         esac

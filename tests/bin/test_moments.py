@@ -9,6 +9,7 @@ import torch
 
 from espnet_blora.adapters.moments import read_moments, read_sums
 from espnet_blora.bin import moments
+from espnet_blora.data import spoken
 from espnet_blora.decoding import open_experiment
 from espnet_blora.whisper.checkpoint import save_whisper
 from tests import experiments
@@ -100,6 +101,17 @@ def test_silence_is_named_and_does_not_count(world, run, tmp_path, caplog, mista
     assert "no speech was heard" in said and not (tmp_path / "none").exists()
 
 
+def test_without_old_audio_some_is_spoken(world, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(spoken, "SENTENCES", {"en": spoken.SENTENCES["en"][:1]})
+    assert run(speak="en") == 0
+    said = capsys.readouterr().out
+    assert f"{len(spoken.VOICES)} utterances" in said
+    sums = read_sums(tmp_path / "m.sums")
+    assert set(sums.heard) == {f"{tmp_path}/m.spoken/en-{n:03d}" for n in range(4)}
+    assert run("old_a", speak="en") == 0  # beside recordings, heard once
+    assert len(read_sums(tmp_path / "m.sums").heard) == 7
+
+
 def test_mistakes_are_one_line(world, run, mistake, tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     wave = np.full(4000, np.nan)
@@ -114,6 +126,8 @@ def test_mistakes_are_one_line(world, run, mistake, tmp_path):
         (["old_a"], {"rank": "0"}, "--rank is 0"),
         (["old_a"], {"asr_exp": None}, "give --asr_exp and at least one"),
         ([], {}, "give --asr_exp and at least one"),
+        ([], {"speak": "en br"}, "nothing can be spoken in br"),
+        ([], {"speak": ""}, "--speak names no language"),
     ):
         assert message in mistake("moments", partial(run, **options), *words)
 

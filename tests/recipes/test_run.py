@@ -313,6 +313,15 @@ def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(reci
     _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
     assert paths[1:3] == ["data/old_en", "./my_old"]
     assert paths[-1] == f"{folder}/old_en+._my_old.moments"
+    for name in ("calls", "made"):
+        (recipe / name).unlink()
+    for name, code in (("train_cs", "zh"), ("ret_en", "en")):
+        (recipe / "data" / name).mkdir(parents=True, exist_ok=True)
+        (recipe / "data" / name / "utt2lang").write_text(f"a {code}\nb {code}\nc rw\n")
+    options = ["--adapter", "lora_keep", "--new_languages", "rw", "--stage", "11"]
+    run(recipe, *options, "--keep", "synthetic")
+    _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
+    assert paths[1:3] == ["--speak", "en zh"] and paths[-1] == f"{folder}/synthetic.moments"
     (recipe / "calls").unlink()
     trained = run(recipe, "--adapter", "lora", "--stage", "12")
     assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"
