@@ -41,8 +41,9 @@ def get_parser() -> Parser:
     parser = Parser("memory", __doc__)
     parser.add_argument("--whisper", required=True, help="a published size, or a checkpoint")
     parser.add_argument("--adapter", default="blora", help="as of run.sh: its adapter_NAME.yaml")
+    parser.add_argument("--config", help="a whole training yaml, in the place of the two files")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="a setting over both files; may be repeated")  # fmt: skip
+                        help="a setting over the files; may be repeated")  # fmt: skip
     parser.add_argument("--tokens", type=int, default=100, help="of text, an utterance")
     return parser
 
@@ -69,6 +70,8 @@ def training_step(
     if config.get("use_adapter"):
         conf = config.get("adapter_conf") or {}
         adapter = espnet_blora.add_adapter(parts, config["adapter"], **conf)
+        if config.get("use_amp") and (config.get("model_conf") or {}).get("narrow_base"):
+            adapter.narrow_base()
     trained = [parameter for parameter in parts.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-4)
     window = 2 * dims.n_audio_ctx  # frames
@@ -102,6 +105,23 @@ def computed(config: Mapping[str, Any], whisper: str, batch: int, tokens: int) -
         return step_memory(*training_step(config, dims_of(whisper), batch, tokens))
 
 
+def largest_batches(
+    config: Mapping[str, Any], whisper: str, tokens: int
+) -> tuple[StepMemory, float, dict[int, int]]:
+    """Compute which batch fits where.
+
+    Returns:
+        The bytes of a step at the configuration's `batch_size`, those of each further utterance,
+        and the largest batch for each of `CARDS`, below 1 where none fits.
+    """
+    batch = int(config["batch_size"])
+    small, large = (computed(config, whisper, size, tokens) for size in (batch, 2 * batch))
+    each = (large.peak - small.peak) / batch
+    fixed = small.peak - batch * each
+    fits = {card: int((card * 2**30 - RESERVE - fixed) // each) for card in CARDS}
+    return small, each, fits
+
+
 def work(args: argparse.Namespace) -> None:
     """Print the bytes of one step, and the largest batch for each size of GPU.
 
@@ -112,21 +132,17 @@ def work(args: argparse.Namespace) -> None:
     if args.adapter == "none":
         raise ValueError("--adapter none trains nothing; name an adapter, or full")
     files = [SHARED / "train.yaml", SHARED / f"adapter_{args.adapter}.yaml"]
-    config = merge(*map(load, files), *map(parse_setting, args.set))
-    batch = int(config["batch_size"])
-    small, large = (
-        computed(config, args.whisper, size, args.tokens) for size in (batch, 2 * batch)
-    )
-    each = (large.peak - small.peak) / batch
-    fixed = small.peak - batch * each
-    print(f"{args.whisper}, {args.adapter}, batch {batch} x 30 s, {args.tokens} tokens of text")
+    given = [args.config] if args.config else files
+    config = merge(*map(load, given), *map(parse_setting, args.set))
+    one, each, fits = largest_batches(config, args.whisper, args.tokens)
+    batch, method = config["batch_size"], config["adapter"] if config.get("use_adapter") else "full"
+    print(f"{args.whisper}, {method}, batch {batch} x 30 s, {args.tokens} tokens of text")
     names = ("weights", "optimiser", "activations, gradients")
-    for name, size in zip((*names, "together"), (*small, small.peak), strict=True):
+    for name, size in zip((*names, "together"), (*one, one.peak), strict=True):
         print(f"{name:24}{size / 1e9:8.2f} GB")
     print(f"{'each further utterance':24}{each / 1e9:8.2f} GB\n\nGPU      largest batch")
-    for card in CARDS:
-        fits = int((card * 2**30 - RESERVE - fixed) // each)
-        print(f"{card:2} GB    {fits if fits > 0 else 'none'}")
+    for card, most in fits.items():
+        print(f"{card:2} GB    {most if most > 0 else 'none'}")
 
 
 main = program(get_parser, work)

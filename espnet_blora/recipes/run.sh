@@ -75,6 +75,10 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
             --token_list "${token_list}" --output_dir "${asr_exp}"
     else
         if keeps_in_training && [ -n "${keep}" ]; then collect_kept; fi
+        if [ "${ngpu}" -gt 0 ]; then # which batch_size fits on which GPU
+            call python3 -m espnet_blora.bin.memory --whisper "${whisper}" --config "${asr_exp}/train.yaml" ||
+                log "the memory of this training is not known, see above"
+        fi
         if [ "${ngpu}" -eq 0 ]; then export ESPNET_BLORA_THREADS=${ESPNET_BLORA_THREADS:-${cores}}; fi
         run_stages 11 11
         unset ESPNET_BLORA_THREADS

@@ -355,6 +355,21 @@ def test_a_dry_run_shows_every_command_and_runs_none(recipe):
     assert programs == ["make_config", "make_config", "score_experiment"]
 
 
+def test_the_memory_of_a_training_is_shown_before_it_where_there_is_a_gpu(recipe):
+    for count in ("0", "1"):
+        options = ["--adapter", "lora", "--stage", "11", "--ngpu", count, "--dry_run"]
+        done = subprocess.run(
+            ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", *options],
+            cwd=recipe, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        lines = done.stdout.splitlines()
+        shown = [n for n, line in enumerate(lines) if "espnet_blora.bin.memory" in line]
+        trained = next(n for n, line in enumerate(lines) if "./asr.sh --stage 11" in line)
+        assert len(shown) == int(count) and all(n < trained for n in shown)
+        assert all("--config exp/asr_lora/train.yaml" in lines[n] for n in shown)
+
+
 def test_where_the_audio_goes(recipe):
     def place(*options, **environment):
         (recipe / "calls").unlink(missing_ok=True)
