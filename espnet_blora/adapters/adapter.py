@@ -101,6 +101,39 @@ class Adapter:
         prepare_layers(self.layers)
         self.state.bases_agreed = True
 
+    @torch.no_grad()
+    def narrow_base(self, dtype: torch.dtype = torch.bfloat16) -> int:
+        """Keep the frozen Linear weights of the model in `dtype`, for training under its autocast.
+
+        Autocast's products then need no copies of them, and compute the same bits. All that comes
+        from the base itself (bases, fingerprint, what a term of the loss reads) is taken before.
+        Every rank calls it, before the first step. The model neither merges nor gives its base
+        back: checkpoints leave the base out, and are opened on the base's own file.
+
+        Returns:
+            The number of weights.
+
+        Raises:
+            ValueError: The method reads the weights in each step (`dora`).
+        """
+        if any(layer.reads_weight for layer in self.layers.values()):
+            raise ValueError(
+                f"adapter '{self.method}' computes with the base weights in each step, not only "
+                f"with what autocast makes of them: they cannot be held in {dtype}"
+            )
+        self.prepare()
+        if self.has_loss_term:
+            training = self.model.training
+            self.model.eval()
+            self.loss_terms()  # its first call reads the base
+            self.model.train(training)
+        self.state.base_rows = self.state.current_fingerprint(self.model)
+        linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
+        frozen = [one.weight for one in linears if not one.weight.requires_grad]
+        for weight in frozen:
+            weight.data = weight.data.to(dtype)
+        return len(frozen)
+
     # ---- what the training loop adds ----
 
     @property
@@ -344,12 +377,18 @@ class Adapter:
         base weights. `merge_and_unload` gives a model whose own weights are the sums.
 
         Raises:
-            ValueError: A sum holds NaN or inf (names the layer), or the method cannot be merged.
+            ValueError: A sum holds NaN or inf (names the layer), the method cannot be merged, or
+                the base was narrowed.
         """
         if not self._registered.merges:
             raise ValueError(
                 f"adapter '{self.method}' cannot be merged: its forward is not a single weight; "
                 "run it factored"
+            )
+        if self.state.base_rows is not None:
+            raise ValueError(
+                "the base is held in half precision in this process, and a sum with it would be "
+                "rounded: open the checkpoint anew to merge"
             )
         merge_layers(self.layers)
 

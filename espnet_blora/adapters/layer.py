@@ -49,6 +49,7 @@ class AdapterLayer(nn.Linear):
         mean_names: Those whose values are averaged over checkpoints; all others are the best one's.
         right_names: Those, (k, d_in) each, that the input meets first: all of them times T, from
             the right, is the update times T. Empty where a method has none.
+        reads_weight: Whether the update computes with the base weight in each step.
         basis_names: Tensors that `compute_basis` fills.
         ready: Whether they are filled.
         merged_weight: W0 + delta, (d_out, d_in), or None when not merged.
@@ -59,6 +60,7 @@ class AdapterLayer(nn.Linear):
     parameter_names: tuple[str, ...] = ()
     mean_names: tuple[str, ...] = ()
     right_names: tuple[str, ...] = ()
+    reads_weight: bool = False
     basis_names: tuple[str, ...] = ()
     basis_ready: Tensor
     ready: bool = True

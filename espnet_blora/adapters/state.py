@@ -43,6 +43,7 @@ class AdapterState(nn.Module):
         fingerprint: (n, 17) int64, the bits of the base's fingerprint.
         bases_agreed: Whether all ranks have the same bases by now.
         base_replaced: Whether a load has put another base under the adapter (ESPnet's init_param).
+        base_rows: The base's fingerprint from before its weights were narrowed; else None.
         pad_to: How the training padded waves ("batch" or "30s"), where that is known; goes into the
             adapter's file.
     """
@@ -67,6 +68,7 @@ class AdapterState(nn.Module):
         self.base_names: list[str] = []
         self.warned: set[str] = set()
         self.base_replaced = False
+        self.base_rows: Tensor | None = None
         self.pad_to: str | None = None
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())
@@ -101,6 +103,8 @@ class AdapterState(nn.Module):
 
     def current_fingerprint(self, model: nn.Module) -> Tensor | None:
         """Return the fingerprint (n, 17) of `model`'s weights, None on the meta device."""
+        if self.base_rows is not None:
+            return self.base_rows
         return fp.fingerprint(model.get_parameter(name) for name in self.base_names)
 
     def forward(self, x):

@@ -194,6 +194,32 @@ def check_base_is_saved(model: torch.nn.Module, save_strategy: str) -> None:
     )
 
 
+def narrow_base(model: torch.nn.Module, options: Any, autocast: Mapping[str, Any]) -> None:
+    """Hold frozen weights in bfloat16 where `model_conf.narrow_base` asks for it.
+
+    Args:
+        model: The model, its base loaded.
+        options: Of the trainer.
+        autocast: What the trainer gives to autocast.
+
+    Raises:
+        ValueError: Checkpoints would hold the rounded base, or the method reads it in each step.
+    """
+    if not getattr(model, "narrow_base", False):
+        return
+    adapter = get_adapter(model)
+    if adapter is None or options.save_strategy != "required_grad_only":
+        raise ValueError(
+            "model_conf.narrow_base: true needs an adapter and save_strategy: required_grad_only, "
+            f"found {options.save_strategy}{'' if adapter else ' without one'}: checkpoints would "
+            "hold the rounded base. Remedy: model_conf.narrow_base: false"
+        )
+    if not (options.use_amp and options.ngpu and autocast.get("dtype") == torch.bfloat16):
+        log.info("narrow_base: left in fp32, for the training is not under autocast to bfloat16")
+        return
+    log.info("narrow_base: %d frozen weights are held in bfloat16", adapter.narrow_base())
+
+
 def _check_loss(name: str, model_conf: Mapping[str, Any]) -> None:
     """Make sure that the loss which the adapter adds to is a mean over tokens.
 

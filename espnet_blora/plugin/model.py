@@ -55,8 +55,19 @@ class BloraASRModel(ESPnetASRModel):
     has it. The decoder's logits are those of the published tokens, which all targets are.
     """
 
-    def __init__(self, vocab_size: int, token_list, *args, **kwargs):
+    def __init__(self, vocab_size: int, token_list, *args, narrow_base: bool = False, **kwargs):
+        """Take ESPnet's arguments.
+
+        Args:
+            vocab_size: Length of the token list.
+            token_list: The tokens.
+            args: ESPnet's.
+            narrow_base: Hold the frozen Linear weights in bfloat16 while training under autocast to
+                it: the same bits in less memory.
+            kwargs: ESPnet's, which are `model_conf`.
+        """
         super().__init__(vocab_size, token_list, *args, **kwargs)
+        self.narrow_base = narrow_base
         self.set_prompt(token_list)
 
     def set_prompt(self, token_list: Sequence[str]) -> None:

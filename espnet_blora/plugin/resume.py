@@ -30,7 +30,7 @@ HARMLESS = frozenset(
 """Keys that may change between two runs of one experiment without changing what it computes."""
 _HARMLESS_PREFIXES = ("dist_", "wandb_")
 _HARMLESS_NESTED = frozenset(
-    "activation_checkpointing memory_cache memory_cache_ram memory_cache_disk".split()
+    "activation_checkpointing memory_cache memory_cache_ram memory_cache_disk narrow_base".split()
 )
 
 PREVIOUS = ".config.yaml.previous"

@@ -193,7 +193,10 @@ def trainer_run(original: Callable, cls: type, *args: Any, **kwargs: Any) -> Non
     """Check the base, repair the folder before a resume, save adapter files, plot last."""
     options, ranks = kwargs["trainer_options"], kwargs["distributed_option"]
     first = not ranks.distributed or ranks.dist_rank == 0
+    from espnet2.train.trainer import autocast_args
+
     adapter_training.check_base_is_saved(kwargs["model"], options.save_strategy)
+    adapter_training.narrow_base(kwargs["model"], options, autocast_args)
     if first:
         if options.resume:
             checkpoints.repair(Path(options.output_dir), options.best_model_criterion)

@@ -229,3 +229,28 @@ def test_a_replaced_base_must_be_saved():
     adapter_training.check_base_is_saved(model, "all")
     with pytest.raises(ValueError, match="init_param .*required_grad_only.*: save_strategy: all"):
         adapter_training.check_base_is_saved(model, "required_grad_only")
+
+
+def narrowed(model, **options):
+    """Dtype of the base after what the trainer's start does with these options."""
+    given = {"save_strategy": "required_grad_only", "use_amp": True, "ngpu": 1, **options}
+    autocast = {"dtype": given.pop("autocast", torch.bfloat16)}
+    adapter_training.narrow_base(model, argparse.Namespace(**given), autocast)
+    return model.query.weight.dtype
+
+
+def test_the_base_is_narrowed_under_autocast_to_bfloat16_alone():
+    model = blora()
+    assert narrowed(model) == torch.float32  # nobody asks for it
+    model.narrow_base = True
+    for other in ({"use_amp": False}, {"ngpu": 0}, {"autocast": torch.float16}):
+        assert narrowed(model, **other) == torch.float32
+    assert narrowed(model) == torch.bfloat16
+
+
+def test_a_base_that_checkpoints_would_hold_is_not_narrowed():
+    for model, strategy in ((blora(), "all"), (Model(), "required_grad_only")):
+        model.narrow_base = True
+        with pytest.raises(ValueError, match="checkpoints would hold the rounded base"):
+            narrowed(model, save_strategy=strategy)
+        assert model.query.weight.dtype == torch.float32

@@ -301,6 +301,27 @@ def test_moments_of_low_rank_and_the_rest_of_the_diagonal(build, shake, keep_fil
     assert term == pytest.approx(total, rel=0.3) and term != pytest.approx(total, rel=1e-3)
 
 
+@pytest.mark.parametrize("method", ["lora_keep", "blora", "lora_ewc"])
+def test_a_narrowed_base_leaves_the_term_as_it_was(build, shake, keep_file, fisher_file, method):
+    """What a term reads of the base is read before the base is rounded."""
+    file = {"prior": "moments", "keep_file": str(keep_file())}
+    if method == "lora_keep":
+        del file["prior"]
+    if method == "lora_ewc":
+        file = {"fisher_file": str(fisher_file())}
+    terms = []
+    for narrowed in (False, True):
+        conf = {"rank": 4, "target_modules": TARGETS, **file}
+        adapter = espnet_blora.add_adapter(build(), method, **conf)
+        if narrowed:
+            assert adapter.narrow_base() >= len(adapter.layers)
+            assert adapter.model.training
+        shake(adapter)
+        adapter.advance()
+        terms.append(adapter.loss_terms()[0].detach())
+    assert terms[0] > 0 and torch.equal(*terms)
+
+
 def test_a_penalty_can_be_taken_where_there_is_no_autocast():
     with torch.device("meta"):
         model = torch.nn.Sequential(torch.nn.Linear(6, 5))

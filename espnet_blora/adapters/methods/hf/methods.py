@@ -56,6 +56,7 @@ class DoraLayer(HfLayer):
         "lora_magnitude": "lora_magnitude_vector.default.weight",
     }
     from_weight = ("lora_magnitude",)
+    reads_weight = True
 
     def peft_config(self, from_weight: bool) -> Any:
         """Return PEFT's config for DoRA."""
