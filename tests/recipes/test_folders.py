@@ -1,6 +1,7 @@
 """Every recipe folder is whole: links, valid configurations, a run.sh that knows itself."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def test_a_configuration_of_its_own_says_more_than_the_shared_one(recipe):
         if own.pop("include", None):
             assert own, path
             assert "`include`" in text.splitlines()[0], path
+
+
+@pytest.mark.parametrize("recipe", **ids(RECIPES))
+def test_a_recipe_that_it_takes_files_from_is_named_in_its_run_sh(recipe):
+    """`espnet-blora new` reads them there; a recipe may have another name in its folder."""
+    others, local = (
+        set(re.findall(r"\.\./\.\./(\w+)/asr1", "".join(p.read_text() for p in scripts)))
+        for scripts in ([recipe / "run.sh"], (recipe / "local").glob("*.sh"))
+    )
+    assert local <= others
+    assert "PWD" not in read(recipe, "local/data.sh")
 
 
 @pytest.mark.parametrize("recipe", **ids(OURS))

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Stage 1: as mini_noisy's, which takes the recipe's name from its folder.
-exec ../../mini_noisy/asr1/local/data.sh "$@"
+# Stage 1: the corpus of this recipe, made by mini_cs's script; its options: --corpus_dir DIR, --corpus_scale SHARE, --nj N.
+exec ../../mini_cs/asr1/local/data.sh --corpus mini_room "$@"
