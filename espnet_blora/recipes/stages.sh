@@ -183,7 +183,7 @@ languages_known() {
     local dset
     for dset in "${train_set}" ${kept_sets[@]+"${kept_sets[@]}"}; do
         if [ -f "data/${dset}/utt2lang" ]; then cut -d' ' -f2 "data/${dset}/utt2lang"; fi
-    done | LC_ALL=C sort -u | grep -vxF "$(tr ' ' '\n' <<<"${new_languages:-none}")" | paste -sd' '
+    done | LC_ALL=C sort -u | { grep -vxF "$(tr ' ' '\n' <<<"${new_languages:-none}")" || true; } | paste -sd' '
 }
 
 # collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters

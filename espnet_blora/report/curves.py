@@ -74,9 +74,10 @@ class Curve:
         last = self.lowest + 1
         new, kept = self.new[:last], self.kept[:last]
         reach = np.zeros(last)
-        for f in range(1, last):
-            fall = new[f - 1] - new[f]
-            slope = max(0.0, float((kept[f] - kept[f - 1]) / fall)) if fall > 0 else 0.0
+        for f in range(last):
+            a, b = (0, min(1, last - 1)) if f == 0 else (f - 1, f)  # where the slope is taken
+            fall = new[a] - new[b]
+            slope = max(0.0, float((kept[b] - kept[a]) / fall)) if fall > 0 else 0.0
             term = Term(self, _place(f), 1.0, slope)
             reach[f] = variance(_parts(axes, [term])).reach
         return new, kept, reach

@@ -178,8 +178,15 @@ class System:
     def old_audio(self) -> float | None:
         """Seconds of old audio that it was told to keep; None where that is not known."""
         used = [row.old_audio or 0.0 for run in self.runs for row in run.sweep]
-        logs = [run.training.old_audio for run in self.runs if run.training]
-        return max(used + logs) if logs or any(used) else None
+        used += [run.training.old_audio for run in self.runs if run.training]
+        if any(used):
+            return max(used)
+        uses = any(
+            run.config.get("retain")
+            or {"fisher_file", "keep_file"} & (run.config.get("adapter_conf") or {}).keys()
+            for run in self.runs
+        )
+        return None if uses or not any(run.training for run in self.runs) else 0.0
 
     @property
     def training_seconds(self) -> float | None:

@@ -55,6 +55,7 @@ def scatter(path: Path, analysis: Analysis) -> Picture | None:
         _stretch(axes, [point for s in placed for point in analysis.points[s.name]])
         if axes.get_ylim()[0] < 0:
             axes.set_ylim(bottom=0)
+        _bands(axes, analysis, look)
         # beside the title where there is room, else inside the upper right corner
         axes.annotate("better: down and left", (1, 1), (0, -12 if narrow else 6), "axes fraction",
                       "offset points", ha="right", color=MUTED, fontsize=9)  # fmt: skip
@@ -107,14 +108,12 @@ def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: 
     points = analysis.points[system.name]
     full = next((p for p in points if p.name in ("1", "base")), points[-1])
     rest = [p for p in points if p is not full and p.name != "0"]
-    if analysis.match is not None and system.name in analysis.match.curves:
-        along, middle, reach = analysis.match.curves[system.name].band(analysis.match.axes)
-        low, high = 100 * np.maximum(0, middle - reach), 100 * (middle + reach)
-        axes.fill_between(100 * along, low, high, color=colour, alpha=0.1, lw=0, zorder=0.5)
     if len(points) > 1:
         dashes = "--" if system.full else "-"
         axes.plot(*_places(points), dashes, color=colour, lw=1.3, alpha=0.6, zorder=2)
         axes.plot(*_places(rest), marker, ms=5, mfc=PAPER, mec=colour, zorder=3)
+    if system.knob == "mu":
+        return  # both ends are others' marks
     seeds = analysis.seed_points.get(system.name, [])
     axes.plot(*_places(seeds), marker, ms=5, mfc=colour, mec="none", alpha=0.45, zorder=3)
     new, kept = (rates.get(system.name, Estimate(None)) for rates in (analysis.new, analysis.kept))
@@ -127,6 +126,20 @@ def _curve(axes: Axes, analysis: Analysis, system: System, colour: str, marker: 
     # not clipped: a system without an error lies on the axis
     axes.plot(*_places([full]), marker, ms=15 if marker == "*" else 9, color=colour, mec=PAPER,
               mew=0.8, zorder=4, clip_on=False)  # fmt: skip
+
+
+def _bands(axes: Axes, analysis: Analysis, look: dict) -> None:
+    """Draw the 95 % bands of the curves inside the axes as they are: steep ends have no bounds."""
+    if analysis.match is None:
+        return
+    limits = axes.get_xlim(), axes.get_ylim()
+    for name, curve in analysis.match.curves.items():
+        along, middle, reach = curve.band(analysis.match.axes)
+        low, high = np.maximum(1e-9, middle - reach), middle + reach
+        band = {"color": look[name][0], "alpha": 0.1, "lw": 0, "zorder": 0.5}
+        axes.fill_between(100 * along, 100 * low, 100 * high, **band)
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
 
 
 def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:

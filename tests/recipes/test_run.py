@@ -322,6 +322,11 @@ def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(reci
     run(recipe, *options, "--keep", "synthetic")
     _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
     assert paths[1:3] == ["--speak", "en zh"] and paths[-1] == f"{folder}/synthetic.moments"
+    for table in recipe.glob("data/*/utt2lang"):
+        table.unlink()
+    (recipe / "made").unlink()
+    run(recipe, *options, "--keep", "synthetic")  # moments says that no language is named
+    assert "--speak ''" in (recipe / "made").read_text()
     (recipe / "calls").unlink()
     trained = run(recipe, "--adapter", "lora", "--stage", "12")
     assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"

@@ -183,6 +183,15 @@ def test_the_page_has_shares_old_audio_and_times(analysis):
     assert rows["keep"][4].tone == "good" and rows["keep"][4].text.endswith("shows")
     assert [cell.text for cell in rows["keep"][5:]] == ["10.0", "2.0"]
     assert rows["lora, repaired"][5].text == "10.0" and rows["say"][6].text == "–"
+    # nothing is known where old data was used and no log tells how much
+    log = Training(0.5, 10, 100, "", 60.0)
+    for conf, minutes in (({}, "0.0"), ({"keep_file": "f"}, "–"), ({"fisher_file": "f"}, "–")):
+        system = next(s for s in analysis.match.systems if s.label == "say")
+        for one in system.runs:
+            one.training = log
+            one.config = {"adapter_conf": conf}
+        (row,) = (r for r in section(analysis.match)[1].rows if r[0].text == "say")
+        assert row[5].text == minutes and row[6].text == "1.0"
     places = {row[0].text: row[5].text for row in details.blocks[0].rows}
     assert places["lora, repaired"].startswith("mu 0.") and float(places["keep"]) > 0.75
 
