@@ -438,8 +438,8 @@ class Adapter:
             "layers": list(self.layers),
             "base": dict(zip(self.state.base_names, rows.tolist(), strict=True)),
         }
-        if self.state.pad_to is not None:
-            description["pad_to"] = self.state.pad_to
+        if self.state.trained_on:
+            description["training"] = self.state.trained_on
         write_adapter_file(path, tensors, description)
         trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
         beside = sorted(trained - self.factors().keys())

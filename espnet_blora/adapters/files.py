@@ -34,7 +34,7 @@ class AdapterFile:
         path: The file.
         description: Its metadata: format, method, config, step, layers (names), base ({name:
             fingerprint}), sha256 (of the tensors), versions, description_sha256; of a file that was
-            made of an experiment also pad_to, how its training padded waves.
+            made of an experiment also training, what decoding has to know of it.
         tensors: The factors, {layer.factor: tensor}.
     """
 

@@ -185,7 +185,7 @@ def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
     for layer in adapter.layers.values():
         layer.read_ready()
     adapter.state.context.step = int(file.description["step"])
-    adapter.state.pad_to = file.description.get("pad_to")
+    adapter.state.trained_on = file.description.get("training") or {}
     log.info("loaded adapter '%s' from %s: %d tensors", method, path, len(tensors))
     return adapter
 

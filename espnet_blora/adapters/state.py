@@ -44,8 +44,8 @@ class AdapterState(nn.Module):
         bases_agreed: Whether all ranks have the same bases by now.
         base_replaced: Whether a load has put another base under the adapter (ESPnet's init_param).
         base_rows: The base's fingerprint from before its weights were narrowed; else None.
-        pad_to: How the training padded waves ("batch" or "30s"), where that is known; goes into the
-            adapter's file.
+        trained_on: What decoding has to know of an experiment's training, as in its config.yaml;
+            goes into the adapter's file.
     """
 
     step: Tensor
@@ -69,7 +69,7 @@ class AdapterState(nn.Module):
         self.warned: set[str] = set()
         self.base_replaced = False
         self.base_rows: Tensor | None = None
-        self.pad_to: str | None = None
+        self.trained_on: Mapping[str, Any] = {}
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())
         self.counts = ["step", "updates"] if counts_updates else ["step"]

@@ -28,9 +28,11 @@ from espnet_blora.adapters import (
 from espnet_blora.adapters.merge import bake_layers
 from espnet_blora.decoding.checked_load import apply_scale, check_loads
 from espnet_blora.decoding.training_config import (
+    DATA,
     TrainedLengths,
     TrainingConfig,
     find_checkpoint,
+    for_decoding,
     read_training_config,
 )
 from espnet_blora.whisper import new_tokens
@@ -139,7 +141,7 @@ def open_experiment(
     model = check_loads(_Model(base.encoder, base.decoder))
     if config.adapter is not None:
         method, options = config.adapter
-        add_adapter(model, method, **options).state.pad_to = config.pad_to  # goes into its file
+        add_adapter(model, method, **options).state.trained_on = for_decoding(config.values)
     _load(model, file)
     heads = _heads(base)
     recogniser = Recogniser(
@@ -271,13 +273,14 @@ def open_whisper(
     vocabulary = Vocabulary.of(base.dims.n_vocab)
     if adapter_file is not None:
         adapter = load_adapter(base, Path(adapter_file))
-        pad_to = pad_to or adapter.state.pad_to
-    pad_to = pad_to or "30s"
-    name = os.fspath(adapter_file or spec)
-    whole = TrainedLengths(*[float(CHUNK_LENGTH)] * 3)  # what Whisper itself was trained on
+        trained = TrainingConfig(Path(adapter_file), adapter.state.trained_on, vocabulary)
+    else:
+        whole = dict.fromkeys(("median", "most", "longest"), float(CHUNK_LENGTH))
+        trained = TrainingConfig(Path(spec), {DATA: {"seconds": whole}}, vocabulary)
     recogniser = Recogniser(
-        base.encoder, base.decoder, vocabulary, pad_to, _heads(base), name,
-        lengths=whole if adapter_file is None else None,
+        base.encoder, base.decoder, vocabulary, pad_to or trained.pad_to, _heads(base),
+        os.fspath(adapter_file or spec), trained.language, trained.languages,
+        lengths=trained.lengths,
     )  # fmt: skip
     return _ready(recogniser, base, place, adapter_scale, merge, packed)
 

@@ -128,6 +128,20 @@ class TrainingConfig:
         return self.values.get(f"{name}_conf") or {}
 
 
+def for_decoding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of config.yaml a `TrainingConfig` of the adapter's own file needs.
+
+    These are the padding, the languages and the lengths of the utterances, under the same keys.
+    """
+    options = (("encoder_conf", "pad_to"), ("preprocessor_conf", "whisper_language"))
+    kept: dict[str, Any] = {
+        part: {key: values[part][key]}
+        for part, key in options
+        if (values.get(part) or {}).get(key) is not None
+    }
+    return kept | ({DATA: values[DATA]} if values.get(DATA) else {})
+
+
 def read_training_config(path: Path) -> TrainingConfig:
     """Read and check the config.yaml of a Whisper that ESPnet has trained.
 

@@ -27,7 +27,6 @@ def create(method: str, /, model: torch.nn.Module, **conf: Any) -> None:
     """
     say_what_stock_would_match(model, parse_config(method, conf).target_modules)
     adapter = add_adapter(model, method, **conf)
-    adapter.state.pad_to = getattr(getattr(model, "encoder", None), "pad_to", None)
     log.info("%s", adapter.report())
     if adapter.has_loss_term:
         model.register_forward_hook(add_loss_terms)

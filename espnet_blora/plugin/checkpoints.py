@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from espnet_blora.adapters import average_states, get_adapter
+from espnet_blora.decoding.training_config import for_decoding, read_mapping
 from espnet_blora.utils import atomic
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
@@ -104,6 +105,7 @@ def save_adapter_files(model: torch.nn.Module, output_dir: Path, criteria: Seque
     adapter = get_adapter(model)
     if adapter is None:
         return
+    adapter.state.trained_on = for_decoding(read_mapping(output_dir / "config.yaml"))
     for phase, key, _ in criteria:
         best = output_dir / f"{phase}.{key}.best.pth"
         if best.is_file():

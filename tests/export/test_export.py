@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 import whisper
+import yaml
 
 from espnet_blora.adapters import load_adapter, read_adapter_file
 from espnet_blora.bin import export
-from espnet_blora.decoding import open_experiment, probing
+from espnet_blora.decoding import Transcriber, open_experiment, probing
 from espnet_blora.decoding.recogniser import open_model, open_whisper
 from espnet_blora.export import check, ct2, ggml, hf
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
@@ -178,6 +179,10 @@ def test_a_file_that_kills_whisper_cpp_is_an_error(base, tmp_path, damage):
 
 def test_adapter(experiment, base, tmp_path, capsys):
     folder, method = experiment
+    lengths = {"median": 2.5, "most": 4.0, "longest": 6.5}
+    trained = {"training_data": {"seconds": lengths, "languages": {"zh": 3}}}
+    with (folder / "config.yaml").open("a") as config:
+        yaml.safe_dump(trained, config)
     status = run(folder, tmp_path / "out", "--to", "adapter")
     if method is None:
         assert status == 2 and "has no adapter" in capsys.readouterr().err
@@ -189,12 +194,20 @@ def test_adapter(experiment, base, tmp_path, capsys):
     assert all(name.startswith(("encoder.blocks.", "decoder.blocks.")) for name in adapter.layers)
     factored = open_experiment(folder, merge=False, packed=False)
     assert torch.equal(logits(plain), logits(factored))
-    # The file knows the padding of its training, and keeps it when it is exported again.
+    # The file knows padding, lengths and languages of its training, and keeps them when it is
+    # exported again.
     source = tmp_path / "out" / "adapter.safetensors"
-    assert open_model(adapter=str(source), whisper=base).pad_to == factored.pad_to == "batch"
+    opened = open_model(adapter=str(source), whisper=base)
+    assert opened.pad_to == factored.pad_to == "batch"
+    for model in (opened, factored):
+        transcriber = Transcriber(model)
+        assert transcriber.limits == (4 * 16000, 2.5 * 16000) and transcriber.languages == "zh"
+        assert model.lengths.longest == 6.5
     assert open_model(adapter=str(source), whisper=base, pad_to="30s").pad_to == "30s"
     assert run(source, tmp_path / "again", "--to", "adapter", "--whisper", base) == 0
-    assert read_adapter_file(tmp_path / "again" / source.name).description["pad_to"] == "batch"
+    assert read_adapter_file(tmp_path / "again" / source.name).description["training"] == {
+        "encoder_conf": {"pad_to": "batch"}, **trained
+    }  # fmt: skip
     # From the file again, merged; and the file says which Whisper it needs.
     assert run(source, tmp_path / "merged", "--to", "openai", "--whisper", base) == 0
     opened = whisper.load_model(str(tmp_path / "merged" / "model.pt"), device="cpu")

@@ -13,7 +13,7 @@ from espnet2.tasks.asr import ASRTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from espnet_blora.adapters.moments import new_sums
-from espnet_blora.decoding.recogniser import open_whisper
+from espnet_blora.decoding.recogniser import open_experiment, open_whisper
 from espnet_blora.plugin import resume
 from espnet_blora.utils.mistakes import users_mistake
 from tests.plugin.tiny import BLORA, TRAIN, shared
@@ -342,7 +342,10 @@ def test_each_best_epoch_has_its_adapter_file(experiment):
         state = torch.load(link)
         file = link.with_suffix(".safetensors")
         opened = open_whisper(str(experiment.whisper), file, merge=False)
-        assert opened.pad_to == "batch"
+        whole = open_experiment(folder)
+        for known in ("pad_to", "language", "languages", "lengths"):
+            assert getattr(opened, known) == getattr(whole, known), known
+        assert opened.pad_to == "batch" and len(opened.languages) == 2 and opened.lengths.most > 0
         factors = opened.adapter.factors()
         assert len(factors) > 8
         for name, factor in factors.items():
