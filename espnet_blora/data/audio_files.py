@@ -43,6 +43,8 @@ _MP3_SHARE = 0.95  # an MP3's length may be an estimate
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _DS64 = re.compile(r"Calculated frame count (\d+) does not match .* of (\d+)")
 _NO_LENGTH = (2**31, 2**32)
+# ffmpeg's names for its own parts, such as "[mov,mp4 @ 0x55df86d850c0] "
+_FFMPEGS_PART = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )+", re.MULTILINE)
 _SPHERE_COUNT = re.compile(rb"sample_count -i (\d+)")
 
 
@@ -119,12 +121,15 @@ class AudioFile:
         command = [program, "-nostdin", "-v", "error", "-y", "-i", f"file:{path}"]
         command += ["-vn", "-ar", str(audio.SAMPLE_RATE), "-c:a", "pcm_s16le", wave.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = (done.stderr.strip().splitlines() or ["no reason is given"])[-1]
+        # its first line is the reason; what follows is what it came to
+        said = _FFMPEGS_PART.sub("", done.stderr).strip().partition("\n")[0]
         if done.returncode:
             raise ValueError(
-                f"{path}: cannot be read as audio, neither by soundfile nor by ffmpeg ({said})"
+                f"{path}: cannot be read as audio, neither by soundfile nor by ffmpeg "
+                f"({said or 'no reason is given'})"
             ) from error
-        notes.append("decoded by ffmpeg" + (f", which says: {said}" if done.stderr.strip() else ""))
+        lost = f", which says: {said}; what is damaged or cut off is not heard" if said else ""
+        notes.append("decoded by ffmpeg" + lost)
         with _naming(path, wave.name):
             return replace(cls._through(Path(wave.name), notes), temporary=wave)
 

@@ -4,8 +4,11 @@ import gc
 import io
 import os
 import re
+import shutil
+import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,9 +192,13 @@ except av.FFmpegError as error:
 """Stands for the program, with the libraries of the program (PyAV comes with ESPnet's reader)."""
 
 
-@pytest.fixture
-def ffmpeg(tmp_path, monkeypatch):
-    pytest.importorskip("av")
+@pytest.fixture(params=["stand-in", "real"])
+def ffmpeg(request, tmp_path, monkeypatch):
+    pytest.importorskip("av")  # writes the files
+    if request.param == "real":
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("ffmpeg is not installed")
+        return
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "ffmpeg"
     program.write_text(FFMPEG.format(python=sys.executable))
@@ -236,6 +243,46 @@ def test_ffmpeg_reads_what_soundfile_cannot(tmp_path, ffmpeg, name, codec, chann
     except ValueError as error:
         samples = str(error).startswith(f"{tmp_path / name}: ") and 0
     assert samples is not False and samples < found.samples
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize(
+    ("name", "options", "apart"),
+    [
+        ("a.m4a", "", 0),
+        ("a.webm", "-c:a libopus", 0),
+        ("a.wma", "", 0),
+        ("two.m4a", "-ac 2", 1 / 32768),
+        ("video.mkv", "-f lavfi -i color=c=red:s=64x64:d=2 -shortest", 0),
+    ],
+)
+def test_the_samples_are_those_of_openais_whisper(tmp_path, monkeypatch, name, options, apart):
+    import whisper
+
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    soundfile.write(tmp_path / "tone.wav", tone, RATE)
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "tone.wav")]
+    subprocess.run([*command, *options.split(), str(tmp_path / name)], check=True)
+    theirs = whisper.load_audio(str(tmp_path / name))
+    for path in (tmp_path / name, "-"):
+        with (tmp_path / name).open("rb") as source:
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=source))
+            ours = whole(AudioFile.open(path))
+        assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= apart, path
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_what_ffmpeg_says_of_a_damaged_file(tmp_path):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(20 * RATE) / RATE)
+    for name, codec in (("a.m4a", "aac"), ("a.webm", "libopus")):
+        coded(tmp_path / name, codec, tone)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: 2 * len(data) // 3])
+    with pytest.raises(ValueError, match=r"a\.m4a: .*nor by ffmpeg \(moov atom not found\)"):
+        AudioFile.open(tmp_path / "a.m4a")
+    found = AudioFile.open(tmp_path / "a.webm")
+    assert 10 * RATE < found.samples < 15 * RATE
+    assert any("File ended prematurely; what is damaged or cut off" in n for n in found.notes)
 
 
 def test_what_nothing_reads(tmp_path, ffmpeg):
