@@ -31,6 +31,7 @@ from espnet_blora.report.page import (
     Picture,
     Prose,
     Section,
+    foldable,
     page_html,
     page_markdown,
 )
@@ -138,7 +139,7 @@ def build(request: Request) -> tuple[list[Path], int]:
         TITLE,
         analysis.warnings,
         verdict.headline(analysis),
-        [Section(title, content) for title, content in blocks.items() if content],
+        [Section(title, [*map(foldable, content)]) for title, content in blocks.items() if content],
     )
     files = {
         "RESULTS.md": results,

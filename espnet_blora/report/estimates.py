@@ -20,7 +20,7 @@ from espnet_blora.report.comparability import comparable
 from espnet_blora.report.edge import Edge, corrected, measure
 from espnet_blora.report.experiments import Experiment, System, find_system, repaired
 from espnet_blora.report.matched import Match, match
-from espnet_blora.report.page import ABSENT, Cell, percent, with_interval
+from espnet_blora.report.page import ABSENT, MOST_SHOWN, Cell, percent, with_interval
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.intervals import FEW_ERRORS, LEAST_ERRORS, Part, around, over, variance
@@ -227,6 +227,16 @@ class Analysis:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_sets(self) -> list[str]:
+        """The sets that plots and examples show: of many those whose errors differ most."""
+        span = {}
+        for name in self.sets:
+            rates = [e.value or 0.0 for (_, scored), e in self.rates.items() if scored == name]
+            span[name] = max(rates, default=0.0) - min(rates, default=0.0)
+        most = sorted(span, key=span.__getitem__, reverse=True)[:MOST_SHOWN]
+        return [name for name in span if name in most]
 
     @property
     def too_small(self) -> list[str]:

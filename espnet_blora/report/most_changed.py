@@ -233,7 +233,7 @@ def utterances(analysis: Analysis, texts: Texts) -> list[Block]:
     blocks: list[Block] = []
     base = analysis.base
     for s in analysis.adapted:
-        for name in analysis.sets:
+        for name in analysis.shown_sets:
             if base is None or not comparable([base, s], name):
                 continue
             forgetting = name in analysis.retention_sets
@@ -252,6 +252,9 @@ def utterances(analysis: Analysis, texts: Texts) -> list[Block]:
         "seeds: the mean of their errors; the words, and the errors in brackets, are those "
         "of the seed with most errors there (new domain: with fewest)."
     )
+    if len(analysis.shown_sets) < len(analysis.sets):
+        number = f"{len(analysis.shown_sets)} of {len(analysis.sets)}"
+        caption += f" These are the {number} sets whose errors differ most."
     return [Prose(caption), *blocks]
 
 

@@ -19,6 +19,11 @@ from markupsafe import Markup, escape
 from espnet_blora.scoring import Counts, Interval
 
 ABSENT = "–"
+MOST_TOLD = 6
+"""Names in a sentence; more are counted."""
+MOST_SHOWN = 12
+"""Sets in plots and examples."""
+MOST_COLUMNS, MOST_ROWS = 16, 40
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 HERE = Path(__file__).parent
@@ -67,10 +72,25 @@ class Table:
                 )
 
 
+def name_sets(sets: Sequence[str]) -> str:
+    """Name sets, or count them where they are many."""
+    return ", ".join(sets) if len(sets) <= MOST_TOLD else f"{len(sets)} sets"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Table:
-    """Return a table of strings and cells."""
+    """Return a table of strings and cells; of many columns and few rows, these become columns."""
     cells = [[c if isinstance(c, Cell) else Cell(str(c)) for c in row] for row in rows]
+    if len(head) > MOST_COLUMNS and 0 < len(cells) < len(head):
+        first, *rest = zip(map(Cell, head), *cells, strict=True)
+        head, cells = ["", *(cell.text for cell in first[1:])], [list(row) for row in rest]
     return Table(tuple(head), cells, caption)
+
+
+def foldable(block: Block) -> Block:
+    """Return a block as it is, but a long table as one that is shown on request."""
+    if not isinstance(block, Table) or len(block.rows) <= MOST_ROWS:
+        return block
+    return Folded(f"A table of {len(block.rows)} rows", [block])
 
 
 @dataclass(frozen=True)

@@ -216,16 +216,18 @@ def bars(path: Path, analysis: Analysis) -> Picture | None:
         None, and no file, if there is no score at all.
     """
     panels = []
-    for name in analysis.sets:
+    for name in analysis.shown_sets:
         figures = {system: e for (system, scored), e in analysis.rates.items() if scored == name}
         if figures:
             role = "new domain" if name in analysis.test_sets else "retention"
             base = figures.get(analysis.base.name) if analysis.base else None
             title = f"{name} ({role})\n{analysis.treated[name].unit.upper()}, %"
             panels.append(Panel(title, figures, base.value if base else None))
+    many = f": the {len(panels)} of {len(analysis.sets)} sets whose errors differ most"
     return _panels(
         path,
-        "errors by set, with 95 % intervals (dotted: base; circles: seeds)",
+        "errors by set, with 95 % intervals (dotted: base; circles: seeds)"
+        + (many if len(panels) < len(analysis.sets) else ""),
         analysis.systems,
         panels,
     )

@@ -13,12 +13,14 @@ from espnet_blora.report.estimates import WORST_SHARE, Analysis, level, signed
 from espnet_blora.report.experiments import Experiment, System
 from espnet_blora.report.page import (
     ABSENT,
+    MOST_TOLD,
     Block,
     Bullets,
     Card,
     Cards,
     Cell,
     Prose,
+    name_sets,
     percent,
     size,
     table,
@@ -60,7 +62,7 @@ def _gate(analysis: Analysis, system: System) -> Cell:
     gate = analysis.gate.get(system.name)
     if gate is None:
         return Cell(ABSENT)
-    over = ", ".join(analysis.beyond(system))
+    over = name_sets(analysis.beyond(system))
     if gate <= 0:
         return Cell(f"{gate:.2f} (failed: beyond kappa on {over})", gate, "bad")
     if over:
@@ -171,6 +173,8 @@ def retention(analysis: Analysis) -> list[Block]:
     """Return the formulas of forgetting, and their figures."""
     formulas = [f"**{name}** = {formula}" for name, formula in r.FORMULAS]
     kappa = ", ".join(f"{n} {percent(k)}" for n, k in analysis.kappa.items())
+    if len(analysis.kappa) > MOST_TOLD and len({*analysis.kappa.values()}) == 1:
+        kappa = f"{percent(next(iter(analysis.kappa.values())))} on each set"
     formulas.append(f"kappa, the degradation allowed, in points: {kappa or ABSENT}")
     head = ["system", *(f"degradation {n}, %" for n in analysis.retention_sets)]
     head += ["mean degradation, %", "gate", "new-domain gain, %"]

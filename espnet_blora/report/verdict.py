@@ -8,7 +8,6 @@ work is quoted at second hand: the Whisper-Finetune project on Cantonese; OpenRe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from espnet_blora.report.edge import ENOUGH_SEEDS, LEVEL, Edge
 from espnet_blora.report.estimates import (
@@ -23,11 +22,13 @@ from espnet_blora.report.experiments import System
 from espnet_blora.report.gap import holm
 from espnet_blora.report.page import (
     ABSENT,
+    MOST_TOLD,
     Block,
     Bullets,
     Cell,
     Table,
     in_points,
+    name_sets,
     p_value,
     percent,
     table,
@@ -35,7 +36,6 @@ from espnet_blora.report.page import (
 from espnet_blora.report.sparsity import mean_over
 from espnet_blora.scoring import retention as r
 
-MOST_TOLD = 6
 _PAPER = "BLoRA, arXiv 2510.18723"
 # measure, key of our figure (see `published`), published figure, source
 PUBLISHED = (
@@ -102,22 +102,17 @@ def _terms(analysis: Analysis) -> str:
     left_out = "".join(f" Left out: {name}, {why}." for name, why in analysis.left_out.items())
     if small := analysis.too_small:
         left_out += (
-            f" Left out of mean changes and their intervals: {_names(small)}, with too few "
+            f" Left out of mean changes and their intervals: {name_sets(small)}, with too few "
             "utterances or errors for an interval."
         )
     if not analysis.retention_sets:
-        return f"New domain: {_names(analysis.test_sets)}. No retention set.{left_out}"
+        return f"New domain: {name_sets(analysis.test_sets)}. No retention set.{left_out}"
     return (
-        f"New domain: {_names(analysis.test_sets)}. Retention sets, what the base could do before: "
-        f"{_names(analysis.retention_sets)}. The gate allows the errors on a retention set to "
-        f"rise by less than {_allowed(analysis)} points (kappa); a system fails it when every set "
-        f"rises by more.{left_out}"
+        f"New domain: {name_sets(analysis.test_sets)}. Retention sets, what the base could do "
+        f"before: {name_sets(analysis.retention_sets)}. The gate allows the errors on a retention "
+        f"set to rise by less than {_allowed(analysis)} points (kappa); a system fails it when "
+        f"every set rises by more.{left_out}"
     )
-
-
-def _names(sets: Sequence[str]) -> str:
-    """Name sets, or count them where they are many."""
-    return ", ".join(sets) if len(sets) <= MOST_TOLD else f"{len(sets)} sets"
 
 
 def _allowed(analysis: Analysis) -> str:
@@ -163,7 +158,7 @@ def _of_gate(analysis: Analysis, system: System) -> str:
         return ""
     if not beyond:
         return f", within the {points} allowed{' on every set' if len(analysis.kappa) > 1 else ''}"
-    text = f", beyond the {points} allowed on {_names(beyond)}"
+    text = f", beyond the {points} allowed on {name_sets(beyond)}"
     return f"{text}: gate failed" if gate <= 0 else f"{text}, within it on the other sets"
 
 
@@ -287,7 +282,7 @@ def _facts(edge: Edge) -> str:
         sure = "if training again moves error rates by about 5 %"
     else:
         sure = f"{seeds}, one-sided p {p_value(gap.p)}"
-    left_out = f" Left out: {_names(edge.left_out)}." if edge.left_out else ""
+    left_out = f" Left out: {name_sets(edge.left_out)}." if edge.left_out else ""
     return (
         f"{where} {b} {turned} makes {percent(gap.rival, 2)} % errors on the retention sets{best}, "
         f"{a} {percent(gap.candidate, 2)} %: a gap of {in_points(gap.value)} points (95 % interval "
