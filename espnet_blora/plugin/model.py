@@ -7,6 +7,8 @@ import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.legacy.nets.pytorch_backend.transformer.add_sos_eos import add_sos_eos
 
+from espnet_blora.adapters import get_adapter
+from espnet_blora.plugin import retain
 from espnet_blora.plugin.whisper_parts import WhisperDecoder
 
 SOT = "<|startoftranscript|>"
@@ -69,6 +71,7 @@ class BloraASRModel(ESPnetASRModel):
         super().__init__(vocab_size, token_list, *args, **kwargs)
         self.narrow_base = narrow_base
         self.set_prompt(token_list)
+        self.retained: tuple[str, float] | None = None  # kind and weight of old audio's term
 
     def set_prompt(self, token_list: Sequence[str]) -> None:
         """Find which ids a prompt is made of."""
@@ -84,8 +87,41 @@ class BloraASRModel(ESPnetASRModel):
         ESPnet's trainer divides the loss by accum_grad in place, and there stats["loss"] is a view
         of it: the training loss it reports is too small by that factor, unlike the validation's.
         """
+        old = retain.split(kwargs)
         loss, stats, weight = super().forward(*args, **kwargs)
-        return loss.clone(), stats, weight
+        loss = loss.clone()
+        if old and self.retained is not None:
+            kind, factor = self.retained
+            term = self.old_term(kind, **old)
+            loss = loss + factor * term.to(loss.dtype)
+            stats = {**stats, f"retain_{kind}": retain.as_stat(term)}
+        return loss, stats, weight
+
+    def old_term(
+        self,
+        kind: str,
+        speech: torch.Tensor,
+        speech_lengths: torch.Tensor,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the term of `retain:` for a batch of old audio, 0-dim; shapes as in `forward`."""
+        text = text[:, : int(text_lengths.max())]
+
+        def logits() -> tuple[torch.Tensor, torch.Tensor]:
+            memory, lengths = self.encode(speech, speech_lengths)
+            found, targets, _, _ = self._text_logits(memory, lengths, text, text_lengths)
+            return found, targets
+
+        said, targets = logits()  # (N, V), (N,)
+        if kind == "replay":
+            loss = smoothed_cross_entropy(said, targets, self.criterion_att.smoothing)
+            return loss / len(targets)
+        adapter = get_adapter(self)
+        assert adapter is not None  # Retain.of has seen to it
+        with torch.no_grad(), adapter.disabled():
+            base, _ = logits()
+        return retain.distillation(said, base)
 
     def prompt_lengths(self, ys_pad: torch.Tensor) -> torch.Tensor:
         """Count the leading prompt ids of each row: (B, L) -> (B,)."""
@@ -105,18 +141,9 @@ class BloraASRModel(ESPnetASRModel):
         """Return (loss, accuracy, CER, WER) over text tokens; see ESPnetASRModel for the shapes."""
         if self.prompt_range is None or self.lang_token_id is not None:
             return super()._calc_att_loss(encoder_out, encoder_out_lens, ys_pad, ys_pad_lens)
-        ys_in, ys_out = add_sos_eos(ys_pad, self.sos, self.eos, self.ignore_id)
-        lengths = self.prompt_lengths(ys_pad)  # (B,)
-        position = torch.arange(ys_out.size(1), device=ys_out.device)
-        # Masked in the output only: add_sos_eos drops ignored ids from the decoder's input too.
-        counted = (ys_out != self.ignore_id) & (position >= lengths[:, None])  # (B, L), N of them
-        targets = ys_out[counted]  # (N,)
-
-        if isinstance(self.decoder, WhisperDecoder):
-            logits = self.decoder.logits_at(encoder_out, encoder_out_lens, ys_in, counted)
-        else:
-            logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)
-            logits = logits[counted]  # (N, V)
+        logits, targets, counted, lengths = self._text_logits(
+            encoder_out, encoder_out_lens, ys_pad, ys_pad_lens
+        )
         loss = smoothed_cross_entropy(logits, targets, self.criterion_att.smoothing)
         loss = loss / (len(targets) if self.criterion_att.normalize_length else len(ys_pad))
         with torch.no_grad():
@@ -124,9 +151,30 @@ class BloraASRModel(ESPnetASRModel):
             accuracy = float((best == targets).float().mean())
         cer, wer = None, None
         if not self.training and self.error_calculator is not None:
-            guesses = torch.full_like(ys_out, self.eos).masked_scatter(counted, best)  # (B, L)
+            guesses = torch.full_like(counted, self.eos, dtype=best.dtype)  # (B, L)
+            guesses = guesses.masked_scatter(counted, best)
             cer, wer = self._text_errors(guesses, ys_pad, lengths)
         return loss, accuracy, cer, wer
+
+    def _text_logits(
+        self,
+        encoder_out: torch.Tensor,
+        encoder_out_lens: torch.Tensor,
+        ys_pad: torch.Tensor,
+        ys_pad_lens: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return logits (N, V), targets (N,), where they are (B, L), lengths of prompts (B,)."""
+        ys_in, ys_out = add_sos_eos(ys_pad, self.sos, self.eos, self.ignore_id)
+        lengths = self.prompt_lengths(ys_pad)  # (B,)
+        position = torch.arange(ys_out.size(1), device=ys_out.device)
+        # Masked in the output only: add_sos_eos drops ignored ids from the decoder's input too.
+        counted = (ys_out != self.ignore_id) & (position >= lengths[:, None])  # (B, L), N of them
+        if isinstance(self.decoder, WhisperDecoder):
+            logits = self.decoder.logits_at(encoder_out, encoder_out_lens, ys_in, counted)
+        else:
+            logits, _ = self.decoder(encoder_out, encoder_out_lens, ys_in, ys_pad_lens + 1)
+            logits = logits[counted]  # (N, V)
+        return logits, ys_out[counted], counted, lengths
 
     def _text_errors(self, best: torch.Tensor, ys_pad: torch.Tensor, lengths: torch.Tensor):
         """Let ESPnet count errors of the teacher-forced guess, prompt left out on both sides."""

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,20 @@ def describe_data(options: Namespace) -> dict[str, Any] | None:
     }
 
 
-def describe_old_data(conf: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return option -> checksum of the files of old data that an `adapter_conf` names.
+def describe_old_data(options: Namespace) -> dict[str, str]:
+    """Return option -> checksum of the files of old data that a configuration names.
 
     In config.yaml, where a resume finds that another file stands under the same name.
+
+    Args:
+        options: Of asr_train, with `adapter_conf` and `retain`.
     """
+    conf, retain = (getattr(options, name, None) or {} for name in ("adapter_conf", "retain"))
+    paths = {option: conf.get(option) for option in ("fisher_file", "keep_file")}
+    if isinstance(folder := retain.get("data"), str):
+        paths |= {f"retain_{name}": f"{folder}/{name}" for name in ("text", "wav.scp")}
     found = {}
-    for option in ("fisher_file", "keep_file"):
-        path = (conf or {}).get(option)
+    for option, path in paths.items():
         if isinstance(path, str) and Path(path).is_file():
             with open(path, "rb") as file:
                 found[option] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -111,8 +111,10 @@ def adapter_table(original: dict[str, Callable]) -> dict[str, Callable]:
 def get_parser(original: Callable, cls: type) -> ArgumentParser:
     """`--adapter` knows all names of the table; the options of older releases get a hint."""
     from espnet2.layers.create_adapter import create_adapter_fn_table
+    from espnet2.utils.nested_dict_action import NestedDictAction
 
     parser: ArgumentParser = original(cls)
+    parser.add_argument("--retain", action=NestedDictAction, default={}, help="old audio's term")
     for action in parser._actions:
         if action.dest == "adapter":
             action.choices = sorted(create_adapter_fn_table)
@@ -160,14 +162,17 @@ def main_worker(original: Callable, cls: type, args: Namespace) -> None:
     """Check the configuration, and hold the experiment's folder for this run."""
     from espnet2.train.distributed_utils import get_rank
 
+    from espnet_blora.plugin.retain import Retain
+
     adapter_training.check_training(args)
+    Retain.of(args)
     if args.collect_stats or args.dry_run:
         return original(cls, args)
     folder = Path(args.output_dir)
     distributed = getattr(args, "distributed", False)
     first = not (distributed and get_rank(args.dist_rank, args.dist_launcher))
     args.training_data = training_notes.describe_data(args)
-    if old := training_notes.describe_old_data(getattr(args, "adapter_conf", None)):
+    if old := training_notes.describe_old_data(args):
         args.old_data = old
     with (
         resume.stored_config(folder, args.resume),
@@ -274,6 +279,7 @@ def fast_yaml(original: types.ModuleType) -> types.ModuleType:
 def build_model(original: Callable, cls: type, args: Namespace) -> torch.nn.Module:
     """Fill in the Whisper, check the token list before weights are read, and check later loads."""
     from espnet_blora.decoding.checked_load import check_loads
+    from espnet_blora.plugin.retain import Retain
     from espnet_blora.plugin.vocabulary import check_vocabulary, fill_new_languages, vocabulary_of
     from espnet_blora.plugin.whisper_parts import fill_whisper_model, forget
 
@@ -284,9 +290,14 @@ def build_model(original: Callable, cls: type, args: Namespace) -> torch.nn.Modu
         check_vocabulary(vocabulary, dims_of(spec).n_vocab, spec)
         fill_new_languages(args, vocabulary, trained=trained is not None)
     try:
-        return check_loads(original(cls, args))
+        model = check_loads(original(cls, args))
     finally:
         forget()
+    if trained is None and (retain := Retain.of(args)) is not None:
+        # in every k-th step; the trainer divides by accum_grad
+        weight = retain.weight * args.accum_grad
+        model.retained = (retain.kind, weight)  # type: ignore[assignment]  # of BloraASRModel
+    return model
 
 
 @wrapping
@@ -329,6 +340,26 @@ def build_iter_options(
     spec = (getattr(args, "decoder_conf", None) or {}).get("whisper_model")
     _bind(options.preprocess_fn, options.data_path_and_name_and_type, decoding=False, spec=spec)
     return options
+
+
+@wrapping
+def build_iter_factory(
+    original: Callable,
+    cls: type,
+    args: Namespace,
+    distributed_option: Any,
+    mode: str,
+    kwargs: dict | None = None,
+) -> Any:
+    """Let old audio ride in the batches of a training that has a `retain:` block."""
+    factory = original(cls, args, distributed_option, mode, kwargs)
+    if mode != "train":
+        return factory
+    from espnet_blora.plugin.retain import with_old_audio
+
+    ranks = distributed_option
+    share = (ranks.dist_rank, ranks.dist_world_size) if ranks.distributed else (0, 1)
+    return with_old_audio(cls, args, factory, share)
 
 
 @wrapping

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from tests.plugin.tiny import BLORA, REPO, TRAIN, VALID, Experiment, launcher
+from tests.plugin.tiny import BLORA, REPO, TRAIN, VALID, Experiment, data_dir, launcher
 
 SETTINGS = {**BLORA, "batch_size": 4, "accum_grad": 2, "max_epoch": 2}
 GLOO = ("--dist_backend", "gloo", "--ngpu", "0", "--multiprocessing_distributed", "false")
@@ -107,3 +107,19 @@ def test_ranks_that_keep_memories_train_the_same(experiment):
         saved.append(torch.load(experiment.folder / name / "2epoch.pth"))
     assert all(torch.equal(value, saved[1][key]) for key, value in saved[0].items())
     assert len(list((experiment.folder / "memories").rglob("*.float32"))) == TRAIN + VALID
+
+
+@pytest.mark.timeout(900)
+def test_ranks_hear_halves_of_an_old_batch(experiment):
+    """`retain:` on two ranks: the same weights on both, and again when it is resumed."""
+    old = data_dir(experiment.folder / "old", 6, 9)
+    block = {"data": str(old), "every": 1, "weight": 2.0, "batch_size": 4}
+    saved = []
+    for name, parts in (("retain_whole", [2]), ("retain_parts", [1, 2])):
+        for epochs in parts:
+            codes, outputs = external_ranks(experiment, name, retain=block, max_epoch=epochs)
+            assert set(codes) == {0}, outputs[0][-3000:] + outputs[-1][-3000:]
+        saved.append(torch.load(experiment.folder / name / "2epoch.pth"))
+        stats = torch.load(experiment.folder / name / "checkpoint.pth")["reporter"]["stats"]
+        assert stats[2]["train"]["retain_distillation"] > 0
+    assert all(torch.equal(value, saved[1][key]) for key, value in saved[0].items())
