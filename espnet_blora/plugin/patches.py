@@ -161,6 +161,8 @@ PATCHES = (
           why="checked loads at inference"),
     Patch("espnet2.tasks.abs_task", "yaml", by=wrappers.fast_yaml,
           why="config.yaml read by libyaml"),
+    Patch("espnet2.tasks.abs_task", "yaml_no_alias_safe_dump", by=wrappers.fast_dump,
+          why="config.yaml written by libyaml"),
     Patch("espnet2.torch_utils.load_pretrained_model", "load_pretrained_model",
           why="checked loads of --init_param",
           relies_on=("safe_torch_load(path", "obj.load_state_dict(dst_state)")),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 
 from espnet_blora.adapters import METHODS
 from espnet_blora.decoding.training_config import load_yaml
@@ -273,6 +274,18 @@ def resumed_checkpoint(original: Callable) -> Callable:
 def fast_yaml(original: types.ModuleType) -> types.ModuleType:
     """Yaml as the tasks see it, read by libyaml: 51,866 tokens take a third of the time."""
     return _Module(original, safe_load=load_yaml)
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Tell that nothing is written as a reference."""
+        return True
+
+
+@wrapping
+def fast_dump(original: Callable, data: Any, stream: Any = None, **options: Any) -> Any:
+    """Write config.yaml by libyaml: a third of the time."""
+    return yaml.dump(data, stream, allow_unicode=True, Dumper=_Dumper, **options)
 
 
 @wrapping

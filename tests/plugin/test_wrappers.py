@@ -1,6 +1,7 @@
 """Every place of ESPnet that knows Whisper is ours afterwards, once, and settings stay late."""
 
 import inspect
+import io
 from argparse import Namespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 import typeguard
 from espnet2.bin import asr_inference, whisper_export_vocabulary
-from espnet2.tasks import asr
+from espnet2.tasks import abs_task, asr
 from espnet2.text import build_tokenizer
 from espnet2.train import preprocessor
 from espnet2.train.distributed_utils import DistributedOption
@@ -192,3 +193,20 @@ def test_types_are_checked_from_the_first_call_on():
     with pytest.raises(typeguard.TypeCheckError, match="number"):
         lazy(Doubler)().double("4")
     assert made == [half, Doubler]  # a class at once, in place
+
+
+def test_config_yaml_is_written_as_espnet_writes_it():
+    """By libyaml, to the letter, with the token list of a Whisper and no reference to it."""
+    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
+
+    tokens = Vocabulary.of(51865).token_list()
+    odd = ["yes", "1e-3", "~", " lead", "a: b", "- x", "#c", "two\nlines\n", "tab\t", "", "中文"]
+    data = {"tokens": tokens[-3000:], "again": tokens[-3000:], "odd": odd, "x": [1e-3, None, {}]}
+    data["twice"] = data["odd"]
+    fast = wrappers.fast_dump(yaml_no_alias_safe_dump)
+    wanted = yaml_no_alias_safe_dump(data, indent=4, sort_keys=False)
+    assert fast(data, indent=4, sort_keys=False) == wanted
+    file = io.StringIO()
+    fast(data, file, indent=4, sort_keys=False)
+    assert file.getvalue() == wanted
+    assert abs_task.yaml_no_alias_safe_dump.__wrapped__ is yaml_no_alias_safe_dump  # ours is there
