@@ -157,8 +157,12 @@ class Bed:
 
     def adapted(self, method: str, conf: Mapping) -> tuple[nn.Module, Adapter]:
         """Return a copy of the base with a fresh adapter, under an experiment's names."""
-        model = self._named(*self._copies())
+        model = self.plain()
         return model, add_adapter(model, method, **conf)
+
+    def plain(self) -> nn.Module:
+        """Return a copy of the base, under an experiment's names."""
+        return self._named(*self._copies())
 
     def _copies(self) -> tuple[AudioEncoder, TextDecoder]:
         return copy.deepcopy(self.encoder), copy.deepcopy(self.decoder)

@@ -23,10 +23,14 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from espnet_blora.adapters import Adapter
+from espnet_blora.adapters import METHODS, Adapter
+from espnet_blora.adapters.fingerprint import base_names
+from espnet_blora.adapters.fisher import diagonal_fisher, save_fisher
 from espnet_blora.adapters.moments import read_moments
 from espnet_blora.adapters.repair import Repair
+from espnet_blora.adapters.targets import find_targets
 from espnet_blora.plugin.model import smoothed_cross_entropy
 from espnet_blora.plugin.retain import distillation
 from espnet_blora.utils import atomic
@@ -36,6 +40,7 @@ from .bed import TARGETS, Bed, alone
 EPOCHS, BATCH, WARMUP, LEAST, SMOOTHING = 7, 8, 40, 0.02, 0.1
 KNOBS = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 """Scales of the update; of a repair, 1 / (1 + mu), its scale where old inputs are like new ones."""
+COMMON = {"rank": 32, "alpha": 64, "target_modules": TARGETS}
 HEARD = 250  # utterances of the training whose moments a repair takes
 BASE = "base"
 
@@ -190,9 +195,12 @@ class Runs:
     def _trained(self, setting: Setting, seed: int) -> tuple[Adapter, float]:
         """Return an adapter, trained or from its file, and the processor seconds it took."""
         path = self.work / f"{setting.name}-seed{seed}.pt"
-        conf = {"rank": 32, "alpha": 64, "target_modules": TARGETS, **setting.conf}
+        known = METHODS[setting.adapter].config.options()
+        conf = {key: value for key, value in COMMON.items() if key in known} | dict(setting.conf)
         if setting.adapter == "lora_keep" or conf.get("prior") == "moments":
             conf["keep_file"] = str(self._moments(setting.old))
+        if setting.adapter == "lora_ewc":
+            conf["fisher_file"] = str(self._fisher(setting.old))
         torch.manual_seed(seed)
         model, adapter = self.bed.adapted(setting.adapter, conf)
         with alone(path):
@@ -201,6 +209,8 @@ class Runs:
                 with torch.no_grad():
                     for name, value in adapter.factors().items():
                         value.copy_(saved["factors"][name])
+                for layer in adapter.layers.values():
+                    layer.read_ready()
                 return adapter, saved["seconds"]
             began = time.process_time()
             self._train(model, adapter, setting, seed)
@@ -272,6 +282,26 @@ class Runs:
 
     def _moments(self, name: str) -> Path:
         return self.bed.hear(name, self.work / f"{name}.moments", None, None)
+
+    def _fisher(self, name: str) -> Path:
+        """Return the file of Fisher information, taken on the base's own transcripts of a set."""
+        path = self.work / f"{name}.fisher"
+        texts, s = self._said(name), self.bed.sets[name]
+        with alone(path):
+            if path.is_file():
+                return path
+            model = self.bed.plain()
+            linears = find_targets(model, TARGETS)
+
+            def nll(row: int) -> tuple[Tensor, int]:
+                logits, targets = self.bed.logits(model, s, [row], [texts[row]])
+                return cross_entropy(logits, targets, reduction="sum"), len(targets)
+
+            weights = {f"{linear}.weight": module.weight for linear, module in linears.items()}
+            fisher = diagonal_fisher(weights, range(len(s.ids)), nll)
+            base = {key: model.get_parameter(key) for key in base_names(model, linears)}
+            save_fisher(path, fisher, base, {"sets": [name]})
+        return path
 
     def _repair(self, setting: Setting, adapter: Adapter, seed: int) -> Repair:
         """Return the repair of a trained adapter."""
