@@ -31,7 +31,7 @@ def test_each_folder_is_a_set(tmp_path):
     # the speakers are the same five: that is said
     assert ledger.note_counts()["speakers of train are in another set too"] == 2
     items = {item.what: item.found for item in custom.CORPUS.inspect(tmp_path, {})}
-    assert items["form"] == "Kaldi directories train, valid, test"
+    assert items["form"] == "folders train, valid, test"
     assert items["valid: utterances"] == "4"
 
 
