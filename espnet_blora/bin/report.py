@@ -52,6 +52,8 @@ def get_parser() -> Parser:
         help='degradation allowed by the gate, in points: "2", or "ret_en=1 ret_zh=3"')  # fmt: skip
     add("--resample", default="auto", choices=list(RESAMPLE),
         help="independent units of intervals; auto: speakers where there are 5")  # fmt: skip
+    add("--no_audio", action="store_true", help="leave the sound of four utterances out of the "
+        "page: a corpus's licence may forbid to hand it on")  # fmt: skip
     add("--conditions", action="store_true",
         help="only print machine, versions, date and revision, for a bug report")  # fmt: skip
     return parser
@@ -78,6 +80,7 @@ def work(args: argparse.Namespace, command: str) -> None:
         compare=args.compare.split(),
         inference_tag=args.inference_tag,
         resample=args.resample,
+        audio=not args.no_audio,
         command=command,
     )
     if args.retention_sets is None or not request.test_sets:

@@ -60,6 +60,7 @@ class Request:
     Attributes:
         roles: `base`, `lora`, `blora` -> names (blanks between), None for the default.
         kappa: Retention set -> degradation allowed, as a difference of rates.
+        audio: Whether the page holds the sound of four utterances.
         command: What the page says it was made by.
     """
 
@@ -77,6 +78,7 @@ class Request:
     compare: Sequence[str] = ()
     inference_tag: str = "decode"
     resample: str = "auto"
+    audio: bool = True
     command: str = ""
 
     @property
@@ -117,7 +119,7 @@ def build(request: Request) -> tuple[list[Path], int]:
     analysis.warnings += [*elsewhere(request, experiments), *parts_of_sets(experiments)]
     if unread:
         analysis.warnings.insert(0, f"{unread}. They are left out here.")
-    texts = Texts(request.dump)
+    texts = Texts(request.dump, request.audio)
     analysis.warnings += most_changed.identical(analysis, texts)
     confident, doubts = calibration.collect_confidences(analysis, texts)
 
@@ -140,6 +142,7 @@ def build(request: Request) -> tuple[list[Path], int]:
         analysis.warnings,
         verdict.headline(analysis),
         [Section(title, [*map(foldable, content)]) for title, content in blocks.items() if content],
+        sections.introduction(analysis),
     )
     files = {
         "RESULTS.md": results,
@@ -177,6 +180,7 @@ def page_sections(
 
     return {
         "At a glance": [*sections.cards(analysis), *drawn(SCATTER)],
+        "Hear it": most_changed.heard(analysis, texts),
         "Errors before and after": [*sections.errors(analysis), *drawn(BARS)],
         "Forgetting, by these formulas": sections.retention(analysis),
         **{

@@ -286,7 +286,7 @@ def section(
     if confident:
         blocks.append(Bullets([_told(entry) for entry in confident]))
         blocks += pictures
-        blocks += _tables(confident)
+        blocks.append(Folded("The figures", _tables(confident)))
         blocks.append(Folded("How to read these figures", [Prose(HOW_TO_READ)]))
     if notes:
         blocks.append(Bullets(notes))

@@ -5,7 +5,9 @@ Whatever is missing or cannot be read becomes a note, and the report prints the 
 
 from __future__ import annotations
 
+import base64
 import glob
+import io
 import json
 import re
 import statistics
@@ -14,6 +16,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import soundfile
 import yaml
 
 from espnet_blora.report import sparsity
@@ -32,6 +35,8 @@ _IN_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _OLD_AUDIO = re.compile(r"\b(\d+) s of (?:old )?audio\b")
 _EPOCH = re.compile(r"\b(\d+)epoch results: \[train\].*?\btrain_time=([\d.e+-]+)")
 GROUPS = ("by_language", "by_speaker")
+LONGEST = 15.0
+"""Seconds of an utterance that the page holds."""
 
 
 def collect(
@@ -221,10 +226,37 @@ def _sweep(path: Path, notes: list[str]) -> list[SweepRow]:
 class Texts:
     """Texts of references and hypotheses, each file read once; missing ones are noted."""
 
-    def __init__(self, dump: Path):
+    def __init__(self, dump: Path, audio: bool = True):
         self.dump = dump
+        self.audio = audio
         self.notes: list[str] = []
         self._kept: dict[Path, Mapping[str, str]] = {}
+        self._files: dict[Path, Mapping[str, str]] = {}
+
+    def sound(self, name: str, uid: str) -> str:
+        """Return an utterance as a `data:` address (FLAC); "" where it is not at hand, or long."""
+        places = [self.dump / name, self.dump / "org" / name]
+        folder = next((p for p in places if (p / "wav.scp").is_file()), None)
+        if not self.audio or folder is None or (folder / "segments").is_file():
+            return ""
+        if folder not in self._files:
+            self._files[folder] = read_keyed(folder / "wav.scp")
+        # a recipe's paths are relative to the folder that its dump/raw is in
+        named = self._files[folder].get(uid, "")
+        path = next(
+            (p for p in (Path(named), *(up / named for up in folder.parents)) if p.is_file()), None
+        )
+        if path is None:
+            return ""
+        try:
+            if soundfile.info(path).duration > LONGEST:
+                return ""
+            wave, rate = soundfile.read(path, dtype="int16")
+        except (soundfile.LibsndfileError, OSError):
+            return ""
+        file = io.BytesIO()
+        soundfile.write(file, wave, rate, format="FLAC")
+        return f"data:audio/flac;base64,{base64.b64encode(file.getvalue()).decode()}"
 
     def reference(self, name: str) -> Mapping[str, str]:
         """Return the references of a set; none where the text is gone."""

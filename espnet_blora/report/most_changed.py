@@ -20,11 +20,23 @@ from espnet_blora.report.collect import Texts
 from espnet_blora.report.comparability import Treatment, comparable
 from espnet_blora.report.estimates import Analysis
 from espnet_blora.report.experiments import Experiment, System
-from espnet_blora.report.page import ABSENT, Block, Cell, Folded, Prose, Table, percent, table
+from espnet_blora.report.page import (
+    ABSENT,
+    Block,
+    Cell,
+    Folded,
+    Heard,
+    Prose,
+    Table,
+    percent,
+    table,
+)
 from espnet_blora.scoring import align
 from espnet_blora.scoring.modes import tokeniser
 
 MOST = 5
+PLAYED = 2
+"""Utterances to listen to, of those that worsened and of those that improved."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,53 @@ def change_table(
         )
     head = ("utterance", "reference", f"{base.label} heard", f"{system.label} heard", "errors")
     return table(head, rows)
+
+
+def heard(analysis: Analysis, texts: Texts) -> list[Block]:
+    """Return utterances to listen to: those that worsened most on old sets, improved on new.
+
+    Of one adapted system: BLoRA's, else the first that can be compared with the base.
+    """
+    base = analysis.base
+    ranked = sorted(analysis.adapted, key=lambda s: s.role != "blora")
+    blocks: list[Block] = []
+    for sets, worse in ((analysis.retention_sets, True), (analysis.test_sets, False)):
+        if base is None:
+            break
+        found = [
+            (abs(one.after - one.before), system, name, one)
+            for system in ranked[:1]
+            for name in sets
+            if comparable([base, system], name)
+            for one in changed(base, system, name, PLAYED, worse=worse).most
+        ]
+        for _, system, name, one in sorted(found, key=lambda row: -row[0])[:PLAYED]:
+            blocks.append(_player(analysis, base, system, name, one, texts))
+    if not blocks:
+        return []
+    caption = (
+        "What the base could do and got worse most, then what is new and improved most. Wrong "
+        "words are marked. The section of the utterances that changed most has more."
+    )
+    return [Prose(caption), *blocks]
+
+
+def _player(
+    analysis: Analysis, base: System, system: System, name: str, one: Changed, texts: Texts
+) -> Heard:
+    """Return one utterance with its sound, and what was said and heard."""
+    text, treatment = texts.reference(name).get(one.id, ABSENT), analysis.treated[name]
+    runs = ((base.label, base.with_score(name)[0]), (system.label, one.run))
+    told = [(label, texts.heard(run, name).get(one.id, ABSENT)) for label, run in runs]
+    title = f"{name}, {one.id}: {_number(one.before)} → {_number(one.after)} errors"
+    return Heard(
+        f"{title} in {one.tokens} tokens",
+        texts.sound(name, one.id),
+        [
+            ("said", Cell(text, foreign=True)),
+            *((who, _cell(text, t, treatment)) for who, t in told),
+        ],
+    )
 
 
 def _number(value: float) -> str:

@@ -142,7 +142,22 @@ class Folded:
     blocks: Sequence[Block]
 
 
-Block = Prose | Bullets | Picture | Cards | Folded | Table
+@dataclass(frozen=True)
+class Heard:
+    """An utterance to listen to, and what was said and heard.
+
+    Attributes:
+        title: Which, and how it changed.
+        audio: A `data:` address of the sound; "" where it is not at hand.
+        lines: (Who, words).
+    """
+
+    title: str
+    audio: str
+    lines: Sequence[tuple[str, Cell]]
+
+
+Block = Prose | Bullets | Picture | Cards | Folded | Heard | Table
 
 
 @dataclass(frozen=True)
@@ -160,12 +175,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page: what must be read first, what came out, and everything behind it."""
+    """A whole page: what must be read first, what came out, and everything behind it.
+
+    Attributes:
+        intro: What was compared, in one paragraph.
+    """
 
     title: str
     warnings: Sequence[str] = ()
     headline: Sequence[str] = ()
     sections: Sequence[Section] = field(default_factory=list)
+    intro: str = ""
 
 
 def percent(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -217,6 +237,8 @@ def page_markdown(page: Page) -> str:
     """Return the text of a page."""
     parts = [f"# {page.title}"]
     parts += [f"> **Warning**: {_prose(text)}" for text in page.warnings]
+    if page.intro:
+        parts.append(_prose(page.intro))
     if page.headline:
         parts.append("\n".join(f"- {_prose(text)}" for text in page.headline))
     for section in page.sections:
@@ -242,6 +264,8 @@ def blocks_markdown(blocks: Iterable[Block]) -> Iterator[str]:
             yield f"<details><summary>{literal(block.title)}</summary>"
             yield from blocks_markdown(block.blocks)
             yield "</details>"
+        elif isinstance(block, Heard):
+            yield table_markdown((block.title, "words"), block.lines)
         else:
             if block.caption:
                 yield _prose(block.caption)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +31,37 @@ from espnet_blora.report.style import of_page, styles
 from espnet_blora.scoring import Interval
 from espnet_blora.scoring import retention as r
 from espnet_blora.scoring.retention import frontier
+
+WHAT = {
+    "lora": "trains a small low-rank update of each layer, all else frozen",
+    "blora": "trains such an update as a distribution, which a prior pulls towards no change",
+}
+
+
+def introduction(analysis: Analysis) -> str:
+    """Say in one paragraph what was compared, for somebody who reads the first such page."""
+    if analysis.base is None or not analysis.adapted:
+        return ""
+    kinds = {s.role: s.label for s in analysis.adapted}
+    methods = [f"{kinds[role]} {what}" for role, what in WHAT.items() if role in kinds]
+    method = f" ({'; '.join(methods)})" if methods else ""
+    adapted = _listed([s.label for s in analysis.adapted])
+    text = (
+        f"Compared are **{analysis.base.label}**, a Whisper as it was, and that Whisper after "
+        f"training on new speech by {adapted}{method}. Each wrote down what it heard in "
+        f"{_listed(analysis.test_sets)}: speech like that of the training."
+    )
+    if analysis.retention_sets:
+        text += (
+            f" It also heard {_listed(analysis.retention_sets)}: speech that the base could write "
+            "down before. Where errors rise there, something was forgotten."
+        )
+    return text
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def cards(analysis: Analysis) -> list[Block]:

@@ -1,12 +1,20 @@
-"""Utterances that changed most."""
+"""Utterances that changed most, to read and to hear."""
 
+import base64
+import io
+import re
+
+import numpy as np
+import soundfile
+
+from espnet_blora.bin.report import main
 from espnet_blora.report.collect import Texts
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
 from espnet_blora.report.most_changed import change_table, changed, identical, wrong_tokens
 from espnet_blora.scoring import score
 
-from .conftest import experiment, trio
+from .conftest import SETS, experiment, make_tree, trio
 
 
 def test_the_most_changed_come_first():
@@ -81,3 +89,52 @@ def test_systems_with_identical_texts_are_named(tmp_path):
             system.runs[0].decoded[name] = place
     found = identical(analyse(systems, ["new"], ["old"]), Texts(tmp_path))
     assert found == ["LoRA and BLoRA: identical texts in every utterance of new."]
+
+
+def hear(exp, dump, *words):
+    """Write the report; return the figures of its section "Hear it"."""
+    sets = ["--test_sets", "test_cs", "--retention_sets", "ret_en ret_zh"]
+    assert main(["--exp", str(exp), "--dump", str(dump), *sets, *words]) == 0
+    page = (exp / "retention.html").read_text(encoding="utf-8")
+    return page, re.findall(r'<figure class="heard">.*?</figure>', page, re.DOTALL)
+
+
+def test_four_utterances_can_be_heard(tmp_path):
+    """The two that worsened most on old sets, the two that improved most on the new one."""
+    exp, dump = make_tree(tmp_path, 20)
+    generator = np.random.default_rng(0)
+    for name in SETS:
+        lines = []
+        for line in (dump / name / "text").read_text(encoding="utf-8").splitlines():
+            path = tmp_path / f"clips/{line.split()[0]}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, 0.1 * generator.standard_normal(4000), 16000)
+            lines.append(f"{line.split()[0]} clips/{path.name}\n")  # as from the recipe's folder
+        (dump / name / "wav.scp").write_text("".join(lines))
+    page, figures = hear(exp, dump)
+    titles = [re.search(r"<figcaption>(\w+), (\S+): (\d+) → (\d+)", f).groups() for f in figures]
+    changes = [int(after) - int(before) for _, _, before, after in titles]
+    assert [name[:3] for name, *_ in titles] == ["ret", "ret", "tes", "tes"]
+    assert changes[0] >= changes[1] > 0 > changes[3] >= changes[2]
+    for (_, uid, _, _), figure in zip(titles, figures, strict=True):
+        sound = base64.b64decode(re.search(r'src="data:audio/flac;base64,([^"]+)"', figure)[1])
+        heard, rate = soundfile.read(io.BytesIO(sound), dtype="int16")
+        wanted, _ = soundfile.read(tmp_path / f"clips/{uid}.wav", dtype="int16")
+        assert rate == 16000 and np.array_equal(heard, wanted)
+        assert figure.count("<dt>") == 3 and "<mark>" in figure
+    assert "media-src data:" in page
+    _, figures = hear(exp, dump, "--no_audio")
+    assert len(figures) == 4 and not any("<audio" in figure for figure in figures)
+
+
+def test_without_audio_at_hand_there_are_words_alone(finished_tree):
+    page = (finished_tree / "retention.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="heard">') == 4 and "<audio" not in page
+
+
+def test_the_page_begins_with_what_was_compared(finished_tree):
+    page = (finished_tree / "retention.html").read_text(encoding="utf-8")
+    intro = re.search(r'<p class="intro">(.*?)</p>', page, re.DOTALL)[1]
+    assert page.index('class="intro"') < page.index('class="headline"')
+    for said in ("base", "LoRA", "BLoRA", *SETS):
+        assert said in intro
