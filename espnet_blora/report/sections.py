@@ -59,9 +59,11 @@ def introduction(analysis: Analysis) -> str:
     return text
 
 
-def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
+def _listed(words: Iterable[str], most: int = 6) -> str:
+    *named, last = words
+    if len(named) >= most:
+        return f"{', '.join(named[:most])} and {len(named) + 1 - most} more"
+    return f"{', '.join(named)} and {last}" if named else last
 
 
 def cards(analysis: Analysis) -> list[Block]:
