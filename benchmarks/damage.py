@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import random
+import re
 import struct
 import tempfile
 import zipfile
@@ -34,6 +35,7 @@ from espnet_blora.adapters.files import read_adapter_file
 from espnet_blora.adapters.fisher import Fisher, read_fisher, save_fisher
 from espnet_blora.adapters.moments import new_sums, read_moments
 from espnet_blora.data import audio
+from espnet_blora.plugin.data_checks import check_utterances, naming_reader
 from espnet_blora.plugin.packing import check_packed
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.safe_torch_load import checked_loader
@@ -150,6 +152,31 @@ def write_flac(path: Path) -> None:
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
 
 
+def write_ark(path: Path) -> None:
+    """Write an archive of three utterances, its list and their texts, as stage 3 does."""
+    from omniio import kaldi
+
+    kind = "wav" if path.name.startswith("wav.ark") else "flac"
+    noise = np.random.default_rng(0).integers(-3000, 3000, (3, 4000), dtype=np.int16)
+    ark = path.with_name("flac.ark") if path.suffix == ".scp" else path
+    kaldi.save_ark(
+        str(ark), {f"utt{n}": (wave, 16000) for n, wave in enumerate(noise)},
+        scp=str(path.with_name("wav.scp")), write_function="soundfile",
+        write_kwargs={"format": kind, "subtype": "PCM_16"},
+    )  # fmt: skip
+    path.with_name("text").write_text("".join(f"utt{n} text\n" for n in range(3)))
+
+
+def read_ark(path: Path) -> dict[str, np.ndarray]:
+    """Read all utterances as a training does."""
+    from espnet2.train.dataset import kaldi_loader
+
+    scp, text = str(path.with_name("wav.scp")), str(path.with_name("text"))
+    check_utterances([(scp, "speech", "kaldi_ark"), (text, "text", "text")])
+    reader = naming_reader(kaldi_loader, places="_dict")(scp)
+    return {utterance: np.asarray(reader[utterance]) for utterance in reader}
+
+
 # ---- where its regions are ----
 
 
@@ -207,6 +234,32 @@ def flac_regions(raw: bytes) -> Regions:
     }
 
 
+def ark_regions(raw: bytes) -> Regions:
+    """Ids, Kaldi's heads of entries, and what the audio is made of."""
+    regions: Regions = {"ids": [], "heads": []}
+    ids = [match.span() for match in re.finditer(rb"utt\d (?=AUDIO)", raw)]
+    for (start, end), (after, _) in zip(ids, [*ids[1:], (len(raw), 0)], strict=True):
+        audio_at = end + re.search(b"fLaC|RIFF", raw[end:after]).start()
+        regions["ids"].append(range(start, end))
+        regions["heads"].append(range(end, audio_at))
+        wav = {"WAV header": [range(44)], "WAV samples": [range(44, after - audio_at)]}
+        flac = raw[audio_at : audio_at + 4] == b"fLaC"
+        inside = flac_regions(raw[audio_at:after]) if flac else wav
+        for name, places in inside.items():
+            moved = [range(audio_at + p.start, audio_at + p.stop) for p in places]
+            regions.setdefault(name, []).extend(moved)
+    return regions
+
+
+def scp_regions(raw: bytes) -> Regions:
+    """Ids, paths, offsets, and blanks and line breaks."""
+    regions: Regions = {}
+    for match in re.finditer(rb"(?m)^(\S+)( )(\S+)(:\d+)(\n)", raw):
+        for number, name in enumerate(("ids", "between", "paths", "offsets", "between"), 1):
+            regions.setdefault(name, []).append(range(*match.span(number)))
+    return regions
+
+
 load_epoch = checked_loader(partial(torch.load, weights_only=True))
 KINDS = {
     "adapter.safetensors": Kind(write_adapter, read_adapter_file, safetensors_regions),
@@ -221,6 +274,9 @@ KINDS = {
     ),
     "packed.zip": Kind(write_packed, read_packed, zip_regions),
     "utterance.flac": Kind(write_flac, audio.read, flac_regions),
+    "flac.ark": Kind(write_ark, read_ark, ark_regions),
+    "wav.ark": Kind(write_ark, read_ark, ark_regions),
+    "wav.scp": Kind(write_ark, read_ark, scp_regions),
 }
 
 

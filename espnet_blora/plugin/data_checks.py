@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_blora.data.audio import is_archive_offset
 from espnet_blora.data.kaldi import name_some
 from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import Vocabulary
@@ -22,6 +23,8 @@ KEYED = ("sound", "kaldi_ark", "text", "text_int")
 """Types of data that come with an utterance id per line."""
 SPEECH = "speech"
 """Name of the audio among the data."""
+READING = (RuntimeError, OSError, ValueError, ArithmeticError, AssertionError, MemoryError)
+"""What ESPnet's readers raise of damaged audio, as it comes."""
 log = logging.getLogger(__name__)
 
 
@@ -143,6 +146,23 @@ def check_utterances(data: Sequence[Sequence[str]]) -> None:
         )
 
 
+def check_entry(utterance: str, place: str) -> None:
+    """Refuse a place in a Kaldi archive that is not behind the utterance's own id.
+
+    Raises:
+        OSError: The archive cannot be read.
+        ValueError: Other bytes stand there: the archive or its list is damaged, or not its own.
+    """
+    if not is_archive_offset(place):
+        return
+    path, _, offset = place.rpartition(":")
+    head = f"{utterance} ".encode()
+    with open(path, "rb") as archive:
+        archive.seek(max(0, int(offset) - len(head)))
+        if int(offset) < len(head) or archive.read(len(head)) != head:
+            raise ValueError(f"no entry of {utterance!r} begins there")
+
+
 def _unusable(place: str, error: Exception) -> ValueError:
     return ValueError(
         f"audio {place} cannot be read ({error}): restore the file, or take its utterance out of "
@@ -156,7 +176,7 @@ def naming_file(read: Callable[[str], Any]) -> Callable[[str], Any]:
     def read_sound(path: str) -> Any:
         try:
             return read(path)
-        except (RuntimeError, OSError) as error:
+        except READING as error:
             raise _unusable(repr(path), error) from error
 
     return read_sound
@@ -180,8 +200,9 @@ class NamingReader(Mapping):
                 "10: run stages 10 and 11 again, the former with the data of the latter"
             )
         try:
+            check_entry(utterance, self.places[utterance])
             return self.reader[utterance]
-        except (RuntimeError, OSError) as error:
+        except READING as error:
             place = f"{self.places[utterance]!r} of utterance {utterance!r}"
             raise _unusable(place, error) from error
 
@@ -195,11 +216,16 @@ class NamingReader(Mapping):
         return len(self.places)
 
 
-def naming_reader(load: Callable[..., Any]) -> Callable[..., Mapping]:
-    """Wrap the function by which ESPnet's training opens a wav.scp."""
+def naming_reader(load: Callable[..., Any], places: str = "data") -> Callable[..., Mapping]:
+    """Wrap a function by which ESPnet's training opens a wav.scp.
+
+    Args:
+        load: Of files (`sound`) or of Kaldi archives (`kaldi_ark`).
+        places: The attribute of its loader that holds utterance -> place.
+    """
 
     def sound_loader(path: str, **options: Any) -> Mapping:
         reader = load(path, **options)
-        return NamingReader(reader, reader.loader.data, path)
+        return NamingReader(reader, getattr(reader.loader, places), path)
 
     return sound_loader
