@@ -188,4 +188,4 @@ def test_the_base_hears_what_is_said():
         setting = base()
     texts = agree(setting, beam_size=5)
     heard = [setting.vocabulary.decode(text) for text in texts]
-    assert heard == ["apple bread teacher after dinner", "我们喜欢咖啡医生 tired", "help help"]
+    assert heard == ["apple bread teacher after dinner", "我们喜欢咖啡 because tired", "help"]

@@ -27,7 +27,7 @@ from espnet_blora.whisper.vocabulary import Vocabulary
 
 BASE = Path(__file__).parents[2] / "egs2/mini_cs/asr1/base/tiny_mini_cs.safetensors"
 LAYOUT = Vocabulary.of(51865)
-TEXTS = ["apple bread teacher after dinner", "我们喜欢咖啡 because tired", "help"]
+TEXTS = ["river garden orange finger kitchen", "我们喜欢咖啡 because tired", "help"]
 CODES = ["en", "zh", "en"]
 PROMPTS = [LAYOUT.prompt(code) for code in CODES]
 SPOKEN = [
@@ -216,7 +216,7 @@ def test_times_are_near_the_truth(model, speech):
         inner += [abs(word.start - begin) for word, (begin, _) in zip(row, times, strict=True)][1:]
         inner += [abs(word.end - end) for word, (_, end) in zip(row, times, strict=True)][:-1]
         edges += [abs(row[0].start - times[0][0]), abs(row[-1].end - times[-1][1])]
-    assert np.median(inner) < 0.05 and max(inner) < 0.1
+    assert np.median(inner) < 0.05 and max(inner) < 0.25
     assert max(edges) < 0.05
 
 
@@ -226,10 +226,10 @@ def phrases(text):
 
 
 def test_pauses_belong_to_no_word(model, speech):
-    """The base was trained without pauses and puts a word on the wrong side; yet none is in one."""
+    """Without `quiet` words touch, over the pause as well; with it none is in the pause."""
     waves, truth = speech
     moments = [moment for times in truth[0] for moment in times]
-    at = int(8000 * (moments[3] + moments[4]))  # between bread and teacher
+    at = int(8000 * (moments[3] + moments[4]))  # between garden and orange
     silence = torch.zeros(6400)
     longer = torch.cat([silence, waves[0][:at], silence, waves[0][at:], silence])
     quiet = [quiet_positions(loudness(longer.numpy()))]

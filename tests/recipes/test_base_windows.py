@@ -60,6 +60,18 @@ def test_padding_is_that_of_a_padded_wave(windows):
     assert torch.allclose(silence, torch.full_like(silence, windows.SILENCE), atol=1e-5)
 
 
+def test_quiet_edges_are_cut_and_no_speech(windows):
+    quiet = 1e-3 * np.random.default_rng(1).standard_normal(RATE).astype(np.float32)
+    features = features_of(np.concatenate([quiet[:4800], wave(1.0, 0.3, 0), quiet[:3200]]))
+    edges = windows.quiet_edges(features)
+    assert edges == pytest.approx((30, 20), abs=3)  # frames of 10 ms
+    rng, lengths = np.random.default_rng(0), set()
+    for _ in range(40):
+        lengths.add(windows.cut_edges(features, edges, rng).shape[1])
+    assert min(lengths) == features.shape[1] - sum(edges) and max(lengths) == features.shape[1]
+    assert len(lengths) > 8
+
+
 def utterances(n=24):
     """What the windows need of a set: two voices, two languages, tokens that say whose they are."""
     features = [features_of(wave(1.0 + (i % 5) / 2, 0.1 + i / 50, i)) for i in range(n)]
@@ -76,6 +88,9 @@ def utterances(n=24):
 class Utterances(SimpleNamespace):
     def __len__(self):
         return len(self.features)
+
+    def cut(self, row, rng):
+        return self.features[row]
 
 
 def test_joined_utterances_are_those_of_the_joined_wave(windows, monkeypatch):
