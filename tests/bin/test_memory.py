@@ -86,6 +86,8 @@ def test_an_experiments_own_yaml_is_read(tmp_path, capsys):
     assert found.splitlines()[-len(fits) :] == [f"{card:2} GB    {n}" for card, n in fits.items()]
 
 
+@pytest.mark.integration  # 36 blocks, four steps: 17 CPU seconds
+@pytest.mark.timeout(900)
 def test_the_hints_of_documentation_and_recipes_are_the_tables(monkeypatch):
     monkeypatch.setattr(memory, "dims_of", sizes.dims_of)
     files = [memory.SHARED / "train.yaml", memory.SHARED / "adapter_blora.yaml"]
