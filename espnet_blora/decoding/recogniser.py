@@ -127,7 +127,8 @@ def open_experiment(
             are plain Linears then and `adapter` is None. False keeps the layers factored, as
             posterior sampling needs them.
         packed: on the CPU in fp32, where no adapter is left inside, lay the weights out for oneDNN,
-            once: much faster, and the last bits differ. False keeps openai-whisper's Linears.
+            once: much faster, and the last bits differ; the state dict then lacks their weights.
+            False keeps openai-whisper's Linears.
 
     Raises:
         FileNotFoundError: no config.yaml, no checkpoint or no Whisper there.

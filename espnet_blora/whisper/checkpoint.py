@@ -41,9 +41,10 @@ def hub_name(spec: str | None) -> str:
 def _check_file(spec: str) -> Path:
     path = Path(spec)
     if not path.is_file():
+        sizes = [name for name in whisper.available_models() if not name.endswith(".en")]
         raise FileNotFoundError(
             f"Whisper {spec!r} is neither a file nor a published size; sizes: "
-            f"{', '.join(whisper.available_models())}; files: openai-whisper's .pt or .safetensors"
+            f"{', '.join(sizes)}; files: openai-whisper's .pt or .safetensors"
         )
     return path
 

@@ -53,5 +53,6 @@ def test_dims_of_a_file_follow_the_file(tmp_path):
     path = tmp_path / "tiny.safetensors"
     for width in (32, 64):
         assert dims_of(whispers.whisper_file(path, width, (2, 1))) == whispers.dims(width, (2, 1))
-    with pytest.raises(FileNotFoundError, match="neither a file nor a published size"):
+    with pytest.raises(FileNotFoundError, match="neither a file nor a published size") as error:
         dims_of("largest")
+    assert "turbo" in str(error.value) and ".en" not in str(error.value)  # those are refused
