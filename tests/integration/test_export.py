@@ -1,0 +1,57 @@
+"""Exports of what recipes adapt, on real speech of mini_cs: each reader says what we say.
+
+`benchmarks/export.py` does the same with trained experiments; here factors are moved at random.
+"""
+
+import pytest
+
+from benchmarks.export import FORMATS, open_case
+from espnet_blora.data.mini_cs import build
+from espnet_blora.export import write
+from tests import experiments
+from tests.integration.conftest import TINY
+
+pytestmark = pytest.mark.integration
+METHODS = {"lora": 50, "blora": 12, "dama": 12, "dora": 12, None: 12}  # None: all weights
+ROUNDED = ("ct2 float16", "ct2 int8", "ggml")
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    build(folder, ["test_cs"], scale=0.25)
+    return folder / "test_cs"
+
+
+@pytest.fixture(scope="module", params=METHODS, ids=str)
+def case(request, speech, tmp_path_factory):
+    method = request.param
+    folder = tmp_path_factory.mktemp("exp") / str(method)
+    moved_by = 0.001 if method is None else 0.01
+    experiments.experiment(folder, str(TINY), method, moved_by=moved_by)
+    return method, *open_case(folder, speech, METHODS[method])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_its_reader_says_what_we_say(case, name, tmp_path):
+    method, opened, (own, thirty) = case
+    kind, _, precision = name.partition(" ")
+    alone = kind in write.ALONE
+    if alone and method is None:
+        pytest.skip("there is no adapter")
+    if name in ROUNDED and thirty > own + 10:
+        pytest.skip("the base does not survive a window of 30 s: each of its texts is a near tie")
+    assert any(len(ids) > 3 for ids in opened.probe.ours.values())
+    model = opened.adapter if alone else opened.whole
+
+    def exported():
+        place = tmp_path / "out"
+        return write.export(kind, model, opened.base, place, opened.probe, precision or "float32")
+
+    if kind == "peft" and method == "dora":
+        with pytest.raises(ValueError, match="is no LoRA of PEFT's"):
+            exported()
+        return
+    odd = exported()
+    assert name in ROUNDED or not odd
+    assert (tmp_path / "out" / "README.md").is_file()
