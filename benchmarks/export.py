@@ -1,16 +1,16 @@
 """Every format of `espnet-blora export`, opened by its users' reader, on real speech of mini_cs.
 
 For each trained experiment and each format: on how many utterances the reader says what we say in
-the 30 s window, the size of what was written, the seconds of writing and of the reader's decoding,
-and whether `espnet-blora import` takes it in again (PEFT's and transformers' folders). Utterances
-that differ are listed with both texts. The second table has the mixed error rates of ours, padded
-as the experiment was trained and in the 30 s window: what an export is worth.
+the 30 s window, the size of what was written, and whether `espnet-blora import` takes it in again
+(PEFT's and transformers' folders). Utterances that differ are listed with both texts. The second
+table has the mixed error rates of ours, padded as the experiment was trained and in the 30 s
+window: what an export is worth.
 
 The experiments come of the recipe, and are looked for in its exp/:
 
     cd egs2/mini_cs/asr1
     for adapter in lora blora dama dora full; do ./run.sh --adapter $adapter --stop_stage 11; done
-    python3 ../../../benchmarks/export.py    # a quarter of an hour on one core
+    python3 ../../../benchmarks/export.py
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import io
 import logging
 import platform
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,15 +87,13 @@ def one(case: Case, name: str, box: Path, heard: Texts) -> str:
     model = case.adapter if kind in write.ALONE else case.whole
     heard.lines.clear()
     if model is None:
-        return f"| {name} | no adapter | | | |"
-    start = time.perf_counter()
+        return f"| {name} | no adapter | | |"
     try:
         odd = write.export(kind, model, case.base, box / "out", case.probe, precision or "float32")
     except Differs:
-        return f"| {name} | {len(heard.lines)} of {len(case.probe.ours)} differ: not kept | | | |"
+        return f"| {name} | {len(heard.lines)} of {len(case.probe.ours)} differ: not kept | | |"
     except ValueError as error:
-        return f"| {name} | refused: {str(error).partition(': ')[2]} | | | |"
-    seconds = time.perf_counter() - start
+        return f"| {name} | refused: {str(error).partition(': ')[2]} | | |"
     same = len(case.probe.ours) - len(odd)
     size = sum(path.stat().st_size for path in (box / "out").rglob("*") if path.is_file())
     again = ""
@@ -106,7 +103,7 @@ def one(case: Case, name: str, box: Path, heard: Texts) -> str:
             again = (
                 "no" if importlib.import_module("espnet_blora.bin.import").main(words) else "yes"
             )
-    row = (f"{same} of {len(case.probe.ours)}", f"{size / 1e6:.1f}", f"{seconds:.0f}", again)
+    row = (f"{same} of {len(case.probe.ours)}", f"{size / 1e6:.1f}", again)
     return f"| {name} | {' | '.join(row)} |"
 
 
@@ -146,8 +143,8 @@ def main() -> None:
         if not (folder / "config.yaml").is_file():
             print(f"{method}: no {folder}: train it first (see --help)\n")
             continue
-        print(f"#### {method}\n\n| format | same ids | MB | s | imported again |", flush=True)
-        print("|---|---|---|---|---|")
+        print(f"#### {method}\n\n| format | same ids | MB | imported again |", flush=True)
+        print("|---|---|---|---|")
         case, found = open_case(folder, args.data, args.utterances)
         for name in FORMATS:
             with tempfile.TemporaryDirectory() as box:

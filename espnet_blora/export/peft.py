@@ -49,14 +49,20 @@ def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> Non
     renamed = on_plain(adapter, plain, folder / POSTERIOR)
     if not adapter.bayesian:
         (folder / POSTERIOR).unlink()
-    tensors, ranks, alphas = {}, {}, {}
+    dora = renamed.method == "dora"
+    if dora and adapter.scale != 1:
+        raise ValueError("--scale: PEFT has no scale for dora's update; --to hf takes it merged")
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
     for name, layer in renamed.layers.items():
         place = hf_name(f"{name}.weight").removesuffix(".weight")
-        factors = _lora(renamed.method, name, layer)
-        ranks[place] = len(factors[0])  # r
-        alphas[place] = layer.scaling * len(factors[0]) * adapter.scale
-        for side, factor in zip("AB", factors, strict=True):
-            tensors[f"base_model.model.{place}.lora_{side}.weight"] = factor
+        factors = _dora(layer) if dora else _lora(renamed.method, name, layer)
+        ranks[place] = len(factors["lora_A.weight"])  # r
+        alphas[place] = layer.scaling * ranks[place] * adapter.scale
+        if dora:  # its layers leave alpha to PEFT
+            alphas[place] = renamed.config.as_dict()["alpha"]
+        tensors |= {f"base_model.model.{place}.{end}": factor for end, factor in factors.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
     # The most common rank and alpha are the default, all others stand in patterns.
@@ -72,6 +78,7 @@ def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> Non
         "lora_alpha": alpha,
         "target_modules": sorted(ranks),
         "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
+        "use_dora": dora,
         "alpha_pattern": {name: a for name, a in alphas.items() if a != alpha},
     }
     text = json.dumps(config, indent=1) + "\n"
@@ -81,14 +88,22 @@ def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> Non
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _lora(method: str, name: str, layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor]:
+def _dora(layer: AdapterLayer) -> dict[str, torch.Tensor]:
+    """Return A, B and the magnitude (d_out,) of a DoRA, which is PEFT's own, by PEFT's endings."""
+    ends = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+    ends["lora_magnitude"] = "lora_magnitude_vector"
+    factors = layer.factors()
+    return {end: factors[part].detach().cpu().contiguous() for part, end in ends.items()}
+
+
+def _lora(method: str, name: str, layer: AdapterLayer) -> dict[str, torch.Tensor]:
     """Return A (r, d_in) and B (d_out, r) on the CPU, where the update is scaling * B A."""
     factors = {part: layer.factors().get(part) for part in ("lora_A", "lora_B")}
     down, up = (None if f is None else f.detach().cpu().float() for f in factors.values())
     if down is not None and up is not None and down.dim() == up.dim() == 2:
         update, product = layer.delta_weight().detach().cpu(), layer.scaling * (up @ down)
         if up.shape[1] == len(down) and torch.allclose(update, product, rtol=1e-4, atol=1e-7):
-            return down.contiguous(), up.contiguous()
+            return {"lora_A.weight": down.contiguous(), "lora_B.weight": up.contiguous()}
     raise ValueError(
         f"{name}: the update of adapter '{method}' is not alpha / r B A, so it is no LoRA of "
         "PEFT's: --to hf takes the merged model"

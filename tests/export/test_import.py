@@ -105,7 +105,7 @@ def test_a_lora_of_peft(base, tmp_path, changes, capsys):
     same(open_whisper(base, tmp_path / "out" / "adapter.safetensors", packed=False), theirs)
 
 
-@pytest.mark.parametrize("method", ["blora", "dama"])
+@pytest.mark.parametrize("method", ["blora", "dama", "dora"])
 def test_what_goes_out_to_peft_comes_in_again(base, tmp_path, method):
     folder, _ = experiments.experiment(tmp_path / "exp", base, method)
     words = (folder, tmp_path / "peft", "--to", "peft", "--check", "1", "--threads", "1")

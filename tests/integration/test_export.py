@@ -41,17 +41,10 @@ def test_its_reader_says_what_we_say(case, name, tmp_path):
         pytest.skip("there is no adapter")
     if name in ROUNDED and thirty > own + 10:
         pytest.skip("the base does not survive a window of 30 s: each of its texts is a near tie")
-    assert any(len(ids) > 3 for ids in opened.probe.ours.values())
+    assert len(set(opened.probe.ours.values())) > 3
     model = opened.adapter if alone else opened.whole
 
-    def exported():
-        place = tmp_path / "out"
-        return write.export(kind, model, opened.base, place, opened.probe, precision or "float32")
-
-    if kind == "peft" and method == "dora":
-        with pytest.raises(ValueError, match="is no LoRA of PEFT's"):
-            exported()
-        return
-    odd = exported()
+    place, precision = tmp_path / "out", precision or "float32"
+    odd = write.export(kind, model, opened.base, place, opened.probe, precision)
     assert name in ROUNDED or not odd
-    assert (tmp_path / "out" / "README.md").is_file()
+    assert (place / "README.md").is_file()
