@@ -13,7 +13,7 @@ from tests.integration.conftest import TINY
 
 pytestmark = pytest.mark.integration
 METHODS = {"lora": 50, "blora": 12, "dama": 12, "dora": 12, None: 12}  # None: all weights
-ROUNDED = ("ct2 float16", "ct2 int8", "ggml")
+EXACT = [name for name in FORMATS if name not in ("ct2 float16", "ct2 int8", "ggml")]
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,17 @@ def case(request, speech, tmp_path_factory):
     return method, *open_case(folder, speech, METHODS[method])
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EXACT)
 def test_its_reader_says_what_we_say(case, name, tmp_path):
-    method, opened, (own, thirty) = case
+    method, opened, _ = case
     kind, _, precision = name.partition(" ")
     alone = kind in write.ALONE
     if alone and method is None:
         pytest.skip("there is no adapter")
-    if name in ROUNDED and thirty > own + 10:
-        pytest.skip("the base does not survive a window of 30 s: each of its texts is a near tie")
     assert len(set(opened.probe.ours.values())) > 3
     model = opened.adapter if alone else opened.whole
 
     place, precision = tmp_path / "out", precision or "float32"
     odd = write.export(kind, model, opened.base, place, opened.probe, precision)
-    assert name in ROUNDED or not odd
+    assert not odd
     assert (place / "README.md").is_file()
