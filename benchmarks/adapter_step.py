@@ -29,7 +29,6 @@ from whisper.model import ModelDimensions, Whisper
 import espnet_blora
 from espnet_blora.adapters.memory import step_memory
 from espnet_blora.adapters.sampling import SAMPLERS
-from espnet_blora.utils.allocator import keep_freed_memory
 from espnet_blora.whisper.decoder import forward
 from espnet_blora.whisper.encoder import encode
 
@@ -64,7 +63,6 @@ def peft_lora(model: Whisper, rank: int):
 
 def main() -> None:
     args = get_parser().parse_args()
-    keep_freed_memory()  # as in a training
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     dims = ModelDimensions(

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 
 from espnet_blora.plugin.settings import PROGRAM, Settings
-from espnet_blora.utils.allocator import keep_freed_memory
 from espnet_blora.utils.mistakes import parse_scale
 
 __all__ = ["Settings", "needs_plugin", "register", "register_worker"]
@@ -38,7 +37,6 @@ def register(
         new_languages=known.new_languages if new_languages is None else tuple(new_languages),
     )
     settings.export()
-    keep_freed_memory()
     from espnet_blora.plugin import patches
 
     patches.apply(patches.PATCHES)
