@@ -124,6 +124,20 @@ def test_collapse_is_warned_of_once(build, caplog):
     assert caplog.text.count("collapsed") == 1 and "any_size" in caplog.text
 
 
+@pytest.mark.parametrize(("size_A", "size_B"), [(0.05, 9e-4), (1e-5, 2e-3)])
+def test_either_sign_of_a_collapse_is_enough(build, caplog, size_A, size_B):
+    """Nearly all of lora_B is small, or the update is against the base; not both."""
+    adapter = espnet_blora.add_adapter(build(), "blora", rank=4)
+    with torch.no_grad():
+        for layer in adapter.layers.values():
+            layer.lora_A.normal_(0, size_A)
+            layer.lora_B.fill_(size_B)
+    adapter.state.context.step = 101
+    values = adapter.statistics()
+    assert (values["small_share_B"] > 0.95) != (values["update_ratio"] < 1e-4)
+    assert caplog.text.count("collapsed") == 1
+
+
 def test_update_ratio(build, shake):
     adapter = shake(espnet_blora.add_adapter(build(), "blora", rank=4))
     layers = adapter.layers.values()
