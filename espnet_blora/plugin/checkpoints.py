@@ -4,6 +4,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def save_adapter_files(model: torch.nn.Module, output_dir: Path, criteria: Seque
     `load_adapter` and `export` take it. A model without an adapter has none.
 
     Args:
-        model: The trained model; has the weights of the last of those epochs afterwards.
+        model: The trained model, which stays as it is: its ranks go on being equal.
         output_dir: Folder with the links.
         criteria: As of `repair`.
 
@@ -106,12 +107,16 @@ def save_adapter_files(model: torch.nn.Module, output_dir: Path, criteria: Seque
     if adapter is None:
         return
     adapter.state.trained_on = for_decoding(read_mapping(output_dir / "config.yaml"))
+    last: dict[str, Any] = {}
     for phase, key, _ in criteria:
         best = output_dir / f"{phase}.{key}.best.pth"
         if best.is_file():
             state = checked_loader(safe_torch_load)(best, map_location="cpu")
+            last = last or deepcopy({k: v for k, v in model.state_dict().items() if k in state})
             model.load_state_dict(state, strict=False)  # the hooks of the adapter check it
             adapter.save(best.with_suffix(".safetensors"))
+    if last:
+        model.load_state_dict(last, strict=False)
 
 
 def average(states: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
