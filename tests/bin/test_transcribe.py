@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_blora.bin import transcribe
+from espnet_blora.bin import demo, transcribe
 from espnet_blora.decoding import output, recogniser
 from tests import experiments
 
@@ -290,7 +290,8 @@ def test_the_page_is_right(audio, blora, capsys):
     for command in commands:
         transcribe.get_parser().parse_intermixed_args(command.split())
     options = set(re.findall(r"--\w+", page))
-    known = {name for a in transcribe.get_parser()._actions for name in a.option_strings}
+    parsers = transcribe.get_parser(), demo.get_parser()
+    known = {name for p in parsers for a in p._actions for name in a.option_strings}
     assert len(options) > 20 and options <= known
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     Path("exp").mkdir()

@@ -5,103 +5,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import yaml
 
 from espnet_blora.adapters import METHODS
 from espnet_blora.bin import make_config
-from espnet_blora.data import kaldi
-
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "egs2" / "mini_cs" / "asr1"
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """The recipe's own files, with stand-ins for what it links to."""
-    for name in ("run.sh", "cmd.sh"):
-        shutil.copy2(RECIPE / name, tmp_path / name)
-    shutil.copytree(RECIPE / "conf", tmp_path / "conf")
-    (tmp_path / "local").mkdir()
-    shutil.copy2(RECIPE / "local" / "path.sh", tmp_path / "local")
-    (tmp_path / "path.sh").write_text('PATH="${PWD}/theirs:${PATH}"\n. local/path.sh\n')
-    (tmp_path / "db.sh").write_text("MINI_CS=\n")
-    names = "skip_stages skip_eval skip_packing eval_valid_set nlsyms_txt cleaner hf_repo".split()
-    asr = 'printf "%q " "${ESPNET_BLORA_THREADS:--}" "$@" >>calls; echo >>calls'
-    program(tmp_path / "asr.sh", "\n".join([f"{name}=  # its option" for name in names] + [asr]))
-    (tmp_path / "tiny_mini_cs.safetensors").touch()
-    # the program of stage 13 is only noted; its status is that of the file `status`
-    program(
-        tmp_path / "theirs" / "python3",
-        f"""case "$*" in *score_experiment*)
-        printf "%q " "$@" >>scored
-        echo >>scored
-        exit "$(cat status 2>/dev/null || echo 0)" ;;
-        esac
-        exec {sys.executable} "$@\"""",
-    )
-    program(tmp_path / "scripts" / "utils" / "show_asr_result.sh", 'echo "# RESULTS of $1"')
-    return tmp_path
-
-
-def program(path, script):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/bash\n{script}\n")
-    path.chmod(0o755)
-
-
-def scored(recipe):
-    """Options of the last call of stage 13's program; --sets is a list."""
-    words = shlex.split((recipe / "scored").read_text().splitlines()[-1])[2:]
-    options = {}
-    for word in words:
-        if word.startswith("--"):
-            name, _, value = word.partition("=")
-            options[name] = value
-        elif options.get(name):
-            options[name] += f" {word}"
-        else:
-            options[name] = word
-    return options
-
-
-def run(recipe, *options, code=0, **environment):
-    done = subprocess.run(
-        ["./run.sh", "--whisper", "./tiny_mini_cs.safetensors", "--ngpu", "0", *options],
-        cwd=recipe,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr if code else calls(recipe)
-
-
-def calls(recipe):
-    """Options of each call of asr.sh, its threads among them, those it got last."""
-    found = []
-    for line in (recipe / "calls").read_text().splitlines():
-        threads, *words = shlex.split(line)
-        found.append({"threads": threads, **dict(zip(words[::2], words[1::2], strict=True))})
-    return found
-
-
-def data_dir(recipe, name, rate=16000, language="en"):
-    """A data directory of one utterance of a second."""
-    wav = recipe / f"{name}.wav"
-    soundfile.write(wav, np.zeros(rate, dtype=np.int16), rate, format="WAV")
-    one = {"a": "hi"}
-    kaldi.write_data_dir(recipe / "data" / name, {"a": str(wav)}, one, {"a": "s"}, {"a": language})
-
-
-def ranges(found):
-    return [(int(call["--stage"]), int(call["--stop_stage"])) for call in found]
+from tests.recipes.small import ROOT, calls, data_dir, program, ranges, run, scored
 
 
 def test_all_stages_in_order(recipe):
@@ -273,65 +183,6 @@ def test_the_scale_at_decoding_reaches_decoding_only_and_has_its_own_results(rec
     assert scored(recipe)["--inference_tag"] == "decode_scale0.7"
 
 
-def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(recipe):
-    noted = (
-        'case "$*" in *bin.moments*|*bin.repair*|*bin.base_model*)\n'
-        'printf "%q " "$@" >>made; echo >>made; exit ;; esac'
-    )
-    real = (recipe / "theirs" / "python3").read_text()
-    (recipe / "theirs" / "python3").write_text(
-        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
-    )
-    options = ["--adapter", "lora", "--repair", ".20", "--keep", "old_en old_zh"]
-    (recipe / "exp" / "asr_lora").mkdir(parents=True)
-    (recipe / "exp" / "asr_lora" / "config.yaml").touch()
-    found = run(recipe, *options, "--stage", "12")
-    assert [call["--inference_asr_model"] for call in found] == ["repaired_mu0.2.pth"]
-    assert found[0]["--inference_tag"] == scored(recipe)["--inference_tag"] == "decode_repair0.2"
-    base, old, new, last = [
-        shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()
-    ]
-    folder = "exp/keep_tiny_mini_cs"
-    assert base[0] == "espnet_blora.bin.base_model" and base[-1] == folder
-    assert (
-        old[1:3] == ["data/old_en", "data/old_zh"] and old[-1] == f"{folder}/old_en+old_zh.moments"
-    )
-    assert new[1] == "dump/raw/train_cs" and "--adapted" in new
-    assert last[0] == "espnet_blora.bin.repair" and last[-1] == "0.2"
-    assert last[last.index("--keep") + 1] == old[-1] and last[last.index("--new") + 1] == new[-1]
-    for name in ("calls", "made"):
-        (recipe / name).unlink()
-    run(recipe, "--adapter", "lora_keep", "--keep", "old_en old_zh", "--stage", "10")
-    again = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
-    assert again[0][-1] == folder and again[1] == old
-    conf = yaml.safe_load((recipe / "exp/asr_lora_keep/train.yaml").read_text())
-    assert conf["adapter_conf"]["keep_file"] == old[-1]
-    for name in ("calls", "made"):
-        (recipe / name).unlink()
-    (recipe / "my_old").mkdir()
-    run(recipe, "--adapter", "lora_keep", "--keep", "old_en ./my_old", "--stage", "11")
-    _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
-    assert paths[1:3] == ["data/old_en", "./my_old"]
-    assert paths[-1] == f"{folder}/old_en+._my_old.moments"
-    for name in ("calls", "made"):
-        (recipe / name).unlink()
-    for name, code in (("train_cs", "zh"), ("ret_en", "en")):
-        (recipe / "data" / name).mkdir(parents=True, exist_ok=True)
-        (recipe / "data" / name / "utt2lang").write_text(f"a {code}\nb {code}\nc rw\n")
-    options = ["--adapter", "lora_keep", "--new_languages", "rw", "--stage", "11"]
-    run(recipe, *options, "--keep", "synthetic")
-    _, paths = [shlex.split(line)[1:] for line in (recipe / "made").read_text().splitlines()]
-    assert paths[1:3] == ["--speak", "en zh"] and paths[-1] == f"{folder}/synthetic.moments"
-    for table in recipe.glob("data/*/utt2lang"):
-        table.unlink()
-    (recipe / "made").unlink()
-    run(recipe, *options, "--keep", "synthetic")  # moments says that no language is named
-    assert "--speak ''" in (recipe / "made").read_text()
-    (recipe / "calls").unlink()
-    trained = run(recipe, "--adapter", "lora", "--stage", "12")
-    assert trained[0]["--inference_asr_model"] == "valid.acc.best.pth"
-
-
 def test_who_decodes_reaches_decoding_only(recipe):
     found = run(recipe, "--adapter", "lora", "--stage", "11", "--search", "espnet")
     assert "--search" not in found[0]["--python"]
@@ -452,16 +303,6 @@ def test_mistakes_are_refused_before_anything_runs(recipe, options, says):
     assert says in run(recipe, *options, code=2)
     for name in ("calls", "hacked", "exp", "data"):
         assert not (recipe / name).exists()
-
-
-def test_training_takes_moments_that_are_there_without_keep(recipe):
-    options = ["--adapter", "lora_keep", "--stage", "11", "--stop_stage", "11"]
-    (recipe / "mine.moments").touch()
-    run(recipe, *options, "--set", "adapter_conf.keep_file=mine.moments")
-    (recipe / "exp" / "keep.moments").touch()
-    run(recipe, *options)
-    (recipe / "exp" / "keep.moments").unlink()
-    assert "exp/keep.moments" in run(recipe, *options, code=2)
 
 
 @pytest.mark.parametrize("backend", ["slurm", "sge", "pbs"])
