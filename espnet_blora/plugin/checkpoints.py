@@ -113,9 +113,11 @@ def save_adapter_files(model: torch.nn.Module, output_dir: Path, criteria: Seque
         if best.is_file():
             state = checked_loader(safe_torch_load)(best, map_location="cpu")
             last = last or deepcopy({k: v for k, v in model.state_dict().items() if k in state})
-            model.load_state_dict(state, strict=False)  # the hooks of the adapter check it
+            # not strict: a checkpoint may hold the adapter alone, which the adapter's hooks check
+            model.load_state_dict(state, strict=False)
             adapter.save(best.with_suffix(".safetensors"))
     if last:
+        # not strict: what the checkpoints do not hold was not touched
         model.load_state_dict(last, strict=False)
 
 
