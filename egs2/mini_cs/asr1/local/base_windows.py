@@ -15,6 +15,7 @@ import torch
 from base_attention import Span
 from torch import Tensor
 
+from espnet_blora.decoding.silence import quiet_positions
 from espnet_blora.whisper.encoder import log_mel
 
 WINDOW = 3000
@@ -93,10 +94,9 @@ class Batch:
 
 
 def quiet_edges(features: Tensor) -> tuple[int, int]:
-    """Return how many frames are quiet before and after the speech, as `quiet_positions` has it."""
+    """Return how many frames are quiet before and after the speech."""
     loudness = 10 * (4 * features - 4).double().mul(math.log(10)).logsumexp(0) / math.log(10)
-    low, loud = loudness.quantile(torch.tensor([0.1, 0.9], dtype=torch.float64)).tolist()
-    speech = torch.nonzero(loudness >= max(loud - 35, min(low + 6, loud - 15))).flatten()
+    speech = np.flatnonzero(~quiet_positions(loudness.numpy()))
     return int(speech[0]), features.shape[1] - 1 - int(speech[-1])
 
 
