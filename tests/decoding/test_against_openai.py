@@ -63,9 +63,9 @@ def batch(model: Whisper, waves: list[Tensor], pad_to: str) -> tuple[Tensor, Ten
     return encode(model.encoder, wave, lengths, pad_to)
 
 
-def base() -> Setting:
+def base(pad_to: str = "batch") -> Setting:
     model = load_whisper(BASE).eval()
-    memory, lengths = batch(model, spoken(), "batch")
+    memory, lengths = batch(model, spoken(), pad_to)
     twins = []
     for row, length in enumerate(lengths.tolist()):
         twin = Whisper(replace(model.dims, n_audio_ctx=length)).eval()
@@ -182,10 +182,11 @@ def test_prompts_filters_and_limits(setting, detail, beam_size):
     agree(setting, **detail, **beam)
 
 
-def test_the_base_hears_what_is_said():
-    """Otherwise agreement would be about noise."""
+@pytest.mark.parametrize("pad_to", ["batch", "30s"])
+def test_the_base_hears_what_is_said(pad_to):
+    """Also in Whisper's window; the sound stops with the speech. Else all agree about noise."""
     with torch.no_grad():
-        setting = base()
+        setting = base(pad_to)
     texts = agree(setting, beam_size=5)
     heard = [setting.vocabulary.decode(text) for text in texts]
     assert heard == ["apple bread teacher after dinner", "我们喜欢咖啡 because tired", "help"]
