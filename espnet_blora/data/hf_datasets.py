@@ -65,13 +65,14 @@ def splits(source: Path) -> dict[str, list[Path]]:
     """
     if source.is_file():
         return {"": [source]}
+    found = defaultdict(list)
     if (source / "dataset_dict.json").is_file():
         names = json.loads((source / "dataset_dict.json").read_text("utf-8"))["splits"]
-        return {_split(name): sorted((source / name).glob("*.arrow")) for name in names}
+        for name in names:
+            found[_split(name)] += _saved(source / name)
+        return dict(found)
     if (source / "state.json").is_file():
-        state = json.loads((source / "state.json").read_text("utf-8"))
-        return {"": [source / file["filename"] for file in state["_data_files"]]}
-    found = defaultdict(list)
+        return {"": _saved(source)}
     for path in sorted(source.rglob("*.parquet")):
         # `data/train-00000-of-00002.parquet` or `train/0000.parquet`, as on the hub
         words = [path.stem, *(part.name for part in path.relative_to(source).parents)]
@@ -83,6 +84,12 @@ def splits(source: Path) -> dict[str, list[Path]]:
             "(dataset_dict.json or state.json in it) is expected"
         )
     return dict(found)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Return the files of one dataset that `save_to_disk` wrote."""
+    state = json.loads((folder / "state.json").read_text("utf-8"))
+    return [folder / file["filename"] for file in state["_data_files"]]
 
 
 def _split(name: str) -> str:

@@ -91,6 +91,8 @@ def test_what_save_to_disk_wrote(tmp_path):
     for split in ("train", "validation"):
         save_to_disk(tmp_path / "dict" / split, rows(split))
     (tmp_path / "dict/dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    # what `map` of datasets keeps beside the data is not data
+    (tmp_path / "dict/train/cache-0123456789abcdef.arrow").write_bytes(b"of another table")
     counts = hf_datasets.unpack(tmp_path / "dict", tmp_path / "both", Ledger())
     assert counts == {"train": 3, "valid": 3}
     assert len(manifest(tmp_path / "both/valid")) == 3
