@@ -17,7 +17,7 @@ from espnet_blora.adapters import Adapter
 from espnet_blora.adapters.layer import AdapterLayer
 from espnet_blora.export.adapter import on_plain
 from espnet_blora.export.hf import hf_name
-from espnet_blora.whisper.checkpoint import is_published
+from espnet_blora.whisper.checkpoint import hub_name
 
 POSTERIOR = "posterior.safetensors"
 README = """\
@@ -67,7 +67,7 @@ def write_peft(adapter: Adapter, plain: Whisper, base: str, folder: Path) -> Non
 
     # The most common rank and alpha are the default, all others stand in patterns.
     rank, alpha = (max(set(v.values()), key=list(v.values()).count) for v in (ranks, alphas))
-    named = f"openai/whisper-{base}" if is_published(base) else ""
+    named = hub_name(base)
     config = {
         "peft_type": "LORA",
         "task_type": None,

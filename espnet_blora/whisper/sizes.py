@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
-from espnet_blora.whisper.checkpoint import dims_of_file
+from espnet_blora.whisper.checkpoint import dims_of_file, hub_name
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +118,10 @@ def beside(spec: str, config: Path) -> str:
 
 
 def same_whisper(one: str, other: str) -> bool:
-    """Tell whether two specs name the same Whisper: one size, or one file by whatever path."""
+    """Tell whether two specs name the same Whisper: one size or file, by whatever name or path."""
     if os.path.isfile(one) and os.path.isfile(other):
         return os.path.samefile(one, other)
-    return one == other
+    return one == other or "" != hub_name(one) == hub_name(other)  # turbo is large-v3-turbo
 
 
 def in_use(trained: str, given: str, what: str) -> str:

@@ -8,11 +8,12 @@ import torch
 import whisper
 import yaml
 
-from espnet_blora.adapters import load_adapter, read_adapter_file
+from espnet_blora.adapters import add_adapter, load_adapter, read_adapter_file
 from espnet_blora.bin import export
 from espnet_blora.decoding import Transcriber, open_experiment, probing
 from espnet_blora.decoding.recogniser import open_model, open_whisper
 from espnet_blora.export import check, ct2, ggml, hf
+from espnet_blora.export.peft import write_peft
 from espnet_blora.whisper.checkpoint import load_whisper, save_whisper
 from espnet_blora.whisper.vocabulary import Vocabulary
 from tests import experiments
@@ -244,6 +245,14 @@ def test_peft(experiment, base, tmp_path, capsys):
     if method == "blora":  # an adapter file of its own
         plain = load_whisper(base)
         assert load_adapter(plain, tmp_path / "out" / "posterior.safetensors").method == "blora"
+
+
+def test_peft_names_the_base_as_the_hub_does(base, tmp_path):
+    plain = load_whisper(base)
+    adapter = add_adapter(load_whisper(base), "lora", rank=2, target_modules=["query"])
+    write_peft(adapter, plain, "turbo", tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "openai/whisper-large-v3-turbo"
 
 
 def test_scaled_and_checked_on_a_set(base, tmp_path, capsys):

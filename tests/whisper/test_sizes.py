@@ -8,7 +8,7 @@ import pytest
 import whisper
 from whisper.model import Whisper
 
-from espnet_blora.whisper.sizes import PUBLISHED, dims_of, empty_modules
+from espnet_blora.whisper.sizes import PUBLISHED, dims_of, empty_modules, same_whisper
 from tests import whispers
 
 PARAMETERS = {"tiny": 39e6, "base": 74e6, "small": 244e6, "medium": 769e6, "large-v2": 1550e6}
@@ -36,6 +36,20 @@ def test_parameter_counts_are_the_published_ones(name, count):
     modules = empty_modules(dims_of(name))
     found = sum(p.numel() for module in modules for p in module.parameters())
     assert abs(found / count - 1) < 0.06  # the paper rounds, and differs by what it leaves out
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("turbo", "large-v3-turbo", True),
+        ("large", "large-v3", True),
+        ("large", "large-v2", False),
+        ("x.pt", "y.pt", False),
+        ("x.pt", "x.pt", True),
+    ],
+)
+def test_two_names_of_one_size_are_one_whisper(one, other, same):
+    assert same_whisper(one, other) == same_whisper(other, one) == same
 
 
 def test_meta_modules_have_whispers_names():
