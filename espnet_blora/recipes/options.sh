@@ -20,8 +20,8 @@ score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
 score_mode=${score_mode:-}                    # of our own score, there too (bin/score.py --mode)
 recipe_whisper=${whisper}
 
-adapter=blora # any with an adapter_<name>.yaml, here or shared
-tag=          # appended to the experiment's name; by default made of --set
+adapter=auto # any with an adapter_<name>.yaml, here or shared; auto: lora_keep where old audio is named, else blora
+tag=         # appended to the experiment's name; by default made of --set
 corpus_dir=
 max_lost= # share of a set whose audio may be missing; by default that of stage 1's programs
 adapter_scale= # of the adapter's update at decoding
@@ -76,7 +76,8 @@ config() {
 usage() {
     cat <<USAGE
 Usage: $0 [options]
-  --adapter NAME                  what is trained (default: ${adapter}), by conf/adapter_NAME.yaml or the shared one:
+  --adapter NAME                  what is trained, by conf/adapter_NAME.yaml or the shared one (default: auto, which is
+                                  lora_keep with --keep, and blora without):
 $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ *$//')
                                   (none decodes the base model, full trains every weight)
   --set KEY=VALUE                 change a setting of conf/train.yaml or conf/adapter_*.yaml, any number of times,
@@ -86,7 +87,8 @@ $(adapters | fold -s -w 80 | sed 's/^ */                                  /; s/ 
   --whisper SIZE_OR_FILE          the base model (default: ${whisper})
   --adapter_scale F               stages 12-13: multiply the adapter's update by F
   --keep "SET ..."                old audio, no text needed: minutes of what is to be kept, for --repair, --adapter
-                                  lora_keep and --set adapter_conf.prior=moments; sets in data/, or paths (with a /) of
+                                  lora_keep, --set adapter_conf.prior=moments and --set retain.weight=4 (what the base
+                                  says of old audio is a term of the loss); sets in data/, or paths (with a /) of
                                   audio files, folders of them and Kaldi directories; "synthetic": none is at hand,
                                   espeak-ng speaks some in the languages of the training and retention sets
   --repair MU                     stages 12-13: repair the adapter with this strength, without training (0.1 to 1)
@@ -170,6 +172,10 @@ did_you_mean() {
 
 check_options() {
     local name dset
+    if [ "${adapter}" = auto ]; then
+        adapter=blora
+        [ -z "${keep}" ] || [ -n "${repair}" ] || adapter=lora_keep
+    fi
     if [[ ! ${adapter} =~ ^[a-z0-9_]+$ || ! -f $(config "adapter_${adapter}.yaml") ]]; then
         die "--adapter ${adapter}: allowed are the names of conf/adapter_*.yaml: $(adapters)"
     fi
@@ -252,6 +258,13 @@ check_options() {
 # keeps_in_training: whether the adapter's training needs the moments of old audio
 keeps_in_training() {
     [[ ${adapter} = lora_keep || " ${overrides[*]-} " = *" adapter_conf.prior=moments "* ]]
+}
+
+# retains_in_training: whether a term of the loss needs what the base says of old audio, of which no data is named
+retains_in_training() {
+    local said=" ${overrides[*]-} "
+    [[ ${said} != *" retain.data="* && ${said} != *" retain=null "* ]] || return 1
+    [[ ${said} = *" retain."* ]] || grep -qs '^retain:' conf/train.yaml "$(config "adapter_${adapter}.yaml")"
 }
 
 # check_keep_file: without --keep there must be a file of moments already where training needs one

@@ -74,7 +74,8 @@ if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 11 ]; then
         call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" --whisper "${whisper}" \
             --token_list "${token_list}" --output_dir "${asr_exp}"
     else
-        if keeps_in_training && [ -n "${keep}" ]; then collect_kept; fi
+        if keeps_in_training && [ -n "${keep}" ]; then collect_kept moments; fi
+        if retains_in_training && [ -n "${keep}" ]; then collect_kept said; fi
         if [ "${ngpu}" -gt 0 ]; then # which batch_size fits on which GPU
             call python3 -m espnet_blora.bin.memory --whisper "${whisper}" --config "${asr_exp}/train.yaml" ||
                 log "the memory of this training is not known, see above"

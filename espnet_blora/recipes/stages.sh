@@ -20,8 +20,11 @@ name_experiment() {
         settings+=(--set encoder_conf.pad_to=30s)
     fi
     if [ "${ngpu}" -eq 0 ]; then settings+=(--set use_amp=false); fi # half precision is for GPUs
-    kept_moments=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}/$(tr ' /' '+_' <<<"${keep}").moments
-    if keeps_in_training && [ -n "${keep}" ]; then settings+=(--set "adapter_conf.keep_file=${kept_moments}"); fi
+    kept=${expdir}/keep_$(base_tag "${whisper}")${part:+_${part}}/$(tr ' /' '+_' <<<"${keep}")
+    if [ -n "${keep}" ]; then
+        if keeps_in_training; then settings+=(--set "adapter_conf.keep_file=${kept}.moments"); fi
+        if retains_in_training; then settings+=(--set "retain.data=${kept}.said"); fi
+    fi
     if [ -z "${tag}" ]; then
         [ "$(base_tag "${whisper}")" = "$(base_tag "${recipe_whisper}")" ] ||
             tag=$(tr -c 'A-Za-z0-9.\n-' '_' <<<"$(base_tag "${whisper}")")
@@ -186,9 +189,11 @@ languages_known() {
     done | LC_ALL=C sort -u | { grep -vxF "$(tr ' ' '\n' <<<"${new_languages:-none}")" || true; } | paste -sd' '
 }
 
-# collect_kept: make kept_moments, what the base hears in the sets of --keep; once for all adapters
+# collect_kept WHAT: make ${kept}.WHAT of the sets of --keep, once for all adapters
+#   moments: what the base's layers are given
+#   said: a data directory of what the base transcribes
 collect_kept() {
-    local folder=${kept_moments%/*} dset device=cpu sources=()
+    local what=$1 folder=${kept%/*} dset device=cpu sources=() program
     for dset in ${keep}; do
         case ${dset} in
         synthetic) sources+=(--speak "$(languages_known)") ;;
@@ -197,11 +202,17 @@ collect_kept() {
         esac
     done
     [ "${ngpu}" -eq 0 ] || device=cuda
+    program=moments
+    if [ "${what}" = said ]; then
+        [ ! -f "${kept}.said/wav.scp" ] || return 0 # written last
+        [[ " ${keep} " != *" synthetic "* ]] || die "--keep synthetic: retain: needs recordings; --set retain=null does without"
+        program=pseudo_label
+    fi
     call mkdir -p "${folder}"
     [ -f "${folder}/config.yaml" ] || call python3 -m espnet_blora.bin.base_model --config "${asr_exp}/train.yaml" \
         --whisper "${whisper}" --token_list "${token_list}" --output_dir "${folder}"
-    call python3 -m espnet_blora.bin.moments "${sources[@]}" --asr_exp "${folder}" --whisper "${whisper}" \
-        --device "${device}" --output "${kept_moments}"
+    call python3 -m "espnet_blora.bin.${program}" "${sources[@]}" --asr_exp "${folder}" --whisper "${whisper}" \
+        --device "${device}" --output "${kept}.${what}"
 }
 
 # check_trained: what is repaired without training here must have been trained
@@ -215,11 +226,11 @@ repair_adapter() {
     local device=cpu
     [ -n "${repair}" ] && [ "${stage}" -le 12 ] && [ "${stop_stage}" -ge 12 ] || return 0
     [ "${ngpu}" -eq 0 ] || device=cuda
-    collect_kept
+    collect_kept moments
     call rm -f "${asr_exp}/new.moments.sums" # of an adapter that may have been trained anew
     call python3 -m espnet_blora.bin.moments "${dumpdir}/raw/${train_set}" --adapted --utterances 300 \
         --asr_exp "${asr_exp}" --whisper "${whisper}" --device "${device}" --output "${asr_exp}/new.moments"
-    call python3 -m espnet_blora.bin.repair --asr_exp "${asr_exp}" --whisper "${whisper}" --keep "${kept_moments}" \
+    call python3 -m espnet_blora.bin.repair --asr_exp "${asr_exp}" --whisper "${whisper}" --keep "${kept}.moments" \
         --new "${asr_exp}/new.moments" --strength "${repair}"
     inference_asr_model=repaired_mu${repair}.pth
 }

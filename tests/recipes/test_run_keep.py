@@ -74,3 +74,58 @@ def test_training_takes_moments_that_are_there_without_keep(recipe):
     run(recipe, *options)
     (recipe / "exp" / "keep.moments").unlink()
     assert "exp/keep.moments" in run(recipe, *options, code=2)
+
+
+def test_what_the_base_says_of_old_audio_is_written_once_and_named_to_the_training(recipe):
+    noted = (
+        'case "$*" in *bin.base_model*) exit ;;'
+        ' *bin.pseudo_label*|*bin.moments*) echo "$@" >>made; exit ;; esac'
+    )
+    real = (recipe / "theirs" / "python3").read_text()
+    (recipe / "theirs" / "python3").write_text(
+        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
+    )
+    options = ["--adapter", "lora", "--keep", "old_en ./old", "--stage", "11", "--stop_stage", "11"]
+    (recipe / "old").mkdir()
+    run(recipe, *options, "--set", "retain.weight=8", "--tag", "said")
+    made = (recipe / "made").read_text().split()
+    said = "exp/keep_tiny_mini_cs/old_en+._old.said"
+    assert made[1] == "espnet_blora.bin.pseudo_label" and made[-1] == said
+    assert made[2:4] == ["data/old_en", "./old"]
+    conf = yaml.safe_load((recipe / "exp/asr_lora_said/train.yaml").read_text())
+    assert conf["retain"] == {"weight": 8, "data": said}
+    # It is there: no second time. Data of one's own, or no term: not at all.
+    (recipe / said).mkdir(parents=True)
+    (recipe / said / "wav.scp").touch()
+    (recipe / "made").unlink()
+    run(recipe, *options, "--set", "retain.weight=8", "--tag", "said")
+    run(recipe, *options, "--set", "retain.data=data/mine", "--tag", "mine")
+    conf = yaml.safe_load((recipe / "exp/asr_lora_mine/train.yaml").read_text())
+    assert conf["retain"] == {"data": "data/mine"}
+    run(recipe, *options)
+    assert not (recipe / "made").exists()
+    assert "retain" not in yaml.safe_load((recipe / "exp/asr_lora/train.yaml").read_text())
+    # A configuration may have the term, and --set take it away.
+    with (recipe / "conf" / "train.yaml").open("a") as file:
+        file.write("retain: {weight: 2}\n")
+    run(recipe, *options, "--set", "retain=null", "--tag", "none")
+    assert not (recipe / "made").exists()
+    run(recipe, *options, "--tag", "conf", "--set", "seed=1")
+    assert not (recipe / "made").exists()
+    conf = yaml.safe_load((recipe / "exp/asr_lora_conf/train.yaml").read_text())
+    assert conf["retain"] == {"weight": 2, "data": said}
+    synthetic = ["--adapter", "lora", "--keep", "synthetic", "--stage", "11", "--tag", "spoken"]
+    assert "--keep synthetic" in run(recipe, *synthetic, code=2)
+
+
+def test_who_names_old_audio_and_no_adapter_trains_what_keeps_it(recipe):
+    noted = 'case "$*" in *bin.base_model*|*bin.moments*) exit ;; esac'
+    real = (recipe / "theirs" / "python3").read_text()
+    (recipe / "theirs" / "python3").write_text(
+        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
+    )
+    run(recipe, "--stage", "11", "--stop_stage", "11")
+    run(recipe, "--stage", "11", "--stop_stage", "11", "--keep", "old_en")
+    for adapter in ("blora", "lora_keep"):
+        conf = yaml.safe_load((recipe / f"exp/asr_{adapter}/train.yaml").read_text())
+        assert conf["adapter"] == adapter
