@@ -26,8 +26,8 @@ env: ## set up tools/venv, ESPnet's template and sclite (again: seconds)
 sclite: ## try again to get sclite
 	@bash tools/setup_sclite.sh --retry
 
-demo: env ## adapt a small Whisper with none, lora and blora, and report what was gained and forgotten
-	@$(activate) && cd egs2/mini_cs/asr1 && SCALE='$(SCALE)' exec python3 local/demo.py
+demo: env ## adapt a small Whisper with lora, blora and lora_keep, repair lora; report what was gained and forgotten
+	@$(activate) && cd egs2/mini_noisy/asr1 && SCALE='$(SCALE)' exec python3 local/demo.py
 
 test: env ## run all tests, unit tests first
 	@$(activate) && exec python3 -m pytest $(parallel) $(ARGS)

@@ -4,7 +4,7 @@
 #   make demo && docs/images/report.sh [PAGE]
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
-page=$(realpath "${1:-${top}/egs2/mini_cs/asr1/exp/retention.html}")
+page=$(realpath "${1:-${top}/egs2/mini_noisy/asr1/exp/retention.html}")
 profile=$(mktemp -d)
 trap 'rm -rf "${profile}"' EXIT
 # --no-sandbox: Chromium's own sandbox does not start in containers; the page is ours

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf", "save_strategy")
+ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf", "retain", "save_strategy")
 """Keys of a training yaml that have no place in the base's config.yaml."""
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_cs" / "asr1"
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_noisy" / "asr1"
 
 
 def load(monkeypatch):
     """The module of local/demo.py, which is a script and no part of a package."""
     monkeypatch.syspath_prepend(str(RECIPE / "local"))
-    spec = importlib.util.spec_from_file_location("mini_cs_demo", RECIPE / "local" / "demo.py")
+    spec = importlib.util.spec_from_file_location("mini_noisy_demo", RECIPE / "local" / "demo.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "mini_cs_demo", module)
+    monkeypatch.setitem(sys.modules, "mini_noisy_demo", module)
     spec.loader.exec_module(module)
     return module
 
@@ -198,17 +198,17 @@ def test_the_real_plan_is_whole(monkeypatch):
             assert set(step.after) <= set(names[:number])
             assert all((RECIPE / name).is_file() for name in step.inputs if name != module.BASE)
             assert scale in step.seconds
-        assert sum(step.seconds["full"] for step in steps) < 20 * 60
+        assert sum(step.seconds["full"] for step in steps) < 30 * 60  # 15 minutes on two cores
         assert sum(step.seconds["ci"] for step in steps) <= 6 * 60
         for step in steps:
             if step.command[0] == "./run.sh":
                 given = dict(zip(step.command[1::2], step.command[2::2], strict=True))
                 assert (given["--test_sets"], given["--retention_sets"]) == (
-                    "test_cs",
+                    "test_noisy",
                     "ret_en ret_zh",
                 )
         script = steps[-1].command[-1]
-        assert "--test_sets test_cs --retention_sets 'ret_en ret_zh'" in script
+        assert "--test_sets test_noisy --retention_sets 'ret_en ret_zh'" in script
 
 
 def test_the_reduced_demo_warms_up_well_before_it_ends(monkeypatch):

@@ -8,14 +8,18 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BASE = "base/tiny_mini_cs.safetensors"
-TEST_SETS = "test_cs"  # the new domain
+MINI_CS = "../../mini_cs/asr1"  # has the base, the corpus's program and what conf/ here does not say
+BASE = f"{MINI_CS}/base/tiny_mini_cs.safetensors"
+DECODE = f"{MINI_CS}/conf/decode.yaml"
+TEST_SETS = "test_noisy"  # the new domain
 RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
-ADAPTERS = ("lora", "blora")
+ADAPTERS = ("lora", "blora", "lora_keep")
 DRAWS = 4  # of the posterior, whose probabilities are averaged
+REPAIR = "0.5"  # strength of the repair that is scored; a sweep has more
 # 30 utterances are 8 steps an epoch; with the full demo's warm-up the rate would hardly leave zero
 TRAIN_CI = ["--set", "max_epoch=3", "--set", "batch_size=4"]
 TRAIN_CI += ["--set", "scheduler_conf.warmup_steps=4"]
+TRAIN_CI += ["--set", "scheduler_conf.first_cycle_steps=25"]
 # name: experiments, data, extra options of run.sh
 SCALES = {
     "full": ("exp", "dump", []),
@@ -75,21 +79,37 @@ def plan(scale: str) -> list[Step]:
     tag = "_demo" if scale == "ci" else ""
     scripts = ["run.sh", "cmd.sh", "local/path.sh", "conf/train.yaml", BASE]
 
-    def run(adapter: str, first: int, last: int) -> list[str]:
+    def run(adapter: str, first: int, last: int, *more: str) -> list[str]:
         stages = ["--stage", str(first), "--stop_stage", str(last)]
-        return ["./run.sh", "--adapter", adapter, *stages, *common]
+        return ["./run.sh", "--adapter", adapter, *stages, *common, *more]
 
-    def decode(adapter: str, after: str, seconds: float) -> Step:
+    def decode(name: str, adapter: str, after: str, title: str, way: str = "decode") -> Step:
         experiment = f"{exp}/asr_{adapter}{tag}"
-        scores = [f"{experiment}/decode/{s}/score_blora/score.json" for s in sets.split()]
         return Step(
-            f"decode_{adapter}",
-            f"{adapter}: decode and score",
-            run(adapter, 12, 13),
-            {"full": seconds, "ci": 20},
-            ["run.sh", "conf/decode.yaml"],
+            name,
+            title,
+            run(adapter, 12, 13, *(("--repair", REPAIR) if "repair" in way else ())),
+            {"full": 60, "ci": 20},
+            ["run.sh", DECODE],
             [after],
-            scores,
+            [f"{experiment}/{way}/{s}/score_blora/score.json" for s in sets.split()],
+        )
+
+    def sweep(name: str, adapter: str, after: str, title: str, *options: str) -> Step:
+        folder = f"{exp}/asr_{adapter}{tag}"
+        kind = "repair" if "--repair" in options else "scale"
+        return Step(
+            name,
+            title,
+            in_environment(
+                "espnet_blora.bin.sweep",
+                *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
+                *("--inference_config", DECODE, "--sets", sets, *options),
+            ),
+            {"full": 150, "ci": 15},
+            [DECODE],
+            [after],
+            [f"{folder}/{kind}_sweep.{ending}" for ending in ("json", "npz")],
         )
 
     steps = [
@@ -97,9 +117,9 @@ def plan(scale: str) -> list[Step]:
             "data",
             "make the corpus, the token list and the statistics",
             run("lora", 1, 10),
-            {"full": 60, "ci": 30},
-            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", "local/make_corpus.py"],
-            leaves=[f"{dump}/raw/{s}/text" for s in ["train_cs", *sets.split()]]
+            {"full": 120, "ci": 30},
+            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", f"{MINI_CS}/local/make_corpus.py"],
+            leaves=[f"{dump}/raw/{s}/text" for s in ["train_noisy", *sets.split()]]
             + [f"{exp}/asr_stats/train/speech_shape"],
         ),
         Step(
@@ -107,42 +127,59 @@ def plan(scale: str) -> list[Step]:
             "none: take the base model as it is",
             run("none", 11, 11),
             {"full": 15, "ci": 10},
-            [*scripts, "conf/adapter_none.yaml"],
+            [*scripts, f"{MINI_CS}/conf/adapter_none.yaml"],
             ["data"],
             [f"{exp}/asr_none{tag}/config.yaml"],
             f"{exp}/asr_none{tag}",
         ),
-        decode("none", "base", 30),
+        decode("decode_none", "none", "base", "none: decode and score"),
     ]
+    scales = "0 0.7 1" if scale == "ci" else "0 0.5 0.7 0.85 1"
     for adapter in ADAPTERS:
         folder = f"{exp}/asr_{adapter}{tag}"
+        trained = f"train_{adapter}"
         steps += [
             Step(
-                f"train_{adapter}",
+                trained,
                 f"{adapter}: train",
                 run(adapter, 11, 11),
-                {"full": 240, "ci": 30},
+                {"full": 150, "ci": 30},
                 [*scripts, f"conf/adapter_{adapter}.yaml"],
                 ["data"],
                 [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
                 folder,
             ),
-            decode(adapter, f"train_{adapter}", 30),
-            Step(
+            decode(f"decode_{adapter}", adapter, trained, f"{adapter}: decode and score"),
+            sweep(
                 f"sweep_{adapter}",
-                f"{adapter}: decode with the adapter turned down (a rival)",
-                in_environment(
-                    "espnet_blora.bin.sweep",
-                    *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
-                    *("--inference_config", "conf/decode.yaml", "--sets", sets),
-                    *(["--scales", "0 0.7 1"] if scale == "ci" else []),
-                ),
-                {"full": 60, "ci": 15},
-                ["conf/decode.yaml"],
-                after=[f"train_{adapter}"],
-                leaves=[f"{folder}/scale_sweep.{kind}" for kind in ("json", "npz")],
+                adapter,
+                trained,
+                f"{adapter}: decode with the adapter turned down",
+                *("--scales", scales),
             ),
         ]
+
+    # A repair needs what the base's layers and the adapted ones are given; the decoding makes both files.
+    kept = f"{exp}/keep_{Path(BASE).stem}/old_10min.moments"
+    new = f"{exp}/asr_lora{tag}/new.moments"
+    strengths = REPAIR if scale == "ci" else f"0.1 0.2 {REPAIR} 1"
+    moments = ("--keep", kept, "--new", new)
+    steps += [
+        decode(
+            "repair_lora",
+            "lora",
+            "train_lora",
+            "lora: repair it, decode and score",
+            f"decode_repair{REPAIR}",
+        ),
+        sweep(
+            "sweep_repair",
+            "lora",
+            "repair_lora",
+            "lora: decode with more and less repair",
+            *("--repair", strengths, *moments),
+        ),
+    ]
 
     def sure(adapter: str, draws: int) -> Step:
         folder = f"{exp}/asr_{adapter}{tag}"
@@ -153,18 +190,17 @@ def plan(scale: str) -> list[Step]:
             in_environment(
                 "espnet_blora.bin.confidence",
                 *("--asr_exp", folder, "--dump", f"{dump}/raw", "--whisper", BASE),
-                *("--inference_config", "conf/decode.yaml", "--sets", sets),
-                *("--samples", str(draws)),
+                *("--inference_config", DECODE, "--sets", TEST_SETS, "--samples", str(draws)),
             ),
             {"full": 45 if draws else 15, "ci": 6},
-            ["conf/decode.yaml"],
+            [DECODE],
             after=[f"train_{adapter}"],
-            leaves=[f"{folder}/confidence/{way}/{name}/words.jsonl" for name in sets.split()],
+            leaves=[f"{folder}/confidence/{way}/{name}/words.jsonl" for name in TEST_SETS.split()],
         )
 
     steps += [sure("lora", 0), sure("blora", 0), sure("blora", DRAWS)]
     done = [s.name for s in steps if s.name.startswith(("decode_", "sweep_", "sure_"))]
-    systems = {"--base": "none", **{f"--{a}": a for a in ADAPTERS}}
+    systems = {"--base": "none", "--lora": "lora", "--blora": "blora", "--others": "lora_keep"}
     steps.append(
         Step(
             "report",
@@ -173,6 +209,7 @@ def plan(scale: str) -> list[Step]:
                 "espnet_blora.bin.report",
                 *("--exp", exp, "--dump", f"{dump}/raw"),
                 *(word for option, a in systems.items() for word in (option, f"asr_{a}{tag}")),
+                *("--labels", f"asr_lora_keep{tag}=LoRA that keeps"),
                 *roles,
             ),
             {"full": 20, "ci": 10},

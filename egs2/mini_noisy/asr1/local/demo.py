@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The demo: adapt the tiny base model with LoRA and BLoRA; report what each gained and forgot.
+"""The demo: adapt a tiny Whisper in four ways; report what each gained and forgot.
 
     make demo           from the top of the repository; sets up the environment first
     SCALE=ci make demo  a twentieth of the data, 24 steps: shows that all works, not how well
@@ -33,7 +33,7 @@ STAGES |= {10: "statistics", 11: "training", 12: "decoding", 13: "scoring"}
 REMEDIES = (
     ("No space left on device", "the disk is full: free about 2 GB, then start again"),
     (r"MemoryError|Cannot allocate memory|Killed", "memory ran out: close other programs"),
-    ("No module named", "the environment is incomplete: run `make env`"),
+    (r"No module named '(?!flash_attn)", "the environment is incomplete: run `make env`"),
     ("no such file; give a checkpoint", f"the base model is missing: restore {BASE} with git"),
 )
 
