@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MINI_CS = "../../mini_cs/asr1"  # has the base, the corpus's program and what conf/ here does not say
+MINI_CS = "../../mini_cs/asr1"  # has the base, the corpus's program, more of conf/
 BASE = f"{MINI_CS}/base/tiny_mini_cs.safetensors"
 DECODE = f"{MINI_CS}/conf/decode.yaml"
 TEST_SETS = "test_noisy"  # the new domain
@@ -118,7 +118,10 @@ def plan(scale: str) -> list[Step]:
             "make the corpus, the token list and the statistics",
             run("lora", 1, 10),
             {"full": 120, "ci": 30},
-            [*scripts, "conf/adapter_lora.yaml", "local/data.sh", f"{MINI_CS}/local/make_corpus.py"],
+            [
+                *(*scripts, "conf/adapter_lora.yaml", "local/data.sh"),
+                f"{MINI_CS}/local/make_corpus.py",
+            ],
             leaves=[f"{dump}/raw/{s}/text" for s in ["train_noisy", *sets.split()]]
             + [f"{exp}/asr_stats/train/speech_shape"],
         ),
@@ -159,7 +162,7 @@ def plan(scale: str) -> list[Step]:
             ),
         ]
 
-    # A repair needs what the base's layers and the adapted ones are given; the decoding makes both files.
+    # A repair needs what the base's layers and the adapted ones are given: files of the decoding
     kept = f"{exp}/keep_{Path(BASE).stem}/old_10min.moments"
     new = f"{exp}/asr_lora{tag}/new.moments"
     strengths = REPAIR if scale == "ci" else f"0.1 0.2 {REPAIR} 1"
