@@ -39,7 +39,9 @@ def get_parser() -> argparse.ArgumentParser:
     run.add_argument("--full_table", action="store_true", help="all tokens of Whisper")
     run.add_argument("--epochs", type=int, default=7)
     run.add_argument("--utterances", type=int, help="of each set at most, to try it out")
-    run.add_argument("--valid_only", action="store_true", help="leave the final sets alone")
+    sets = run.add_mutually_exclusive_group()
+    sets.add_argument("--valid_only", action="store_true", help="leave the final sets alone")
+    sets.add_argument("--final_only", action="store_true", help="the choice has been made")
     run.add_argument("--chosen", action="store_true", help="only what validation would choose")
     run.add_argument("--runs", type=int, help="stop after so many")
     return parser
@@ -66,7 +68,10 @@ def run(args: argparse.Namespace) -> None:
     work = (args.work or args.recipe / "exp" / "retention").resolve()
     runs = Runs(bed, sets, args.results, work, args.epochs)
     made = 0
-    wanted = [*sets.valid, *([] if args.valid_only else sets.final)]
+    wanted = [
+        *([] if args.final_only else sets.valid),
+        *([] if args.valid_only else sets.final),
+    ]
     for setting, seed in [(None, 0), *((s, seed) for seed in args.seeds for s in settings)]:
         if args.runs is not None and made >= args.runs:
             break
