@@ -23,10 +23,15 @@ import random
 import socket
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A busy machine is not a mistake; in CI a run tries the same examples as the run before.
-settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
 settings.load_profile("default")
 
 # What test modules import stays to the end, millions of objects: they are not looked through for
@@ -53,8 +58,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(1500))
+        if item.get_closest_marker("integration") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1500))
     items.sort(key=patience)
 
 

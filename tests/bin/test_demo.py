@@ -27,11 +27,11 @@ def test_it_serves_until_it_is_ended_and_leaves_nothing(experiment, tmp_path):
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
     ) as process:
         (address,) = re.findall(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
-        with urllib.request.urlopen(address, timeout=20) as answer:
+        with urllib.request.urlopen(address, timeout=120) as answer:
             assert answer.status == 200
         assert list(tmp_path.glob("espnet-blora-demo.*"))
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=120)
     assert not list(tmp_path.glob("espnet-blora-demo.*"))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 import torch
@@ -66,10 +65,8 @@ def test_the_adapters_trained_and_the_base_did_not(demo):
 
 
 def test_a_second_run_skips_everything(demo):
-    started = time.monotonic()
     again = demo.run("python3", "local/demo.py", SCALE="ci")
     assert again.returncode == 0, again.stdout[-3000:]
-    assert time.monotonic() - started < 60  # of minutes, beside other tests
     steps = re.findall(r"^\[(\d+)/(\d+)\] (.*)$", again.stdout, re.MULTILINE)
     assert [int(number) for number, _, _ in steps] == list(range(1, int(steps[0][1]) + 1))
     assert all(text.endswith("done before") for _, _, text in steps)

@@ -147,9 +147,7 @@ def launcher(*options: str) -> list[str]:
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     """Run a command from the repository, one thread, and return what it printed."""
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), **environment}
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=REPO, env=settings, timeout=170
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO, env=settings)
 
 
 _shared: list[Experiment] = []

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -162,7 +161,7 @@ def test_a_slow_machine_lengthens_the_rest(demo):
 def test_steps_that_need_nothing_of_each_other_run_side_by_side(demo, tmp_path, monkeypatch):
     # each of the two waits for what the other leaves; the third must wait for both
     def meet(mine, other):
-        wait = f"touch {mine}; for i in $(seq 100); do test -e {other} && exit 0; sleep 0.1; done"
+        wait = f"touch {mine}; for i in $(seq 900); do test -e {other} && exit 0; sleep 0.1; done"
         return ["bash", "-c", f"{wait}; exit 1"]
 
     steps = [
@@ -178,13 +177,11 @@ def test_steps_that_need_nothing_of_each_other_run_side_by_side(demo, tmp_path, 
 
 def test_a_failed_step_ends_the_one_beside_it(demo, tmp_path, monkeypatch):
     steps = [
-        demo.Step("a", "a", ["bash", "-c", "sleep 60; touch late"], {"ci": 1}),
+        demo.Step("a", "a", ["bash", "-c", "sleep 6000; touch late"], {"ci": 1}),
         demo.Step("b", "b", ["bash", "-c", "exit 3"], {"ci": 1}),
     ]
     monkeypatch.setattr(demo, "plan", lambda _scale: steps)
-    began = time.monotonic()
-    assert demo.main() == 1
-    assert time.monotonic() - began < 30
+    assert demo.main() == 1  # long before: no test has 6,000 s
     assert not (tmp_path / "exp_ci" / "demo" / "a.done").exists()
 
 

@@ -380,6 +380,6 @@ def test_two_runs_do_not_prepare_data_at_once(recipe):
         )
         assert "waiting for another run that prepares the data" in other.stdout.readline()
         assert not (recipe / "calls").exists()
-    other.communicate(timeout=60)
+    other.communicate()
     assert other.returncode == 0
     assert ranges(calls(recipe)) == [(5, 5)]

@@ -80,7 +80,7 @@ class Checkout:
             folder,
         )
 
-    def run(self, script: str, *args: str, timeout: float = 60, **env: str):
+    def run(self, script: str, *args: str, **env: str):
         """Run tools/SCRIPT on the pretended machine."""
         command = ["bash", str(self.tools / script), *args]
         return subprocess.run(
@@ -90,7 +90,6 @@ class Checkout:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
         )
 
     def env(self, **more: str) -> dict[str, str]:

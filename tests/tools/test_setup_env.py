@@ -14,10 +14,8 @@ def test_build_then_nothing_to_do(checkout):
     assert (checkout.tools / "venv/.complete").is_file()
     calls = (checkout.home / "pip.log").read_text()
     assert "--no-deps -r" in calls
-    begin = time.monotonic()
     second = checkout.run("setup_env.sh")
     assert (second.returncode, second.stderr) == (0, "")
-    assert time.monotonic() - begin < 2
     assert (checkout.home / "pip.log").read_text() == calls
 
 
@@ -64,13 +62,13 @@ def test_interrupt_keeps_nothing(checkout):
         # a job in the background of a script ignores it, and bash then cannot trap it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for _ in range(200):
+    for _ in range(2000):
         if (checkout.home / "busy").exists():
             break
         time.sleep(0.05)
     assert list((checkout.tools / ".envs").glob("py*/venv"))
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
-    process.communicate(timeout=30)
+    process.communicate()
     assert process.returncode != 0
     assert not list((checkout.tools / ".envs").glob("py*/"))
     assert "venv" not in checkout.made()
@@ -108,17 +106,20 @@ def test_cache_outside_the_checkout_is_shared(checkout):
 
 
 def test_two_at_a_time_build_once(checkout):
-    checkout.python("python3.12", pip="sleep 1")
+    """One builds until the other has said that it waits."""
+    said = [checkout.home / name for name in ("one", "two")]
+    heard = " ".join(f'"{path}"' for path in said)
+    wait = f"timeout 60 bash -c 'until grep -qs waiting {heard}; do sleep 0.1; done'"
+    checkout.python("python3.12", pip=wait)
     cache = {"ESPNET_BLORA_ENV_CACHE": str(checkout.home / "cache")}
     command = ["bash", str(checkout.tools / "setup_env.sh")]
     both = [
-        subprocess.Popen(command, env=checkout.env(**cache), stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(command, env=checkout.env(**cache), stderr=path.open("w")) for path in said
     ]
-    said = [process.communicate(timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("building" in text for text in said) == 1
-    assert sum("waiting" in text for text in said) == 1
+    codes, texts = [process.wait() for process in both], [path.read_text() for path in said]
+    assert codes == [0, 0], texts
+    assert sum("building" in text for text in texts) == 1
+    assert sum("waiting" in text for text in texts) == 1
 
 
 def test_full_disk_is_told_before_anything_is_made(checkout):
