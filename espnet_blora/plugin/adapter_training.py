@@ -25,9 +25,14 @@ def create(method: str, /, model: torch.nn.Module, **conf: Any) -> None:
     Raises:
         ValueError: An option or a target is unknown, or out of range.
     """
-    say_what_stock_would_match(model, parse_config(method, conf).target_modules)
+    config = parse_config(method, conf)
+    say_what_stock_would_match(model, config.target_modules)
     adapter = add_adapter(model, method, **conf)
     log.info("%s", adapter.report())
+    # ESPnet's own `lora` has others
+    left = {key: value for key, value in config.as_dict().items() if key not in conf}
+    if left:
+        log.info("adapter_conf of %s, left at the defaults of this plugin: %s", method, left)
     if adapter.has_loss_term:
         model.register_forward_hook(add_loss_terms)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from espnet_blora import plugin
-from espnet_blora.adapters import get_adapter
+from espnet_blora.adapters import get_adapter, parse_config
 from espnet_blora.plugin import adapter_training
 
 CONF = {"rank": 2, "target_modules": ["query"], "beta": 0.25, "log_every": 3}
@@ -218,6 +218,18 @@ def test_what_stock_espnet_would_match_is_said_with_both_counts(caplog):
     assert (
         "adapter 'lora' on 1 Linears: trainable parameters 16 of 36" in caplog.text
     )  # the report reads it
+
+
+def test_options_that_are_left_at_their_defaults_are_told(caplog):
+    """Stock ESPnet's LoRA has rank 8, alpha 8, `query` alone."""
+    caplog.set_level("INFO")
+    adapter_training.create("lora", model=Model(), target_modules=["query"], dropout_rate=0.1)
+    (told,) = [record.args for record in caplog.records if "left at the defaults" in record.msg]
+    assert told == ("lora", {"rank": 32, "alpha": 64.0})
+    caplog.clear()
+    every = parse_config("lora", {"target_modules": ["query"], "rank": 2}).as_dict()
+    adapter_training.create("lora", model=Model(), **every)
+    assert "left at the defaults" not in caplog.text
 
 
 def test_a_replaced_base_must_be_saved():
