@@ -1,6 +1,7 @@
 """What a text must be to be believed, and what is tried: as openai-whisper's `transcribe` does."""
 
 import dataclasses
+import inspect
 import math
 
 import numpy as np
@@ -45,6 +46,13 @@ def test_what_is_believed(one, doubtful, silent):
         compression_ratio_threshold=math.inf, logprob_threshold=-math.inf, no_speech_threshold=1
     )
     assert not one.doubtful(off) and not one.silent(off)
+
+
+def test_defaults_are_openai_whispers():
+    theirs, ours = inspect.signature(transcribe).parameters, DecodingOptions()
+    for name in ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold"):
+        assert getattr(ours, name) == theirs[name].default, name
+    assert tuple(temperatures(ours)) == theirs["temperature"].default
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,9 @@ def test_draws_follow_the_distribution_of_their_temperature(small):
 def test_figures_are_openai_whispers(beam_size):
     """Texts, probabilities, ratios and seeks of its `transcribe` in its window, one temperature."""
     model = random_whisper(context=24)
-    model.decoder.token_embedding.weight.data[LAYOUT.eot] *= 4
+    weight = model.decoder.token_embedding.weight.data
+    weight[LAYOUT.eot] *= 4
+    weight[LAYOUT.tokenizer.no_speech] *= 5  # probabilities of about a half
     model.requires_grad_(False)
     ours = dataclasses.replace(opened(model), pad_to="30s")
     options = DecodingOptions(
@@ -156,6 +166,7 @@ def test_figures_are_openai_whispers(beam_size):
         assert mine["seek"] == other["seek"] == 0 and mine["temperature"] == other["temperature"]
         for figure in ("avg_logprob", "compression_ratio", "no_speech_prob"):
             assert mine[figure] == pytest.approx(other[figure], abs=1e-4), figure
+        assert 0.4 < mine["no_speech_prob"] < 0.6
 
 
 def test_silence_by_the_models_own_word_has_no_segment(small, monkeypatch):
@@ -199,5 +210,6 @@ def test_a_piece_is_prompted_with_the_text_before_it(small, monkeypatch):
         said += segment.tokens
     given.clear()
     hot = dataclasses.replace(options, temperature=0.6)
-    assert list(Transcriber(small, hot).transcribe({"a": wave}))
+    (transcript,) = Transcriber(small, hot).transcribe({"a": wave})
+    assert {segment["temperature"] for segment in transcript.as_dict()["segments"]} == {0.6}
     assert {tuple(prompt) for prompt in given} == {(LAYOUT.tokenizer.sot_prev, *acme, *start)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchmarks.claims import world
 from espnet_blora.report.gap import (
@@ -123,6 +124,37 @@ def test_the_gap_by_hand(seed):
         share, ends = less
         assert ends.low <= share <= ends.high and np.sign(share) == np.sign(found.value)
         assert (ends.low > 0) == (found.interval.low > 0)
+
+
+def test_the_ends_of_the_share_by_hand():
+    """Where the test of (1 - rho) g + rho k_base - k_C just rejects, with numpy alone."""
+    sets, scales = world(np.random.default_rng(5), bed="mini", less=0.5, forgets=2.0)
+    _, ends = reduction(sets, scales)
+    _, basis = splined(scales)
+    curves = [np.einsum("skg,kf->sfg", s.rival, basis) for s in sets]
+    rates = [x.mean(axis=0).sum(axis=1) / s.tokens.sum() for s, x in zip(sets, curves, strict=True)]
+    own = [s.candidate.sum() / len(s.candidate) / s.tokens.sum() for s in sets]
+    at = read_off(rates[0], (rates[1] + rates[2]) / 2, own[0])  # one new set, two old ones
+    base, kept = (rates[1][0] + rates[2][0]) / 2, (own[1] + own[2]) / 2
+    for rho in (ends.low, ends.high):
+        units = weight = 0.0
+        runs = [np.zeros(3), np.zeros(3)]  # what each seed of either side adds
+        for s, curve in zip(sets, curves, strict=True):
+            read = (1 - rho) * (at.share * curve[:, at.a] + (1 - at.share) * curve[:, at.b])
+            mine, theirs = s.candidate[:, 0] / 2, (read + rho * curve[:, 0]) / 2
+            if s.new:
+                mine, theirs = (1 - rho) * at.slope * s.candidate[:, 0], at.slope * read
+            z = theirs.mean(axis=0) - mine.mean(axis=0)
+            z, n = z - s.tokens * z.sum() / s.tokens.sum(), len(z)
+            one = n / (n - 1) * (z**2).sum() / s.tokens.sum() ** 2
+            units, weight = units + one, weight + one**2 / (n - 1)
+            runs[0] += theirs.sum(axis=1) / s.tokens.sum()
+            runs[1] += mine.sum(axis=1) / s.tokens.sum()
+        seeds = [run.var(ddof=1) / 3 for run in runs]
+        total, weight = units + sum(seeds), weight + sum(v**2 / 2 for v in seeds)
+        reach = stats.t.ppf(0.975, total**2 / weight) * np.sqrt(total)
+        value = (1 - rho) * at.kept + rho * base - kept
+        assert abs(value) == pytest.approx(reach, rel=1e-3)
 
 
 def test_the_variance_is_that_of_drawing_the_world_anew(null):

@@ -243,6 +243,8 @@ def test_without_a_retention_set_the_gains_stand(finished_tree, tmp_path):
         assert text.index("Forgetting was not measured") < text.index("New domain: test_cs.")
         assert "Nothing can be said" not in text and "was not measured: no retention set" in text
         assert "learnt); what it forgot was not measured." in text
+    # in red
+    assert '<p class="warning" role="alert"><strong>Warning.</strong> Forgetting was not' in text
     whole = (finished_tree / "retention.md").read_text(encoding="utf-8")
     rates = re.findall(r"\|B?LoRA\|([\d.]+ \([\d.]+ to [\d.]+; 60 utt.\))\|", whole)
     assert len(rates) >= 2

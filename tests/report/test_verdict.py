@@ -8,6 +8,7 @@ import pytest
 from espnet_blora.report.edge import corrected
 from espnet_blora.report.estimates import analyse
 from espnet_blora.report.experiments import make_systems
+from espnet_blora.report.gap import holm
 from espnet_blora.report.sections import cards
 from espnet_blora.report.verdict import compared, headline, published, verdict
 from espnet_blora.scoring import score
@@ -78,6 +79,16 @@ def test_several_comparisons_share_the_risk():
     assert edge.outcome == "suggested" and "0.030 over the 2 comparisons" in edge.lacks[0]
 
 
+def test_the_page_corrects_for_all_of_its_comparisons():
+    runs = [run for s in trio((2, 2), (3, 1), WEAK, **THREE) for run in s.runs]
+    for n in range(3):
+        runs.append(experiment("other", {"new": 3, "old": 1}, name=f"asr_x_seed{n}", number=60))
+    edges = [c.edge for c in analyse(make_systems(runs), ["new"], ["old"]).comparisons]
+    alone = [edge.gap.p for edge in edges]
+    assert [edge.p for edge in edges] == holm(alone) != alone
+    assert [edge.compared for edge in edges] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("sweep", "suggests"),
     [
@@ -133,6 +144,10 @@ def elsewhere(sweep):
     return [replace(row, detail=other) for row in sweep]
 
 
+def with_a_wide_step(sweep):
+    return [replace(row, scale={0.5: 0.2, 0.8: 0.3}.get(row.scale, row.scale)) for row in sweep]
+
+
 def without_counts(sweep):
     return [replace(row, detail=None) for row in sweep]
 
@@ -147,6 +162,7 @@ def without_counts(sweep):
             lambda sweep: [r for r in sweep if r.scale != 0.5],
             "LoRA was decoded, with all its seeds, at the scales 0 0.8 1; a curve",
         ),
+        (with_a_wide_step, "LoRA was decoded, with all its seeds, at the scales 0 0.2 0.3 1; a"),
     ],
 )
 def test_without_a_curve_there_is_no_verdict(change, why):

@@ -39,6 +39,14 @@ def test_what_was_written_is_read(path):
     assert path.with_suffix(".npz").stat().st_size < 3000
 
 
+def test_counts_beyond_sixteen_bits_are_whole(tmp_path):
+    save_sweep(
+        tmp_path / "s.json", [({"scale": 1.0, "set": "x"}, score({"u": "a " * 40000}, {"u": ""}))]
+    )
+    (row,) = load_sweep(tmp_path / "s.json")
+    assert row.detail.shape == (("u", 40000),) and row.detail.errors.tolist() == [40000]
+
+
 def test_a_sweep_of_an_older_release_has_no_counts(path):
     old = [
         {k: v for k, v in row.items() if k != "counts_sha256"}
