@@ -31,11 +31,13 @@ def probe_waves(
 
     Raises:
         FileNotFoundError: A file of the set is not there.
-        ValueError: As of `read_set`, or `count` is below 1.
+        ValueError: As of `read_set`, the set is empty, or `count` is below 1.
     """
     codes = {number: code for code, number in recogniser.vocabulary.languages.items()}
     if folder is not None:
         waves, prompts, _ = read_set(folder, recogniser.vocabulary, count)
+        if not waves:
+            raise ValueError(f"{folder}: holds no utterance to compare by")
         return waves, {uid: codes[prompt[1]] for uid, prompt in prompts.items()}
     if count < 1:
         raise ValueError(f"--check {count}: 1 or more is needed")

@@ -118,17 +118,44 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the name `path` when the block ends well.
 
     Raises:
-        OSError: `path` is a folder that is not empty, or cannot be written.
+        OSError: `path` is a folder that is not empty, the disk is full, or it cannot be written;
+            says what is left and what to do.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART))
+    path, part = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART))
         part.chmod(0o777 & ~_umask())
         yield part
         os.replace(part, path)
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else _no_room(part)
+        if cause is None or cause.errno is None or not _concerns(cause, path, part):
+            raise
+        raise OSError(cause.errno, _failed(path, cause)) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _no_room(folder: Path | None) -> OSError | None:
+    """Return the OSError of a full disk, which torch, safetensors and others hide behind theirs."""
+    try:
+        if folder is not None:
+            (folder / f"room{PART}").write_bytes(bytes(1_000_000))
+    except OSError as error:
+        return error
+    return None
+
+
+def _concerns(error: OSError, path: Path, part: Path | None) -> bool:
+    """Return whether an error is about a folder that is made, not about what its writer reads."""
+    if part is None or error.filename is None:
+        return True
+    return Path(error.filename) == path or part in (
+        Path(error.filename),
+        *Path(error.filename).parents,
+    )
 
 
 def leftovers(folder: str | Path) -> list[Path]:

@@ -14,7 +14,8 @@ from pathlib import Path
 DEBUG = "ESPNET_BLORA_DEBUG"
 """Environment variable: 1 shows the traceback of a user's mistake."""
 
-PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+# Not resolved: where a link leads to the checkout, frames have the link's name, too.
+PACKAGE = str(Path(__file__).absolute().parents[1]) + os.sep
 
 # How torch's DataLoader passes on what a worker process raised: the traceback is in the text.
 _OF_WORKER = re.compile(r"Caught \w+ in .*worker process")

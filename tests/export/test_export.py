@@ -299,6 +299,14 @@ REFUSED = {
     "no such format": (["exp", "out", "--to", "onnx"], "invalid choice: 'onnx'"),
     "not empty": (["exp", "full"], "full is there already: choose another folder"),
     "a file is there": (["exp", "file"], "file is there already"),
+    "below a file": (["exp", "file/out"], "could not write file/out"),
+    "a place that takes no folder": (
+        ["exp", "/proc/nothing/out"],
+        "could not write /proc/nothing/",
+    ),
+    "no audio file": (["exp", "out", "--check_set", "lost"], "lost.wav"),
+    "truncated audio": (["exp", "out", "--check_set", "short"], "short.wav"),
+    "empty set": (["exp", "out", "--check_set", "empty"], "empty: holds no utterance"),
     "adapter without base": (["a.safetensors", "out"], "on which Whisper"),
     "no adapter file": (["a.safetensors", "out", "--whisper", "base"], "does not exist"),
     "truncated adapter": (["cut.safetensors", "out", "--whisper", "base"], "truncated, damaged"),
@@ -340,6 +348,12 @@ def damaged(base, tmp_path_factory):
     (top / "full").mkdir()
     (top / "full" / "x").touch()
     (top / "file").touch()
+    for name in ("lost", "short", "empty"):
+        (top / name).mkdir()
+        lines = {"wav.scp": f"a {name}.wav\n", "text": "a hi\n", "utt2lang": "a en\n"}
+        for file, line in lines.items():
+            (top / name / file).write_text("" if name == "empty" else line)
+    (top / "short.wav").write_bytes(b"RIFF\x00\x00")
     return top
 
 

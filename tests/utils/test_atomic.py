@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +83,43 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert names(tmp_path) == ["f"] and names(tmp_path / "f") == ["a"]
 
 
+@pytest.mark.parametrize("writer", ["write", "torch", "safetensors"])
+def test_a_full_disk_is_one_message_of_a_folder_too(tmp_path, writer):
+    code = f"""
+import os, pathlib, resource, signal, torch
+from safetensors.torch import save_file
+from espnet_blora.utils import atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+x = {{"x": torch.zeros(1_000_000)}}
+try:
+    with atomic.new_folder({str(tmp_path / "folder")!r}) as part:
+        dict(
+            write=lambda: (part / "a").write_bytes(bytes(1_000_000)),
+            torch=lambda: torch.save(x, part / "a"),
+            safetensors=lambda: save_file(x, part / "a"),
+        )[{writer!r}]()
+except OSError as error:
+    print(error.errno, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(f"{errno.EFBIG} ") and "Remedy: make room" in done.stdout
+    assert f"could not write {tmp_path / 'folder'}" in done.stdout
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "below", Path("/proc/nothing/here")):
+        with pytest.raises(OSError, match=f"could not write {place}"), atomic.new_folder(place):
+            pass
+    # What its writer does not find is the writer's own error.
+    with pytest.raises(FileNotFoundError, match="gone"), atomic.new_folder(tmp_path / "f"):
+        (tmp_path / "gone").read_text()
+    assert names(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("writer", ["write", "torch.save"])
 def test_a_full_disk_is_one_message(tmp_path, writer):
     """A real limit on the size of files: the write itself fails half-way, in C++ for torch."""
@@ -126,6 +164,12 @@ with atomic.writing({str(tmp_path / "file")!r}) as file:
     (left,) = atomic.leftovers(tmp_path)
     assert left.name.startswith(".file.")
     assert not (tmp_path / "file").exists()
+    code = code.replace("writing", "new_folder").replace("file.write", '(file / "a").write_bytes')
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(atomic.leftovers(tmp_path)) == 2 and not (tmp_path / "file").exists()
+    with atomic.new_folder(tmp_path / "file") as part:  # the next one does not mind
+        (part / "whole").touch()
+    assert names(tmp_path / "file") == ["whole"]
 
 
 def test_tensors_of_any_size_come_back(tmp_path):

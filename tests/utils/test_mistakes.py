@@ -1,5 +1,8 @@
 """A user's mistake is one line; whatever else goes wrong keeps its traceback."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,21 @@ def test_only_errors_of_this_package_are_mistakes(place):
     message = users_mistake(raised(place(mistake)))
     assert message.startswith(MESSAGE) and message.endswith("0 with the base model)")
     assert users_mistake(raised(place(accident))) is None
+
+
+def test_a_checkout_behind_a_link_is_this_package_too(tmp_path):
+    (tmp_path / "espnet_blora").symlink_to(Path(blora_run.__file__).parent)
+    code = (
+        "from espnet_blora.utils import mistakes\n"
+        "try: mistakes.parse_scale('x', 'here')\n"
+        "except ValueError as error: print(mistakes.users_mistake(error))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(MESSAGE[:20]), done.stderr
 
 
 def test_other_kinds_keep_their_traceback():
