@@ -3,6 +3,7 @@
 * A Kaldi directory: `wav.scp` and `text`; optionally `segments`, `utt2spk`, `utt2lang`.
 * A table `transcripts.tsv` or `.csv`: `file, text[, language[, speaker]]`, in that order or
   with a header, files relative to the table; or `.jsonl`, an object with such keys per line.
+  `offset` and `duration` in seconds, as NeMo has them, name parts of recordings.
   `metadata.csv` and `.jsonl` of Hugging Face's audiofolder are such tables.
 * A folder with such directories or tables in `train`, `valid` (`dev`, `validation`) and `test`
   (`eval`), which are the sets.
@@ -20,6 +21,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from espnet_blora.data.corpora.common import (
@@ -178,17 +180,22 @@ def _utterances(root: Path, settings: _Settings, ledger: Ledger) -> dict[str, Ut
 
 
 def _by_folder(root: Path, raws: Sequence[Raw]) -> list[Raw]:
-    """Return utterances whose speaker is the first folder of their name, if it has one."""
-    if form_of(root) != "files":
-        raise ValueError(
-            f"{root}: speaker=folder is for audio files with <stem>.txt beside each; a table names "
-            "speakers in a column, a Kaldi directory in utt2spk"
-        )
-    parts = [(raw, *raw.name.partition("/")) for raw in raws]
-    return [
-        replace(raw, speaker=folder, name=rest) if slash else raw
-        for raw, folder, slash, rest in parts
-    ]
+    """Return utterances whose speaker, where none is named, is the first folder of their name.
+
+    In a table it is the first folder below the one that all its files share.
+    """
+    if form_of(root) == "kaldi":
+        raise ValueError(f"{root}: speaker=folder is not for a Kaldi directory, which has utt2spk")
+    folders = [raw.name.split("/")[:-1] for raw in raws]
+    alike = (len(set(level)) == 1 for level in zip(*folders, strict=False))
+    shared = sum(takewhile(bool, alike)) if form_of(root) == "table" else 0
+    result = []
+    for raw, parts in zip(raws, folders, strict=True):
+        if not raw.speaker and len(parts) > shared:
+            rest = "/".join(raw.name.split("/")[shared + 1 :])
+            raw = replace(raw, speaker=parts[shared], name=rest)
+        result.append(raw)
+    return result
 
 
 def _ascii(names: Iterable[str], plain: Callable[[str], str]) -> dict[str, str]:
@@ -359,7 +366,7 @@ CORPUS = Corpus(
         "language": "Whisper's code for every utterance that names none (zh, en, ...)",
         "valid": f"share or count of utterances for validation (default: {_DEFAULT})",
         "test": f"share or count of utterances for testing (default: {_DEFAULT})",
-        "speaker": "folder: the first folder of an audio file is its speaker (default: named)",
+        "speaker": "folder: where none is named, an audio file's first folder (default: named)",
         "seed": "another number, another split (default: 0)",
     },
     find=find,

@@ -6,6 +6,7 @@ listing of a directory.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ COLUMNS = {
     "text": "text transcript transcription sentence".split(),
     "language": "language lang locale".split(),
     "speaker": "speaker speaker_id spk client_id".split(),
+    "offset": ["offset"],
+    "duration": ["duration"],
 }
+_MOST = 4  # columns of a table without a header
 SPLITS = {
     "train": ("train",),
     "valid": ("valid", "dev", "val", "validation"),
@@ -188,20 +192,22 @@ def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield a header and the rows of a manifest: one JSON object per line (NeMo and others)."""
     yield f"{path}:1", list(COLUMNS)
     for where, entry in tables.json_lines(path, ()):
-        if isinstance(entry.get("audio"), dict):  # {"audio": {"path": ...}}
-            entry |= {"audio": entry["audio"].get("path")}
+        if isinstance(entry.get("audio"), dict):  # of Whisper-Finetune and of datasets
+            audio = entry["audio"]
+            entry |= {"audio": audio.get("path")}
+            if "start_time" in audio and "end_time" in audio:
+                times = (audio["start_time"], audio["end_time"])
+                start, end = (_seconds(str(time), where) for time in times)
+                entry |= {"offset": start, "duration": end - start}
         row = {
             column: next((entry[key] for key in known if isinstance(entry.get(key), str)), None)
             for column, known in COLUMNS.items()
         }
+        times = {key: entry.get(key) for key in ("offset", "duration")}
+        row |= {key: str(time) for key, time in times.items() if time is not None}
         if absent := [column for column in ("file", "text") if row[column] is None]:
             names = "; ".join(f"{column}: {', '.join(COLUMNS[column])}" for column in absent)
             raise ValueError(f"{where}: none of {names}; the keys here: {', '.join(entry)}")
-        if entry.get("offset"):
-            raise ValueError(
-                f"{where}: offset {entry['offset']}: for parts of recordings give a Kaldi "
-                "directory with segments"
-            )
         yield where, [value or "" for value in row.values()]
 
 
@@ -231,31 +237,59 @@ def _table(root: Path, ledger: Ledger) -> Iterator[Raw]:
         if not places:
             header = _header(fields)
             width = len(fields)
-            places = header or {c: i for i, c in enumerate(COLUMNS) if i < width}
-            if not header and not 2 <= width <= len(COLUMNS):
+            places = header or {c: i for i, c in enumerate(COLUMNS) if i < min(width, _MOST)}
+            if not header and not 2 <= width <= _MOST:
                 raise ValueError(f"{where}: {_misfit(path, width)}")
             if header:
                 continue
         with mistakes.collecting():
             if len(fields) != width:
                 raise ValueError(f"{where}: {_misfit(path, len(fields), width)}")
-            # Every file has one row.
+            # Every file has one row, or one for each of its parts.
             row = {column: fields[place].strip() for column, place in places.items()}
             place = Path(_posix(row["file"]))
             if not place.name:
                 raise ValueError(f"{where}: {row['file']!r} names no audio file")
             name = place.with_suffix("").as_posix()
+            start, end = _part(row, where)
+            if start:
+                name += f"-{round(1000 * start):08d}"
             if name in first:
                 raise ValueError(
                     f"{where}: {row['file']!r} is there already, at {first[name]}; one row per "
-                    "audio file (for parts of recordings give a Kaldi directory with segments)"
+                    "audio file, or offset and duration in seconds for each of its parts"
                 )
             first[name] = where
             audio, text = _locate(path.parent, row["file"], where, ledger), row["text"]
             if path.suffix.lower() == ".tsv" and len(text) > 1 and text[0] == text[-1] == '"':
                 ledger.note(where, name, "text in quotes, which count as text in a TSV", text)
-            yield Raw(name, text, audio, where, row.get("speaker", ""), row.get("language", ""))
+            speaker, language = row.get("speaker", ""), row.get("language", "")
+            yield Raw(name, text, audio, where, speaker, language, start, end)
     mistakes.tell()
+
+
+def _part(row: Mapping[str, str], where: str) -> tuple[float | None, float | None]:
+    """Return where the part of a recording begins and ends, in seconds; None without an offset.
+
+    A duration alone says how long the whole file is.
+    """
+    if not row.get("offset"):
+        return None, None
+    if not row.get("duration"):
+        raise ValueError(f"{where}: offset {row['offset']} without a duration; give both")
+    start, length = (_seconds(row[key], where) for key in ("offset", "duration"))
+    return start, start + length
+
+
+def _seconds(text: str, where: str) -> float:
+    """Return a number of seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{where}: {text!r} is not a time in seconds")
+    return value
 
 
 def _misfit(path: Path, count: int, expected: int | None = None) -> str:

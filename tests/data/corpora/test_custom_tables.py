@@ -9,6 +9,7 @@ import pytest
 from espnet_blora.data.corpora import custom
 from espnet_blora.data.prepare import prepare
 from espnet_blora.data.records import Ledger
+from espnet_blora.utils.keyed import read_keyed
 from tests.data.layouts import custom as layout_of
 from tests.data.layouts import speech
 
@@ -88,12 +89,51 @@ def test_manifests_of_json_lines(clips):
     assert [u.id for u in made.values() if u.speaker == "anna"] == ["anna-clips_a0"]
 
 
+def test_parts_of_recordings_in_a_manifest(tmp_path):
+    """As NeMo (offset, duration) and Whisper-Finetune (start_time, end_time) cut them."""
+    wave = speech.tone(6.0, 300)
+    speech.write(tmp_path / "talk.wav", wave)
+    whole = {"audio_filepath": "talk.wav", "language": "en"}
+    rows = [whole | {"offset": i, "duration": 0.75, "text": f"t{i}"} for i in range(4)]
+    timed = {"path": "talk.wav", "start_time": 4.5, "end_time": 5.25}
+    rows += [{"audio": timed, "sentence": "t4", "language": "en"}]
+    layout_of.table(tmp_path, map(json.dumps, rows), "transcripts.jsonl")
+    made, _ = read(tmp_path)
+    spans = {u.text: (u.start, u.end) for u in made.values()}
+    assert spans == {f"t{i}": (i, i + 0.75) for i in range(4)} | {"t4": (4.5, 5.25)}
+    done = prepare(custom.CORPUS, tmp_path, SETS, tmp_path / "data", tmp_path / "cut", {})
+    cut = [read_keyed(one.directory / "utt2dur") for one in done.sets]
+    assert {seconds for some in cut for seconds in some.values()} == {"0.7500"}
+
+    # A table says it in columns, and once in each part.
+    csv = [f"talk.wav,t{i},{i},0.5" for i in (0, 0)]
+    (tmp_path / "transcripts.jsonl").unlink()
+    layout_of.table(tmp_path, ["file,text,offset,duration", *csv])
+    with pytest.raises(ValueError, match=r"csv:3: 'talk.wav' is there already, at .*csv:2"):
+        read(tmp_path, language="en")
+
+
+def test_speakers_of_a_table_are_its_folders_where_none_are_named(tmp_path):
+    names = [f"speech/{who}/day/{i}.wav" for who in ("anna", "ben", "carla") for i in range(3)]
+    for name in names:
+        speech.write(tmp_path / name, speech.tone(0.3, 300))
+    rows = [f"{name},text {i},en" for i, name in enumerate(names)]
+    layout_of.table(tmp_path, [*(f"{row}," for row in rows[:-1]), f"{rows[-1]},dora"])
+    made, _ = read(tmp_path, speaker="folder")
+    assert sorted(u.speaker for u in made.values()) == sorted(
+        ["anna"] * 3 + ["ben"] * 3 + ["carla"] * 2 + ["dora"]
+    )
+    assert "anna-day_0" in made
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         ('{"audio_filepath": "clips/a0.wav"}', r"jsonl:1: none of text: .*the keys here: audio_fi"),
         ('{"text": "hello"}', "none of file: file, path"),
-        ('{"path": "clips/a0.wav", "text": "x", "offset": 2.5}', "offset 2.5: .*segments"),
+        ('{"path": "clips/a0.wav", "text": "x", "offset": 2.5}', "offset 2.5 without a duration"),
+        ('{"path": "a.wav", "text": "x", "offset": "b", "duration": 1}', "'b' is not a time in se"),
+        ('{"path": "a.wav", "text": "x", "offset": -1, "duration": 1}', "'-1' is not a time in se"),
         ("[1]", "jsonl:1: a list"),
         ('{"path": "clips/b.wav", "text": "x"}', "jsonl:1: .*b.wav"),
     ],
