@@ -1,4 +1,4 @@
-"""Bring data in and out: datasets of Hugging Face, and the BLoRA authors' six-field TAB format."""
+"""Bring data in and out: datasets of Hugging Face, lhotse, the BLoRA authors' six-field format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
-from espnet_blora.data import hf_datasets, interchange
+from espnet_blora.data import hf_datasets, interchange, lhotse
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils.program import Parser, program
 
@@ -32,6 +32,15 @@ def get_parser() -> Parser:
         "directory", type=Path, help="folder to be made, for corpus custom; one in it per split"
     )
     unpack.add_argument("--text", default="", help="column of the texts (default: a usual name)")
+    from_lhotse = commands.add_parser("from_lhotse", help="from lhotse's manifests")
+    from_lhotse.add_argument("file", type=Path, help="cuts, or a folder of manifests")
+    from_lhotse.add_argument("directory", type=Path, help="Kaldi data directory to write")
+    from_lhotse.add_argument(
+        "--language", default="", help="Whisper's code of what names no language"
+    )
+    to_lhotse = commands.add_parser("to_lhotse", help="to lhotse's recordings and supervisions")
+    to_lhotse.add_argument("directory", type=Path, help="Kaldi data directory")
+    to_lhotse.add_argument("file", type=Path, help="folder to be made")
     for command in (export, import_):
         command.add_argument(
             "--training",
@@ -48,6 +57,13 @@ def work(args: argparse.Namespace) -> None:
         counts = hf_datasets.unpack(args.file, args.directory, ledger, args.text)
         result, listing = args.directory, args.directory / "left_out.tsv"
         count = sum(counts.values())
+    elif args.command == "from_lhotse":
+        result, listing = args.directory, args.directory / "left_out.tsv"
+        names = {name: code for code, name in LANGUAGES.items()}
+        count = lhotse.import_manifests(args.file, args.directory, ledger, args.language, names)
+    elif args.command == "to_lhotse":
+        result, listing = args.file, args.file / "left_out.tsv"
+        count = lhotse.export_manifests(args.directory, args.file)
     elif args.command == "export":
         result, listing = args.file, Path(f"{args.file}.left_out.tsv")
         count = interchange.export_directory(args.directory, args.file, ledger, args.training)
