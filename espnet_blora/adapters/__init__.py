@@ -9,6 +9,8 @@ from espnet_blora.adapters.adapter import Adapter, get_adapter
 from espnet_blora.adapters.averaging import average_states
 from espnet_blora.adapters.files import read_adapter_file
 from espnet_blora.adapters.inject import add_adapter, load_adapter
+from espnet_blora.adapters.mixing import mix_adapters
+from espnet_blora.adapters.named import delete_adapter, set_adapter
 from espnet_blora.adapters.registry import METHODS, parse_config
 
 __all__ = [
@@ -16,8 +18,11 @@ __all__ = [
     "Adapter",
     "add_adapter",
     "average_states",
+    "delete_adapter",
     "get_adapter",
     "load_adapter",
+    "mix_adapters",
     "parse_config",
     "read_adapter_file",
+    "set_adapter",
 ]

@@ -32,7 +32,7 @@ class Adapter:
     """A view of the adapter on `model`. It holds no state of its own: make as many as you like.
 
     Args:
-        model: The adapted model.
+        model: The adapted model. Of several adapters it is the one that computes.
 
     Attributes:
         method: The name of the method, a key of METHODS.
@@ -43,12 +43,29 @@ class Adapter:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.state: AdapterState = getattr(model, STATE_NAME)
+        self._state: AdapterState = getattr(model, STATE_NAME)
         self.method = self.state.method
         self.config = self.state.config
         self.layers = self.state.layers
         self._registered = METHODS[self.method]
         self.bayesian = self._registered.bayesian
+
+    @property
+    def state(self) -> AdapterState:
+        """What the adapter keeps beside its layers.
+
+        Raises:
+            ValueError: The adapter is not the one that computes: it stands by, or is gone.
+        """
+        self._check_present()
+        return self._state
+
+    def _check_present(self) -> None:
+        if getattr(self.model, STATE_NAME, None) is not self._state:
+            raise ValueError(
+                f"adapter '{self._state.name}' is not on the model now: set_adapter(model, "
+                f"'{self._state.name}') puts it on where it stands by"
+            )
 
     @property
     def step(self) -> int:
@@ -61,7 +78,12 @@ class Adapter:
         self.state.count_step()
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters to train, in model order."""
+        """Return the parameters to train, in model order.
+
+        Raises:
+            ValueError: As of `state`.
+        """
+        self._check_present()
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:

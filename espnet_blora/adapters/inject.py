@@ -19,13 +19,8 @@ from espnet_blora.adapters.config import AdapterConfig
 from espnet_blora.adapters.context import Context
 from espnet_blora.adapters.files import AdapterFile, read_adapter_file
 from espnet_blora.adapters.layer import AdapterLayer, extend
-from espnet_blora.adapters.load_hooks import (
-    advance_step,
-    check_load,
-    end_step,
-    refresh_state,
-    wrong_base,
-)
+from espnet_blora.adapters.load_hooks import add_hooks, wrong_base
+from espnet_blora.adapters.named import room_beside
 from espnet_blora.adapters.registry import METHODS, parse_config
 from espnet_blora.adapters.state import STATE_NAME, AdapterState
 from espnet_blora.adapters.targets import find_targets
@@ -39,8 +34,11 @@ Plan = Mapping[str, tuple[nn.Linear, AdapterConfig]]
 # ---- a fresh adapter ----
 
 
-def add_adapter(model: nn.Module, method: str, **conf: Any) -> Adapter:
+def add_adapter(model: nn.Module, method: str, name: str | None = None, **conf: Any) -> Adapter:
     """Put a fresh adapter on `model`, in place, and freeze everything else.
+
+    With a name it may be one of several: the one that is on the model stands by from then on, see
+    `set_adapter`.
 
     The model computes what it computed before, bit for bit, until the adapter is trained (but for
     `vblora`, which starts near its base).
@@ -52,16 +50,20 @@ def add_adapter(model: nn.Module, method: str, **conf: Any) -> Adapter:
     Args:
         model: Any torch model.
         method: Name of the method, a key of `METHODS`.
+        name: What the adapter is called, where there are several.
         conf: The options, as in the yaml's `adapter_conf`: for `lora` rank, alpha, dropout_rate and
             target_modules; of any method, the fields of its `METHODS[method].config`.
 
     Raises:
         ValueError: A method, key, value or target is unknown, a target is not a Linear, or the
-            model already carries an adapter; the model is then unchanged.
+            model already carries an adapter and no other name is given; the model is unchanged.
     """
     config = parse_config(method, conf)
+    if name is not None and get_adapter(model) is not None:
+        with room_beside(model, name) as named:
+            return inject(model, method, config, plan_layers(model, config), name, named)
     check_fresh(model)
-    return inject(model, method, config, plan_layers(model, config))
+    return inject(model, method, config, plan_layers(model, config), name)
 
 
 def plan_layers(model: nn.Module, config: AdapterConfig) -> Plan:
@@ -85,7 +87,7 @@ def check_fresh(model: nn.Module) -> None:
         raise ValueError(
             f"this model already carries an adapter ('{present.method}' on "
             f"{len(present.layers)} Linears); a second one would be trained on top of it. "
-            "Add it to a freshly built model"
+            "Add it to a freshly built model, or give it a name: the other one then stands by"
         )
     inside = [n for n, m in model.named_modules() if isinstance(m, (AdapterState, AdapterLayer))]
     if inside or hasattr(model, STATE_NAME):
@@ -95,8 +97,24 @@ def check_fresh(model: nn.Module) -> None:
         )
 
 
-def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> Adapter:
-    """Extend the Linears of `plan_layers`; all checks are done by the caller."""
+def inject(
+    model: nn.Module,
+    method: str,
+    config: AdapterConfig,
+    plan: Plan,
+    name: str | None = None,
+    named: dict[str, AdapterState] | None = None,
+) -> Adapter:
+    """Extend the Linears of `plan_layers`; all checks are done by the caller.
+
+    Args:
+        model: As of `add_adapter`.
+        method: As of `add_adapter`.
+        config: The checked options.
+        plan: As of `plan_layers`.
+        name: As of `add_adapter`.
+        named: The adapters that stand by.
+    """
     # Freeze the model, then add what trains.
     context = Context(seed=getattr(config, "seed", 0))
     for parameter in model.parameters():
@@ -110,15 +128,13 @@ def inject(model: nn.Module, method: str, config: AdapterConfig, plan: Plan) -> 
     if device.type != "meta":
         state.to(device)
     state.base_names = fp.base_names(model, layers)
+    state.name = name or state.name
+    state.named = {} if named is None else named
+    state.named[state.name] = state
     model.add_module(STATE_NAME, state)
     state.refresh(model)
 
-    # Hooks for what torch and the training loop do with the model.
-    model.register_state_dict_pre_hook(refresh_state)
-    model.register_load_state_dict_pre_hook(check_load)
-    model.register_forward_pre_hook(advance_step)
-    model.register_forward_hook(end_step)
-    _ignore_in_ddp(model, layers)
+    add_hooks(model)
     return Adapter(model)
 
 
@@ -130,27 +146,13 @@ def _extend_all(method: str, plan: Plan, context: Context) -> dict[str, AdapterL
     }
 
 
-def _ignore_in_ddp(model: nn.Module, layers: Mapping[str, AdapterLayer]) -> None:
-    """Keep the adapter's buffers, equal on every rank, out of DDP's broadcast at every forward.
-
-    DDP then leaves them alone when it starts, too: `prepare_layers` makes ranks agree on bases.
-    """
-    names = [f"{STATE_NAME}.{name}" for name, _ in getattr(model, STATE_NAME).named_buffers()]
-    for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, AdapterLayer):
-            buffers = dict(module.named_buffers()).keys() - module.base_names
-            names += [f"{name}.{buffer}" for buffer in sorted(buffers)]
-    merged = [f"{name}.merged_weight" for name in layers]
-    before = list(getattr(model, "_ddp_params_and_buffers_to_ignore", []))
-    ignored: Any = list(dict.fromkeys([*before, *names, *merged]))
-    model._ddp_params_and_buffers_to_ignore = ignored
-
-
 # ---- an adapter from a file ----
 
 
-def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
+def load_adapter(model: nn.Module, path: str | Path, name: str | None = None) -> Adapter:
     """Put the adapter of file `path` on `model`, or into the same adapter already on it.
+
+    With a name that no adapter of the model has yet it is one more; see `set_adapter`.
 
     A Whisper's halves may be called as in openai-whisper (`encoder.blocks`) or as in ESPnet's model
     (`encoder.encoders.blocks`), whichever of them the adapter was trained on.
@@ -160,33 +162,55 @@ def load_adapter(model: nn.Module, path: str | Path) -> Adapter:
         ValueError: The file is damaged, or of another base, rank, method or other options; nothing
             is loaded and no adapter added then.
     """
-    # Check everything before the model is touched.
     file = _under_names_of(model, read_adapter_file(path))
+    present = get_adapter(model)
+    if name is None or present is None or name == present.state.name:
+        return _load(model, file, present, name)
+    with room_beside(model, name) as named:
+        return _load(model, file, None, name, named)
+
+
+def _load(
+    model: nn.Module,
+    file: AdapterFile,
+    adapter: Adapter | None,
+    name: str | None,
+    named: dict[str, AdapterState] | None = None,
+) -> Adapter:
+    """Load a file into an adapter, or into one that is put on for it.
+
+    Args:
+        model: As of `load_adapter`.
+        file: Under the model's names.
+        adapter: The one on the model; None where there is none.
+        name: As of `inject`.
+        named: As of `inject`.
+    """
+    # Check everything before the model is touched.
     method = file.description["method"]
     config = parse_config(method, file.description["config"])
-    adapter = get_adapter(model)
     plan: Plan = {}
     if adapter is None:
         plan = plan_layers(model, config)
         layers = _templates(method, plan)
     else:
-        _check_same(adapter, method, config, path)
+        _check_same(adapter, method, config, file.path)
         layers = adapter.layers
     _check_layers(file, layers)
     _check_base(file, model)
 
     # Then put it on, and the values in.
     if adapter is None:
-        adapter = inject(model, method, config, plan)
+        adapter = inject(model, method, config, plan, name, named)
     tensors = adapter.factors()
     with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(file.tensors[name])
+        for key, tensor in tensors.items():
+            tensor.copy_(file.tensors[key])
     for layer in adapter.layers.values():
         layer.read_ready()
     adapter.state.context.step = int(file.description["step"])
     adapter.state.trained_on = file.description.get("training") or {}
-    log.info("loaded adapter '%s' from %s: %d tensors", method, path, len(tensors))
+    log.info("loaded adapter '%s' from %s: %d tensors", method, file.path, len(tensors))
     return adapter
 
 

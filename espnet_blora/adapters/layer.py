@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from espnet_blora.adapters.context import Context, processes
 
 log = logging.getLogger(__name__)
+_REGISTERED = ("_parameters", "_buffers", "_modules")  # what torch keeps by name in a module
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ class AdapterLayer(nn.Linear):
     Attributes:
         base_class: Class of the Linear before it was extended.
         base_names: Names in the state dict of that Linear.
+        base_attributes: Names of its attributes; of its parameters, buffers and modules, too.
         parameter_names: All components that a key of this class can end in, whatever the options.
         mean_names: Those whose values are averaged over checkpoints; all others are the best one's.
         right_names: Those, (k, d_in) each, that the input meets first: all of them times T, from
@@ -57,6 +59,7 @@ class AdapterLayer(nn.Linear):
 
     base_class: type[nn.Linear]
     base_names: frozenset[str]
+    base_attributes: frozenset[str]
     parameter_names: tuple[str, ...] = ()
     mean_names: tuple[str, ...] = ()
     right_names: tuple[str, ...] = ()
@@ -247,11 +250,49 @@ def extend(
 ) -> AdapterLayer:
     """Turn `linear` itself into an adapter layer and return it; see `AdapterLayer.start`."""
     base_names = frozenset(linear.state_dict(keep_vars=True))
+    own = linear.__dict__
+    base_attributes = frozenset({*own, *(name for kind in _REGISTERED for name in own[kind])})
     linear.__class__ = extended_class(layer_class, type(linear))  # type: ignore[arg-type]  # as above
     layer = cast(AdapterLayer, linear)
-    layer.base_names = base_names
+    layer.base_names, layer.base_attributes = base_names, base_attributes
     layer.start(config, context, index)
     return layer
+
+
+def take_off(linear: AdapterLayer) -> AdapterLayer:
+    """Make an adapter layer the Linear that it was; return the layer as an object of its own.
+
+    Both share the base weight. `put_on` is the way back.
+    """
+    layer = type(linear).__new__(type(linear))
+    layer.__dict__.update(linear.__dict__)
+    names = layer.base_attributes
+    plain = {key: value for key, value in layer.__dict__.items() if key in names}
+    for kind in _REGISTERED:
+        plain[kind] = {name: value for name, value in plain[kind].items() if name in names}
+    plain["_non_persistent_buffers_set"] = plain["_non_persistent_buffers_set"] & names
+    linear.__class__ = layer.base_class  # type: ignore[assignment]
+    linear.__dict__.clear()
+    linear.__dict__.update(plain)
+    return layer
+
+
+def put_on(linear: nn.Module, layer: AdapterLayer) -> AdapterLayer:
+    """Make `linear` the layer that was taken off it, on the device of its weight; return it.
+
+    Weight, bias, mode and hooks are the Linear's as they are now.
+    """
+    own, now = dict(layer.__dict__), linear.__dict__
+    kept = {kind: {**own[kind], **now[kind]} for kind in _REGISTERED}
+    kept["_non_persistent_buffers_set"] = now["_non_persistent_buffers_set"] | {"merged_weight"}
+    own |= {key: value for key, value in now.items() if key in layer.base_attributes} | kept
+    linear.__class__ = type(layer)
+    linear.__dict__.clear()
+    linear.__dict__.update(own)
+    result = cast(AdapterLayer, linear)
+    if any(factor.device != result.weight.device for factor in result.factors().values()):
+        result.to(result.weight.device)
+    return result
 
 
 def prepare_layers(layers: Mapping[str, AdapterLayer]) -> None:

@@ -15,6 +15,7 @@ from espnet_blora.adapters.registry import factor_names
 from espnet_blora.adapters.state import STATE_NAME, AdapterState, decode_signature
 
 log = logging.getLogger(__name__)
+_DDP = "_ddp_params_and_buffers_to_ignore"
 
 
 def refresh_state(model: nn.Module, prefix: str, keep_vars: bool) -> None:
@@ -39,8 +40,33 @@ def end_step(model: nn.Module, args: tuple, output: Any) -> None:
         state.name_uncalled()
 
 
+def add_hooks(model: nn.Module) -> None:
+    """Hook into what torch and the training loop do with `model`, whose adapter is in place.
+
+    DDP leaves the adapter's buffers alone, which are equal on every rank, at its start and at every
+    forward: `prepare_layers` makes ranks agree on bases.
+    """
+    model.register_state_dict_pre_hook(refresh_state)
+    model.register_load_state_dict_pre_hook(check_load)
+    model.register_forward_pre_hook(advance_step)
+    model.register_forward_hook(end_step)
+
+    state: AdapterState = getattr(model, STATE_NAME)
+    names = [f"{STATE_NAME}.{name}" for name, _ in state.named_buffers()]
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, AdapterLayer):
+            buffers = dict(module.named_buffers()).keys() - module.base_names
+            names += [f"{name}.{buffer}" for buffer in sorted(buffers)]
+    names += [f"{name}.merged_weight" for name in state.layers]
+    before = list(getattr(model, _DDP, []))
+    state.ignored = [name for name in dict.fromkeys(names) if name not in before]
+    setattr(model, _DDP, [*before, *state.ignored])
+
+
 def remove_hooks(model: nn.Module) -> None:
-    """Take the hooks of this module off `model`."""
+    """Undo `add_hooks`."""
+    ignored = set(getattr(model, STATE_NAME).ignored)
+    setattr(model, _DDP, [name for name in getattr(model, _DDP, []) if name not in ignored])
     ours = {refresh_state, advance_step, end_step, check_load}
     for hooks in (
         model._state_dict_pre_hooks,

@@ -8,9 +8,25 @@ It costs one more copy of each target weight.
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.layer import AdapterLayer, wide
+
+
+def as_product(layer: AdapterLayer) -> tuple[Tensor, Tensor] | None:
+    """Return A (r, d_in) and B (d_out, r), fp32 or better, where the update is scaling * B A.
+
+    None where it is something else.
+    """
+    factors = layer.factors()
+    if not {"lora_A", "lora_B"} <= factors.keys():
+        return None
+    down, up = (wide(factors[name].detach()) for name in ("lora_A", "lora_B"))
+    if down.dim() != 2 or up.dim() != 2 or up.shape[1] != len(down):
+        return None
+    update = layer.delta_weight().detach()
+    product = layer.scaling * layer.context.factor * (up @ down)
+    return (down, up) if torch.allclose(update, product, rtol=1e-4, atol=1e-7) else None
 
 
 @torch.no_grad()

@@ -44,6 +44,9 @@ class AdapterState(nn.Module):
         bases_agreed: Whether all ranks have the same bases by now.
         base_replaced: Whether a load has put another base under the adapter (ESPnet's init_param).
         base_rows: The base's fingerprint from before its weights were narrowed; else None.
+        name: What the adapter is called among those of its model.
+        named: All adapters of its model by name, this one among them.
+        ignored: Names that DDP leaves alone while this adapter computes.
         trained_on: What decoding has to know of an experiment's training, as in its config.yaml;
             goes into the adapter's file.
     """
@@ -69,6 +72,9 @@ class AdapterState(nn.Module):
         self.warned: set[str] = set()
         self.base_replaced = False
         self.base_rows: Tensor | None = None
+        self.name = "default"
+        self.named: dict[str, AdapterState] = {}
+        self.ignored: list[str] = []
         self.trained_on: Mapping[str, Any] = {}
         self.elbo_step = -1
         self.bases_agreed = not any(layer.basis_names for layer in layers.values())

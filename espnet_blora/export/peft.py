@@ -15,6 +15,7 @@ from whisper.model import Whisper
 
 from espnet_blora.adapters import Adapter
 from espnet_blora.adapters.layer import AdapterLayer
+from espnet_blora.adapters.merge import as_product
 from espnet_blora.export.adapter import on_plain
 from espnet_blora.export.hf import hf_name
 from espnet_blora.whisper.checkpoint import hub_name
@@ -98,13 +99,11 @@ def _dora(layer: AdapterLayer) -> dict[str, torch.Tensor]:
 
 def _lora(method: str, name: str, layer: AdapterLayer) -> dict[str, torch.Tensor]:
     """Return A (r, d_in) and B (d_out, r) on the CPU, where the update is scaling * B A."""
-    factors = {part: layer.factors().get(part) for part in ("lora_A", "lora_B")}
-    down, up = (None if f is None else f.detach().cpu().float() for f in factors.values())
-    if down is not None and up is not None and down.dim() == up.dim() == 2:
-        update, product = layer.delta_weight().detach().cpu(), layer.scaling * (up @ down)
-        if up.shape[1] == len(down) and torch.allclose(update, product, rtol=1e-4, atol=1e-7):
-            return {"lora_A.weight": down.contiguous(), "lora_B.weight": up.contiguous()}
-    raise ValueError(
-        f"{name}: the update of adapter '{method}' is not alpha / r B A, so it is no LoRA of "
-        "PEFT's: --to hf takes the merged model"
-    )
+    product = as_product(layer)
+    if product is None:
+        raise ValueError(
+            f"{name}: the update of adapter '{method}' is not alpha / r B A, so it is no LoRA of "
+            "PEFT's: --to hf takes the merged model"
+        )
+    down, up = (factor.cpu().float().contiguous() for factor in product)
+    return {"lora_A.weight": down, "lora_B.weight": up}

@@ -18,7 +18,10 @@ def test_the_docstring_is_true(build, x, monkeypatch, tmp_path):
     names["model"].eval()
     assert torch.equal(names["model"](x), names["fresh_model"].eval()(x))
     assert names["adapter"].model is names["fresh_model"]
-    assert espnet_blora.get_adapter(names["model"]).model is names["model"]
+    present = espnet_blora.get_adapter(names["model"])
+    assert present.model is names["model"]
+    assert list(present.state.named) == ["default", "noisy", "both"]
+    assert present.state.name == "both"
 
 
 def test_names_are_listed_and_others_refused():
