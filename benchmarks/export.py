@@ -131,7 +131,10 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(args.threads)
     heard = Texts()
-    logging.getLogger("espnet_blora.export.check").addHandler(heard)
+    check = logging.getLogger("espnet_blora.export.check")
+    check.addHandler(heard)
+    check.setLevel(logging.WARNING)  # below the root's, which keeps the readers' own warnings out
+    check.propagate = False
     tag = f"_{args.tag}" if args.tag else ""
     folders = {method: args.exp / f"asr_{method}{tag}" for method in args.methods}
     print(

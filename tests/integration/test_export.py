@@ -13,7 +13,8 @@ from tests.integration.conftest import TINY
 
 pytestmark = pytest.mark.integration
 METHODS = {"lora": 50, "blora": 12, "dama": 12, "dora": 12, None: 12}  # None: all weights
-EXACT = [name for name in FORMATS if name not in ("ct2 float16", "ct2 int8", "ggml")]
+ROUNDED = ("ct2 float16", "ct2 int8", "ggml")
+EXACT = [name for name in FORMATS if name not in ROUNDED]
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,21 @@ def test_its_reader_says_what_we_say(case, name, tmp_path):
     odd = write.export(kind, model, opened.base, place, opened.probe, precision)
     assert not odd
     assert (place / "README.md").is_file()
+
+
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory):
+    """An adapter that hardly moves the base, on ten sentences that the base knows well."""
+    folder = tmp_path_factory.mktemp("sure")
+    build(folder / "corpus", ["ret_en"], scale=0.05)
+    experiments.experiment(folder / "exp", str(TINY), "lora", moved_by=0.001)
+    return open_case(folder / "exp", folder / "corpus/ret_en", 10)[0]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounded_weights_say_it_on_nine_of_ten(sure, name, tmp_path):
+    kind, _, precision = name.partition(" ")
+    assert len(set(sure.probe.ours.values())) == 10
+    model, place = sure.whole, tmp_path / "out"
+    odd = write.export(kind, model, sure.base, place, sure.probe, precision or "float32")
+    assert len(odd) <= 1

@@ -1,5 +1,6 @@
 """A clean environment with the wheel alone: a recipe's folder, own speech, a report, an export."""
 
+import ast
 import json
 import os
 import shutil
@@ -13,6 +14,16 @@ from tests.integration.conftest import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 TAG = "tiny_max_epoch_1"
+FASTER_WHISPER = """
+import sys
+import soundfile
+from faster_whisper import WhisperModel
+
+model = WhisperModel(sys.argv[1], device="cpu", compute_type="float32")
+wave, _ = soundfile.read(sys.argv[2], dtype="float32")  # 16 kHz
+segments, _ = model.transcribe(wave, language="en", beam_size=1)
+print([segment.text for segment in segments])
+"""
 
 
 def run(*command, cwd, **environment):
@@ -95,6 +106,10 @@ def test_own_speech_without_the_repository(installed, tmp_path):
     # Out of the house.
     shell(f"espnet-blora export {experiment} out/hf --to hf --check 3")
     assert (mine / "out/hf/model.safetensors").stat().st_size > 10**6
+    shell(f"espnet-blora export {experiment} out/ct2 --to ct2 --check 3")
     wave = next((mine / "own/audio/train_cs").iterdir())
+    (mine / "hear.py").write_text(FASTER_WHISPER)
+    heard = shell(f"python3 hear.py out/ct2 {wave}")
+    assert ast.literal_eval(heard.splitlines()[-1])
     shell(f"espnet-blora transcribe --asr_exp {experiment} --output_dir out/text {wave}")
     assert json.loads((mine / "out/text" / f"{wave.stem}.json").read_text())["segments"]
