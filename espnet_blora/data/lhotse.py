@@ -16,6 +16,7 @@ from typing import Any
 
 from espnet_blora.data import audio, kaldi
 from espnet_blora.data.corpora.languages import whisper_code
+from espnet_blora.data.kaldi import Segment
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils import atomic
 from espnet_blora.utils.keyed import read_keyed
@@ -152,7 +153,7 @@ def export_manifests(directory: Path, folder: Path) -> int:
     names = ("text", "utt2spk", "utt2lang")
     text, speakers, languages = (read_keyed(directory / name) for name in names)
     places = read_keyed(directory / "wav.scp")
-    recordings = {}
+    recordings: dict[str, dict[str, Any]] = {}
     for name, place in places.items():
         if place.endswith("|") or audio.is_archive_offset(place):
             raise ValueError(f"{directory}/wav.scp: {name!r} is not a file: {place!r}")
@@ -166,8 +167,9 @@ def export_manifests(directory: Path, folder: Path) -> int:
     spans = kaldi.read_segments(directory, places)
     supervisions = []
     for uid, words in text.items():
-        name, start, end = spans[uid][:3] if spans else (uid, 0.0, recordings[uid]["duration"])
-        where = {"recording_id": name, "start": start, "duration": round(end - start, 8)}
+        span = spans[uid] if spans else Segment(uid, 0.0, recordings[uid]["duration"], "")
+        length = round(span.end - span.start, 8)
+        where = {"recording_id": span.recording, "start": span.start, "duration": length}
         what = {"text": words, "language": languages[uid], "speaker": speakers[uid]}
         supervisions.append({"id": uid, **where, "channel": 0, **what})
     with atomic.new_folder(folder) as part:

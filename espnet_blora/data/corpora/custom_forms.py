@@ -203,8 +203,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
             column: next((entry[key] for key in known if isinstance(entry.get(key), str)), None)
             for column, known in COLUMNS.items()
         }
-        times = {key: entry.get(key) for key in ("offset", "duration")}
-        row |= {key: str(time) for key, time in times.items() if time is not None}
+        given = {key: entry.get(key) for key in ("offset", "duration")}
+        row |= {key: str(time) for key, time in given.items() if time is not None}
         if absent := [column for column in ("file", "text") if row[column] is None]:
             names = "; ".join(f"{column}: {', '.join(COLUMNS[column])}" for column in absent)
             raise ValueError(f"{where}: none of {names}; the keys here: {', '.join(entry)}")
