@@ -32,6 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument("--plan", type=Path, default=ROOT / "benchmarks" / "retention.yaml")
         command.add_argument("--methods", nargs="+", help="of the plan (default: all)")
         command.add_argument("--results", type=Path, help="default: RECIPE/results")
+    table.add_argument("--valid", action="store_true", help="all settings, on the validation sets")
     base = ROOT / "egs2/mini_cs/asr1/base/tiny_mini_cs.safetensors"
     run.add_argument("--base", type=Path, default=base)
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -90,9 +91,9 @@ def main() -> None:
     if args.command == "run":
         run(args)
         return
-    from keeping.table import table
+    from keeping.table import choice, table
 
-    sys.stdout.write(table(args.results))
+    sys.stdout.write((choice if args.valid else table)(args.results))
 
 
 if __name__ == "__main__":

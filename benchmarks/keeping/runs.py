@@ -54,6 +54,7 @@ class Setting:
         adapter: The package's method.
         lr: The highest rate.
         decay: Decoupled weight decay.
+        epochs: Of the training; 0: as many as the other settings'.
         conf: More of `adapter_conf`.
         retain: `kind`, `every` and `weight` of the base's word on old audio; empty for none.
         old: The set of old audio that is used; "" for none.
@@ -64,6 +65,7 @@ class Setting:
     adapter: str
     lr: float = 1e-3
     decay: float = 0.0
+    epochs: int = 0
     conf: Mapping[str, Any] = field(default_factory=dict)
     retain: Mapping[str, Any] = field(default_factory=dict)
     old: str = ""
@@ -75,8 +77,9 @@ class Setting:
         more = {**{k: v for k, v in self.conf.items() if k in _NAMED}, **self.retain}
         words = [f"{key}{value}" for key, value in more.items() if key != "kind"]
         decay = [f"decay{self.decay:g}"] if self.decay else []
+        epochs = [f"epochs{self.epochs}"] if self.epochs else []
         old = [self.old] if self.old else []
-        return "-".join([self.method, f"lr{self.lr:g}", *decay, *words, *old])
+        return "-".join([self.method, f"lr{self.lr:g}", *decay, *epochs, *words, *old])
 
     @property
     def training(self) -> Setting:
@@ -95,7 +98,7 @@ def read_plan(path: Path) -> dict[str, list[Setting]]:
         settings = []
         for values in itertools.product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
-            own = {k: chosen.pop(k) for k in ("lr", "decay", "old") if k in chosen}
+            own = {k: chosen.pop(k) for k in ("lr", "decay", "epochs", "old") if k in chosen}
             retain = dict(entry.get("retain", {}))
             retain |= {k: chosen.pop(k) for k in ("every", "weight") if k in chosen}
             conf = {**entry.get("conf", {}), **chosen}
@@ -138,7 +141,7 @@ class Runs:
         sets: Their names.
         results: Folder of the JSON files.
         work: Folder of adapters and moments, which can be made again.
-        epochs: Of a training.
+        epochs: Of a training whose setting does not say.
         knobs: Its values, rising.
     """
 
@@ -233,7 +236,11 @@ class Runs:
         s = self.bed.sets[self.sets.train]
         rng = np.random.default_rng([seed, 1])
         batches = s.batches(BATCH)
-        order = [batches[i] for _ in range(self.epochs) for i in rng.permutation(len(batches))]
+        order = [
+            batches[i]
+            for _ in range(setting.epochs or self.epochs)
+            for i in rng.permutation(len(batches))
+        ]
         old = self._old_term(model, adapter, setting, seed) if setting.retain else None
         for step, rows in enumerate(order):
             for group in optimizer.param_groups:

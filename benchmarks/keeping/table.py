@@ -145,6 +145,24 @@ def by_validation(system: System, rivals: Sequence[System]) -> str:
     return f"{curve.fine[best]:.2f}: {100 * final.new[best]:.1f} / {100 * final.kept[best]:.2f}"
 
 
+def choice(results: Path, rival: str = "lora") -> str:
+    """Return what the choice of settings is made from as Markdown: all, on the validation sets.
+
+    Raises:
+        SystemExit: As of `systems`, or no run of the rival has validation sets.
+    """
+    rivals, others = by_method([s for s in systems(results) if VALID in s.curves], rival)
+    if not rivals:
+        raise SystemExit(f"{results}: no run of {rival} has validation sets, and it is the measure")
+    lines = _head(rivals, VALID)
+    for group in (rivals, *others):
+        best = chosen(group, rivals).name if group is not rivals else ""
+        for s in sorted(group, key=lambda s: s.name):
+            cells = [_percent(s.at(VALID, mark)) for mark in marks(rivals, VALID)]
+            lines.append(_row(s, VALID, f"**{s.name}**" if s.name == best else s.name, cells))
+    return "\n".join(lines) + "\n"
+
+
 def table(results: Path, rival: str = "lora") -> str:
     """Return the comparison as Markdown.
 
@@ -155,20 +173,11 @@ def table(results: Path, rival: str = "lora") -> str:
     if not rivals:
         raise SystemExit(f"{results}: no run of {rival} has final sets, and it is the measure")
     places = marks(rivals, FINAL)
-    first = rivals[0].curves[FINAL]
-    heads = [f"old at new {100 * t:.1f} (+{m:.0%})" for t, m in zip(places, MARGINS, strict=True)]
-    lines = [
-        f"Base: new {100 * first.new[0]:.1f}, old {100 * first.kept[0]:.2f}. In brackets 95 %; x: "
-        "share of what LoRA forgets there.",
-        "",
-        "| setting | seeds | old audio, min | training, s | as trained: new / old | "
-        + " | ".join([*heads, "knob by validation at +10 %: new / old"])
-        + " |",
-        "|---" * (6 + len(MARGINS)) + "|",
-    ]
+    lines = _head(rivals, FINAL, "knob by validation at +10 %: new / old")
     # every setting of the rival, the least of them, and the others' chosen settings
     for system in rivals:
-        lines.append(_row(system, rivals, [_percent(system.at(FINAL, t)) for t in places]))
+        cells = [_percent(system.at(FINAL, t)) for t in places]
+        lines.append(_row(system, FINAL, system.name, [*cells, by_validation(system, rivals)]))
     least = [_percent(np.nanmin([s.at(FINAL, t) for s in rivals])) for t in places]
     lines.append(f"| **lower envelope** | | | | | {' | '.join(least)} | |")
     picked = [chosen(group, rivals) for group in others]
@@ -187,7 +196,8 @@ def table(results: Path, rival: str = "lora") -> str:
             ]
         )
     for number, system in enumerate(picked):
-        lines.append(_row(system, rivals, [column[number] for column in columns]))
+        cells = [column[number] for column in columns]
+        lines.append(_row(system, FINAL, system.name, [*cells, by_validation(system, rivals)]))
     return "\n".join(lines) + "\n"
 
 
@@ -195,17 +205,31 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.2f}" if np.isfinite(rate) else "not reached"
 
 
-def _row(system: System, rivals: Sequence[System], cells: Sequence[str]) -> str:
-    curve = system.curves[FINAL]
-    seconds = np.mean([run["train_s"] for run in system.runs])
-    words = [
-        system.name,
-        str(system.seeds),
-        f"{system.runs[0]['old_s'] / 60:.1f}",
-        f"{seconds:.0f}",
+def _head(rivals: Sequence[System], kind: str, *more: str) -> list[str]:
+    """Return what stands above the rows."""
+    base = rivals[0].curves[kind]
+    places = zip(marks(rivals, kind), MARGINS, strict=True)
+    heads = ["setting", "seeds", "old audio, min", "training, s", "as trained: new / old"]
+    heads += [*(f"old at new {100 * t:.1f} (+{m:.0%})" for t, m in places), *more]
+    return [
+        f"Base: new {100 * base.new[0]:.1f}, old {100 * base.kept[0]:.2f}. In brackets 95 %; x: "
+        "share of what LoRA forgets there.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
     ]
-    words += [f"{100 * curve.new[-1]:.1f} / {100 * curve.kept[-1]:.2f}", *cells]
-    return "| " + " | ".join([*words, by_validation(system, rivals)]) + " |"
+
+
+def _row(system: System, kind: str, name: str, cells: Sequence[str]) -> str:
+    curve = system.curves[kind]
+    words = [
+        name,
+        str(len(curve.errors[0])),
+        f"{system.runs[0]['old_s'] / 60:.1f}",
+        f"{np.mean([run['train_s'] for run in system.runs]):.0f}",
+        f"{100 * curve.new[-1]:.1f} / {100 * curve.kept[-1]:.2f}",
+    ]
+    return f"| {' | '.join([*words, *cells])} |"
 
 
 def _cell(test: Matched, p: float, seeds: int) -> str:

@@ -127,6 +127,21 @@ def test_the_table_has_what_was_scored_on_the_final_sets(runs):
     assert len(table.chosen_names(runs.results)) == len(PLAN)
 
 
+def test_the_choice_is_shown_on_the_validation_sets_of_all_settings(runs, plan):
+    rows = [line.split(" | ") for line in table.choice(runs.results).splitlines()[4:]]
+    named = {row[0].removeprefix("| ").strip("*") for row in rows}
+    assert named == {setting.name for settings in plan.values() for setting in settings}
+    assert sum("**" in row[0] for row in rows) == len(PLAN) - 1  # one of each but the rival
+
+
+def test_a_setting_may_train_longer_than_the_others(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("lora: {adapter: lora, over: {lr: [0.002], epochs: [0, 14]}}")
+    short, long = read_plan(path)["lora"]
+    assert (short.name, long.name) == ("lora-lr0.002", "lora-lr0.002-epochs14")
+    assert (short.epochs, long.epochs) == (0, 14)
+
+
 def test_results_of_another_training_are_refused(runs, plan):
     other = Runs(runs.bed, SETS, runs.results, runs.results, epochs=2)
     with pytest.raises(SystemExit, match="another base, table or training"):
