@@ -41,6 +41,7 @@ def test_the_report_has_figures(demo):
         assert word.lower() in page.lower()
     assert len(re.findall(r"\d+\.\d", page)) > 20
     assert "Does it know when it is wrong?" in page
+    assert "no verdict on BLoRA against LoRA" in page  # of one training seed each
     assert "decode/test_noisy" in (demo.recipe / "exp_ci" / "RESULTS.md").read_text()
     assert list((demo.recipe / "exp_ci").glob("**/*.png"))
 
