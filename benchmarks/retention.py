@@ -43,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
     sets = run.add_mutually_exclusive_group()
     sets.add_argument("--valid_only", action="store_true", help="leave the final sets alone")
     sets.add_argument("--final_only", action="store_true", help="the choice has been made")
-    run.add_argument("--chosen", action="store_true", help="only what validation would choose")
+    run.add_argument("--chosen", action="store_true", help="only what validation chooses")
     run.add_argument("--runs", type=int, help="stop after so many")
     return parser
 

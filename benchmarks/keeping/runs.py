@@ -91,21 +91,28 @@ _NAMED = ("strength", "beta", "prior_std", "prior_tau", "preset", "rank")
 
 
 def read_plan(path: Path) -> dict[str, list[Setting]]:
-    """Return {method: settings} of a plan: each method's options, and under `over` their axes."""
+    """Return {method: settings} of a plan: each method's options, and under `over` their axes.
+
+    Of one grid of axes, or of a list of grids.
+    """
     plan = {}
     for method, entry in yaml.safe_load(path.read_text("utf-8")).items():
-        axes = entry.pop("over", {})
+        over = entry.pop("over", {})
         settings = []
-        for values in itertools.product(*axes.values()):
-            chosen = dict(zip(axes, values, strict=True))
-            own = {k: chosen.pop(k) for k in ("lr", "decay", "epochs", "old") if k in chosen}
-            retain = dict(entry.get("retain", {}))
-            retain |= {k: chosen.pop(k) for k in ("every", "weight") if k in chosen}
-            conf = {**entry.get("conf", {}), **chosen}
-            common = {k: v for k, v in entry.items() if k not in ("conf", "retain")}
-            settings.append(Setting(method, **{**common, **own}, conf=conf, retain=retain))
+        for axes in over if isinstance(over, list) else [over]:
+            for values in itertools.product(*axes.values()):
+                settings.append(_setting(method, entry, dict(zip(axes, values, strict=True))))
         plan[method] = settings
     return plan
+
+
+def _setting(method: str, entry: Mapping[str, Any], chosen: dict[str, Any]) -> Setting:
+    own = {k: chosen.pop(k) for k in ("lr", "decay", "epochs", "old") if k in chosen}
+    retain = dict(entry.get("retain", {}))
+    retain |= {k: chosen.pop(k) for k in ("every", "weight") if k in chosen}
+    conf = {**entry.get("conf", {}), **chosen}
+    common = {k: v for k, v in entry.items() if k not in ("conf", "retain")}
+    return Setting(method, **{**common, **own}, conf=conf, retain=retain)
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,8 @@ class Runs:
         path = self.work / f"{setting.name}-seed{seed}.pt"
         known = METHODS[setting.adapter].config.options()
         conf = {key: value for key, value in COMMON.items() if key in known} | dict(setting.conf)
+        if "seed" in known:  # of a posterior's noise
+            conf["seed"] = seed
         if setting.adapter == "lora_keep" or conf.get("prior") == "moments":
             conf["keep_file"] = str(self._moments(setting.old))
         if setting.adapter == "lora_ewc":

@@ -129,9 +129,18 @@ def by_method(found: Sequence[System], rival: str) -> tuple[list[System], list[l
 
 
 def chosen_names(results: Path, rival: str = "lora") -> set[str]:
-    """Return the settings that validation chooses: of LoRA all, of each other method one."""
-    rivals, others = by_method(systems(results), rival)
-    return {s.name for s in (*rivals, *(chosen(group, rivals) for group in others))}
+    """Return the settings that validation chooses: of LoRA its envelope, of each other method one.
+
+    Raises:
+        SystemExit: As of `systems`, or no run of the rival has validation sets.
+    """
+    rivals, others = by_method([s for s in systems(results) if VALID in s.curves], rival)
+    if not rivals:
+        raise SystemExit(f"{results}: no run of {rival} has validation sets: nothing to choose by")
+    envelope = [min(rivals, key=lambda s: s.curves[VALID].new.min())]  # says where to read off
+    for mark in marks(rivals, VALID):
+        envelope.append(min(rivals, key=lambda s: np.nan_to_num(s.at(VALID, mark), nan=np.inf)))
+    return {s.name for s in (*envelope, *(chosen(group, rivals) for group in others))}
 
 
 def by_validation(system: System, rivals: Sequence[System]) -> str:
