@@ -5,6 +5,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -237,6 +239,29 @@ def test_where_the_audio_goes(recipe):
     assert place() == "/from/local"
     assert place(MINI_CS="/from/environment") == "/from/environment"
     assert place("--corpus-dir", "/from/option", MINI_CS="/from/environment") == "/from/option"
+
+
+def test_stage_1_tells_each_program_what_may_be_lost(recipe):
+    theirs = ROOT / "egs2" / "custom" / "asr1"
+    shutil.copy2(theirs / "local" / "data.sh", recipe / "local")
+    (recipe / "utils").symlink_to(theirs / "utils")
+    program(
+        recipe / "theirs" / "python3",
+        f"""case "$*" in *bin.recipe*) exec {sys.executable} "$@" ;; esac
+        printf "%q " "$@" >>told
+        echo >>told""",
+    )
+    for given, times in (([], 0), (["--max_lost", "0.3"], 2)):
+        (recipe / "told").unlink(missing_ok=True)
+        command = ["bash", "local/data.sh", "--retention_sets", "librispeech_test_clean", *given]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=recipe, env=environment, check=True, capture_output=True)
+        told = [shlex.split(line) for line in (recipe / "told").read_text().splitlines()]
+        made = [words for words in told if "--data_dir" in words]
+        programs = [words[1].rpartition(".")[2] for words in made]
+        assert programs == ["prepare_corpus", "prepare_retention"]
+        pairs = [list(pair) for words in made for pair in pairwise(words)]
+        assert [pair for pair in pairs if pair[0] == "--max_lost"] == times * [given]
 
 
 def test_max_lost_is_checked(recipe):
