@@ -5,9 +5,10 @@ decoder says for each of its tokens which memory positions (20 ms each) these he
 dynamic time warping finds the path through them that only goes forward: where it enters a token
 the token begins.
 
-Source: openai-whisper `whisper/timing.py` (`find_alignment`), whose filter is used here; what
-differs is that a batch is aligned at once and that padding is never looked at. The warping finds
-the same path without numba, which compiles for seconds and sets torch's threads to all cores.
+Source: openai-whisper `whisper/timing.py` (`find_alignment`); what differs is that a batch is
+aligned at once and that padding is never looked at. The filter and the warping find the same
+without numba, which compiles for seconds and sets torch's threads to all cores, and without Triton,
+which compiles on a GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from whisper.audio import TOKENS_PER_SECOND
 from whisper.model import TextDecoder
@@ -122,6 +124,17 @@ def warp(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
+def median_filter(x: Tensor, width: int) -> Tensor:
+    """Return the median of `width` (odd) neighbours along the last axis, edges reflected.
+
+    The figures of `whisper.timing.median_filter`; x of at most width // 2 positions stays as it is.
+    """
+    if x.shape[-1] <= width // 2:
+        return x
+    wide = F.pad(x, (width // 2, width // 2), mode="reflect")
+    return wide.unfold(-1, width, 1).sort()[0][..., width // 2]
+
+
 def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
     """Where each text token begins, and where the last one ends, in positions (L + 1,).
 
@@ -135,8 +148,6 @@ def _path(weights: Tensor, n_prompt: int, n_text: int) -> np.ndarray:
         n_prompt: tokens before the text.
         n_text: L.
     """
-    from whisper.timing import median_filter  # numba: seconds that only alignment costs
-
     # normalise and smooth, (heads, tokens, positions)
     weights = weights.softmax(-1)
     std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)

@@ -13,13 +13,14 @@ import soxr
 import torch
 import whisper
 from whisper.timing import dtw, find_alignment
+from whisper.timing import median_filter as openais_filter
 from whisper.tokenizer import get_tokenizer
 
 from espnet_blora.data.audio import loudness
 from espnet_blora.data.espeak import Run, synthesise
 from espnet_blora.decoding.prompts import build_prompt
 from espnet_blora.decoding.silence import quiet_positions
-from espnet_blora.decoding.timing import warp, word_times
+from espnet_blora.decoding.timing import median_filter, warp, word_times
 from espnet_blora.text.tokens import mixed_tokens
 from espnet_blora.whisper.checkpoint import load_whisper
 from espnet_blora.whisper.encoder import encode
@@ -100,6 +101,12 @@ def test_times_are_openais_in_the_window_of_30_s(model, speech, heads):
         for one, other in zip(row, theirs, strict=True):
             assert abs(one.start - other.start) < 0.021 and abs(one.end - other.end) < 0.021
             assert one.probability == pytest.approx(other.probability, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3, 4), (6, 9, 40), (2, 1, 1500)])
+def test_the_filter_is_openais(shape):
+    for x in (torch.randn(shape), torch.randint(-2, 2, shape).float()):
+        assert torch.equal(median_filter(x, 7), openais_filter(x, 7))
 
 
 @pytest.mark.parametrize("steps", [0, 3])
