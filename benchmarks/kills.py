@@ -24,11 +24,17 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 
-from tests.plugin.tiny import BLORA, Experiment
+from espnet_blora.data.prepare import prepare
+from espnet_blora.data.records import Corpus, Expected, Utterance
+from espnet_blora.utils.keyed import read_keyed
+from tests.plugin.tiny import BLORA, TRAIN, Experiment
 
 EPOCHS = 12
+JOINED = "train_join0.5"
 CHECKPOINTED = {"activation_checkpointing": True}
 CASES = {
     "blora, activation_checkpointing": {
@@ -42,6 +48,11 @@ CASES = {
         "encoder_conf": {"pad_to": "batch", "memory_cache": True, "memory_cache_ram": 0.0},
     },
 }
+CASES["the same, activation_checkpointing, joined utterances"] = {
+    **CASES["blora of the decoder, memory_cache in files"],
+    "decoder_conf": CHECKPOINTED,
+    JOINED: True,
+}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -52,6 +63,32 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     return parser
+
+
+def joined(folder: Path) -> Path:
+    """Make a training set of 8 utterances, joined of two segments each, as stage 1 does.
+
+    Two speakers take turns of two segments in one recording, with 0.2 s between all.
+    """
+    draw, audio, clock = np.random.default_rng(1), folder / "recording.wav", 0.0
+    segments = []
+    for number in range(2 * TRAIN):
+        speaker, end = "ab"[number // 2 % 2], round(clock + draw.uniform(0.3, 0.7), 3)
+        uid = f"{speaker}-{number:02d}"
+        segments.append(Utterance(uid, speaker, "en", f"word {number}", audio, clock, end))
+        clock = round(end + 0.2, 3)
+    soundfile.write(audio, 0.1 * draw.standard_normal(int(16000 * clock)), 16000)
+    corpus = Corpus(
+        "own", "own", "OWN", "", "", {"train": Expected()}, ("en",),
+        find=lambda path: path, read=lambda *_: {"train": segments},
+    )  # fmt: skip
+    places = (folder / "data", folder / "clips")
+    prepare(corpus, folder, [JOINED], *places, count_tokens=lambda text: len(text.split()))
+    lengths = read_keyed(places[0] / JOINED / "utt2dur")
+    assert len(lengths) == TRAIN, f"{len(lengths)} utterances, not {TRAIN}"
+    shapes = [f"{uid} {round(16000 * float(length))}\n" for uid, length in lengths.items()]
+    (places[0] / JOINED / "speech_shape").write_text("".join(shapes))
+    return places[0] / JOINED
 
 
 def attempt(train: Callable[[], object], log: Path, after: float | None) -> bool:
@@ -146,6 +183,8 @@ def battery(folder: Path, changes: dict, kills: int, seed: int = 0) -> dict:
     importlib.import_module("espnet2.bin.asr_train")  # here, not in every fork
     experiment = Experiment(folder)
     options = {**changes, "max_epoch": EPOCHS, "keep_nbest_models": EPOCHS}
+    if options.pop(JOINED, False):
+        experiment.train = joined(folder)
 
     def train(name: str) -> Callable[[], object]:
         return lambda: experiment.train_here(name, **options)
