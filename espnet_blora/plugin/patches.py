@@ -18,6 +18,7 @@ from typing import Any
 import typeguard
 
 from espnet_blora.plugin import data_checks, wrappers
+from espnet_blora.plugin.late import late_imports
 from espnet_blora.plugin.wrappers import Replacement, ours
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
@@ -347,8 +348,10 @@ def apply(patches: tuple[Patch, ...]) -> None:
 
     release = str(getattr(espnet2, "__version__", "unknown"))
     remedy = f"install the release this was written for (pip install espnet=={RELEASE})"
-    # What the source says is read only of other releases: that of RELEASE was.
-    if lines := moved(patches, read_source=release != RELEASE):
+    with late_imports():
+        # What the source says is read only of other releases: that of RELEASE was.
+        lines = moved(patches, read_source=release != RELEASE)
+    if lines:
         raise ValueError(
             f"ESPnet {release} is installed, espnet_blora knows {RELEASE}, and "
             f"{len(lines)} places that it relies on have moved: {'; '.join(lines)}. "
