@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # How big the demo is: full (the shipped defaults), ci (minutes, for checks).
 SCALE ?= full
+# Where make accelerator runs: cuda, cpu.
+DEVICE ?= cuda
 # Extra arguments: make test ARGS="-k adapters -x"
 ARGS ?=
 
@@ -14,11 +16,11 @@ parallel := -n auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder --d
 
 activate := . tools/activate_python.sh && . tools/extra_path.sh
 
-.PHONY: help env sclite demo test test-unit lint docs format bench clean distclean
+.PHONY: help env sclite demo test test-unit lint docs format bench accelerator clean distclean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo "  options: PYTHON=/path/to/python3.12  ESPNET_ROOT=/path/to/espnet  SCALE=full|ci  ARGS='pytest options'"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@echo "  options: PYTHON=/path/to/python3.12  ESPNET_ROOT=/path/to/espnet  SCALE=full|ci  DEVICE=cuda|cpu  ARGS='pytest options'"
 
 env: ## set up tools/venv, ESPnet's template and sclite (again: seconds)
 	@bash tools/setup.sh
@@ -45,9 +47,12 @@ docs: env ## build the documentation into docs/_build/html; a warning is an erro
 format: env ## rewrite the Python files in the project's style
 	@$(activate) && ruff check --fix . && ruff format .
 
-bench: env ## print the benchmark tables (benchmarks/tune_*.py take hours and are started by hand)
+bench: env ## print the benchmark tables (tune_*.py and retention.py take hours and are started by hand)
 	@$(activate) && for f in benchmarks/[a-z]*.py; do \
-	    case $$f in */tune_*) ;; *) python3 "$$f" ;; esac; done
+	    case $$f in */tune_* | */retention.py | */accelerator.py) ;; *) python3 "$$f" ;; esac; done
+
+accelerator: env ## run what CI cannot, on a GPU (DEVICE=cpu: what can without), into benchmarks/accelerator/
+	@$(activate) && exec python3 benchmarks/accelerator.py --device '$(DEVICE)' $(ARGS)
 
 clean: ## remove caches and build leftovers (data, exp and the environment stay)
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

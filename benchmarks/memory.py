@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,22 @@ def pages(what: str) -> int:
     return 1024 * int(text.partition(f"{what}:")[2].split()[0])
 
 
+def rows(
+    sizes: Sequence[str], adapters: Sequence[str], settings: Sequence[str], device: str
+) -> Iterator[tuple[str, str, int, int]]:
+    """Yield a size with its batch, an adapter, the bytes computed and the bytes measured."""
+    for size in sizes:
+        whisper, _, batch = size.partition(":")
+        for adapter in adapters:
+            for title, more in (("", {}), (", activation_checkpointing", CHECKPOINTED)):
+                files = [SHARED / "train.yaml", SHARED / f"adapter_{adapter}.yaml"]
+                given = map(parse_setting, ["use_amp=false", *settings])
+                config = merge(*map(load, files), *given, more)
+                ours = computed(config, whisper, int(batch), TOKENS).peak
+                taken = measured(config, whisper, int(batch), device)
+                yield f"{whisper}, {batch}", f"{adapter}{title}", ours, taken
+
+
 def main() -> None:
     if "--child" in sys.argv:
         whisper, batch, device = sys.argv[-3:]
@@ -79,20 +96,11 @@ def main() -> None:
     args = get_parser().parse_args()
     print("| Whisper, batch | adapter | computed, MB | measured, MB | measured / computed |")
     print("|---|---|---|---|---|", flush=True)
-    for size in args.sizes:
-        whisper, _, batch = size.partition(":")
-        for adapter in args.adapters:
-            for title, more in (("", {}), (", activation_checkpointing", CHECKPOINTED)):
-                files = [SHARED / "train.yaml", SHARED / f"adapter_{adapter}.yaml"]
-                settings = map(parse_setting, ["use_amp=false", *args.set])
-                config = merge(*map(load, files), *settings, more)
-                ours = computed(config, whisper, int(batch), TOKENS).peak
-                taken = measured(config, whisper, int(batch), args.device)
-                print(
-                    f"| {whisper}, {batch} | {adapter}{title} | {ours / 1e6:.0f} | "
-                    f"{taken / 1e6:.0f} | {taken / ours:.2f} |",
-                    flush=True,
-                )
+    for size, adapter, ours, taken in rows(args.sizes, args.adapters, args.set, args.device):
+        print(
+            f"| {size} | {adapter} | {ours / 1e6:.0f} | {taken / 1e6:.0f} | {taken / ours:.2f} |",
+            flush=True,
+        )
     return None
 
 

@@ -123,21 +123,19 @@ class Ours(System):
         import torch
 
         from espnet_blora.decoding.batch import decode
-        from espnet_blora.decoding.filters import Suppress, SuppressBlank
         from espnet_blora.decoding.options import DecodingOptions
 
         rule = {"rule": "whisper", "max_tokens": task.tokens}
-        filters = [SuppressBlank(self.recogniser.vocabulary)]
         if task.ratio:
-            rule, filters = {"rule": "espnet", "maxlenratio": task.ratio}, []
-        if task.fixed:
-            filters.append(Suppress([self.opening.eot]))
+            rule = {"rule": "espnet", "maxlenratio": task.ratio}
+        never = str(self.opening.eot) if task.fixed else ""
         found = decode(
             self.recogniser,
             {str(n): torch.from_numpy(one.wave) for n, one in enumerate(speech)},
             {str(n): one.prompt for n, one in enumerate(speech)},
-            DecodingOptions(beam_size=task.beam, batch_size=task.batch, **rule),
-            filters,
+            DecodingOptions(
+                beam_size=task.beam, batch_size=task.batch, suppress_tokens=never, **rule
+            ),
         )
         return [texts[0].ids for texts in found.values()]
 
