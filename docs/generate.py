@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code: option tables and pictures.
+"""The parts of the documentation that are made from the code: option tables, pictures, a notebook.
 
 `docs/conf.py` calls `write_all` before each build, so no table can fall behind the code. To see
 the parts alone: `python3 docs/generate.py FOLDER`.
@@ -7,6 +7,7 @@ the parts alone: `python3 docs/generate.py FOLDER`.
 import dataclasses
 import inspect
 import itertools
+import json
 import re
 import runpy
 import sys
@@ -406,9 +407,26 @@ def why_picture() -> str:
     return runpy.run_path(str(Path(__file__).with_name("why_plot.py")))["picture"]()
 
 
+# ---- the notebook ----
+
+
+def notebook_page() -> str:
+    """Return the notebook as a page: its texts, its code, and what the code has shown."""
+    path = Path(__file__).with_name("notebooks") / "adapt_a_whisper.ipynb"
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            shown = "".join(output.get("text") or output["data"]["text/plain"]).rstrip()
+            parts.append(f"```text\n{shown}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
 # ---- all of them ----
 
 PARTS = {
+    "notebook.md": notebook_page,
     "adapter_options.md": adapter_page,
     "decoding_options.md": decoding_page,
     "floor_plan.svg": floor_plan,

@@ -65,7 +65,7 @@ def splits(source: Path) -> dict[str, list[Path]]:
     """
     if source.is_file():
         return {"": [source]}
-    found = defaultdict(list)
+    found: defaultdict[str, list[Path]] = defaultdict(list)
     if (source / "dataset_dict.json").is_file():
         names = json.loads((source / "dataset_dict.json").read_text("utf-8"))["splits"]
         for name in names:
