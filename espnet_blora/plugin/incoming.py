@@ -39,7 +39,7 @@ _CONFIG = {
 def write_experiment(
     incoming: Incoming, whisper: str, folder: Path, name: str, pad_to: str
 ) -> None:
-    """Write config.yaml and the checkpoint that stands for the best epoch's.
+    """Write train.yaml, config.yaml and the checkpoint that stands for the best epoch's.
 
     Args:
         incoming: The model.
@@ -54,7 +54,7 @@ def write_experiment(
     """
     config = _CONFIG | {"encoder_conf": {"pad_to": pad_to}}
     with tempfile.TemporaryDirectory() as scratch:
-        yaml_file, tokens = Path(scratch) / "train.yaml", Path(scratch) / "tokens.txt"
+        yaml_file, tokens = folder / "train.yaml", Path(scratch) / "tokens.txt"
         yaml_file.write_text(yaml.safe_dump(config), encoding="utf-8")
         lines = Vocabulary.of(dims_of(whisper).n_vocab).token_list()
         tokens.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

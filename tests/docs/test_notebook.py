@@ -19,7 +19,7 @@ def cells(path, kind="code"):
 
 def shown(path):
     outputs = [output for cell in cells(path) for output in cell["outputs"]]
-    return "".join("".join(o.get("text") or o["data"]["text/plain"]) for o in outputs)
+    return "\n".join("".join(o.get("text") or o["data"]["text/plain"]) for o in outputs)
 
 
 def test_the_file_is_of_one_whole_run():

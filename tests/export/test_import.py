@@ -145,6 +145,9 @@ def test_a_wholly_trained_folder(base, whole, tmp_path):
     same(opened, model)
     config = yaml.load((tmp_path / "exp" / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
     assert config["use_adapter"] is False and config["save_strategy"] == "all"
+    # run.sh --repair --keep hears the base by this one, as after a training.
+    train = yaml.safe_load((tmp_path / "exp" / "train.yaml").read_text())
+    assert train["encoder_conf"] == {"pad_to": "30s"} and train["encoder"] == "whisper"
     # In shards, and without the positions of the encoder.
     model.save_pretrained(tmp_path / "shards", max_shard_size="300KB")
     assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
