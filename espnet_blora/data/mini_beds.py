@@ -19,15 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from espnet_blora.data import mini_cs
-from espnet_blora.data.mini_cs import MINI_CS, WORDS, Corpus, Set
+from espnet_blora.data.mini_cs import (
+    MINI_CS,
+    NEW_TEST_VOICES,
+    NEW_TRAIN_VOICES,
+    NEW_VALID_VOICES,
+    RETENTION_VOICES,
+    VALID_VOICES,
+    WORDS,
+    Corpus,
+    Set,
+)
 
 SEED = 777001
 NARROW = 45  # words of each language in a new domain
 
 _OLD = ("Alex", "Hugo", "antonio", "benjamin", "marcelo", "pedro", "shelby", "victor")
 _FAST = ("Diogo", "Marco", "Mario", "ed", "miguel", "rob", "steph2", "zac")
-_USUAL = (mini_cs._NEW_TRAIN, mini_cs._NEW_VALID, mini_cs._NEW_TEST)
+_USUAL = (NEW_TRAIN_VOICES, NEW_VALID_VOICES, NEW_TEST_VOICES)
 _UNUSUAL = (
     ("whisper", "robosoft2", "robosoft3", "robosoft4", "Storm", "UniRobot"),
     ("robosoft5", "robosoft7", "Tweaky"),
@@ -55,11 +64,11 @@ def _bed(
     )
     sets = {
         f"test_{name}": test,
-        "ret_en": Set(1000, "en", mini_cs._RETENTION),
-        "ret_zh": Set(1000, "zh", mini_cs._RETENTION),
+        "ret_en": Set(1000, "en", RETENTION_VOICES),
+        "ret_zh": Set(1000, "zh", RETENTION_VOICES),
         f"valid_{name}": valid,
-        "valid_en": Set(250, "en", mini_cs._VALID),
-        "valid_zh": Set(250, "zh", mini_cs._VALID),
+        "valid_en": Set(250, "en", VALID_VOICES),
+        "valid_zh": Set(250, "zh", VALID_VOICES),
         "old_30s": Set(13, "base", _OLD),
         "old_2min": Set(53, "base", _OLD),
         "old_10min": Set(265, "base", _OLD),

@@ -54,12 +54,12 @@ _MANDARIN = """
 """
 WORDS = {"en": tuple(_ENGLISH.split()), "zh": tuple(_MANDARIN.split())}
 
-_BASE = ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3", "Andy", "Gene", "Mike", "david", "Alicia")
-_VALID = ("m6", "f4", "Lee", "belinda")
-_RETENTION = ("m7", "f5", "Michael", "Annie")
-_NEW_TRAIN = ("m8", "adam", "paul", "anika", "quincy", "linda")
-_NEW_VALID = ("edward", "steph", "travis")
-_NEW_TEST = ("max", "john", "caleb", "Andrea")
+BASE_VOICES = tuple("m1 m2 m3 m4 m5 f1 f2 f3 Andy Gene Mike david Alicia".split())
+VALID_VOICES = ("m6", "f4", "Lee", "belinda")
+RETENTION_VOICES = ("m7", "f5", "Michael", "Annie")
+NEW_TRAIN_VOICES = ("m8", "adam", "paul", "anika", "quincy", "linda")
+NEW_VALID_VOICES = ("edward", "steph", "travis")
+NEW_TEST_VOICES = ("max", "john", "caleb", "Andrea")
 ACCENTS = ("en", "en-US", "en-GB-x-rp", "en-GB-scotland", "en-029")
 
 
@@ -110,15 +110,15 @@ class Corpus:
 
 
 SETS = {
-    "test_cs": Set(200, "cs", _NEW_TEST),
-    "ret_en": Set(200, "en", _RETENTION),
-    "ret_zh": Set(200, "zh", _RETENTION),
-    "valid_cs": Set(150, "cs", _NEW_VALID),
-    "valid_en": Set(150, "en", _VALID),
-    "valid_zh": Set(150, "zh", _VALID),
-    "train_cs": Set(600, "cs", _NEW_TRAIN),
-    "base_valid": Set(300, "base", _VALID),
-    "base_train": Set(8000, "base", _BASE),
+    "test_cs": Set(200, "cs", NEW_TEST_VOICES),
+    "ret_en": Set(200, "en", RETENTION_VOICES),
+    "ret_zh": Set(200, "zh", RETENTION_VOICES),
+    "valid_cs": Set(150, "cs", NEW_VALID_VOICES),
+    "valid_en": Set(150, "en", VALID_VOICES),
+    "valid_zh": Set(150, "zh", VALID_VOICES),
+    "train_cs": Set(600, "cs", NEW_TRAIN_VOICES),
+    "base_valid": Set(300, "base", VALID_VOICES),
+    "base_train": Set(8000, "base", BASE_VOICES),
 }
 
 

@@ -13,7 +13,7 @@ die() {
 corpus=${corpus:-}
 corpus_default=${corpus_default:-}
 read -ra data_options <<<"${data_options:-}"
-conf_behind=${conf_behind:-} # a folder of configurations that stands behind the recipe's own conf/
+read -ra conf_behind <<<"${conf_behind:-}" # folders of configurations that stand behind the recipe's own conf/
 audio_format=${audio_format:-flac}
 max_wav_duration=${max_wav_duration:-30.0001} # stage 4 keeps what is strictly shorter
 score_opts=${score_opts:--e utf-8 -c NOASCII} # of sclite, in stage 13
@@ -53,18 +53,20 @@ own_options=(adapter tag whisper corpus_dir max_lost join clips_dir adapter_scal
 
 # What --adapter may be: each has a configuration in the recipe's conf/ or in the one that recipes share.
 adapters() {
-    local config
-    for config in conf/adapter_*.yaml ${conf_behind:+"${conf_behind}"/adapter_*.yaml} "${recipes}"/conf/adapter_*.yaml; do
-        [ -f "${config}" ] || continue # the pattern itself, where a recipe has none of its own
-        config=${config##*/adapter_}
-        echo "${config%.yaml}"
+    local config folder
+    for folder in conf ${conf_behind[@]+"${conf_behind[@]}"} "${recipes}/conf"; do
+        for config in "${folder}"/adapter_*.yaml; do
+            [ -f "${config}" ] || continue # the pattern itself, where a folder has none
+            config=${config##*/adapter_}
+            echo "${config%.yaml}"
+        done
     done | sort -u | paste -sd' '
 }
 
 # config FILE: a configuration; the recipe's own goes before the one behind it and the shared one
 config() {
     local folder
-    for folder in conf ${conf_behind:+"${conf_behind}"}; do
+    for folder in conf ${conf_behind[@]+"${conf_behind[@]}"}; do
         if [ -f "${folder}/$1" ]; then
             echo "${folder}/$1"
             return
@@ -264,7 +266,7 @@ keeps_in_training() {
 retains_in_training() {
     local said=" ${overrides[*]-} "
     [[ ${said} != *" retain.data="* && ${said} != *" retain=null "* ]] || return 1
-    [[ ${said} = *" retain."* ]] || grep -qs '^retain:' conf/train.yaml "$(config "adapter_${adapter}.yaml")"
+    [[ ${said} = *" retain."* ]] || grep -qs '^retain:' "$(config train.yaml)" "$(config "adapter_${adapter}.yaml")"
 }
 
 # check_keep_file: without --keep there must be a file of moments already where training needs one

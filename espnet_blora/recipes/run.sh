@@ -41,7 +41,7 @@ fi
 call mkdir -p "${asr_exp}"
 if [ "${stage}" -le 11 ] && [ "${stop_stage}" -ge 10 ]; then
     call python3 -m espnet_blora.bin.make_config --output "${asr_exp}/train.yaml" \
-        conf/train.yaml "$(config "adapter_${adapter}.yaml")" "${settings[@]}"
+        "$(config train.yaml)" "$(config "adapter_${adapter}.yaml")" "${settings[@]}"
 fi
 if [ "${stop_stage}" -ge 12 ]; then
     call python3 -m espnet_blora.bin.make_config --output "${asr_exp}/${inference_tag}.yaml" \

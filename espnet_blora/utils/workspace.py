@@ -22,7 +22,7 @@ from espnet_blora.utils.mistakes import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TOOLS = ("activate_python.sh", "espnet.lock", "extra_path.sh", "lib.sh", "setup_espnet.sh")
-PARTS = ("*.md", "run.sh", "cmd.sh", "conf/*", "local/*", "base/*.safetensors")
+PARTS = ("*.md", "run.sh", "cmd.sh", "conf/*", "conf/*/*", "local/*", "base/*.safetensors")
 LINKS = ("asr.sh", "db.sh", "path.sh", "pyscripts", "scripts", "steps", "utils")
 QUEUES = ("pbs.conf", "queue.conf", "slurm.conf")
 PRIVATE = "db.local.sh"
@@ -93,9 +93,10 @@ def make(recipe: str, top: Path, name: str) -> Path:
 
     # The recipe, and another that it takes files from.
     with atomic.new_folder(target) as part:
+        (part / "conf").mkdir()
         for path in files_of(known[recipe]):
             copy = part / path.relative_to(known[recipe])
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
         for link in LINKS:
             (part / link).symlink_to(f"../../TEMPLATE/asr1/{link}")

@@ -36,9 +36,10 @@ def test_a_recipe_is_as_it_is_in_the_repository(tmp_path, capsys):
 
 def test_a_second_recipe_brings_the_one_that_it_reads(tmp_path):
     assert new.main(["custom", str(tmp_path)]) == 0
-    assert new.main(["mini_noisy", str(tmp_path)]) == 0
+    assert new.main(["mini_voices", str(tmp_path), "--name", "mine"]) == 0
     assert list((tmp_path / "egs2/mini_cs/asr1/base").glob("*.safetensors"))
-    assert (tmp_path / "egs2/mini_noisy/asr1/run.sh").is_file()
+    assert (tmp_path / "egs2/mini_noisy/asr1/conf/bed/train.yaml").is_file()
+    assert (tmp_path / "egs2/mine/asr1/conf/slurm.conf").is_symlink()
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,13 @@ def setting(recipe, name, file="run.sh"):
 
 def config(recipe, name):
     """The recipe's own configuration, else the shared one, as run.sh chooses it."""
-    folders = [recipe / "conf", recipe / (setting(recipe, "conf_behind") or "conf")]
+    folders = [recipe / name for name in ("conf", *setting(recipe, "conf_behind").split())]
     found = (folder / name for folder in folders if (folder / name).is_file())
     return next(found, make_config.SHARED / name)
 
 
 def ids(paths):
+    paths = list(paths)
     return {"argvalues": paths, "ids": [p.parent.name for p in paths]}
 
 
@@ -111,6 +112,16 @@ def test_its_sets_are_those_of_its_corpus(recipe):
     for name in setting(recipe, "retention_sets").split():
         if name not in made:
             assert parse_set_name(name).set
+
+
+@pytest.mark.parametrize("recipe", **ids(p for p in RECIPES if p.parent.name.startswith("mini_")))
+def test_a_bed_trains_with_configurations_that_are_there(recipe):
+    options = "--dry_run --adapter lora --stage 11 --stop_stage 11".split()
+    done = subprocess.run([recipe / "run.sh", *options], capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if "bin.make_config" in line)
+    files = [word for word in line.split() if word.endswith(".yaml") and "exp/" not in word]
+    assert len(files) == 2 and all((recipe / file).is_file() for file in files), files
+    assert f"train_{recipe.parent.name.removeprefix('mini_')} " in done.stdout
 
 
 def read(recipe, name):

@@ -9,12 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=arzen
 corpus_variable=ARZEN # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+whisper=large-v3-turbo
 train_set=train
 valid_set=dev
 test_sets="test" # the new domain
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="mgb2_test commonvoice_ar_test fleurs_ar_eg_test librispeech_test_clean commonvoice_en_test"
-whisper=large-v3-turbo
 score_mode=arabic # without vowel marks; beside it strictly, and with like letters as one
 
 . ./path.sh

@@ -9,12 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=ascend
 corpus_variable=ASCEND # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+whisper=large-v3-turbo
 train_set=train
 valid_set=valid
 test_sets="test" # the new domain
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="librispeech_test_clean aishell_test commonvoice_en_test commonvoice_zh-CN_test fleurs_en_us_test fleurs_cmn_hans_cn_test"
-whisper=large-v3-turbo
 score_mode=mandarin # traditional characters as simplified ones
 
 . ./path.sh

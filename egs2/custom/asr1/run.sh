@@ -9,12 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=custom
 corpus_variable=CUSTOM # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+whisper=large-v3-turbo
 train_set=train
 valid_set=valid
 test_sets="test" # the new domain
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="librispeech_test_clean commonvoice_en_test fleurs_en_us_test"
-whisper=large-v3-turbo
 
 . ./path.sh
 . "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"

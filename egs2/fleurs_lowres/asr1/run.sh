@@ -10,19 +10,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=fleurs
 corpus_variable=FLEURS # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+whisper=large-v2
 data_options="lang hours"
 lang=                  # folder of a language
 hours=10               # of training data at most; the paper's: 10
 seen="hi_in cy_gb be_by fa_ir sw_ke"   # languages of the paper that Whisper has
 unseen="lg_ug ckb_iq ast_es ceb_ph or_in" # and those that get a token of their own
 language_option=lang
-language_conf="test_hours=1 max_seconds=30"
 train_set=train # named by language and hours: lg_ug_10h_train, lg_ug_dev, lg_ug_test
 valid_set=dev
 test_sets="test" # the new domain
+language_conf="test_hours=1 max_seconds=30"
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="commonvoice_en_test fleurs_en_us_test librispeech_test_clean"
-whisper=large-v2
 
 . ./path.sh
 . "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"

@@ -9,12 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=miami
 corpus_variable=BANGOR_MIAMI # where it is: in the environment, local/db.local.sh or db.sh; or --corpus_dir
+whisper=large-v3-turbo
 train_set=train
 valid_set=valid
 test_sets="cs_test" # the new domain
 # what the base model could do before; those that are not at hand are left out, and that is said
 retention_sets="mono_test librispeech_test_clean commonvoice_en_test commonvoice_es_test fleurs_en_us_test fleurs_es_419_test"
-whisper=large-v3-turbo
 
 . ./path.sh
 . "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"

@@ -7,18 +7,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-corpus_variable=MINI_VOICES # where the audio goes
-corpus_default=downloads/mini_voices
-data_options=corpus_scale # an option of local/data.sh alone
-corpus_scale=1.0          # share of every set to make, in (0, 1]
-train_set=train_voices
-valid_set=valid_voices
-test_sets=test_voices          # the new domain
-retention_sets="ret_en ret_zh" # what the base model could do before; decoded and scored like test_sets
-keep=old_10min                 # unlabelled old audio, for what uses it
-conf_behind=../../mini_cs/asr1/conf
+bed=voices
+conf_behind="../../mini_noisy/asr1/conf/bed ../../mini_cs/asr1/conf"
 whisper=../../mini_cs/asr1/base/tiny_mini_cs.safetensors
-audio_format=wav
 
+. ../../mini_noisy/asr1/local/bed.sh
 . ./path.sh
 . "$(python3 -m espnet_blora.bin.recipe run.sh)" "$@"

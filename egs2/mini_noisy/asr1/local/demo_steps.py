@@ -11,6 +11,7 @@ from pathlib import Path
 MINI_CS = "../../mini_cs/asr1"  # has the base, the corpus's program, more of conf/
 BASE = f"{MINI_CS}/base/tiny_mini_cs.safetensors"
 DECODE = f"{MINI_CS}/conf/decode.yaml"
+TRAIN = "conf/bed/train.yaml"
 TEST_SETS = "test_noisy"  # the new domain
 RETENTION_SETS = "ret_en ret_zh"  # what the base model could do before
 ADAPTERS = ("lora", "blora", "lora_keep")
@@ -77,7 +78,7 @@ def plan(scale: str) -> list[Step]:
     common = ["--expdir", exp, "--dumpdir", dump, "--whisper", BASE, *roles, *options]
     sets = f"{TEST_SETS} {RETENTION_SETS}"
     tag = "_demo" if scale == "ci" else ""
-    scripts = ["run.sh", "cmd.sh", "local/path.sh", "conf/train.yaml", BASE]
+    scripts = ["run.sh", "cmd.sh", "local/path.sh", "local/bed.sh", TRAIN, BASE]
 
     def run(adapter: str, first: int, last: int, *more: str) -> list[str]:
         stages = ["--stage", str(first), "--stop_stage", str(last)]
