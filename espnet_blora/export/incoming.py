@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from whisper.model import Whisper
 
 from espnet_blora.adapters.targets import find_targets
+from espnet_blora.whisper.checkpoint import open_safetensors
 from espnet_blora.whisper.safe_torch_load import checked_loader
 
 LINEARS = ("query", "key", "value", "out", "mlp.0", "mlp.2")
@@ -207,25 +207,18 @@ def read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
         return tensors
     if (folder / f"{stem}.safetensors").is_file():
         return _read_safetensors(folder / f"{stem}.safetensors")
-    names = [f"{stem}.bin"] if stem != "model" else ["pytorch_model.bin"]
-    for name in names:
-        if (folder / name).is_file():
-            load = checked_loader(partial(torch.load, weights_only=True))
-            return _tensors(folder / name, load(folder / name, map_location="cpu"))
-    raise FileNotFoundError(f"{folder}: no {stem}.safetensors, nor {names[0]}")
+    pickled = folder / ("pytorch_model.bin" if stem == "model" else f"{stem}.bin")
+    if not pickled.is_file():
+        raise FileNotFoundError(f"{folder}: no {stem}.safetensors, nor {pickled.name}")
+    load = checked_loader(partial(torch.load, weights_only=True))
+    return _tensors(pickled, load(pickled, map_location="cpu"))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is truncated, damaged or not a safetensors file ({error}): copy it again"
-        ) from error
-    return _tensors(path, found)
+    with open_safetensors(path) as file:
+        return _tensors(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
 def _tensors(path: Path, found: Any) -> dict[str, Tensor]:

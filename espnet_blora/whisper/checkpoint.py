@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -58,22 +60,33 @@ def _dims(path: Path, found: dict) -> ModelDimensions:
     return ModelDimensions(**found)
 
 
-def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
+@contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, as `safe_open` does.
+
+    Raises:
+        ValueError: It is truncated, corrupted or of another kind; also while it is read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "dims" not in metadata:
-                raise ValueError(
-                    f"{path}: no 'dims' in the metadata, so this is not a Whisper checkpoint of "
-                    "this project; write one with espnet_blora.whisper.checkpoint.save_whisper"
-                )
-            dims = _dims(path, json.loads(metadata["dims"]))
-            state = {k: file.get_tensor(k) for k in file.keys()} if weights else {}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(
             f"{path}: not a readable safetensors file ({error}); truncated or corrupted: fetch it "
             "anew"
         ) from error
+
+
+def _read_safetensors(path: Path, weights: bool) -> tuple[ModelDimensions, dict[str, torch.Tensor]]:
+    with open_safetensors(path) as file:
+        metadata = file.metadata() or {}
+        if "dims" not in metadata:
+            raise ValueError(
+                f"{path}: no 'dims' in the metadata, so this is not a Whisper checkpoint of "
+                "this project; write one with espnet_blora.whisper.checkpoint.save_whisper"
+            )
+        dims = _dims(path, json.loads(metadata["dims"]))
+        state = {k: file.get_tensor(k) for k in file.keys()} if weights else {}  # noqa: SIM118
     digest = metadata.get("sha256")  # files up to version 0.2.0 have none
     if weights and digest and digest != _checksum(metadata["dims"], state):
         raise ValueError(
