@@ -88,8 +88,7 @@ def temperatures(options: DecodingOptions) -> list[float]:
 
 def find_texts(
     recogniser: Recogniser,
-    memory: Tensor,
-    lengths: Tensor,
+    encoded: tuple[Tensor, Tensor],
     prompts: Sequence[Sequence[int]],
     options: DecodingOptions,
     filters: Sequence[Filter],
@@ -98,8 +97,7 @@ def find_texts(
 
     Args:
         recogniser: As of `best_texts`, like all others.
-        memory: (S * B, T', n_state).
-        lengths: (S * B,).
+        encoded: Memory (S * B, T', n_state) and lengths (S * B,).
         prompts: B of them.
         options: How to search, and what is doubtful.
         filters: Of the search.
@@ -107,6 +105,7 @@ def find_texts(
     Returns:
         What is taken of each utterance.
     """
+    memory, lengths = encoded
     vocabulary, n_samples, n = recogniser.vocabulary, options.samples or 1, len(prompts)
     tries: list[list[Try]] = [[] for _ in prompts]
     waiting = list(range(n))

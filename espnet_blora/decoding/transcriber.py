@@ -310,7 +310,7 @@ class Transcriber:
             if options.samples:
                 drawn = encode_batch(self.recogniser, waves * n, names * n)
             assert drawn is not None  # without draws, it is the mean
-            found = find_texts(self.recogniser, *drawn, prompts, options, self.filters)
+            found = find_texts(self.recogniser, drawn, prompts, options, self.filters)
             scores: Sequence[TokenScores | None] = [None] * len(batch)
             if options.confidence:
                 tokens, temperature = [one.tokens for one in found], options.confidence_temperature

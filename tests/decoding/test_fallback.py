@@ -82,7 +82,7 @@ def found(model, names, options, n=1):
     with drawing(model, options):
         memory, lengths = encode_batch(model, waves * n, list(names) * n)
         filters = build_filters(LAYOUT, options)
-        return find_texts(model, memory, lengths, [PROMPTS["a"]] * len(names), options, filters)
+        return find_texts(model, (memory, lengths), [PROMPTS["a"]] * len(names), options, filters)
 
 
 @pytest.mark.parametrize("samples", [0, 2])
@@ -129,7 +129,7 @@ def test_draws_follow_the_distribution_of_their_temperature(small):
     memory, lengths = encode_batch(small, [WAVES["a"]], ["a"])
     for seed in range(400):
         how = dataclasses.replace(options, seed=seed, temperature_increment_on_fallback=0)
-        (one,) = find_texts(small, memory, lengths, [PROMPTS["a"]], how, [])
+        (one,) = find_texts(small, (memory, lengths), [PROMPTS["a"]], how, [])
         counts.setdefault(one.hypothesis.ids, []).append(one.hypothesis.score)
     scores = max(counts.values(), key=len)
     chance = math.exp(scores[0])
@@ -189,9 +189,9 @@ def test_a_piece_is_prompted_with_the_text_before_it(small, monkeypatch):
     """In order and one by one, the end of what was said; nothing after a high temperature."""
     given = []
 
-    def watched(model, memory, lengths, prompts, *more):
+    def watched(model, encoded, prompts, *more):
         given.extend(prompts)
-        return find_texts(model, memory, lengths, prompts, *more)
+        return find_texts(model, encoded, prompts, *more)
 
     monkeypatch.setattr("espnet_blora.decoding.transcriber.find_texts", watched)
     torch.manual_seed(0)

@@ -49,12 +49,21 @@ def run(*words):
     return export.main([*map(str, words), "--check", str(COUNT), "--threads", "1"])
 
 
+def inputs():
+    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(2))
+    return mel, torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
+
+
+@torch.no_grad()
 def logits(model):
-    generator = torch.Generator().manual_seed(2)
-    mel = torch.randn(1, 80, 3000, generator=generator)
-    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
-    with torch.no_grad():
-        return model.decoder(ids, model.encoder(mel))
+    mel, ids = inputs()
+    return model.decoder(ids, model.encoder(mel))
+
+
+@torch.no_grad()
+def hf_logits(model):
+    mel, ids = inputs()
+    return model(input_features=mel, decoder_input_ids=ids).logits
 
 
 def test_openai(experiment, base, tmp_path, capsys, caplog):
@@ -80,12 +89,7 @@ def test_hf(experiment, tmp_path, capsys):
 
     model = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out")
     ours = open_experiment(folder, packed=False)
-    generator = torch.Generator().manual_seed(2)
-    mel = torch.randn(1, 80, 3000, generator=generator)
-    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
-    with torch.no_grad():
-        found = model(input_features=mel, decoder_input_ids=ids).logits
-    torch.testing.assert_close(found, logits(ours), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(hf_logits(model), logits(ours), atol=1e-3, rtol=1e-4)
     assert model.generation_config.alignment_heads == [list(p) for p in ours.alignment_heads]
     tokenizer = WhisperProcessor.from_pretrained(tmp_path / "out").tokenizer
     names = Vocabulary.of(51865).token_list()
@@ -232,12 +236,7 @@ def test_peft(experiment, base, tmp_path, capsys):
 
     model = PeftModel.from_pretrained(hf.to_hf(load_whisper(base)), tmp_path / "out").eval()
     ours = open_experiment(folder, packed=False, adapter_scale=scale)
-    generator = torch.Generator().manual_seed(2)
-    mel = torch.randn(1, 80, 3000, generator=generator)
-    ids = torch.tensor([[*Vocabulary.of(51865).prompt("zh"), 17, 400]])
-    with torch.no_grad():
-        found = model(input_features=mel, decoder_input_ids=ids).logits
-    torch.testing.assert_close(found, logits(ours), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(hf_logits(model), logits(ours), atol=1e-3, rtol=1e-4)
     readme = (tmp_path / "out" / "README.md").read_text()
     assert 'from_pretrained("BASE_FOLDER")' in readme  # the base is a file of openai-whisper's
     files = {path.name for path in (tmp_path / "out").iterdir()}

@@ -7,10 +7,9 @@ import pytest
 import soundfile
 
 from espnet_blora.data.prepare import prepare
-from espnet_blora.data.records import Ledger
 from espnet_blora.data.registry import get_corpus
 from espnet_blora.utils.keyed import read_keyed
-from tests.data.layouts import arzen, fisher, miami
+from tests.data.layouts import arzen, fisher, miami, read
 
 LAYOUTS = {"arzen": arzen, "fisher": fisher, "miami": miami}
 
@@ -19,12 +18,6 @@ LAYOUTS = {"arzen": arzen, "fisher": fisher, "miami": miami}
 def laid_out(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     return get_corpus(request.param), LAYOUTS[request.param].make(root)
-
-
-def read(corpus, layout, **options):
-    ledger = Ledger()
-    root = corpus.find(layout.root)
-    return corpus.read(root, list(corpus.sets), ledger, {**layout.options, **options}), ledger
 
 
 def test_records_are_exactly_those_laid_out(laid_out):

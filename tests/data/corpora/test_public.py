@@ -16,6 +16,7 @@ from tests.data.layouts import (
     fleurs,
     librispeech,
     mgb2,
+    read,
     talcs,
 )
 
@@ -35,13 +36,6 @@ LAYOUTS = {
 def laid_out(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     return get_corpus(request.param), LAYOUTS[request.param].make(root)
-
-
-def read(corpus, layout, **options):
-    ledger = Ledger()
-    names = list(layout.texts)
-    root = corpus.find(layout.root)
-    return corpus.read(root, names, ledger, {**layout.options, **options}), ledger
 
 
 def test_utterances_are_exactly_those_laid_out(laid_out):

@@ -3,9 +3,13 @@
 Each module has `make(root, utterances=..., seed=0) -> Layout`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from espnet_blora.data.records import Corpus, Ledger, Utterance
+
+SETS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -21,3 +25,11 @@ class Layout:
     def ids(self, name: str) -> list[str]:
         """The ids of a set, sorted."""
         return sorted(self.texts[name])
+
+
+def read(
+    corpus: Corpus, layout: Layout, **options: str
+) -> tuple[Mapping[str, Sequence[Utterance]], Ledger]:
+    """What the reader makes of all that was laid out, and what it left out."""
+    ledger, root = Ledger(), corpus.find(layout.root)
+    return corpus.read(root, list(layout.texts), ledger, {**layout.options, **options}), ledger

@@ -2,17 +2,12 @@
 
 from pathlib import Path
 
-from tests.data.layouts import Layout, sentences, speech
+from tests.data.layouts import SETS, Layout, sentences, speech
 
 _SPEAKERS = {"train": "0002", "dev": "0724", "test": "0764"}
 
 
-def make(
-    root: Path,
-    utterances: int = 4,
-    seed: int = 0,
-    sets: tuple[str, ...] = ("train", "dev", "test"),
-) -> Layout:
+def make(root: Path, utterances: int = 4, seed: int = 0, sets: tuple = SETS) -> Layout:
     """Lay out `data_aishell` with `utterances` to be kept in each set."""
     top = root / "data_aishell"
     texts, lines = {}, []

@@ -3,17 +3,12 @@
 from pathlib import Path
 
 from espnet_blora.data.corpora.mgb2 import BUCKWALTER
-from tests.data.layouts import Layout, sentences, speech
+from tests.data.layouts import SETS, Layout, sentences, speech
 
 _FROM_ARABIC = str.maketrans({arabic: latin for latin, arabic in BUCKWALTER.items()})
 
 
-def make(
-    root: Path,
-    utterances: int = 4,
-    seed: int = 0,
-    sets: tuple[str, ...] = ("train", "dev", "test"),
-) -> Layout:
+def make(root: Path, utterances: int = 4, seed: int = 0, sets: tuple = SETS) -> Layout:
     """Lay out `mgb2` with `utterances` to be kept in each set, two recordings a set."""
     texts = {}
     for index, name in enumerate(sets):

@@ -2,15 +2,10 @@
 
 from pathlib import Path
 
-from tests.data.layouts import Layout, sentences, speech
+from tests.data.layouts import SETS, Layout, sentences, speech
 
 
-def make(
-    root: Path,
-    utterances: int = 4,
-    seed: int = 0,
-    sets: tuple[str, ...] = ("train", "dev", "test"),
-) -> Layout:
+def make(root: Path, utterances: int = 4, seed: int = 0, sets: tuple = SETS) -> Layout:
     """Lay out `TALCS_corpus` with `utterances` to be kept in each set."""
     top = root / "TALCS_corpus"
     texts = {}
