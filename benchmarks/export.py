@@ -35,7 +35,7 @@ from espnet_blora.decoding.probing import WINDOW, probe_waves
 from espnet_blora.decoding.recogniser import base_spec, open_experiment
 from espnet_blora.export import write
 from espnet_blora.export.check import Differs, Probe
-from espnet_blora.export.whole import assemble
+from espnet_blora.export.openai import assemble
 from espnet_blora.scoring.errors import score
 from espnet_blora.utils.keyed import read_keyed
 

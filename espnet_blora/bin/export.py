@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from espnet_blora.export.check import Differs, Probe
     from espnet_blora.export.ct2 import PRECISIONS
-    from espnet_blora.export.whole import assemble
+    from espnet_blora.export.openai import assemble
     from espnet_blora.export.write import check_free, export
 
     # What is asked for.

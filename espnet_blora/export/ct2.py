@@ -25,7 +25,7 @@ def write_ct2(model: Whisper, folder: Path, precision: str) -> None:
     """Write model.bin, its configuration and vocabulary, and what faster-whisper reads beside.
 
     Args:
-        model: Of `whole.assemble`.
+        model: Of `openai.assemble`.
         folder: Is there.
         precision: One of `PRECISIONS`, of the stored weights.
 

@@ -35,7 +35,7 @@ def write_ggml(model: Whisper, folder: Path) -> None:
     """Write the model file, and how to use it.
 
     Args:
-        model: Of `whole.assemble`.
+        model: Of `openai.assemble`.
         folder: Is there.
 
     Raises:

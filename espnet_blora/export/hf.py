@@ -154,7 +154,7 @@ def write_hf(model: Whisper, folder: Path) -> None:
     there too: preprocessor_config.json, vocab.json, merges.txt.
 
     Args:
-        model: Of `whole.assemble`; stored in fp32.
+        model: Of `openai.assemble`; stored in fp32.
         folder: Is there.
 
     Raises:

@@ -43,7 +43,7 @@ def export(
 
     Args:
         kind: A key of `READERS`.
-        model: For `ALONE` the adapter, else the merged model of `whole.assemble`.
+        model: For `ALONE` the adapter, else the merged model of `openai.assemble`.
         base: The Whisper that it was trained on: a published size or a file.
         folder: Where; made, empty or not there.
         probe: What the check hears.
