@@ -6,12 +6,12 @@ adapted model (`adapter`), and what puts an adapter on a model (`inject`).
 """
 
 from espnet_blora.adapters.adapter import Adapter, get_adapter
-from espnet_blora.adapters.averaging import average_states
 from espnet_blora.adapters.files import read_adapter_file
 from espnet_blora.adapters.inject import add_adapter, load_adapter
 from espnet_blora.adapters.mixing import mix_adapters
 from espnet_blora.adapters.named import delete_adapter, set_adapter
 from espnet_blora.adapters.registry import METHODS, parse_config
+from espnet_blora.adapters.state import average_states
 
 __all__ = [
     "METHODS",
