@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_blora.data import audio, kaldi
-from espnet_blora.data.corpora.languages import whisper_code
+from espnet_blora.data.corpora.common import whisper_code
 from espnet_blora.data.kaldi import Segment
 from espnet_blora.data.records import Ledger
 from espnet_blora.utils import atomic

@@ -45,9 +45,9 @@ from espnet_blora.data.corpora.common import (
     keep,
     language_folder,
     positive_number,
+    prompt_code,
     whole_recording,
 )
-from espnet_blora.data.corpora.languages import prompt_code
 from espnet_blora.data.records import Corpus, Expected, Ledger, Utterance
 
 log = logging.getLogger(__name__)

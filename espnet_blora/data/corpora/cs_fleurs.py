@@ -21,15 +21,16 @@ from pathlib import Path
 
 from espnet_blora.data.corpora import tables
 from espnet_blora.data.corpora.common import (
+    WHISPER_CODES,
     SetAbsentError,
     find_root,
     hash_order,
     inspect_sets,
     keep,
     part_size,
+    whisper_code,
     whole_recording,
 )
-from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 
 _SOURCE = "CS-FLEURS paper (arXiv 2509.14161), all pairs"

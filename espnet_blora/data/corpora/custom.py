@@ -25,12 +25,14 @@ from itertools import takewhile
 from pathlib import Path
 
 from espnet_blora.data.corpora.common import (
+    WHISPER_CODES,
     choice,
     header_lengths,
     part_size,
     single_blanks,
     speaker_name,
     utterance_id,
+    whisper_code,
 )
 from espnet_blora.data.corpora.custom_forms import (
     TABLES,
@@ -40,7 +42,6 @@ from espnet_blora.data.corpora.custom_forms import (
     read_form,
     split_folders,
 )
-from espnet_blora.data.corpora.languages import WHISPER_CODES, whisper_code
 from espnet_blora.data.joining import UNKNOWN
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 from espnet_blora.text.tokens import unspaced

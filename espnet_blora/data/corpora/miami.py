@@ -40,8 +40,8 @@ from espnet_blora.data.corpora.common import (
     single_blanks,
     speaker_name,
     utterance_id,
+    whisper_code,
 )
-from espnet_blora.data.corpora.languages import whisper_code
 from espnet_blora.data.corpora.tables import csv_rows, lines
 from espnet_blora.data.records import Corpus, Expected, Item, Ledger, Utterance
 

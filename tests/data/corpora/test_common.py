@@ -5,7 +5,7 @@ import whisper.tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_blora.data.corpora import languages
+from espnet_blora.data.corpora import common
 from espnet_blora.data.corpora.common import (
     half_width,
     single_blanks,
@@ -40,8 +40,8 @@ def test_full_width_letters_and_digits_only():
 
 
 def test_every_language_of_whisper_and_no_other_is_a_code():
-    assert set(languages.WHISPER_CODES) == set(whisper.tokenizer.LANGUAGES)
-    words = languages._TABLE.replace("|", " ").split()
+    assert set(common.WHISPER_CODES) == set(whisper.tokenizer.LANGUAGES)
+    words = common._TABLE.replace("|", " ").split()
     assert len(words) == len(set(words))
 
 
@@ -58,13 +58,13 @@ def test_every_language_of_whisper_and_no_other_is_a_code():
     ],
 )
 def test_tags(tag, code):
-    assert languages.whisper_code(tag) == code
+    assert common.whisper_code(tag) == code
 
 
 def test_language_that_whisper_lacks_must_be_given():
-    assert languages.prompt_code("rw", "rw") == "rw"
-    assert languages.prompt_code("zh-CN") == "zh"
+    assert common.prompt_code("rw", "rw") == "rw"
+    assert common.prompt_code("zh-CN") == "zh"
     with pytest.raises(ValueError, match="'rw'.*language=CODE: .*yue"):
-        languages.prompt_code("rw")
+        common.prompt_code("rw")
     with pytest.raises(ValueError, match="language='<en>'"):
-        languages.prompt_code("en", "<en>")
+        common.prompt_code("en", "<en>")
