@@ -110,8 +110,8 @@ def _terms(analysis: Analysis) -> str:
     return (
         f"New domain: {name_sets(analysis.test_sets)}. Retention sets, what the base could do "
         f"before: {name_sets(analysis.retention_sets)}. The gate allows the errors on a retention "
-        f"set to rise by less than {_allowed(analysis)} points (kappa); a system fails it when "
-        f"every set rises by more.{left_out}"
+        f"set to rise by less than {_allowed(analysis)} points (kappa); a system fails it where no "
+        f"set stays below that.{left_out}"
     )
 
 
