@@ -18,6 +18,9 @@ README = """\
     model = WhisperModel("FOLDER")
     segments, info = model.transcribe("talk.wav", language="en", beam_size=1)
     print(" ".join(segment.text for segment in segments))
+
+Where PyAV is too new for faster-whisper (TypeError: 'metadata_errors'), give `transcribe` samples
+of 16 kHz in the place of a file: `soundfile.read("talk.wav", dtype="float32")[0]`.
 """
 
 
