@@ -107,7 +107,7 @@ class Cluster:
             time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
-            daemon.wait(20)
+            daemon.wait()
 
 
 @pytest.fixture(scope="module")
