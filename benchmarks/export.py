@@ -30,8 +30,8 @@ from whisper.model import Whisper
 
 from espnet_blora.adapters import Adapter
 from espnet_blora.decoding.batch import decode
+from espnet_blora.decoding.dumped_set import WINDOW, probe_waves
 from espnet_blora.decoding.options import DecodingOptions
-from espnet_blora.decoding.probing import WINDOW, probe_waves
 from espnet_blora.decoding.recogniser import base_spec, open_experiment
 from espnet_blora.export import write
 from espnet_blora.export.check import Differs, Probe

@@ -13,9 +13,8 @@ from espnet_blora.adapters.checks import integer, number
 from espnet_blora.adapters.context import Draws, sample_seeds
 from espnet_blora.adapters.elbo import ElboConfig, beta_at, kl_terms, load_prior
 from espnet_blora.adapters.files import write_adapter_file
-from espnet_blora.adapters.layer import prepare_layers
+from espnet_blora.adapters.layer import bake_layers, merge_layers, prepare_layers, unmerge_layers
 from espnet_blora.adapters.load_hooks import remove_hooks
-from espnet_blora.adapters.merge import bake_layers, merge_layers, unmerge_layers
 from espnet_blora.adapters.registry import METHODS
 from espnet_blora.adapters.report import SMALL, Report, collapsed, report, statistics, update_ratio
 from espnet_blora.adapters.state import STATE_NAME, AdapterState

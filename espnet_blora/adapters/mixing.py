@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from espnet_blora.adapters import checks
 from espnet_blora.adapters.adapter import Adapter
 from espnet_blora.adapters.inject import add_adapter
-from espnet_blora.adapters.merge import as_product
+from espnet_blora.adapters.layer import as_product
 from espnet_blora.adapters.named import find_named, find_present
 
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: No such experiment, adapter, Whisper or set.
         ValueError: Options that contradict each other or the model.
     """
-    from espnet_blora.decoding.probing import greedy_ids, probe_waves
+    from espnet_blora.decoding.dumped_set import greedy_ids, probe_waves
     from espnet_blora.decoding.recogniser import (
         base_spec,
         open_experiment,

@@ -25,7 +25,7 @@ from espnet_blora.adapters import (
     get_adapter,
     load_adapter,
 )
-from espnet_blora.adapters.merge import bake_layers
+from espnet_blora.adapters.layer import bake_layers
 from espnet_blora.decoding.checked_load import apply_scale, check_loads
 from espnet_blora.decoding.training_config import (
     DATA,

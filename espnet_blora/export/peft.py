@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from whisper.model import Whisper
 
 from espnet_blora.adapters import Adapter
-from espnet_blora.adapters.layer import AdapterLayer
-from espnet_blora.adapters.merge import as_product
+from espnet_blora.adapters.layer import AdapterLayer, as_product
 from espnet_blora.export.adapter import on_plain
 from espnet_blora.export.hf import hf_name
 from espnet_blora.whisper.checkpoint import hub_name

@@ -3,7 +3,7 @@ import torch
 
 import espnet_blora
 from espnet_blora.adapters import get_adapter
-from espnet_blora.adapters.merge import bake_layers
+from espnet_blora.adapters.layer import bake_layers
 
 
 def test_a_merged_forward_reads_the_sum_alone(adapted, x):

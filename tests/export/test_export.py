@@ -10,7 +10,7 @@ import yaml
 
 from espnet_blora.adapters import add_adapter, load_adapter, read_adapter_file
 from espnet_blora.bin import export
-from espnet_blora.decoding import Transcriber, open_experiment, probing
+from espnet_blora.decoding import Transcriber, dumped_set, open_experiment
 from espnet_blora.decoding.recogniser import open_model, open_whisper
 from espnet_blora.export import check, ct2, ggml, hf
 from espnet_blora.export.peft import write_peft
@@ -133,8 +133,8 @@ def test_ct2(experiment, tmp_path, capsys):
 def heard(base):
     """A few tokens of two noises: on a Whisper of random weights rounding grows with each."""
     ours = open_whisper(base)
-    waves, languages = probing.probe_waves(None, ours, 2)
-    ids = probing.greedy_ids(ours, waves, languages, 4)
+    waves, languages = dumped_set.probe_waves(None, ours, 2)
+    ids = dumped_set.greedy_ids(ours, waves, languages, 4)
     return check.Probe(waves, languages, 4, ids, ours.vocabulary)
 
 
