@@ -328,6 +328,8 @@ def main() -> None:
     pairs = [("device", where), *conditions(ROOT)]
     if not there:
         pairs.insert(1, ("GPU", "none was at hand: nothing here ran on one"))
+    if args.quick:
+        pairs.append(("size", "--quick: as small as can be"))
     pairs.append(("load average at the start", f"{os.getloadavg()[0]:.1f}"))
     results = []
     with tempfile.TemporaryDirectory(prefix="bench_accelerator_") as box:

@@ -112,7 +112,7 @@ class Listener(Transcriber):
 
         def take(name: str, x: Tensor) -> None:
             audible = name == MEMORY or name.startswith("encoder.")
-            mask = padding_mask(heard if audible else written, x.shape[1])
+            mask = padding_mask(heard if audible else written, x.shape[1], x.device)
             rows = x.flatten(0, 1) if mask is None else x[mask.to(x.device)]  # (positions, d)
             products[name] = (rows.float().T @ rows.float(), len(rows))
 

@@ -233,7 +233,7 @@ class WhisperEncoder(AbsEncoder):
         if self.specaug is not None and self.training:
             # SpecAug takes (B, frames, mels) and may write into the padding.
             features = self.specaug(features.transpose(1, 2), frames)[0].transpose(1, 2)
-            mask = padding_mask(frames.to(features.device), features.shape[-1])
+            mask = padding_mask(frames, features.shape[-1], features.device)
             if mask is not None:
                 features = features.masked_fill(~mask.unsqueeze(1), 0.0)
         recomputed = self.activation_checkpointing and self.training

@@ -79,8 +79,11 @@ def attend(
     return mha.out(out.transpose(1, 2).flatten(2))
 
 
-def padding_mask(lengths: Tensor, max_length: int) -> Tensor | None:
-    """Boolean (B, max_length), True on real positions; None when no row is padded."""
+def padding_mask(lengths: Tensor, max_length: int, device: torch.device) -> Tensor | None:
+    """Boolean (B, max_length) on `device`, True on real positions; None when no row is padded.
+
+    Lengths that are still on the CPU tell that without waiting for a GPU.
+    """
     if int(lengths.min()) >= max_length:
         return None
-    return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(1)
+    return torch.arange(max_length, device=device) < lengths.to(device).unsqueeze(1)

@@ -29,7 +29,7 @@ def memory_mask(memory: Tensor, lengths: Tensor | None) -> Tensor | None:
     """(B, 1, 1, T), True where a memory position may be seen; None when nothing is padded."""
     if lengths is None:
         return None
-    mask = padding_mask(lengths.to(memory.device), memory.shape[1])
+    mask = padding_mask(lengths, memory.shape[1], memory.device)
     return None if mask is None else mask[:, None, None, :]
 
 

@@ -92,7 +92,7 @@ def log_mel(
     power = stft[..., : int(frames.max())].abs() ** 2
     mel = torch.clamp(_filters(n_mels, str(wave.device)) @ power, min=1e-10).log10()
     # each utterance has its own floor, below its own maximum
-    mask = padding_mask(frames.to(mel.device), mel.shape[-1])
+    mask = padding_mask(frames, mel.shape[-1], mel.device)
     peak = mel if mask is None else mel.masked_fill(~mask.unsqueeze(1), -torch.inf)
     mel = torch.maximum(mel, peak.amax(dim=(1, 2), keepdim=True) - 8.0)
     mel = (mel + 4.0) / 4.0
@@ -123,8 +123,7 @@ def encode_features(
         ValueError: more frames than the encoder has positions for.
     """
     # the convolutions see zeros behind an utterance
-    frames = frames.to(features.device)
-    mask = padding_mask(frames, features.shape[-1])
+    mask = padding_mask(frames, features.shape[-1], features.device)
     dtype = encoder.conv1.weight.dtype
     x = F.gelu(encoder.conv1(features.to(dtype)))  # (B, n_state, T)
     if mask is not None:
@@ -140,12 +139,12 @@ def encode_features(
     x = (x + positions[: x.shape[1]]).to(dtype)
     # attention sees no padded position
     lengths = (frames + 1) // 2
-    mask = padding_mask(lengths, x.shape[1])
+    mask = padding_mask(lengths, x.shape[1], x.device)
     if mask is not None:
         mask = mask[:, None, None, :]  # (B, 1, 1, T'): which keys may be seen
     for block in encoder.blocks:
         x = run_block(_block, block, x, mask, recomputed=recomputed)
-    return encoder.ln_post(x), lengths
+    return encoder.ln_post(x), lengths.to(x.device)
 
 
 def encode(

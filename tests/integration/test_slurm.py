@@ -161,4 +161,4 @@ def test_a_cancelled_training_on_two_nodes_ends_as_one_that_was_not(cluster, tmp
                 os.killpg(process.pid, signal.SIGINT)
     assert differences(*map(what_counts, folders.values())) == []
     log = (folders["cut"] / "train.log").read_text()
-    assert "SLURM_NNODES=2" in log and ":1/2]" in log
+    assert "SLURM_NNODES=2" in log and ":0/2]" in log

@@ -95,12 +95,12 @@ def test_masked_keys_have_no_influence(model):
     torch.manual_seed(3)
     x, xa = torch.randn(1, 3, 64), torch.randn(1, 7, 64)
     mha = model.decoder.blocks[0].cross_attn
-    mask = padding_mask(torch.tensor([4]), 7)[:, None, None, :]
+    mask = padding_mask(torch.tensor([4]), 7, torch.device("cpu"))[:, None, None, :]
     masked = attend(mha, x, *keys_values(mha, xa), mask=mask)
     torch.testing.assert_close(
         masked, attend(mha, x, *keys_values(mha, xa[:, :4])), atol=1e-6, rtol=0
     )
-    assert padding_mask(torch.tensor([7, 7]), 7) is None
+    assert padding_mask(torch.tensor([7, 7]), 7, torch.device("cpu")) is None
 
 
 @torch.no_grad()
