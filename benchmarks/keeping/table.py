@@ -49,7 +49,9 @@ class System:
         return len(self.curves[FINAL].errors[0])
 
     def at(self, kind: str, error: float) -> float:
-        """Return the error on old sets where the new domain's is that; nan if never."""
+        """Return the error on old sets where the new domain's is that; nan if never, or unknown."""
+        if kind not in self.curves:
+            return float("nan")
         curve = self.curves[kind]
         found = read_off(curve.new, curve.kept, error)
         return float("nan") if found.beyond else found.kept
@@ -104,7 +106,7 @@ def is_new(name: str) -> bool:
 
 def marks(rivals: Sequence[System], kind: str) -> list[float]:
     """Return the errors on the new domain at which curves are read off."""
-    least = min(float(rival.curves[kind].new.min()) for rival in rivals)
+    least = min(float(rival.curves[kind].new.min()) for rival in rivals if kind in rival.curves)
     return [least * (1 + margin) for margin in MARGINS]
 
 
@@ -145,6 +147,8 @@ def chosen_names(results: Path, rival: str = "lora") -> set[str]:
 
 def by_validation(system: System, rivals: Sequence[System]) -> str:
     """Return the knob that validation asks for at +10 %, and the final errors there."""
+    if VALID not in system.curves:
+        return "–"
     curve, mark = system.curves[VALID], marks(rivals, VALID)[1]
     reached = np.flatnonzero(curve.new <= mark)
     if not len(reached):
@@ -204,9 +208,13 @@ def table(results: Path, rival: str = "lora") -> str:
                 for test, system in zip(tests, picked, strict=True)
             ]
         )
-    for number, system in enumerate(picked):
+    for number, (system, group) in enumerate(zip(picked, others, strict=True)):
         cells = [column[number] for column in columns]
         lines.append(_row(system, FINAL, system.name, [*cells, by_validation(system, rivals)]))
+        for other in group:  # scored, not chosen: no test
+            if other is not system:
+                cells = [_percent(other.at(FINAL, t)) for t in places]
+                lines.append(_row(other, FINAL, other.name, [*cells, by_validation(other, rivals)]))
     return "\n".join(lines) + "\n"
 
 
