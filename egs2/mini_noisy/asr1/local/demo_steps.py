@@ -140,6 +140,7 @@ def plan(scale: str) -> list[Step]:
     ]
     scales = "0 0.7 1" if scale == "ci" else "0 0.5 0.7 0.85 1"
     for adapter in ADAPTERS:
+        conf = "conf/bed" if adapter == "lora_keep" else "conf"  # one for all beds, or this one's
         folder = f"{exp}/asr_{adapter}{tag}"
         trained = f"train_{adapter}"
         steps += [
@@ -148,7 +149,7 @@ def plan(scale: str) -> list[Step]:
                 f"{adapter}: train",
                 run(adapter, 11, 11),
                 {"full": 150, "ci": 30},
-                [*scripts, f"conf/adapter_{adapter}.yaml"],
+                [*scripts, f"{conf}/adapter_{adapter}.yaml"],
                 ["data"],
                 [f"{folder}/config.yaml", f"{folder}/valid.acc.best.pth"],
                 folder,
