@@ -44,6 +44,7 @@ def test_a_memory_that_is_off_fails(tmp_path, monkeypatch):
 def test_what_a_cpu_can_run_passes(tmp_path, monkeypatch):
     words = ["accelerator.py", "--device", "cpu", "--quick", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setenv("PYTHONPATH", str(accelerator.ROOT))  # of the programs that it starts
     with pytest.raises(SystemExit) as ended:
         accelerator.main()
     found = json.loads((tmp_path / "cpu.json").read_text())
