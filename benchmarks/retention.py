@@ -33,6 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument("--methods", nargs="+", help="of the plan (default: all)")
         command.add_argument("--results", type=Path, help="default: RECIPE/results")
     table.add_argument("--valid", action="store_true", help="all settings, on the validation sets")
+    table.add_argument("--plot", type=Path, help="and draw the curves on the final sets")
     base = ROOT / "egs2/mini_cs/asr1/base/tiny_mini_cs.safetensors"
     run.add_argument("--base", type=Path, default=base)
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -91,8 +92,10 @@ def main() -> None:
     if args.command == "run":
         run(args)
         return
-    from keeping.table import choice, table
+    from keeping.table import choice, plot, table
 
+    if args.plot:
+        plot(args.results, args.plot)
     sys.stdout.write((choice if args.valid else table)(args.results))
 
 

@@ -8,6 +8,7 @@ a margin is seen on the final sets themselves, which can only be to its favour.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -216,6 +217,37 @@ def table(results: Path, rival: str = "lora") -> str:
                 cells = [_percent(other.at(FINAL, t)) for t in places]
                 lines.append(_row(other, FINAL, other.name, [*cells, by_validation(other, rivals)]))
     return "\n".join(lines) + "\n"
+
+
+def plot(results: Path, output: Path, rival: str = "lora") -> None:
+    """Draw old errors against new ones on the final sets, a curve of seed means per setting.
+
+    Raises:
+        SystemExit: As of `systems`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    found = [s for s in systems(results) if FINAL in s.curves]
+    greys = itertools.cycle(["--", "-.", ":", (0, (1, 3))])
+    colours = itertools.cycle("C0 C1 C2 C3 C4 C5 C6 C8 C9".split())  # C7 is grey
+    for system in sorted(found, key=lambda s: (s.method != rival, s.name)):
+        runs = [run for run in system.runs if len(run["sets"]) > len(system.axes)]
+        curve = system.curves[FINAL]
+        shown = [int(np.abs(curve.fine - knob).argmin()) for knob in runs[0]["knobs"]]
+        name = f"{system.name}, {len(curve.errors[0])} seed(s)"
+        style = {"color": "0.5", "linestyle": next(greys)}
+        if system.method != rival:
+            style = {"color": next(colours)}
+        new, kept = 100 * curve.new[shown], 100 * curve.kept[shown]
+        axes.plot(new, kept, marker="o", markersize=3, label=name, **style)
+    axes.axhline(100 * found[0].curves[FINAL].kept[0], color="black", linewidth=0.8, label="base")
+    axes.set(yscale="log", xlabel="errors on the new domain, %", ylabel="errors on old sets, %")
+    axes.legend(fontsize=6)
+    figure.savefig(output, dpi=110)
 
 
 def _percent(rate: float) -> str:

@@ -127,6 +127,11 @@ def test_the_table_has_what_was_scored_on_the_final_sets(runs):
     assert len(table.chosen_names(runs.results)) == len(PLAN)
 
 
+def test_the_curves_are_drawn(runs, tmp_path):
+    table.plot(runs.results, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_the_choice_is_shown_on_the_validation_sets_of_all_settings(runs, plan):
     rows = [line.split(" | ") for line in table.choice(runs.results).splitlines()[4:]]
     named = {row[0].removeprefix("| ").strip("*") for row in rows}

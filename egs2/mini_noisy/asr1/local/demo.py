@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The demo: adapt a tiny Whisper in four ways; report what each gained and forgot.
+"""The demo: adapt a tiny Whisper in three ways, repair one; report what each gained and forgot.
 
     make demo           from the top of the repository; sets up the environment first
     SCALE=ci make demo  a twentieth of the data, 24 steps: shows that all works, not how well

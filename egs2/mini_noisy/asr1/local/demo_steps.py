@@ -84,7 +84,9 @@ def plan(scale: str) -> list[Step]:
         stages = ["--stage", str(first), "--stop_stage", str(last)]
         return ["./run.sh", "--adapter", adapter, *stages, *common, *more]
 
-    def decode(name: str, adapter: str, after: str, title: str, way: str = "decode") -> Step:
+    def decode(
+        name: str, adapter: str, after: str, title: str, way: str = "decode", *also: str
+    ) -> Step:
         experiment = f"{exp}/asr_{adapter}{tag}"
         return Step(
             name,
@@ -92,7 +94,7 @@ def plan(scale: str) -> list[Step]:
             run(adapter, 12, 13, *(("--repair", REPAIR) if "repair" in way else ())),
             {"full": 60, "ci": 20},
             ["run.sh", DECODE],
-            [after],
+            [after, *also],
             [f"{experiment}/{way}/{s}/score_blora/score.json" for s in sets.split()],
         )
 
@@ -164,7 +166,8 @@ def plan(scale: str) -> list[Step]:
             ),
         ]
 
-    # A repair needs what the base's layers and the adapted ones are given: files of the decoding
+    # A repair needs what the base's layers are given, which lora_keep's training makes, and what
+    # the adapted ones are, which the decoding makes.
     kept = f"{exp}/keep_{Path(BASE).stem}/old_10min.moments"
     new = f"{exp}/asr_lora{tag}/new.moments"
     strengths = REPAIR if scale == "ci" else f"0.1 0.2 {REPAIR} 1"
@@ -176,6 +179,7 @@ def plan(scale: str) -> list[Step]:
             "train_lora",
             "lora: repair it, decode and score",
             f"decode_repair{REPAIR}",
+            "train_lora_keep",
         ),
         sweep(
             "sweep_repair",
