@@ -172,10 +172,10 @@ def test_a_try_that_failed_keeps_no_memory(small, monkeypatch):
         held.append(weakref.ref(memory))
         return memory, lengths
 
-    def too_large(model, memory, lengths, *rest):
-        if len(memory) > 1:
+    def too_large(model, encoded, *rest):
+        if len(encoded[0]) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return search(model, memory, lengths, *rest)
+        return search(model, encoded, *rest)
 
     monkeypatch.setattr(transcriber, "encode_batch", watched)
     monkeypatch.setattr(transcriber, "find_texts", too_large)
