@@ -22,7 +22,7 @@ from espnet_blora.utils.mistakes import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TOOLS = ("activate_python.sh", "espnet.lock", "extra_path.sh", "lib.sh", "setup_espnet.sh")
-PARTS = ("*.md", "run.sh", "cmd.sh", "conf/*", "conf/*/*", "local/*", "base/*.safetensors")
+PARTS = ("*.md", "*.png", "run.sh", "cmd.sh", "conf/*", "conf/*/*", "local/*", "base/*.safetensors")
 LINKS = ("asr.sh", "db.sh", "path.sh", "pyscripts", "scripts", "steps", "utils")
 QUEUES = ("pbs.conf", "queue.conf", "slurm.conf")
 PRIVATE = "db.local.sh"

@@ -144,10 +144,10 @@ def test_a_source_distribution_holds_package_and_recipes(tmp_path):
 
 
 def test_recipes_are_carried_whole():
-    """Every file of a recipe that git knows; links are made anew."""
+    """Every file of a recipe that git knows but the runs behind RESULTS.md; links are made anew."""
     listed = subprocess.run(
         ["git", "ls-files", "egs2"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    files = {name for name in listed if not (ROOT / name).is_symlink()}
+    files = {n for n in listed if not (ROOT / n).is_symlink() and "/asr1/results/" not in n}
     carried = {str(path.relative_to(ROOT)) for path in workspace.files(ROOT)}
     assert {name for name in carried if name.startswith("egs2")} >= files
