@@ -7,15 +7,18 @@ import yaml
 from tests.recipes.small import run, scored
 
 
+def watch(recipe, noted):
+    """Put lines of shell before what the recipe's python3 does."""
+    python = recipe / "theirs" / "python3"
+    python.write_text(python.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n"))
+
+
 def test_a_repair_is_made_before_decoding_and_decoded_in_the_adapters_place(recipe):
     noted = (
         'case "$*" in *bin.moments*|*bin.repair*|*bin.base_model*)\n'
         'printf "%q " "$@" >>made; echo >>made; exit ;; esac'
     )
-    real = (recipe / "theirs" / "python3").read_text()
-    (recipe / "theirs" / "python3").write_text(
-        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
-    )
+    watch(recipe, noted)
     options = ["--adapter", "lora", "--repair", ".20", "--keep", "old_en old_zh"]
     (recipe / "exp" / "asr_lora").mkdir(parents=True)
     (recipe / "exp" / "asr_lora" / "config.yaml").touch()
@@ -81,10 +84,7 @@ def test_what_the_base_says_of_old_audio_is_written_once_and_named_to_the_traini
         'case "$*" in *bin.base_model*) exit ;;'
         ' *bin.pseudo_label*|*bin.moments*) echo "$@" >>made; exit ;; esac'
     )
-    real = (recipe / "theirs" / "python3").read_text()
-    (recipe / "theirs" / "python3").write_text(
-        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
-    )
+    watch(recipe, noted)
     options = ["--adapter", "lora", "--keep", "old_en ./old", "--stage", "11", "--stop_stage", "11"]
     (recipe / "old").mkdir()
     run(recipe, *options, "--set", "retain.weight=8", "--tag", "said")
@@ -120,10 +120,7 @@ def test_what_the_base_says_of_old_audio_is_written_once_and_named_to_the_traini
 
 def test_who_names_old_audio_and_no_adapter_trains_what_keeps_it(recipe):
     noted = 'case "$*" in *bin.base_model*|*bin.moments*) exit ;; esac'
-    real = (recipe / "theirs" / "python3").read_text()
-    (recipe / "theirs" / "python3").write_text(
-        real.replace("#!/bin/bash\n", f"#!/bin/bash\n{noted}\n")
-    )
+    watch(recipe, noted)
     run(recipe, "--stage", "11", "--stop_stage", "11")
     run(recipe, "--stage", "11", "--stop_stage", "11", "--keep", "old_en")
     for adapter in ("blora", "lora_keep"):
