@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -18,9 +18,17 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from espnet_blora.adapters.repair import Repair
 from espnet_blora.decoding.options import DecodingOptions
 from espnet_blora.decoding.output import render
-from espnet_blora.decoding.recogniser import Recogniser, base_spec, open_experiment, open_whisper
+from espnet_blora.decoding.recogniser import (
+    Recogniser,
+    base_spec,
+    base_state,
+    open_experiment,
+    open_whisper,
+)
+from espnet_blora.decoding.scaling import open_repair
 from espnet_blora.decoding.transcriber import AUTO, Transcriber
 from espnet_blora.decoding.transcript import Transcript, Word
 from espnet_blora.utils import atomic
@@ -28,6 +36,7 @@ from espnet_blora.utils.keyed import read_keyed
 
 LOCAL = "127.0.0.1"
 MOST_SCALE = 1.5
+MOST_STRENGTH = 2.0
 EXAMPLES = 4
 FORMATS = ("json", "srt")
 KEPT = 3600
@@ -53,26 +62,45 @@ class Opened:
 
     Attributes:
         adapted: Its model, the update factored, so that its scale can be turned.
-        base: The Whisper without it, where all weights were trained: there is nothing to turn.
+        base: The Whisper without it, where all weights were trained: there is no scale to turn.
+        repair: Of its update, where moments of audio are known.
     """
 
     adapted: Recogniser
     base: Recogniser | None = None
+    repair: Repair | None = None
 
     @classmethod
-    def of(cls, folder: str, whisper: str | None, device: str) -> Opened:
+    def of(
+        cls,
+        folder: str,
+        whisper: str | None,
+        device: str,
+        moments: tuple[Path, Path] | None = None,
+    ) -> Opened:
         """Open an experiment.
 
         Args:
             folder: As of `open_experiment`.
             whisper: As of `open_experiment`.
             device: As of `open_experiment`.
+            moments: Files of moments of old and of new-domain audio, to repair with.
+
+        Raises:
+            FileNotFoundError: A file is not there.
+            ValueError: The adapter cannot be repaired, or a file does not fit it.
         """
-        adapted = open_experiment(folder, whisper=whisper, device=device, merge=False)
-        if adapted.adapter is not None:
-            return cls(adapted)
-        spec = base_spec(folder, whisper)
-        return cls(adapted, open_whisper(spec, device=device, pad_to=adapted.pad_to))
+        packed = moments is None
+        adapted = open_experiment(
+            folder, whisper=whisper, device=device, merge=False, packed=packed
+        )
+        base, state = None, None
+        if adapted.adapter is None:
+            spec = base_spec(folder, whisper)
+            base = open_whisper(spec, device=device, pad_to=adapted.pad_to)
+            state = base_state(folder, whisper) if moments else None
+        repair = open_repair(adapted, *moments, state) if moments else None
+        return cls(adapted, base, repair)
 
     @property
     def languages(self) -> list[tuple[str, str]]:
@@ -103,6 +131,7 @@ class Desk:
         name: str,
         language: str,
         scale: float,
+        strength: float = 0.0,
         progress: Callable[[float], None] | None = None,
     ) -> tuple[Transcript, Transcript]:
         """Return what base and adapted model hear in a file.
@@ -112,6 +141,7 @@ class Desk:
             name: Of the experiment.
             language: A code, or `auto`.
             scale: Of the adapter's update; without an adapter it counts for nothing.
+            strength: mu of the repair; without one it counts for nothing.
             progress: Called with the seconds of audio of every batch that is done.
 
         Raises:
@@ -120,13 +150,17 @@ class Desk:
         opened = self.experiments[name]
         adapter = opened.adapted.adapter
         found = []
-        with self._one:  # the scale is the model's, not the caller's
+        options = DecodingOptions(language=language, confidence=True, word_timestamps=True)
+        with self._one:  # scale and repair are the model's, not the caller's
             for recogniser, factor in (
                 (opened.base or opened.adapted, 0.0),
                 (opened.adapted, scale),
             ):
-                options = DecodingOptions(language=language, confidence=True, word_timestamps=True)
-                with adapter.scaled(factor) if adapter is not None else nullcontext():
+                with ExitStack() as turned:
+                    if adapter is not None:
+                        turned.enter_context(adapter.scaled(factor))
+                    if opened.repair is not None and recogniser is opened.adapted:
+                        turned.enter_context(opened.repair.applied(strength))
                     (one,) = Transcriber(recogniser, options, progress).transcribe([path])
                 if one.error:
                     raise ValueError(one.error.replace(path, Path(path).name))
@@ -217,7 +251,14 @@ def page(desk: Desk, examples: Sequence[str] = ()) -> Any:
             "the page needs gradio; install it: pip install 'espnet_blora[ui]'"
         ) from error
 
-    def hear(path: str | None, name: str, language: str, scale: float, progress=gr.Progress()):  # noqa: B008
+    def hear(
+        path: str | None,
+        name: str,
+        language: str,
+        scale: float,
+        strength: float,
+        progress=gr.Progress(),  # noqa: B008
+    ):
         if path is None:
             raise gr.Error("Record or upload audio first.", title="No audio")
         heard = [0.0]
@@ -227,7 +268,7 @@ def page(desk: Desk, examples: Sequence[str] = ()) -> Any:
             progress(None, desc=f"{heard[0]:.0f} s of audio heard, by both models")
 
         try:
-            base, adapted = desk.both(path, name, language, scale, count)
+            base, adapted = desk.both(path, name, language, scale, strength, count)
         except (ValueError, OSError) as error:
             raise gr.Error(str(error), title="This cannot be transcribed") from error
         return *side_by_side(base, adapted), *desk.files(adapted)
@@ -238,6 +279,7 @@ def page(desk: Desk, examples: Sequence[str] = ()) -> Any:
         return (
             gr.Dropdown(choices=choices, value=choices[0][1]),
             gr.Slider(interactive=opened.base is None),
+            gr.Slider(visible=opened.repair is not None),
         )
 
     names = list(desk.experiments)
@@ -261,6 +303,10 @@ def page(desk: Desk, examples: Sequence[str] = ()) -> Any:
                     0.0, MOST_SCALE, 1.0, step=0.05, label="scale of the update (0: the base)",
                     interactive=first.base is None,
                 )  # fmt: skip
+                strength = gr.Slider(
+                    0.0, MOST_STRENGTH, 0.0, step=0.05, visible=first.repair is not None,
+                    label="strength of the repair (0: as trained; more: more of the base is kept)",
+                )  # fmt: skip
                 go = gr.Button("Transcribe", variant="primary")
         with gr.Row():
             with gr.Column(min_width=280):
@@ -272,8 +318,8 @@ def page(desk: Desk, examples: Sequence[str] = ()) -> Any:
         gr.Markdown(LEGEND)
         with gr.Row():
             downloads = [gr.DownloadButton(form.upper(), elem_id=form) for form in FORMATS]
-        go.click(hear, [audio, name, language, scale], [left, right, *downloads])
-        name.change(turn_to, [name], [language, scale])
+        go.click(hear, [audio, name, language, scale, strength], [left, right, *downloads])
+        name.change(turn_to, [name], [language, scale, strength])
     return blocks
 
 

@@ -41,7 +41,19 @@ def test_without_gradio_it_says_how_to_get_it(experiment, monkeypatch, capsys):
     assert "espnet_blora[ui]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["nowhere"], ["EXP", "--examples", "nowhere"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nowhere"],
+        ["EXP", "--examples", "nowhere"],
+        ["EXP", "--keep", "nowhere", "--new", "nowhere"],
+    ],
+)
 def test_mistakes(experiment, capsys, words):
     assert demo.main([word.replace("EXP", str(experiment)) for word in words]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_repair_needs_both_files(experiment, capsys):
+    assert demo.main([str(experiment), "--keep", "old.moments"]) == 2
+    assert "--new" in capsys.readouterr().err

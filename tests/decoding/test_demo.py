@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from espnet_blora.bin import moments
 from espnet_blora.decoding import demo
 from espnet_blora.decoding.transcript import Segment, Transcript, Word
+from espnet_blora.whisper.checkpoint import save_whisper
 from tests import experiments
+from tests.decoding.small import LAYOUT
+from tests.plugin.tiny import data_dir
+from tests.whispers import ending, lively
 
 CHROMIUM = shutil.which("chromium")
 
@@ -23,13 +29,21 @@ CHROMIUM = shutil.which("chromium")
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     top = tmp_path_factory.mktemp("demo")
-    whisper = experiments.whisper_file(top / "base.safetensors")
+    whisper = str(top / "base.safetensors")
+    save_whisper(ending(lively(n_text_ctx=64), LAYOUT.eot), whisper, dtype=torch.float32)
     opened = {}
     for method in ("blora", None):
         folder, _ = experiments.experiment(
             top / str(method), whisper, method, moved_by=0.5, training_data={"languages": {"zh": 3}}
         )
         opened[str(method)] = demo.Opened.of(str(folder), None, "cpu")
+    files = []
+    for name, seed, flags in (("old", 1, []), ("new", 2, ["--adapted"])):
+        data_dir(top / name, 4, seed)
+        files.append(top / f"{name}.moments")
+        words = [f"--asr_exp={top}/blora", "--threads=1", f"--output={files[-1]}", *flags]
+        assert moments.main([str(top / name), *words]) == 0
+    opened["kept"] = demo.Opened.of(f"{top}/blora", None, "cpu", (files[0], files[1]))
     return demo.Desk(opened, top)
 
 
@@ -89,6 +103,17 @@ def test_where_all_weights_were_trained_the_base_is_another_model(desk, wave):
     base, adapted = desk.both(wave, "None", "zh", 0.0)
     assert base.text != adapted.text
     assert base.text == desk.both(wave, "blora", "zh", 1.0)[0].text
+
+
+def test_the_repair_is_turned_and_put_back(desk, wave):
+    """0 is as trained bit for bit, the base is never repaired, and nobody else's model is."""
+    as_trained = desk.both(wave, "blora", "zh", 1.0)
+    assert desk.both(wave, "kept", "zh", 1.0, 0.0) == as_trained
+    base, kept = desk.both(wave, "kept", "zh", 1.0, 1e9)
+    assert base == as_trained[0]
+    assert kept != as_trained[1]
+    assert desk.both(wave, "kept", "zh", 1.0, 0.0) == as_trained
+    assert desk.both(wave, "blora", "zh", 1.0, 1e9) == as_trained
 
 
 def test_languages_begin_with_the_training_s(desk):
@@ -251,6 +276,11 @@ def test_in_a_browser(served, wave, tmp_path):
                 " document.querySelector('#adapted').innerText"
             )
             assert tab.locator(".differs").count() == 0
+            slider = tab.get_by_label("strength of the repair", exact=False).first
+            assert not slider.is_visible()
+            tab.get_by_label("experiment").click()
+            tab.get_by_role("option", name="kept").click()
+            slider.wait_for(state="visible")
             with tab.expect_download() as download:
                 tab.locator("#srt").click()
             assert download.value.suggested_filename == "talk.srt"
