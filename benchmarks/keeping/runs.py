@@ -14,7 +14,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from espnet_blora.plugin.retain import distillation
 from espnet_blora.utils import atomic
 
 from .bed import TARGETS, Bed, alone
+from .kfac import Curvature, curvatures, penalty
 
 EPOCHS, BATCH, WARMUP, LEAST, SMOOTHING = 7, 8, 40, 0.02, 0.1
 KNOBS = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
@@ -56,7 +57,8 @@ class Setting:
         decay: Decoupled weight decay.
         epochs: Of the training; 0: as many as the other settings'.
         conf: More of `adapter_conf`.
-        retain: `kind`, `every` and `weight` of the base's word on old audio; empty for none.
+        retain: `kind`, `every` and `weight` of a term on old audio: what the base says of it, or
+            the penalty by K-FAC; empty for none.
         old: The set of old audio that is used; "" for none.
         repair: Whether the knob is that of a repair.
     """
@@ -271,6 +273,10 @@ class Runs:
         self, model: nn.Module, adapter: Adapter, setting: Setting, seed: int
     ) -> Iterator[Tensor]:
         """Yield the term of one batch of old audio after the other, languages mixed."""
+        if setting.retain["kind"] == "kfac":  # of all of it
+            known = self._curvatures(setting.old)
+            while True:
+                yield penalty(adapter.layers, known)
         s = self.bed.sets[setting.old]
         texts = self._said(setting.old)
         rng = np.random.default_rng([seed, 2])
@@ -302,22 +308,39 @@ class Runs:
     def _fisher(self, name: str) -> Path:
         """Return the file of Fisher information, taken on the base's own transcripts of a set."""
         path = self.work / f"{name}.fisher"
-        texts, s = self._said(name), self.bed.sets[name]
+        rows = range(len(self.bed.sets[name].ids))
         with alone(path):
             if path.is_file():
                 return path
             model = self.bed.plain()
             linears = find_targets(model, TARGETS)
-
-            def nll(row: int) -> tuple[Tensor, int]:
-                logits, targets = self.bed.logits(model, s, [row], [texts[row]])
-                return cross_entropy(logits, targets, reduction="sum"), len(targets)
-
             weights = {f"{linear}.weight": module.weight for linear, module in linears.items()}
-            fisher = diagonal_fisher(weights, range(len(s.ids)), nll)
+            fisher = diagonal_fisher(weights, rows, self._nll(model, name))
             base = {key: model.get_parameter(key) for key in base_names(model, linears)}
             save_fisher(path, fisher, base, {"sets": [name]})
         return path
+
+    def _curvatures(self, name: str) -> dict[str, Curvature]:
+        """Return what K-FAC knows of the base, of the same data as `_fisher`."""
+        path = self.work / f"{name}.kfac"
+        rows = range(len(self.bed.sets[name].ids))
+        with alone(path):
+            if not path.is_file():
+                model = self.bed.plain()
+                known = curvatures(find_targets(model, TARGETS), rows, self._nll(model, name))
+                with atomic.writing(path) as file:
+                    torch.save({linear: tuple(both) for linear, both in known.items()}, file)
+        return {linear: Curvature(*both) for linear, both in torch.load(path).items()}
+
+    def _nll(self, model: nn.Module, name: str) -> Callable[[int], tuple[Tensor, int]]:
+        """Return row -> negative log likelihood of the base's own transcript, and its tokens."""
+        texts, s = self._said(name), self.bed.sets[name]
+
+        def nll(row: int) -> tuple[Tensor, int]:
+            logits, targets = self.bed.logits(model, s, [row], [texts[row]])
+            return cross_entropy(logits, targets, reduction="sum"), len(targets)
+
+        return nll
 
     def _repair(self, setting: Setting, adapter: Adapter, seed: int) -> Repair:
         """Return the repair of a trained adapter."""

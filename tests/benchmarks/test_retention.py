@@ -33,6 +33,11 @@ PLAN = {
 KNOBS = (0.5, 1.0)
 PLAN |= {
     "ewc": {"adapter": "lora_ewc", "old": "old_30s", "conf": {"strength": 10.0}},
+    "kfac": {
+        "adapter": "lora",
+        "old": "old_30s",
+        "retain": {"kind": "kfac", "every": 1, "weight": 10.0},
+    },
     "osf": {"adapter": "osf", "conf": {"rank": 8}, "lr": 0.0001},
 }
 SETS = Sets("noisy")
@@ -77,6 +82,7 @@ def test_the_plan_has_every_combination(plan):
         "distil-lr0.001-every2-weight2.0-old_30s",
         "replay-lr0.001-every2-weight1.0-old_30s",
         "ewc-lr0.001-strength10.0-old_30s",
+        "kfac-lr0.001-every1-weight10.0-old_30s",
         "osf-lr0.0001-rank8",
     ]
     assert plan["repair"][0].training.name == "lora-lr0.001"
