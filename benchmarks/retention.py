@@ -40,6 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     run.add_argument("--work", type=Path, help="default: RECIPE/exp/retention")
     run.add_argument("--full_table", action="store_true", help="all tokens of Whisper")
     run.add_argument("--epochs", type=int, default=7)
+    run.add_argument("--knobs", type=float, nargs="+", help="scales of the update, rising")
     run.add_argument("--utterances", type=int, help="of each set at most, to try it out")
     sets = run.add_mutually_exclusive_group()
     sets.add_argument("--valid_only", action="store_true", help="leave the final sets alone")
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     """Make what is missing, seed by seed."""
     import torch
     from keeping.bed import Bed
-    from keeping.runs import Runs, Sets, read_plan
+    from keeping.runs import KNOBS, Runs, Sets, read_plan
     from keeping.table import chosen_names
 
     torch.set_num_threads(1)
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     names = [sets.train, *sets.valid, *sets.final, *old]
     bed = Bed(Path("data"), args.base, names, not args.full_table, args.utterances)
     work = (args.work or args.recipe / "exp" / "retention").resolve()
-    runs = Runs(bed, sets, args.results, work, args.epochs)
+    runs = Runs(bed, sets, args.results, work, args.epochs, args.knobs or KNOBS)
     made = 0
     wanted = [
         *([] if args.final_only else sets.valid),

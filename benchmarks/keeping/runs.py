@@ -151,7 +151,7 @@ class Runs:
         results: Folder of the JSON files.
         work: Folder of adapters and moments, which can be made again.
         epochs: Of a training whose setting does not say.
-        knobs: Its values, rising.
+        knobs: Its values, rising; a repair's end at 1.
     """
 
     def __init__(
@@ -173,6 +173,10 @@ class Runs:
         name = BASE if setting is None else f"{setting.name}-seed{seed}"
         return self.results / f"{name}.json"
 
+    def values(self, setting: Setting) -> list[float]:
+        """Return the knob's values: a repair turns nothing up."""
+        return [knob for knob in self.knobs if knob <= 1 or not setting.repair]
+
     def run(self, setting: Setting | None, seed: int, wanted: Sequence[str]) -> bool:
         """Make a run, or what it lacks of these sets, unless another process does so.
 
@@ -187,6 +191,8 @@ class Runs:
                 return False
             if any(before.get(key, value) != value for key, value in self.about.items()):
                 raise SystemExit(f"{path} is of another base, table or training: move it away")
+            if setting and before.get("knobs", values := self.values(setting)) != values:
+                raise SystemExit(f"{path} has other values of the knob: ask for those, or move it")
             about = {"seed": seed, **self.about}
             if setting is None:
                 points: Iterator = iter([(0.0, {})])
@@ -358,7 +364,7 @@ class Runs:
     ) -> Iterator[tuple[float, dict[str, Tensor]]]:
         """Yield each value of the knob, with the weights that it gives."""
         repair = self._repair(setting, adapter, seed) if setting.repair else None
-        for knob in self.knobs:
+        for knob in self.values(setting):
             moved = repair.applied(1 / knob - 1) if repair else adapter.scaled(knob)
             with moved:
                 yield knob, {n: la.weight + la.delta_weight() for n, la in adapter.layers.items()}

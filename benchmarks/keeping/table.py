@@ -75,6 +75,8 @@ def systems(results: Path) -> list[System]:
         grouped.setdefault(stem.rpartition("-seed")[0], []).append(run)
     found = []
     for name, runs in grouped.items():
+        if any(run["knobs"] != runs[0]["knobs"] for run in runs):
+            raise SystemExit(f"{results}: the runs of {name} differ in the knob's values")
         axes, curves = {}, {}
         for kind, names in kinds(base["sets"]).items():
             having = [run for run in runs if names and set(names) <= run["sets"].keys()]
@@ -271,12 +273,13 @@ def _head(rivals: Sequence[System], kind: str, *more: str) -> list[str]:
 
 def _row(system: System, kind: str, name: str, cells: Sequence[str]) -> str:
     curve = system.curves[kind]
+    trained = int(np.abs(curve.fine - 1.0).argmin())
     words = [
         name,
         str(len(curve.errors[0])),
         f"{system.runs[0]['old_s'] / 60:.1f}",
         f"{np.mean([run['train_s'] for run in system.runs]):.0f}",
-        f"{100 * curve.new[-1]:.1f} / {100 * curve.kept[-1]:.2f}",
+        f"{100 * curve.new[trained]:.1f} / {100 * curve.kept[trained]:.2f}",
     ]
     return f"| {' | '.join([*words, *cells])} |"
 

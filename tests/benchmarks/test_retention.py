@@ -153,6 +153,23 @@ def test_a_setting_may_train_longer_than_the_others(tmp_path):
     assert (short.epochs, long.epochs) == (0, 14)
 
 
+def test_scales_above_one(bed, plan, tmp_path):
+    """They are the trained update turned up; a repair has none; as trained is still scale 1."""
+    made = Runs(bed, SETS, tmp_path / "results", tmp_path / "work", 1, (0.5, 0.8, 1.0, 1.2))
+    lora, repair = plan["lora"][0], plan["repair"][0]
+    for setting in (None, lora, repair):
+        assert made.run(setting, 0, SETS.valid)
+    run = json.loads(made.path(lora, 0).read_text())
+    assert run["knobs"] == [0.5, 0.8, 1.0, 1.2]
+    assert json.loads(made.path(repair, 0).read_text())["knobs"] == [0.5, 0.8, 1.0]
+    old = [run["sets"][name]["rates"] for name in ("valid_en", "valid_zh")]
+    row = next(r for r in table.choice(made.results).splitlines() if r.startswith("| lora"))
+    assert f"/ {50 * (old[0][2] + old[1][2]):.2f} |" in row
+    fewer = Runs(bed, SETS, made.results, made.work.parent, 1, (0.5, 0.8, 1.0))
+    with pytest.raises(SystemExit, match="other values of the knob"):
+        fewer.run(lora, 0, SETS.final)
+
+
 def test_results_of_another_training_are_refused(runs, plan):
     other = Runs(runs.bed, SETS, runs.results, runs.results, epochs=2)
     with pytest.raises(SystemExit, match="another base, table or training"):
