@@ -12,7 +12,8 @@ from tests import experiments
 from tests.integration.conftest import TINY
 
 pytestmark = pytest.mark.integration
-METHODS = {"lora": 50, "blora": 12, "dama": 12, "dora": 12, None: 12}  # None: all weights
+METHODS = ["lora", "blora", "dama", "dora", None]  # None: all weights
+HEARD = 50
 ROUNDED = ("ct2 float16", "ct2 int8", "ggml")
 EXACT = [name for name in FORMATS if name not in ROUNDED]
 
@@ -30,7 +31,7 @@ def case(request, speech, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exp") / str(method)
     moved_by = 0.001 if method is None else 0.01
     experiments.experiment(folder, str(TINY), method, moved_by=moved_by)
-    return method, *open_case(folder, speech, METHODS[method])
+    return method, *open_case(folder, speech, HEARD)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -49,19 +50,19 @@ def test_its_reader_says_what_we_say(case, name, tmp_path):
     assert (place / "README.md").is_file()
 
 
-@pytest.fixture(scope="module")
-def sure(tmp_path_factory):
-    """An adapter that hardly moves the base, on ten sentences that the base knows well."""
+@pytest.fixture(scope="module", params=METHODS, ids=str)
+def sure(request, tmp_path_factory):
+    """What hardly moves the base, on sentences that the base knows well."""
     folder = tmp_path_factory.mktemp("sure")
-    build(folder / "corpus", ["ret_en"], scale=0.05)
-    experiments.experiment(folder / "exp", str(TINY), "lora", moved_by=0.001)
-    return open_case(folder / "exp", folder / "corpus/ret_en", 10)[0]
+    build(folder / "corpus", ["ret_en"], scale=0.25)
+    experiments.experiment(folder / "exp", str(TINY), request.param, moved_by=0.0005)
+    return open_case(folder / "exp", folder / "corpus/ret_en", HEARD)[0]
 
 
 @pytest.mark.parametrize("name", ROUNDED)
 def test_rounded_weights_say_it_on_nine_of_ten(sure, name, tmp_path):
     kind, _, precision = name.partition(" ")
-    assert len(set(sure.probe.ours.values())) == 10
+    assert len(set(sure.probe.ours.values())) > 40
     model, place = sure.whole, tmp_path / "out"
     odd = write.export(kind, model, sure.base, place, sure.probe, precision or "float32")
-    assert len(odd) <= 1
+    assert len(odd) <= 5
