@@ -188,6 +188,7 @@ def _by_folder(root: Path, raws: Sequence[Raw]) -> list[Raw]:
     if form_of(root) == "kaldi":
         raise ValueError(f"{root}: speaker=folder is not for a Kaldi directory, which has utt2spk")
     folders = [raw.name.split("/")[:-1] for raw in raws]
+    # what is common ends with the shortest path
     alike = (len(set(level)) == 1 for level in zip(*folders, strict=False))
     shared = sum(takewhile(bool, alike)) if form_of(root) == "table" else 0
     result = []
