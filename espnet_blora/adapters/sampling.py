@@ -15,9 +15,14 @@ from espnet_blora.adapters.layer import full_precision, wide
 
 
 def softplus_sigma(rho: Tensor) -> Tensor:
-    """Return sigma = log(1 + exp(rho)), kept > 0; at least fp32, whatever rho is stored in."""
-    rho = wide(rho)
-    return F.softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
+    """Return sigma = log(1 + exp(rho)), kept > 0; at least fp32, whatever rho is stored in.
+
+    The floor has no part in the backward pass, where it would be three kernels more per factor: the
+    slope under it is softplus's own, less than the floor.
+    """
+    sigma = F.softplus(wide(rho))
+    with torch.no_grad():
+        return sigma.clamp_min_(torch.finfo(sigma.dtype).tiny)
 
 
 def weight_sample(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,6 +105,15 @@ def test_sigma_is_always_positive(dtype):
     sigma = softplus_sigma(rho)
     assert (sigma > 0).all() and sigma.dtype in (torch.float32, torch.float64)
     assert float(sigma[3]) == pytest.approx(0.6931472)
+
+
+def test_the_floor_of_sigma_has_no_backward_pass():
+    rho = torch.tensor([-200.0, -5.0], requires_grad=True)
+    sigma = softplus_sigma(rho)
+    assert sigma.grad_fn.name() == "SoftplusBackward0"
+    sigma.sum().backward()
+    assert float(sigma[0].detach()) == torch.finfo(torch.float32).tiny
+    assert rho.grad.tolist() == pytest.approx([0.0, 1 / (1 + math.exp(5.0))])
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
