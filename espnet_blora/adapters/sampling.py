@@ -53,7 +53,7 @@ def flipout(x: Tensor, mean: Tensor, sigma: Tensor, generator: torch.Generator |
     signs_in = _signs(x.shape, x, generator)
     signs_out = _signs((*x.shape[:-1], mean.shape[0]), x, generator)
     spread = F.linear(x * signs_in, noise)
-    return F.linear(x, mean.to(x.dtype)) + spread * signs_out.to(spread.dtype)
+    return F.linear(x, mean.to(x.dtype)).add_(spread.mul_(signs_out.to(spread.dtype)))
 
 
 def flipout_by_utterance(
@@ -141,7 +141,8 @@ def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator | None
     words = torch.empty(-(-size // 64), dtype=torch.int64, device=like.device)
     words.random_(-(2**63), None, generator=generator)  # all 64 bits
     table = _byte_signs(like.device, like.dtype)
-    return table[words.view(torch.uint8).int()].flatten()[:size].view(*shape)
+    signs = table.index_select(0, words.view(torch.uint8).int())  # (bytes, 8), copied row by row
+    return signs.flatten()[:size].view(*shape)
 
 
 def _byte_signs(device: torch.device, dtype: torch.dtype) -> Tensor:
