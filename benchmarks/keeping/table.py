@@ -230,12 +230,12 @@ def plot(results: Path, output: Path, rival: str = "lora") -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import colormaps, pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     found = [s for s in systems(results) if FINAL in s.curves]
     greys = itertools.cycle(["--", "-.", ":", (0, (1, 3))])
-    colours = itertools.cycle("C0 C1 C2 C3 C4 C5 C6 C8 C9".split())  # C7 is grey
+    colours = itertools.cycle(colormaps["tab20"].colors[:14] + colormaps["tab20"].colors[16:])
     for system in sorted(found, key=lambda s: (s.method != rival, s.name)):
         runs = [run for run in system.runs if len(run["sets"]) > len(system.axes)]
         curve = system.curves[FINAL]
