@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple, cast
 
 from rapidfuzz.distance import Editops, Hamming, Levenshtein, MatchingBlock
@@ -109,7 +110,9 @@ def count(ref: Side, hyp: Side, weights: Sequence[int]) -> Choice:
         chosen += [(tag, i + a, j + b) for tag, a, b in part.edits]
         low, high = low + part.low, high + part.high
     errors = sum([weights[i] for _, i, _ in edits])
-    return Choice(edits + chosen, errors + low, errors + high)
+    if chosen:
+        edits = sorted(edits + chosen, key=itemgetter(1, 2))
+    return Choice(edits, errors + low, errors + high)
 
 
 def _of_one_script(ref: Side, hyp: Side) -> bool:

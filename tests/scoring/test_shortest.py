@@ -95,6 +95,12 @@ def textbook(ref, hyp, weight):
     return row[-1]
 
 
+def test_counted_edits_are_in_order():
+    """Those of a gap that was walked stand where the gap is, and not after all others."""
+    edits = count(side("bdxb"), side("ax"), weights("bdxb")).edits
+    assert edits == [("replace", 0, 0), ("delete", 1, 1), ("delete", 3, 2)]
+
+
 @settings(max_examples=30)
 @given(st.integers(20, 80), st.floats(0, 0.9), st.randoms(use_true_random=False))
 def test_range_of_long_texts_is_that_of_the_full_table(length, errors, generator):
