@@ -135,8 +135,9 @@ def encode_features(
             f"{x.shape[1]} encoder positions are needed but the model has {positions.shape[0]}: "
             "cut the audio into pieces of at most 30 s"
         )
-    # the residual stream is as wide as the weights: autocast would round it in every block
-    x = (x + positions[: x.shape[1]]).to(dtype)
+    # the residual stream is as wide as the weights, or autocast would round it in every block, and
+    # laid out by position: the convolutions' order would stay, and cost each block a copy
+    x = (x + positions[: x.shape[1]]).to(dtype).contiguous()
     # attention sees no padded position
     lengths = (frames + 1) // 2
     mask = padding_mask(lengths, x.shape[1], x.device)
