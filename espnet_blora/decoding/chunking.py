@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 from whisper.audio import N_SAMPLES
 
@@ -112,6 +111,8 @@ def spans(
     Returns:
         The first sample and the last one + 1 of each piece, in order.
     """
+    from scipy.ndimage import uniform_filter1d  # here: a fifth of a second that training saves
+
     smooth = uniform_filter1d(levels, SMOOTHED, mode="nearest")
     parts = [
         part

@@ -13,7 +13,7 @@ base_tag() {
 name_experiment() {
     local override
     settings=()
-    # the tiny base was trained without padding, every other Whisper with its window of 30 s
+    # the tiny base reads utterances padded to their batch as well, every other Whisper knows its window of 30 s alone
     if [ "$(base_tag "${whisper}")" = tiny_mini_cs ]; then
         settings+=(--set encoder_conf.pad_to=batch)
     else
