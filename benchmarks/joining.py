@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from keeping.bed import Bed, Set
 from keeping.runs import BATCH, EPOCHS, Runs, Sets, Setting
-from scipy.special import stdtrit
 
 from espnet_blora.data import audio, kaldi
 from espnet_blora.data.joining import join
 from espnet_blora.data.records import Utterance
+from espnet_blora.scoring.intervals import Variance, around
 from espnet_blora.utils.keyed import read_keyed
 from espnet_blora.whisper.vocabulary import count_tokens
 
@@ -199,11 +199,12 @@ def rates(run: Mapping, sets: Sets) -> np.ndarray:
 
 def difference(values: np.ndarray) -> str:
     """Return the mean of differences, one per seed, and its 95 % interval by Student's t."""
-    mean, count = values.mean(), len(values)
+    mean, count = float(values.mean()), len(values)
     if count < 2:
         return f"{mean:+.2f}"
-    reach = stdtrit(count - 1, 0.975) * values.std(ddof=1) / math.sqrt(count)
-    return f"{mean:+.2f} [{mean - reach:+.2f}, {mean + reach:+.2f}]"
+    spread = float(values.var(ddof=1)) / count
+    interval = around(mean, Variance(0.0, spread, spread**2 / (count - 1)), rate=False)
+    return f"{mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def table(found: Mapping[str, Condition], seeds: Sequence[int]) -> str:

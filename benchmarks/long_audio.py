@@ -54,6 +54,11 @@ def get_parser() -> Parser:
     parser.add_argument("--language", help="of all utterances; default: that of the training")
     parser.add_argument("--utterances", type=int, default=80, help="the first so many")
     parser.add_argument("--beam_size", type=int, default=5)
+    parser.add_argument(
+        "--condition_on_previous_text",
+        action="store_true",
+        help="prompt a piece with the one before",
+    )
     return parser
 
 
@@ -132,7 +137,11 @@ def measure(args: argparse.Namespace) -> int:
         else:
             recogniser = open_whisper(args.whisper, pad_to=args.pad_to)
             recogniser = replace(recogniser, lengths=as_if_trained_on(data))
-        options = DecodingOptions(language=language, beam_size=args.beam_size)
+        options = DecodingOptions(
+            language=language,
+            beam_size=args.beam_size,
+            condition_on_previous_text=args.condition_on_previous_text,
+        )
         rows = compare(recogniser, data, args.utterances, options)
     print("| pause, s | noise | one by one, % | joined, % |\n|---|---|---|---|")
     for pause, noise, alone, joined in rows:

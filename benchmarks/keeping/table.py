@@ -235,7 +235,8 @@ def plot(results: Path, output: Path, rival: str = "lora") -> None:
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     found = [s for s in systems(results) if FINAL in s.curves]
     greys = itertools.cycle(["--", "-.", ":", (0, (1, 3))])
-    colours = itertools.cycle(colormaps["tab20"].colors[:14] + colormaps["tab20"].colors[16:])
+    colours = colormaps["tab20"].colors
+    colours = itertools.cycle(colours[:14] + colours[16:])  # those between are grey
     for system in sorted(found, key=lambda s: (s.method != rival, s.name)):
         runs = [run for run in system.runs if len(run["sets"]) > len(system.axes)]
         curve = system.curves[FINAL]
