@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import espnet_blora
-from espnet_blora.report.build import Request, build, other_scored_sets, parse_kappa
+from espnet_blora.report.build import (
+    Request,
+    build,
+    named_folders,
+    other_scored_sets,
+    parse_kappa,
+)
+from espnet_blora.report.collect import new_domain_sets
 from espnet_blora.report.conditions import conditions
 from espnet_blora.report.estimates import DEFAULT_KAPPA
 from espnet_blora.scoring.intervals import RESAMPLE
@@ -43,7 +50,8 @@ def get_parser() -> Parser:
     add("--compare", default="", help='pairs of systems: "asr_blora:asr_lora asr_dama:asr_lora"; '
         "without it BLoRA with LoRA where both are there, else each adapted system with the "
         "first")  # fmt: skip
-    add("--test_sets", default="", help='new-domain sets: "test_cs"; needed')
+    add("--test_sets", default="", help='new-domain sets: "test_cs"; without it, those that run.sh '
+        "scored as such")  # fmt: skip
     add("--retention_sets", help='what the base could do: "ret_en"; without it, all other sets '
         'that these experiments were scored on; "" for none, '
         "and the page says that forgetting was not measured")  # fmt: skip
@@ -82,6 +90,9 @@ def work(args: argparse.Namespace, command: str) -> None:
         resample=args.resample,
         audio=not args.no_audio,
         command=command,
+    )
+    request.test_sets = request.test_sets or new_domain_sets(
+        named_folders(request), args.inference_tag
     )
     if args.retention_sets is None or not request.test_sets:
         request.retention_sets = other_scored_sets(request)

@@ -177,7 +177,11 @@ score_sets() {
     call python3 -m espnet_blora.bin.score_experiment --asr_exp "${asr_exp}" --inference_tag "${inference_tag}" \
         --dump "${dumpdir}/raw" --sets "${scored_sets[@]}" --score_opts="${score_opts}" \
         --nlsyms_txt "$(rest_value nlsyms_txt none)" ${options[@]+"${options[@]}"} || status=$?
-    [ -n "${dry_run}" ] || scripts/utils/show_asr_result.sh "${asr_exp}" | tee "${asr_exp}/RESULTS.md"
+    if [ -z "${dry_run}" ]; then
+        scripts/utils/show_asr_result.sh "${asr_exp}" | tee "${asr_exp}/RESULTS.md"
+        # which of the scored sets are the new domain, for the report
+        [ ! -d "${asr_exp}/${inference_tag}" ] || printf '%s\n' "${new_sets[@]}" >"${asr_exp}/${inference_tag}/test_sets"
+    fi
     return "${status}"
 }
 

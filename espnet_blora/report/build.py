@@ -244,7 +244,8 @@ def other_scored_sets(request: Request) -> list[str]:
     named = [n for folder in named_folders(request) for n in scored.get(folder.name, [])]
     if request.exp.is_dir() and not request.test_sets:
         raise ValueError(
-            "--test_sets needs at least one set, that of the new domain. Scored in "
+            "--test_sets needs at least one set, that of the new domain, or --tag (or names of) "
+            "experiments that run.sh has scored. Scored in "
             f"{request.exp}: {' '.join(dict.fromkeys(named)) or _listed(scored)}"
         )
     return [name for name in dict.fromkeys(named) if name not in request.test_sets]

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -287,6 +287,13 @@ def scored_sets(exp: Path, inference_tag: str) -> dict[str, list[str]]:
             experiment = path.relative_to(exp).parts[0]
             sets.setdefault(experiment, []).append(path.parent.parent.name)
     return sets
+
+
+def new_domain_sets(folders: Iterable[Path], inference_tag: str) -> list[str]:
+    """Return the sets that run.sh scored as the new domain: a file of stage 13 names them."""
+    files = (folder / inference_tag / "test_sets" for folder in folders)
+    names = (name for f in files if f.is_file() for name in f.read_text(encoding="utf-8").split())
+    return list(dict.fromkeys(names))
 
 
 def folders_of(exp: Path, word: str) -> list[Path]:

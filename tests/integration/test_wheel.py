@@ -100,7 +100,7 @@ def test_own_speech_without_the_repository(installed, tmp_path):
     experiment = f"exp/asr_blora_{TAG}"
     score = json.loads((mine / experiment / "decode/test/score_blora/score.json").read_text())
     assert score
-    shell(f"espnet-blora report --tag {TAG} --test_sets test")
+    shell(f"espnet-blora report --tag {TAG}")
     assert "<html" in (mine / "exp/retention.html").read_text()
 
     # Out of the house.

@@ -272,6 +272,20 @@ def test_the_scored_sets_and_experiments_are_found(finished_tree, tmp_path, caps
     assert "could do before: ret_en, ret_zh." in text and "--tag tiny:" not in text
 
 
+def test_bare_report_takes_the_sets_that_were_scored(finished_tree, tmp_path, monkeypatch):
+    """Stage 13 leaves the names of the new domain's sets; all others are retention sets."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "lora", "blora"):
+        shutil.copytree(finished_tree / f"asr_{name}", tmp_path / "exp" / f"asr_{name}")
+    (tmp_path / "exp" / "asr_lora" / "decode" / "test_sets").write_text("test_cs\n")
+    assert main([]) == 0
+    text = (tmp_path / "exp" / "retention.md").read_text(encoding="utf-8")
+    assert (
+        "New domain: test_cs. Retention sets, what the base could do before: ret_en, ret_zh."
+        in text
+    )
+
+
 def test_a_set_that_nobody_scored_is_named_and_left_out(finished_tree, tmp_path):
     exp = tmp_path / "exp"
     exp.mkdir()
